@@ -1,0 +1,115 @@
+"""The slices of a data folder as batches: memory-mapped, prefetched, or resident on the GPU when they fit."""
+
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from utils import UserError, read_csv, read_json
+
+INTENSITY_MAX = 65535  # images.npy holds uint16; see preprocess.py
+
+Batch = namedtuple("Batch", "images labels distance")  # (B, C, H, W) float32, (B, H, W) uint8, (B, K - 1, H, W) float32
+Scan = namedtuple("Scan", "name rows spacing")         # rows: slice into the data set; spacing: mm along z, x, y
+
+
+class Slices:
+    """Every 2-D slice of one subset of a data folder, in the order of its subjects and slices.
+
+    Args:
+        folder: a data folder written by preprocess.py.
+        subset: "train" or "val".
+
+    Raises:
+        UserError: the folder is not there, not finished, or lacks the arrays of a subject.
+    """
+
+    def __init__(self, folder, subset):
+        folder = Path(folder)
+        if not (folder / "index.csv").exists():
+            raise UserError(folder, "a data folder written by preprocess.py",
+                            "no index.csv in it" if folder.exists() else "nothing there", "Run preprocess.py first.")
+        self.settings = read_json(folder / "dataset.json")
+        self.fingerprint = read_json(folder / "fingerprint.json")["sha256"]
+        names = [row["subject"] for row in read_csv(folder / "split.csv", ("subject", "subset"))
+                 if row["subset"] == subset]
+        if not names:
+            raise UserError(folder / "split.csv", f"subjects with subset {subset}", "none", "Correct the split.")
+        self.arrays, self.scans, self.where, self.resident = [], [], [], None
+        for number, name in enumerate(names):
+            here = folder / "subjects" / name
+            try:
+                arrays = [np.load(here / f"{kind}.npy", mmap_mode="r") for kind in ("images", "labels", "distance")]
+            except (OSError, ValueError) as error:
+                raise UserError(here, "images.npy, labels.npy and distance.npy", f"{type(error).__name__}: {error}",
+                                "Remove this subject's folder and index.csv, and run preprocess.py again.") from None
+            x, y, z = read_json(here / "meta.json")["spacing_mm"]
+            start = len(self.where)
+            self.where += [(number, index) for index in range(len(arrays[0]))]
+            self.arrays.append(arrays)
+            self.scans.append(Scan(name, slice(start, len(self.where)), (z, x, y)))
+
+    def __len__(self):
+        return len(self.where)
+
+    def read(self, rows):
+        """The slices with these row numbers (any order) as a Batch of tensors on the CPU."""
+        places = [self.where[row] for row in rows]
+        images, labels, distance = (
+            np.stack([self.arrays[number][kind][index] for number, index in places]) for kind in range(3))
+        images = np.multiply(images, np.float32(1 / INTENSITY_MAX), dtype=np.float32)
+        return Batch(*map(torch.from_numpy, (images, labels, distance)))
+
+    def labels(self):
+        """Ground truth of the whole subset, uint8 (N, H, W)."""
+        return np.concatenate([labels for _, labels, _ in self.arrays])
+
+    def make_resident(self, device, share=0.5):
+        """Keep everything on a CUDA device if it takes at most `share` of its free memory; True if so."""
+        size = sum(2 * images.nbytes + labels.nbytes + distance.nbytes for images, labels, distance in self.arrays)
+        if device.type != "cuda" or size > share * torch.cuda.mem_get_info(device)[0]:
+            return False
+        parts = [self.read(range(scan.rows.start, scan.rows.stop)) for scan in self.scans]
+        self.resident = Batch(*(torch.cat([part[kind].to(device) for part in parts]) for kind in range(3)))
+        return True
+
+
+def shuffled(count, seed, epoch):
+    """The order of an epoch: a permutation that depends on the seed and the epoch alone."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def batches(slices, rows, batch_size, device, rank=0, world=1):
+    """Yield Batches on `device`: `rows` in order, cut into global batches, of which each rank takes its share.
+
+    Args:
+        slices: a Slices.
+        rows: row numbers in the order wanted.
+        batch_size: slices of a global batch; the last one may be smaller.
+        device: where the tensors shall lie.
+        rank, world: this process among those that train together.
+    """
+    chunks = [rows[start:start + batch_size][rank::world] for start in range(0, len(rows), batch_size)]
+    chunks = [chunk for chunk in chunks if len(chunk)]
+    if slices.resident is not None:
+        order = torch.as_tensor(np.asarray(rows), device=device)
+        for start in range(0, len(rows), batch_size):
+            chosen = order[start:start + batch_size][rank::world]
+            yield Batch(*(tensor[chosen] for tensor in slices.resident))
+        return
+    with ThreadPoolExecutor(1) as pool:  # the next batch is read while this one is used
+        pending = [pool.submit(slices.read, chunk) for chunk in chunks[:1]]
+        for chunk in [*chunks[1:], None]:
+            batch = pending.pop().result()
+            if chunk is not None:
+                pending.append(pool.submit(slices.read, chunk))
+            pinned = device.type == "cuda"
+            yield Batch(*(t.pin_memory().to(device, non_blocking=True) if pinned else t for t in batch))
+
+
+def one_hot(labels, classes):
+    """(B, *spatial) class numbers -> (B, K, *spatial) bool."""
+    numbers = torch.arange(classes, device=labels.device, dtype=labels.dtype)
+    return labels[:, None] == numbers.view(1, -1, *[1] * (labels.ndim - 1))

@@ -1,0 +1,217 @@
+"""Where each data set keeps its files, and reading them with every check a scan must pass.
+
+A data set is one DatasetSpec. To use your own, add an entry to DATASETS (see the README, "Your own data").
+"""
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from utils import UserError
+
+MAX_VOXELS = 2 ** 28      # 1 GiB as float32: refuse a damaged header before memory is taken
+SPACING_MM = (0.01, 100)  # what a voxel of a scan can measure along an axis
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One data set, declaratively. Patterns are globs relative to a subject's folder."""
+
+    modalities: dict       # name -> pattern; the order is the order of the network's input channels
+    label: str             # pattern of the label image
+    label_map: dict        # value in the label image -> class; any other value is an error
+    classes: tuple = ("background", "lesion")
+    n_subjects: int = 60   # size of the full set ...
+    n_val: int = 10        # ... and its validation part; smaller sets are split in the same proportion
+    ignore: tuple = ()     # label values that the challenge's evaluation leaves out of both masks
+    sites: dict = field(default_factory=dict)  # folder name on the path -> subjects: how the real set is recognised
+    skip: tuple = (r"__MACOSX", r"\..*", r"(?i)test(ing)?", r"additional_annotations")  # folders never entered
+
+
+DATASETS = {
+    "wmh": DatasetSpec(
+        modalities={"FLAIR": "pre/FLAIR.nii*", "T1": "pre/T1.nii*"}, label="wmh.nii*",
+        label_map={0: 0, 1: 1, 2: 0}, ignore=(2,), n_subjects=60, n_val=10,
+        sites={"Utrecht": 20, "Singapore": 20, "GE3T": 20}),
+    "isles": DatasetSpec(
+        modalities={name: f"SMIR.Brain.*.O.{name}.*/SMIR.Brain.*.O.{name}.*.nii*"
+                    for name in ("CT", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax")},
+        label="SMIR.Brain.*.O.OT.*/SMIR.Brain.*.O.OT.*.nii*",
+        label_map={0: 0, 1: 1}, n_subjects=94, n_val=20, sites={"case_": 94}),
+}
+
+
+def get_spec(layout):
+    if layout not in DATASETS:
+        raise UserError("--layout", f"one of {', '.join(DATASETS)}", repr(layout), "Add a DatasetSpec for another.")
+    return DATASETS[layout]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One scan: its name, folder, and the file of each modality and of the label (a list, one entry when correct)."""
+
+    name: str
+    folder: Path
+    files: dict  # modality or "label" -> [Path, ...]
+
+
+def find_subjects(raw, spec):
+    """Every subject below `raw`, at any depth, sorted by name as strings.
+
+    A folder is a subject when any file of the spec lies in it at its place, so a subject with a file missing is found
+    and reported. Links are followed, each real folder once.
+
+    Raises:
+        UserError: `raw` is not a folder, holds no subject, or holds two of one name.
+    """
+    raw = Path(raw)
+    if not raw.is_dir():
+        raise UserError(raw, "a folder of scans", "a file" if raw.exists() else "nothing there",
+                        "Give the folder that holds the subjects' folders.")
+    patterns = {**spec.modalities, "label": spec.label}
+    subjects, seen = {}, set()
+    for folder in _walk(raw, spec.skip, seen):
+        files = {name: sorted(folder.glob(pattern)) for name, pattern in patterns.items()}
+        if not any(files.values()):
+            continue
+        if folder.name in subjects:
+            raise UserError(folder, "subject names that occur once", f"{folder.name} also at "
+                            f"{subjects[folder.name].folder}", "Rename one of the folders, or remove the copy.")
+        subjects[folder.name] = Subject(folder.name, folder, files)
+    if not subjects:
+        raise UserError(raw, f"folders with {', '.join(patterns.values())}", "none at any depth",
+                        "Check the path and the layout.")
+    return [subjects[name] for name in sorted(subjects)]
+
+
+def _walk(folder, skip, seen):
+    """Folders below `folder`, itself included, parents first; a link that leads back is not followed again."""
+    real = os.path.realpath(folder)
+    if real in seen:
+        return
+    seen.add(real)
+    yield folder
+    for entry in sorted(os.scandir(folder), key=lambda item: item.name):
+        if entry.is_dir() and not any(re.fullmatch(pattern, entry.name) for pattern in skip):
+            yield from _walk(Path(entry.path), skip, seen)
+
+
+def recognise(subjects, spec):
+    """True if these are the challenge's own scans by number and site (a phantom is told apart by its headers)."""
+    if not spec.sites or len(subjects) != sum(spec.sites.values()):
+        return False
+    count = Counter(site for subject in subjects for site in spec.sites
+                    if any(part.startswith(site) or part.endswith(f"_{site}") for part in subject.folder.parts[-3:]))
+    return count == Counter(spec.sites)
+
+
+def check_subject(subject, spec):
+    """Everything that is wrong with a subject.
+
+    Returns:
+        (problems, warnings): lists of one-line strings "file: expected ..., found .... What to do."; both empty when
+        the subject is clean.
+    """
+    problems, warnings, volumes = [], [], {}
+    for name, files in subject.files.items():
+        pattern = spec.label if name == "label" else spec.modalities[name]
+        if len(files) != 1:
+            found = "no such file" if not files else f"{len(files)}: {', '.join(path.name for path in files)}"
+            do = "Add the missing file." if not files else "Keep one of them."
+            problems.append(str(UserError(subject.folder / pattern, f"one {name} image", found, do)))
+            continue
+        try:
+            volumes[name] = read_volume(files[0])
+        except UserError as error:
+            problems.append(str(error))
+    for name, (voxels, image) in volumes.items():
+        try:
+            if name == "label":
+                warnings += check_label(subject.files[name][0], voxels, spec)
+            else:
+                check_intensities(subject.files[name][0], voxels)
+            check_grid(subject.files[name][0], image, *next(iter(volumes.values()))[1:])
+        except UserError as error:
+            problems.append(str(error))
+    return problems, warnings
+
+
+def read_volume(path):
+    """A 3-D image in RAS+ orientation.
+
+    Returns:
+        (voxels, image): array (X, Y, Z) with scl_slope and scl_inter applied, and the reoriented nibabel image.
+
+    Raises:
+        UserError: not a readable NIfTI, not 3-D, empty, implausible spacing, or too large to be a scan.
+    """
+    again = "Fetch the file again."
+    try:
+        image = nib.load(path)
+        shape, spacing = image.shape, nib.affines.voxel_sizes(image.affine)
+    except PermissionError:
+        raise UserError(path, "a readable file", "no permission to read it", "Change its permissions.") from None
+    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
+        size = os.path.getsize(path) if os.path.exists(path) else 0
+        found = "an empty file" if size == 0 else f"{size} bytes that are not one ({type(error).__name__})"
+        raise UserError(path, "a NIfTI image", found, again) from None
+    shape = shape[:3] if len(shape) > 3 and set(shape[3:]) == {1} else shape
+    if len(shape) != 3 or not all(size > 0 for size in shape):
+        raise UserError(path, "a 3-D image", f"shape {shape}", "Give the 3-D image of this modality.")
+    if int(np.prod(shape, dtype=object)) > MAX_VOXELS:
+        raise UserError(path, f"at most {MAX_VOXELS} voxels", f"shape {shape}", f"The header is damaged. {again}")
+    if not all(SPACING_MM[0] <= size <= SPACING_MM[1] for size in spacing):  # NaN fails too
+        raise UserError(path, f"voxels of {SPACING_MM[0]} to {SPACING_MM[1]} mm",
+                        f"{' x '.join(f'{size:g}' for size in spacing)} mm", "Correct the header's spacing.")
+    image = nib.as_closest_canonical(image)
+    try:
+        return np.asanyarray(image.dataobj).reshape(image.shape[:3]), image
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(path, "a complete image", f"a truncated or damaged one ({type(error).__name__})", again) from None
+
+
+def check_intensities(path, voxels):
+    if not np.isfinite(voxels).all():
+        raise UserError(path, "finite intensities", f"{(~np.isfinite(voxels)).sum()} NaN or infinite voxels",
+                        "Replace them, for instance by 0, or leave the subject out.")
+    if voxels.min() == voxels.max():
+        raise UserError(path, "an image with contrast", f"{voxels.min():g} in every voxel", "Fetch the file again.")
+
+
+def check_label(path, voxels, spec):
+    """Raise UserError unless every value has a class; return warnings (a label without foreground)."""
+    values, counts = np.unique(voxels, return_counts=True)
+    unknown = [value for value in values.tolist() if value not in spec.label_map]
+    if unknown:
+        listed = ", ".join(f"{value:g}" for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise UserError(path, f"labels among {', '.join(map(str, spec.label_map))}", listed,
+                        "Correct the label image, or the label map of the DatasetSpec.")
+    if not any(spec.label_map[int(value)] for value in values):
+        return [f"{path}: no foreground in this label (values {', '.join(f'{v:g}' for v in values)}). "
+                "Its slices count as empty."]
+    return []
+
+
+def check_grid(path, image, reference):
+    """Raise UserError unless two RAS+ images share shape and place: every corner within half a voxel."""
+    if image.shape[:3] != reference.shape[:3]:
+        raise UserError(path, f"shape {reference.shape[:3]} as {Path(reference.get_filename() or '').name or 'the first modality'}",
+                        f"{image.shape[:3]}", "Resample it to the same grid.")
+    corners = np.array(np.meshgrid(*[(0, size - 1) for size in image.shape[:3]])).reshape(3, -1)
+    apart = np.abs(nib.affines.apply_affine(image.affine - reference.affine + np.diag((0, 0, 0, 1)), corners.T))
+    tolerance = 0.5 * min(nib.affines.voxel_sizes(reference.affine))
+    if apart.max() > tolerance:
+        raise UserError(path, f"the same place as the first modality within {tolerance:.2f} mm",
+                        f"corners {apart.max():.2f} mm apart", "Register it, or correct its header.")
+
+
+def is_phantom(subject):
+    """True if a header of this subject says that phantom.py wrote it."""
+    return any(bytes(nib.load(path).header["descrip"].item()).strip(b"\0 ") == b"phantom"
+               for files in subject.files.values() for path in files[:1])

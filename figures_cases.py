@@ -1,0 +1,337 @@
+"""Figures of single slices (1, 2 and 4), the rules that choose them, and the scores of single scans."""
+
+import textwrap
+import zipfile
+
+import matplotlib.patheffects as effects
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy import ndimage
+
+from metrics import dice
+from utils import UserError, read_csv, read_json
+
+TRUTH, COLOURS = "#ffd92f", {"gdl": "#4da3ff", "gdl+boundary": "#ff5a4f", "boundary": "#bbbbbb"}
+NAMES = {"gdl": "GDL", "gdl+boundary": "GDL + boundary", "boundary": "boundary alone"}
+PAIR = ("gdl", "gdl+boundary")
+RULE1 = ("the validation slice whose ground truth has the most separate parts (the larger one on ties), "
+         "whatever the predictions are")
+RULE4 = ("validation scans that bear a lesion, ranked by lesion volume: the smallest, the median and the largest; "
+         "in each the slice with the largest lesion area")
+
+
+def validation_subjects(one):
+    """Names of the validation scans, sorted."""
+    return sorted(row["subject"] for row in read_csv(one.data / "split.csv", ("subject", "subset"))
+                  if row["subset"] == "val")
+
+
+def load_array(one, subject, name):
+    """images, labels or distance of one subject, memory-mapped; first axis: slices."""
+    path = one.data / "subjects" / subject / f"{name}.npy"
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(path, "a NumPy array", str(error), "Repeat preprocess.py.") from None
+
+
+def spacing(one, subject):
+    """(row, column, slice) in mm."""
+    path = one.data / "subjects" / subject / "meta.json"
+    values = read_json(path, "Repeat preprocess.py.").get("spacing_mm")
+    if not isinstance(values, list) or len(values) != 3:
+        raise UserError(path, "spacing_mm with three numbers", repr(values), "Repeat preprocess.py.")
+    return [float(value) for value in values]
+
+
+def prediction(run, subject, shape):
+    """Predicted foreground (S, H, W) of one scan at the best epoch, or None if the run has not written it."""
+    path = run.folder / "predictions.npz"
+    if not path.exists():
+        return None
+    do = "Repeat the run that wrote it."
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            labels = stored[subject] if subject in stored.files else None
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(path, "arrays by subject", f"{type(error).__name__}: {error}", do) from None
+    if labels is not None and labels.shape != shape:
+        raise UserError(path, f"{shape} for {subject}, as its labels have", f"{labels.shape}", do)
+    return None if labels is None else labels > 0
+
+
+def shown_run(one, loss):
+    """The run that pictures are drawn from: the first seed that has predictions, finished ones first."""
+    runs = [run for run in one.losses.get(loss, []) if (run.folder / "predictions.npz").exists()]
+    return min(runs, key=lambda run: not run.finished, default=None)
+
+
+def lesions(one, subject):
+    """Ground-truth foreground of one scan as a bool array (S, H, W)."""
+    return np.asarray(load_array(one, subject, "labels")) > 0
+
+
+def scan_scores(one):
+    """3-D DSC of every validation scan at the best epoch, mean over the finished seeds, worst scan first."""
+    rows = []
+    for subject in validation_subjects(one):
+        truth = lesions(one, subject)
+        row = {"subject": subject, "volume": truth.sum() * np.prod(spacing(one, subject)) / 1000}  # ml
+        for loss in PAIR:
+            found = [prediction(run, subject, truth.shape) for run in one.losses.get(loss, []) if run.finished]
+            scores = [dice(mask, truth) for mask in found if mask is not None]
+            row[loss] = float(np.mean(scores)) if scores else None
+        known = [row[loss] for loss in PAIR if row[loss] is not None]
+        row["worst"] = min(known, default=2)
+        row["difference"] = row[PAIR[1]] - row[PAIR[0]] if len(known) == 2 else None
+        rows.append(row)
+    return sorted(rows, key=lambda row: (row["worst"], row["subject"]))
+
+
+def ranked_cases(one):
+    """RULE4 -> up to three (name, subject, slice)."""
+    volumes = []
+    for subject in validation_subjects(one):
+        truth = lesions(one, subject)
+        if truth.any():
+            volume = truth.sum() * np.prod(spacing(one, subject)) / 1000  # ml
+            volumes.append((volume, subject, int(truth.sum(axis=(1, 2)).argmax())))
+    volumes.sort()
+    named = {len(volumes) - 1: "largest", (len(volumes) - 1) // 2: "median", 0: "smallest"}
+    if len(volumes) <= 2:
+        named.pop(None, None)
+    return [(named[at] if len(volumes) > 1 else "only", *volumes[at]) for at in sorted(named) if 0 <= at < len(volumes)]
+
+
+def most_parts(one):
+    """RULE1 -> (subject, slice, number of parts), or None if no validation slice bears a lesion."""
+    best, found = (0, 0), None
+    for subject in validation_subjects(one):
+        for index, truth in enumerate(lesions(one, subject)):
+            parts = ndimage.label(truth, np.ones((3, 3)))[1] if truth.any() else 0  # corners touch
+            if (parts, truth.sum()) > best:
+                best, found = (parts, truth.sum()), (subject, index, parts)
+    return found
+
+
+def slice_image(one, subject, index):
+    """First modality of one slice, 0 to 1 (H, W)."""
+    return np.asarray(load_array(one, subject, "images")[index, 0], float) / 65535
+
+
+def head_box(image, *masks, margin=0.04):
+    """Rows and columns around the head (largest bright region) and all masks, as two slices."""
+    bright = image > 0.15 * np.quantile(image, 0.99)
+    parts, count = ndimage.label(ndimage.binary_opening(bright, iterations=2))
+    if count:
+        bright = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    return box(bright | np.any(masks, axis=0), int(margin * max(image.shape)))
+
+
+def box(mask, margin):
+    """The smallest rows and columns that hold the mask, widened by a margin in pixels."""
+    if not mask.any():
+        return slice(None), slice(None)
+    spans = []
+    for axis in (1, 0):
+        inside = np.flatnonzero(mask.any(axis=axis))
+        spans.append(slice(max(0, inside[0] - margin), min(mask.shape[1 - axis], inside[-1] + margin + 1)))
+    return tuple(spans)
+
+
+def upright(array):
+    """Stored as [x, y] (left to right, back to front); shown with anterior up and the patient's left on the left."""
+    return np.rot90(array)
+
+
+def show(axis, image, window, step):
+    """A grey image, cropped; `step` is the pixel size (row, column) in mm."""
+    axis.imshow(upright(image[window]), cmap="gray", vmin=0, vmax=max(np.quantile(image, 0.998), 1e-6),
+                aspect=step[1] / step[0], interpolation="nearest")
+    axis.set_axis_off()
+
+
+def outline(axis, mask, window, colour, width=1.0):
+    """The contour of a mask with a thin dark edge, so that it shows on bright and dark ground."""
+    part = upright(mask[window]).astype(float)
+    if part.any():
+        lines = axis.contour(np.pad(part, 1), [0.5], colors=[colour], linewidths=width,
+                             extent=(-1.5, part.shape[1] + 0.5, -1.5, part.shape[0] + 0.5))
+        lines.set_path_effects([effects.withStroke(linewidth=width + 0.7, foreground="black", alpha=0.6)])
+
+
+def corner(axis, text, colour="white"):
+    axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", ha="left", color=colour, fontsize=8,
+              path_effects=[effects.withStroke(linewidth=2, foreground="black")])
+
+
+def say(axis, text, frame=False):
+    """Words on a panel that has nothing to show."""
+    if not frame:
+        axis.set_axis_off()
+    axis.text(0.5, 0.5, textwrap.fill(text, 26), transform=axis.transAxes, ha="center", va="center", color="#555555")
+
+
+def draw_prediction(axis, one, loss, subject, index, image, window, step):
+    """One panel: the image with the ground truth (thin) and a loss's prediction, slice DSC in the corner."""
+    run, truth = shown_run(one, loss), lesions(one, subject)
+    mask = prediction(run, subject, truth.shape) if run else None
+    if mask is None:
+        say(axis, f"{NAMES[loss]}: no predictions yet (run unfinished)" if one.losses.get(loss)
+            else f"{NAMES[loss]}: not run")
+        return None
+    show(axis, image, window, step)
+    outline(axis, truth[index], window, TRUTH, 0.6)
+    outline(axis, mask[index], window, COLOURS[loss], 1.1)
+    score = dice(mask[index], truth[index])
+    corner(axis, f"DSC {score:.2f}" + ("" if run.finished else " (unfinished)"))
+    return score
+
+
+def case_masks(one, subject, index):
+    """Ground truth and whatever predictions there are of one slice, for the crop."""
+    truth = lesions(one, subject)
+    found = [prediction(run, subject, truth.shape) for run in map(lambda loss: shown_run(one, loss), PAIR) if run]
+    return [truth[index], *(mask[index] for mask in found if mask is not None)]
+
+
+def panels(rows, columns, width=6.9, height=1.75, bottom=0.0):
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows + bottom), squeeze=False,
+                                layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    return figure, axes
+
+
+def below(figure, text):
+    """The caption under the panels, wrapped to the figure's width."""
+    width = figure.get_size_inches()[0]
+    figure.supxlabel(textwrap.fill(text, int(width * 17)), fontsize=7.5, x=0.01, ha="left", color="#333333")
+
+
+def seeds_shown(one):
+    runs = [shown_run(one, loss) for loss in PAIR]
+    return ", ".join(run.name for run in runs if run) or "no run has predictions yet"
+
+
+def figure1(sets):
+    """Ground truth, GDL and GDL + boundary on one slice per set, cropped to the lesions."""
+    figure, axes = panels(len(sets), 3, height=2.45, bottom=0.5)
+    told = []
+    for row, one in zip(axes, sets, strict=True):
+        case = most_parts(one)
+        if case is None:
+            for axis in row:
+                say(axis, f"{one.title}: no validation slice bears a lesion")
+            continue
+        subject, index, parts = case
+        image, step, masks = slice_image(one, subject, index), spacing(one, subject), case_masks(one, subject, index)
+        window = box(np.any(masks, axis=0), max(8, image.shape[0] // 16))
+        show(row[0], image, window, step)
+        outline(row[0], masks[0], window, TRUTH, 1.1)
+        corner(row[0], f"{one.title}\n{subject}, slice {index}")
+        scores = [draw_prediction(axis, one, loss, subject, index, image, window, step)
+                  for axis, loss in zip(row[1:], PAIR, strict=True)]
+        told.append(f"{one.title}: {subject}, slice {index}, {parts} parts" + differences(one, scores))
+    for axis, name in zip(axes[0], ("ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
+        axis.set_title(name)
+    caption = f"Case chosen by rule: {RULE1}. {'. '.join(told)}. Drawn from {'; '.join(map(seeds_shown, sets))}."
+    below(figure, caption)
+    return figure, "Figure 1: the validation slice with the most lesions", caption, \
+        f"Contours of the ground truth, GDL and GDL + boundary over a slice. {'. '.join(told)}."
+
+
+def differences(one, scores):
+    """Where the case stands among all: its gain in slice DSC beside the median gain over the lesion slices."""
+    runs = [shown_run(one, loss) for loss in PAIR]
+    if None in scores or None in runs:
+        return ""
+    gains = []
+    for subject in validation_subjects(one):
+        truth = lesions(one, subject)
+        pair = [prediction(run, subject, truth.shape) for run in runs]
+        if None in [type(mask) is np.ndarray or None for mask in pair]:
+            continue
+        gains += [dice(pair[1][at], truth[at]) - dice(pair[0][at], truth[at]) for at in np.flatnonzero(truth.any((1, 2)))]
+    return (f"; DSC changes by {scores[1] - scores[0]:+.2f} from GDL to GDL + boundary here, "
+            f"by {np.median(gains):+.2f} in the median over the {len(gains)} validation slices with a lesion")
+
+
+def figure2(sets):
+    """phi_G of a lesion, and the region between its contour and a prediction's, coloured by the distance."""
+    figure, axes = panels(len(sets), 2, width=6.3, height=2.9, bottom=0.6)
+    told = []
+    for row, one in zip(axes, sets, strict=True):
+        cases = ranked_cases(one)
+        if not cases:
+            for axis in row:
+                say(axis, f"{one.title}: no validation slice bears a lesion")
+            continue
+        _, _, subject, index = cases[-1]
+        told.append(draw_boundary_distance(figure, row, one, subject, index))
+    axes[0, 0].set_title(r"$\phi_G$, contour $\partial G$ where it is 0")
+    axes[0, 1].set_title(r"$\Delta S$ between $\partial G$ and $\partial S$, coloured by $D_G$")
+    caption = ("The largest lesion area of the validation scan with the largest lesion volume. Half the boundary distance "
+               "(Eq. 4) is the sum of phi over S minus its sum over G, which is the sum of the distance D_G over the "
+               f"region between the two contours. {'. '.join(told)}.")
+    below(figure, caption)
+    return figure, "Figure 2: the level set of a lesion and the boundary distance", caption, \
+        f"Left the signed distance map of a lesion, right the region where prediction and truth differ. {'. '.join(told)}."
+
+
+def draw_boundary_distance(figure, row, one, subject, index):
+    """The two panels of Figure 2 for one slice; returns the sentence with the value of Eq. 4."""
+    phi = np.asarray(load_array(one, subject, "distance")[index, 0], float)  # (H, W)
+    truth = np.asarray(load_array(one, subject, "labels")[index]) == 1  # phi belongs to the first foreground class
+    run = shown_run(one, PAIR[1]) or shown_run(one, PAIR[0])
+    mask = prediction(run, subject, load_array(one, subject, "labels").shape) if run else None
+    step, unit = spacing(one, subject), one.info.get("distance", {}).get("unit", "px")
+    window = box(truth | (False if mask is None else mask[index]), 14)
+    limit = np.abs(phi[window]).max() or 1
+    drawn = row[0].imshow(upright(phi[window]), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect=step[1] / step[0])
+    outline(row[0], truth, window, TRUTH, 1.2)
+    figure.colorbar(drawn, ax=row[0], shrink=0.85).set_label(f"signed distance ({unit})")
+    row[0].set_axis_off()
+    name = f"{one.title}: {subject}, slice {index}"
+    if mask is None:
+        say(row[1], "no predictions yet (runs unfinished)")
+        return name
+    predicted = mask[index]
+    value = phi[predicted].sum() - phi[truth].sum()
+    image = slice_image(one, subject, index)
+    show(row[1], image, window, step)
+    inside = np.where(predicted ^ truth, np.abs(phi), np.nan)
+    top = max(np.nanmax(inside, initial=0), 1)
+    region = row[1].imshow(upright(inside[window]), cmap="viridis", vmin=0, vmax=top, aspect=step[1] / step[0], alpha=0.9)
+    outline(row[1], truth, window, TRUTH, 1.2)
+    outline(row[1], predicted, window, COLOURS[run.folder.parent.name], 1.2)
+    figure.colorbar(region, ax=row[1], shrink=0.85).set_label(f"$D_G$ ({unit})")
+    corner(row[1], f"Eq. 4: {value:.0f} {unit}$\\cdot$px")
+    return f"{name}, prediction of {run.name}: half the boundary distance is {value:.1f} {unit} summed over pixels"
+
+
+def figure4(sets):
+    """Image, ground truth, GDL, GDL + boundary; up to three scans of each set, chosen by RULE4."""
+    cases = [(one, *case) for one in sets for case in ranked_cases(one)]
+    figure, axes = panels(max(1, len(cases)), 4, height=1.95, bottom=0.45)
+    told = []
+    for row, (one, rank, volume, subject, index) in zip(axes, cases, strict=False):
+        image, step, masks = slice_image(one, subject, index), spacing(one, subject), case_masks(one, subject, index)
+        window = head_box(image, *masks)
+        show(row[0], image, window, step)
+        corner(row[0], f"{one.title}\n{rank}, {volume:.1f} ml")
+        show(row[1], image, window, step)
+        outline(row[1], masks[0], window, TRUTH, 1.1)
+        scores = [draw_prediction(axis, one, loss, subject, index, image, window, step)
+                  for axis, loss in zip(row[2:], PAIR, strict=True)]
+        told.append(f"{one.title}, {rank} ({subject}, slice {index}): " + ", ".join(
+            f"{NAMES[loss]} DSC {score:.2f}" for loss, score in zip(PAIR, scores, strict=True) if score is not None))
+    if not cases:
+        for axis in axes[0]:
+            say(axis, "no validation scan bears a lesion")
+    first = sets[0].info.get("modalities", ["image"])[0]
+    for axis, name in zip(axes[0], (first, "ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
+        axis.set_title(name)
+    caption = (f"Cases chosen by rule: {RULE4}. DSC of the slice in the corner; thin yellow: ground truth. "
+               f"The patient's left is on the left. Drawn from {'; '.join(map(seeds_shown, sets))}.")
+    below(figure, caption)
+    return figure, "Figure 4: predictions on validation scans", caption, "Contours over slices. " + "; ".join(told)

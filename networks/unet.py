@@ -1,0 +1,54 @@
+"""UNet (Ronneberger et al. 2015), with same-padding and batch normalisation."""
+
+import torch
+from torch import nn
+
+from networks.padding import crop_to, pad_to_multiple
+
+LEVELS = 4  # down-samplings; the input is padded to a multiple of 2^4
+
+
+class UNet(nn.Module):
+    """Encoder width, 2w, 4w, 8w, bridge 16w, max-pooling; transposed convolutions and skips on the way up.
+
+    Differs from the 2015 paper in two points that are common today: convolutions pad, so that the output has the
+    input's size, and each is followed by batch normalisation. Weights start as in Section 3 there (He et al. 2015).
+
+    Args:
+        in_channels: number of modalities.
+        classes: number of classes K.
+        width: channels at full resolution; 64 in the paper.
+    """
+
+    def __init__(self, in_channels, classes, width=64):
+        super().__init__()
+        widths = [width * 2 ** level for level in range(LEVELS + 1)]
+        self.down = nn.ModuleList(two_convolutions(a, b) for a, b in zip([in_channels, *widths], widths))
+        self.pool = nn.MaxPool2d(2)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
+        self.merge = nn.ModuleList(two_convolutions(2 * w, w) for w in reversed(widths[:-1]))
+        self.head = nn.Conv2d(width, classes, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, images):
+        """images (B, in_channels, H, W) -> logits (B, classes, H, W)."""
+        x = pad_to_multiple(images, 2 ** LEVELS)
+        skips = []
+        for level, block in enumerate(self.down):
+            x = block(self.pool(x) if level else x)                       # (B, w * 2^level, H / 2^level, W / 2^level)
+            skips.append(x)
+        skips.pop()
+        for up, merge in zip(self.up, self.merge):
+            x = merge(torch.cat([skips.pop(), up(x)], dim=1))
+        return crop_to(self.head(x), images.shape[2:])
+
+
+def two_convolutions(in_channels, out_channels):
+    """Twice: 3x3 convolution, batch normalisation, ReLU."""
+    layers = []
+    for channels in (in_channels, out_channels):
+        layers += [nn.Conv2d(channels, out_channels, 3, padding=1, bias=False),
+                   nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)

@@ -1,0 +1,303 @@
+"""Raw scans -> 2-D slices, labels, distance maps and their index.
+
+    python preprocess.py --layout wmh --raw data/raw/wmh --out data/wmh
+    python preprocess.py --layout isles --raw data/raw/isles --out data/isles --split code2018
+    python preprocess.py --layout wmh --raw data/raw/wmh --verify
+
+Each scan is min-max normalised over its volume and resampled in plane (Section 3.2 of the paper); phi_G is computed
+once per slice. Every input is checked before anything is written. A subject is written whole or not at all, and a
+repeated command continues with those that are missing.
+"""
+
+import argparse
+import hashlib
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from torch.nn import functional
+
+from datasets import check_subject, find_subjects, get_spec, is_phantom, read_volume, recognise
+from distance import CONVENTIONS, signed_distance_slices
+from utils import (UserError, atomic_path, log, progress, read_csv, read_json, remove, run_program, write_csv,
+                   write_json)
+
+INTENSITY_MAX = 65535  # images are stored as uint16: value / 65535 is the normalised intensity, exact to 8e-6
+
+
+def convert_subject(subject, spec, out, settings):
+    """Write one subject's folder: images, labels, distance maps and geometry.
+
+    images.npy (S, C, H, W) uint16; labels.npy (S, H, W) uint8 classes; distance.npy (S, K - 1, H, W) float32 phi_G,
+    whose empty slices take no space on disk; meta.json. Beside it references/<name>.nii.gz: the label as it came.
+    """
+    size = settings["size"]
+    volumes = [read_volume(subject.files[name][0])[0] for name in spec.modalities]
+    raw_label, label_image = read_volume(subject.files["label"][0])
+    images = np.stack([resample(normalise(volume), size, "bilinear") for volume in volumes], axis=1)  # (S, C, H, W)
+    labels = resample_label(raw_label, spec.label_map, size, settings["label_interpolation"])
+    scale = np.array(raw_label.shape[:2]) / size
+    spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
+    in_plane = spacing[:2] if settings["distance"]["unit"] == "mm" else None
+    with atomic_path(out / "references" / f"{subject.name}.nii.gz") as temporary:
+        reference = nib.load(subject.files["label"][0])
+        whole = np.asanyarray(reference.dataobj).reshape(reference.shape[:3]).astype(np.int16)
+        temporary.write_bytes(gzipped(nib.Nifti1Image(whole, reference.affine)))
+    with atomic_path(out / "subjects" / subject.name) as folder:
+        folder.mkdir()
+        np.save(folder / "images.npy", np.rint(images * INTENSITY_MAX).astype(np.uint16))
+        np.save(folder / "labels.npy", labels)
+        classes = len(spec.classes)
+        maps = np.lib.format.open_memmap(folder / "distance.npy", "w+", np.float32,
+                                         (len(labels), classes - 1, size, size))
+        for k in range(1, classes):
+            filled = np.flatnonzero((labels == k).any(axis=(1, 2)))
+            found = signed_distance_slices(labels[filled] == k, in_plane, settings["distance"]["convention"])
+            maps[filled, k - 1] = np.trunc(found) if settings["distance"]["truncate"] else found
+        digest = hashlib.sha256(images.tobytes() + labels.tobytes() + maps.tobytes()).hexdigest()
+        maps.flush()
+        write_json(folder / "meta.json", {
+            "subject": subject.name, "spacing_mm": [float(value) for value in spacing],
+            "original_shape": list(map(int, reference.shape[:3])), "affine": reference.affine.tolist(),
+            "intensity_range": [[float(v.min()), float(v.max())] for v in volumes], "sha256": digest})
+
+
+def gzipped(image):
+    """A NIfTI image as gzip bytes without a time stamp, so that equal images are equal files."""
+    import gzip
+    return gzip.compress(image.to_bytes(), compresslevel=5, mtime=0)
+
+
+def normalise(volume):
+    """(X, Y, Z) intensities -> float32 in [0, 1], min-max over the volume."""
+    volume = volume.astype(np.float32)
+    low, high = volume.min(), volume.max()
+    return (volume - low) / (high - low)
+
+
+def resample(volume, size, mode):
+    """(X, Y, Z) -> (Z, size, size): every axial slice resampled in plane, rows = x, columns = y."""
+    slices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, 2, 0)))[:, None]   # (Z, 1, X, Y)
+    if slices.shape[2:] != (size, size):
+        align = {"align_corners": False} if mode == "bilinear" else {}
+        slices = functional.interpolate(slices, (size, size), mode=mode, **align)
+    return slices[:, 0].numpy()
+
+
+def resample_label(raw_label, label_map, size, interpolation):
+    """(X, Y, Z) label values -> (Z, size, size) uint8 classes.
+
+    "nearest" maps the values to classes, then takes the nearest pixel. "linear2018" repeats the authors' code, which
+    interpolated the values linearly, cut them to integers and only then dropped label 2.
+    """
+    lookup = np.zeros(max(label_map) + 1, np.uint8)
+    lookup[list(label_map)] = list(label_map.values())
+    if interpolation == "linear2018":
+        return lookup[resample(raw_label.astype(np.float32), size, "bilinear").astype(np.int64)]
+    return resample(lookup[raw_label.astype(np.int64)], size, "nearest-exact")
+
+
+def restore_mask(mask, meta):
+    """A mask on the network's grid back on the scan's own: the inverse of `convert_subject`.
+
+    Args:
+        mask: (S, H, W) uint8 classes.
+        meta: the subject's meta.json.
+
+    Returns:
+        nibabel Nifti1Image with the scan's shape, orientation and affine.
+    """
+    affine, shape = np.array(meta["affine"]), meta["original_shape"]
+    to_ras = nib.io_orientation(affine)
+    ras_shape = [0, 0, 0]
+    for axis, (target, _) in enumerate(to_ras):
+        ras_shape[int(target)] = shape[axis]
+    slices = functional.interpolate(torch.from_numpy(mask)[:, None], tuple(ras_shape[:2]), mode="nearest-exact")
+    volume = np.moveaxis(slices[:, 0].numpy(), 0, 2)                                      # (X, Y, Z) in RAS+
+    back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), to_ras)
+    return nib.Nifti1Image(np.ascontiguousarray(nib.apply_orientation(volume, back)), affine)
+
+
+def split_code2018(names, n_val):
+    """Validation names of the authors' split: folders sorted as strings, random.seed(0), random.sample."""
+    return random.Random(0).sample(sorted(names), n_val)
+
+
+def choose_split(names, how, n_val, seed):
+    """{name: "train" or "val"} by "random" (seeded), "code2018", or a CSV with the columns subject, subset."""
+    if how.endswith(".csv"):
+        rows = {row["subject"]: row["subset"] for row in read_csv(how, ("subject", "subset"))}
+        wrong = [name for name in names if rows.get(name) not in ("train", "val")]
+        if wrong or set(rows) - set(names):
+            found = f"{wrong[0]} without one" if wrong else f"{sorted(set(rows) - set(names))[0]}, which is not there"
+            raise UserError(how, "a subset, train or val, for each subject", found, "Correct the table.")
+        return {name: rows[name] for name in names}
+    if not 0 < n_val < len(names):
+        raise UserError("--val", f"1 to {len(names) - 1} of the {len(names)} subjects", n_val,
+                        "Give a smaller --val or more subjects.")
+    if how == "code2018":
+        chosen = split_code2018(names, n_val)
+    elif how == "random":
+        chosen = np.random.default_rng(seed).permutation(sorted(names))[:n_val].tolist()
+    else:
+        raise UserError("--split", "random, code2018 or a .csv file", repr(how), "Choose one of them.")
+    return {name: "val" if name in chosen else "train" for name in names}
+
+
+def check_all(subjects, spec, jobs):
+    """Check every subject; print warnings; raise one UserError after listing every problem."""
+    with ThreadPoolExecutor(jobs) as pool:
+        results = list(progress(pool.map(partial(check_subject, spec=spec), subjects), total=len(subjects),
+                                desc="checking", unit="scan"))
+    problems = [line for found, _ in results for line in found]
+    for line in [f"warning: {line}" for _, warnings in results for line in warnings] + problems:
+        print(line, file=sys.stderr)
+    if problems:
+        raise UserError(f"{sum(bool(found) for found, _ in results)} of {len(subjects)} subjects", "no problem",
+                        f"{len(problems)}, listed above", "Mend them and repeat the command.")
+
+
+def summarise(out, split, spec):
+    """index rows and fingerprint of a finished data folder, read back from what was written."""
+    rows, metas = [], []
+    for name in sorted(split):
+        folder = out / "subjects" / name
+        pixels = (np.load(folder / "labels.npy", mmap_mode="r") > 0).sum(axis=(1, 2))
+        metas.append(read_json(folder / "meta.json"))
+        rows += [{"subject": name, "slice": index, "subset": split[name], "foreground_pixels": int(count)}
+                 for index, count in enumerate(pixels)]
+    settings = read_json(out / "dataset.json")
+
+    def part(chosen):
+        counts = np.array([row["foreground_pixels"] for row in chosen])
+        return {"subjects": len({row["subject"] for row in chosen}), "slices": len(counts),
+                "empty_fraction": float((counts == 0).mean()),
+                "foreground_ratio": float(counts.mean() / settings["size"] ** 2)}
+
+    ranges = np.array([meta["intensity_range"] for meta in metas])                        # (subjects, C, 2)
+    spacing = np.array([meta["spacing_mm"] for meta in metas])
+    digest = hashlib.sha256(repr((settings, split, [meta["sha256"] for meta in metas])).encode()).hexdigest()
+    fingerprint = {
+        **part(rows), "train": part([row for row in rows if row["subset"] == "train"]),
+        "val": part([row for row in rows if row["subset"] == "val"]),
+        "intensity_range": {name: [float(ranges[:, c, 0].min()), float(ranges[:, c, 1].max())]
+                            for c, name in enumerate(spec.modalities)},
+        "spacing_mm": {"min": spacing.min(0).tolist(), "max": spacing.max(0).tolist()}, "sha256": digest}
+    return rows, fingerprint
+
+
+def print_fingerprint(fingerprint):
+    for subset in ("train", "val"):
+        part = fingerprint[subset]
+        log(f"{subset:>5}: {part['subjects']} subjects, {part['slices']} slices, {part['empty_fraction']:.1%} empty, "
+            f"foreground {part['foreground_ratio']:.3%} of the pixels")
+    ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in fingerprint["intensity_range"].items())
+    log(f"intensities: {ranges}; fingerprint {fingerprint['sha256'][:12]}")
+
+
+def make_settings(args, spec, subjects):
+    """dataset.json: what this data folder is and how it was made; equal settings may continue in one folder."""
+    code2018 = args.protocol == "code2018"
+    source = "phantom" if is_phantom(subjects[0]) else "challenge" if recognise(subjects, spec) else "own"
+    return {
+        "name": Path(args.out).name, "layout": args.layout, "source": source, "modalities": list(spec.modalities),
+        "classes": list(spec.classes), "ignore": list(spec.ignore), "size": args.size, "protocol": args.protocol,
+        "distance": {"convention": "official" if code2018 else args.convention, "unit": args.unit, "dims": 2,
+                     "truncate": code2018},
+        "label_interpolation": "linear2018" if code2018 and args.layout == "wmh" else "nearest",
+        "split": {"how": args.split or ("code2018" if code2018 else "random"), "seed": args.seed, "val": args.val},
+        "subjects": [subject.name for subject in subjects]}
+
+
+def prepare_folder(out, settings):
+    """Create `out`, or accept one that was begun with the same settings."""
+    path = out / "dataset.json"
+    if path.exists():
+        old = read_json(path)
+        different = [key for key in settings if old.get(key) != settings[key]]
+        if different:
+            key = different[0]
+            raise UserError(out, "a new folder or one of the same settings",
+                            f"a data set with another {key} ({shorten(old.get(key))}, asked for {shorten(settings[key])})",
+                            "Choose another --out, or remove that folder.")
+    elif out.exists() and any(out.iterdir()):
+        raise UserError(out, "a new or empty folder", f"{next(out.iterdir()).name} in it", "Choose another --out.")
+    for leftover in out.glob("*/*.partial-*"):  # of a run that was killed
+        remove(leftover)
+    write_json(path, settings)
+
+
+def shorten(value):
+    return text if len(text := str(value)) < 60 else f"{text[:57]}..."
+
+
+def pick_subjects(subjects, limit, seed):
+    """`limit` of the subjects drawn by seed (all when None), in their order."""
+    if limit is None:
+        return subjects
+    if not 2 <= limit <= len(subjects):
+        raise UserError("--subjects", f"2 to {len(subjects)}", limit, "There are no more subjects in this folder.")
+    return [subjects[index] for index in sorted(np.random.default_rng(seed).permutation(len(subjects))[:limit])]
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    torch.set_num_threads(1)  # the scans are what runs in parallel
+    spec = get_spec(args.layout)
+    subjects = pick_subjects(find_subjects(args.raw, spec), args.subjects, args.seed)
+    if args.verify:
+        check_all(subjects, spec, args.jobs)
+        log(f"OK: {len(subjects)} subjects without a problem")
+        return 0
+    args.val = args.val or max(1, round(len(subjects) * spec.n_val / spec.n_subjects))
+    out = Path(args.out)
+    settings = make_settings(args, spec, subjects)
+    split = choose_split([subject.name for subject in subjects], settings["split"]["how"], args.val, args.seed)
+    todo = [s for s in subjects if not (out / "subjects" / s.name).exists()]
+    if out.exists():
+        prepare_folder(out, settings)  # refuse another data set before the long check
+    check_all(todo, spec, args.jobs)
+    prepare_folder(out, settings)
+    with ThreadPoolExecutor(args.jobs) as pool:
+        work = pool.map(partial(convert_subject, spec=spec, out=out, settings=settings), todo)
+        list(progress(work, total=len(todo), desc=f"preprocessing {settings['name']}", unit="scan"))
+    rows, fingerprint = summarise(out, split, spec)
+    write_csv(out / "split.csv", [{"subject": name, "subset": split[name]} for name in sorted(split)])
+    write_json(out / "fingerprint.json", fingerprint)
+    write_csv(out / "index.csv", rows)  # last: its presence says that the folder is complete
+    print_fingerprint(fingerprint)
+    return 0
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--layout", required=True, help="wmh, isles, or the name of your own DatasetSpec in datasets.py")
+    add("--raw", required=True, help="folder of scans; subjects are found at any depth")
+    add("--out", help="data folder to write, e.g. data/wmh")
+    add("--val", type=int, help="validation subjects (default: 10 of 60 for wmh, 20 of 94 for isles, else that share)")
+    add("--split", help="random (default), code2018 (the authors' split) or a CSV with columns subject, subset")
+    add("--seed", type=int, default=0, help="seed of the random split and of --subjects (default 0)")
+    add("--size", type=int, default=256, help="in-plane size in pixels (default 256)")
+    add("--subjects", type=int, help="use only this many subjects, drawn by seed")
+    add("--protocol", choices=("paper", "code2018"), default="paper", help="code2018: integer official maps, labels "
+        "interpolated linearly, the authors' split (default paper)")
+    add("--convention", choices=CONVENTIONS, default="paper", help="of the distance map (default paper)")
+    add("--unit", choices=("px", "mm"), default="px", help="of the distance map (default px)")
+    add("--jobs", type=int, default=2, help="scans at a time (default 2)")
+    add("--verify", action="store_true", help="check the scans, write nothing")
+    args = parser.parse_args(argv)
+    if not args.verify and not args.out:
+        parser.error("--out is required unless --verify is given")
+    if args.size < 16:
+        parser.error("--size: at least 16 pixels")
+    return args
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,78 @@
+"""How the loss weights and the learning rate change: pure functions of the epoch and of the scores so far.
+
+Nothing here has state, so a resumed run needs no more than its metrics.csv to go on exactly.
+"""
+
+
+def alpha(schedule, epoch):
+    """Weight of the regional loss in Eq. 6 at an epoch (0-based).
+
+    Args:
+        schedule: "rebalance" is the paper's: 1, falling by 0.01 after each epoch to 0.01 (Section 3.2).
+            "rebalance:0.05" falls by 0.05, for short runs. "increase[:STEP]" has the same alpha, but only the
+            boundary weight 1 - alpha moves (see `weights`). "constant:0.5" stays at 0.5. "code2018" is the
+            regional weight of the authors' code: max(0.1, 1 - 0.01 epoch).
+        epoch: 0, 1, ...
+
+    Raises:
+        ValueError: the schedule is not one of these or its number is not in [0, 1].
+    """
+    kind, number = _parse(schedule)
+    if kind == "constant":
+        return number
+    floor = 0.1 if kind == "code2018" else 0.01
+    return max(floor, round(1 - epoch * number, 10))  # rounded: 0.99, not 0.98999...
+
+
+def weights(schedule, epoch):
+    """(regional, boundary) weights at an epoch: (alpha, 1 - alpha) in Eq. 6.
+
+    "increase" keeps the regional weight at 1. "code2018" starts the boundary weight at 0.01 and adds 0.01 after each
+    epoch without a cap, as the authors' code did, so that it passes 1 at epoch 100.
+    """
+    kind, _ = _parse(schedule)
+    regional = alpha(schedule, epoch)
+    if kind == "code2018":
+        return regional, round(0.01 + 0.01 * epoch, 10)
+    boundary = round(1 - regional, 10)
+    return (1.0, boundary) if kind == "increase" else (regional, boundary)
+
+
+def plateau_lr(scores, lr=1e-3, patience=20):
+    """Learning rate for the next epoch: halved whenever `patience` epochs brought no better score (Section 3.2).
+
+    Args:
+        scores: validation score of every epoch so far, higher is better.
+        lr: the rate at epoch 0.
+        patience: epochs without improvement before a halving; counting starts again after each.
+    """
+    best, waited = float("-inf"), 0
+    for score in scores:
+        best, waited = (score, 0) if score > best else (best, waited + 1)
+        if waited == patience:
+            lr, waited = lr / 2, 0
+    return lr
+
+
+def code2018_lr(scores, lr=1e-3, patience=20):
+    """The authors' code: halved after each epoch with epoch % (best_epoch + 20) == 0, which holds at epoch 0."""
+    best, best_epoch = float("-inf"), 0
+    for epoch, score in enumerate(scores):
+        if score > best:
+            best, best_epoch = score, epoch
+        if epoch % (best_epoch + patience) == 0:
+            lr /= 2
+    return lr
+
+
+def _parse(schedule):
+    kind, _, number = schedule.partition(":")
+    defaults = {"rebalance": 0.01, "increase": 0.01, "code2018": 0.01}
+    try:
+        value = float(number) if number else defaults[kind]
+        if kind in ("rebalance", "increase", "constant") and 0 <= value <= 1 or schedule == "code2018":
+            return kind, value
+    except (KeyError, ValueError):
+        pass
+    raise ValueError("schedule: expected rebalance[:STEP], increase[:STEP], constant:ALPHA or code2018, "
+                     f"with a number from 0 to 1, found {schedule!r}")

@@ -1,0 +1,202 @@
+"""What several programs share: the error type, atomic writes, tables, seeding, device choice, progress."""
+
+import csv
+import json
+import os
+import platform
+import random
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+class UserError(Exception):
+    """A problem the user can solve. Printed as one line; the program then exits with status 2."""
+
+    def __init__(self, where, expected, found, do):
+        self.where, self.expected, self.found, self.do = str(where), expected, found, do
+        super().__init__(f"{where}: expected {expected}, found {found}. {do}")
+
+
+def run_program(main):
+    """Call `main()`; turn a UserError into one line and exit status 2, Ctrl-C into status 130."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        message = " ".join(str(error).split())
+    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        message = f"{error.filename}: {error.strerror}. Check the path and its permissions."
+    except OSError as error:  # disk full, broken device: the unfinished output was removed by atomic_path
+        message = f"{error.filename or 'writing'}: {error.strerror or error}. Free some space and repeat the command."
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where this one stopped", file=sys.stderr)
+        sys.exit(130)
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+@contextmanager
+def atomic_path(path):
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+
+    Works for a file or a folder, so a reader sees the whole result or nothing. An existing `path` is replaced.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    remove(partial)
+    try:
+        yield partial
+        if partial.is_file():
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
+        elif path.is_dir():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    finally:
+        remove(partial)
+
+
+def remove(path):
+    """Delete a file or a folder tree if it exists."""
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path, do="Delete it and repeat the step that wrote it."):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(path, "a JSON file", f"{type(error).__name__}: {error}", do) from None
+
+
+def write_csv(path, rows, columns=None):
+    """Write a list of dicts as CSV, header first; floats keep every digit (repr)."""
+    columns = columns or list(rows[0])
+    with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path, columns=(), do="Delete it and repeat the step that wrote it."):
+    """Read a CSV as a list of dicts of strings; UserError if unreadable or a column of `columns` is missing."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(path, "a CSV table", f"{type(error).__name__}: {error}", do) from None
+    missing = [name for name in columns if name not in (reader.fieldnames or [])]
+    if missing or any(None in row or None in row.values() for row in rows):
+        found = f"no column {', '.join(missing)}" if missing else "a row of another length than the header"
+        raise UserError(path, f"a CSV table with the columns {', '.join(columns)}", found, do)
+    return rows
+
+
+def progress(iterable=None, **options):
+    """tqdm on a terminal; off one, a plain line at most every 15 seconds, so that logs stay readable."""
+    terminal = sys.stderr.isatty()
+    return tqdm(iterable, dynamic_ncols=True, leave=options.pop("leave", True), file=sys.stderr,
+                mininterval=0.1 if terminal else 15, **options)
+
+
+def log(text):
+    """Print one line without breaking a progress bar."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def seed_everything(seed):
+    """Seed Python, NumPy and torch (all devices)."""
+    import numpy as np
+    import torch
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def choose_device(name):
+    """"auto" -> cuda where there is one, else cpu; UserError if the device asked for is not there."""
+    import torch
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("--device", "a CUDA device", "none that torch can use", "Use --device cpu or auto.")
+    return torch.device(name)
+
+
+def choose_amp(name, device):
+    """The autocast dtype: "auto" is bfloat16 where the processor computes it natively, else float32 (None).
+
+    Returns torch.bfloat16, torch.float16 or None (no autocast).
+    """
+    import torch
+    if name == "auto":
+        if device.type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            native = "avx512_bf16" in cpu_flags()
+        name = "bf16" if native else "off"
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[name]
+
+
+def cpu_flags():
+    """The processor's feature flags as a set (empty where the system does not list them)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
+
+
+def git_commit():
+    """The commit of this code, with "+changes" if the tree is dirty; "unknown" outside a checkout."""
+    def git(*words):
+        return subprocess.run(["git", "-C", str(Path(__file__).parent), *words],
+                              capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+@contextmanager
+def exclusive(folder):
+    """Hold `folder` for this process alone. The lock goes with the process, however it ends.
+
+    Raises:
+        UserError: another process holds it; its host and process number are named.
+    """
+    import fcntl
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(folder, "a run directory that no other process uses", file.read().strip(),
+                            "Wait for it to end, or choose another --out.") from None
+        for leftover in folder.glob("*.partial-*"):  # of a process that was killed
+            remove(leftover)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
