@@ -31,6 +31,7 @@ MAY_CHANGE = {"epochs", "device", "amp", "threads", "compile", "versions", "comm
 def main(argv=None):
     args = parse_arguments(argv)
     out = Path(args.out)
+    Slices(args.data, "train")  # refuses what is no data folder before the run directory is made
     with exclusive(out):
         run = Run(args)
         if run.epoch >= args.epochs and (out / "summary.json").exists():
@@ -55,6 +56,9 @@ class Run:
         if args.threads:
             torch.set_num_threads(args.threads)
         self.train, self.val = Slices(args.data, "train"), Slices(args.data, "val")
+        if args.batch_size is None:
+            isles = self.train.settings["layout"] == "isles"
+            args.batch_size = 4 if args.protocol == "code2018" and isles else 8
         self.classes = len(self.train.settings["classes"])
         self.check_config()
         self.train.make_resident(self.device) and self.val.make_resident(self.device)
@@ -297,11 +301,8 @@ def parse_arguments(argv):
         build_loss(args.loss)
     except ValueError as error:
         parser.error(str(error))
-    if args.batch_size is None:
-        isles = read_json(Path(args.data) / "dataset.json")["layout"] == "isles"
-        args.batch_size = 4 if args.protocol == "code2018" and isles else 8
     for name in ("width", "epochs", "batch_size"):
-        if getattr(args, name) < 1:
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')}: at least 1")
     return args
 

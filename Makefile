@@ -1,0 +1,137 @@
+# From raw scans to Table 1 and the figures. `make` alone lists the targets.
+#
+# Every stage is a real file target, so an interrupted `make` continues where it stopped:
+#   raw scans -> data/NAME/index.csv -> results/NAME/LOSS/seedK/summary.json -> .../evaluation.csv -> report.html
+
+# The paper's protocol; change any on the command line, e.g. make wmh EPOCHS=5 WIDTH=8
+LOSSES   ?= boundary gdl gdl+boundary
+SEEDS    ?= 0 1
+EPOCHS   ?= 200
+NETWORK  ?= unet
+WIDTH    ?= 64
+SIZE     ?= 256
+PROTOCOL ?= paper
+SCHEDULE ?=
+DEVICE   ?= auto
+# JOBS: runs side by side. THREADS: CPU threads of each (all when empty). SUBJECTS, VAL, SPLIT: see preprocess.py --help
+JOBS     ?= 1
+THREADS  ?=
+SUBJECTS ?=
+VAL      ?=
+SPLIT    ?=
+RAW      ?= data/raw
+LAYOUT   ?= wmh
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.SECONDARY:
+.PHONY: help setup demo wmh isles custom verify table figures test lint clean chain FORCE
+
+# ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
+PYTHON ?= python3
+REQUIREMENTS := requirements.txt requirements-dev.txt constraints.txt
+ENVS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/boundary-loss
+ENV  := $(ENVS)/env-$(shell cat $(REQUIREMENTS) | $(PYTHON) -c "import hashlib, sys; \
+	print(hashlib.sha256(sys.stdin.buffer.read() + sys.version.encode()).hexdigest()[:12])")
+# PY=python3 uses an interpreter that has the packages already, and skips the set-up
+ifeq ($(origin PY),undefined)
+PY    := .venv/bin/python
+READY := setup
+endif
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE PROTOCOL SCHEDULE DEVICE JOBS THREADS SUBJECTS VAL SPLIT PY"
+
+setup: $(ENV)/complete ## build the Python environment from requirements.txt (skipped when it is current)
+	@[ -L .venv ] || [ ! -e .venv ] || { echo "error: .venv: expected a link, found a folder. Remove it." >&2; exit 2; }
+	@[ "$$(readlink .venv)" = "$(ENV)" ] || ln -sfn "$(ENV)" .venv
+
+$(ENV)/complete:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		{ echo "error: $(PYTHON): expected Python 3.11 or newer. Give one with PYTHON=/path/to/python3." >&2; exit 2; }
+	@mkdir -p "$(ENVS)"
+	@echo "building the environment in $(ENV) (once; several GB where torch comes with CUDA)"
+	@$(if $(shell command -v flock),flock "$(ENVS)/lock") sh -c '[ -e "$@" ] || { $(PYTHON) -m venv "$(ENV)" && \
+		"$(ENV)/bin/python" -m pip install --disable-pip-version-check \
+		$(foreach file,requirements.txt requirements-dev.txt,-r $(file)) -c constraints.txt && touch "$@"; }'
+
+# ---- What people run -------------------------------------------------------------------------------------------------
+given = $(if $(filter command environment,$(firstword $(origin $(1)))),$($(1)),$(2))
+DEMO := EPOCHS="$(call given,EPOCHS,20)" WIDTH="$(call given,WIDTH,8)" SCHEDULE="$(call given,SCHEDULE,rebalance:0.05)" \
+	SIZE="$(call given,SIZE,96)" JOBS="$(call given,JOBS,2)" THREADS="$(call given,THREADS,1)" SUBJECTS= VAL= SPLIT=
+
+demo: $(READY) ## the whole chain on a small phantom, on the CPU, in minutes
+	$(PY) phantom.py --layout wmh --out data/phantom/wmh
+	$(PY) phantom.py --layout isles --out data/phantom/isles
+	+$(MAKE) --no-print-directory chain NAME=phantom-wmh LAYOUT=wmh RAW=data/phantom/wmh $(DEMO)
+	+$(MAKE) --no-print-directory chain NAME=phantom-isles LAYOUT=isles RAW=data/phantom/isles $(DEMO)
+	$(PY) report.py --runs results/phantom-wmh results/phantom-isles --out results/demo
+
+CODE2018 := $(if $(filter code2018,$(PROTOCOL)),-code2018)
+wmh isles: $(READY)
+wmh: ## WMH 2017 by the paper's protocol; the scans or the challenge's zips in data/raw
+	@$(PY) download.py --layout wmh --raw "$(RAW)"
+	+@$(MAKE) --no-print-directory chain NAME=wmh$(CODE2018) LAYOUT=wmh RAW="$(RAW)"
+
+isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip in data/raw
+	@$(PY) download.py --layout isles --raw "$(RAW)"
+	+@$(MAKE) --no-print-directory chain NAME=isles$(CODE2018) LAYOUT=isles RAW="$(RAW)"
+
+custom: $(READY) ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=wmh]
+	@[ -n "$(NAME)" ] || { echo "error: NAME: expected a name for the data set. make custom NAME=mine RAW=folder" >&2; exit 2; }
+	+@$(MAKE) --no-print-directory chain
+
+verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=wmh]
+	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw "$(RAW)"
+
+SETS = $(sort $(patsubst results/%/,%,$(dir $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(wildcard results/*/*/*/metrics.csv))))))))
+table figures: $(READY)
+table: ## Table 1 of every set that has runs, finished or not
+	@for name in $(SETS); do $(PY) report.py --runs results/$$name --only table || exit; done
+
+figures: ## the figures and report.html of every set that has runs
+	@for name in $(SETS); do $(PY) report.py --runs results/$$name || exit; done
+
+test: $(READY) ## the tests
+	$(PY) -m pytest -n 2
+
+lint: $(READY) ## ruff
+	$(PY) -m ruff check .
+
+clean: ## remove phantoms, their runs, preprocessed slices and caches; raw scans and real runs stay
+	rm -rf data/phantom $(patsubst %/dataset.json,%,$(wildcard data/*/dataset.json)) results/demo results/phantom-*
+	rm -rf .pytest_cache .ruff_cache .hypothesis .coverage $(wildcard __pycache__ */__pycache__)
+
+# ---- The chain, for one data set: NAME, LAYOUT, RAW ------------------------------------------------------------------
+RUNS = $(foreach loss,$(LOSSES),$(foreach seed,$(SEEDS),results/$(NAME)/$(loss)/seed$(seed)))
+option = $(if $($(1)),--$(2) $($(1)))
+DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call option,SUBJECTS,subjects) \
+	$(call option,VAL,val) $(call option,SPLIT,split)
+RUN_SETTINGS = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) --device $(DEVICE) \
+	$(call option,SCHEDULE,schedule) $(call option,THREADS,threads) $(if $(filter-out 1,$(JOBS)),--quiet)
+
+chain: $(READY)
+	+@$(MAKE) --no-print-directory -j $(JOBS) PY="$(PY)" results/$(NAME)/report.html
+
+# A settings file changes only when the settings do, and so sets off what depends on them
+data/$(NAME).settings results/$(NAME)/settings: FORCE
+	@mkdir -p $(@D)
+	@echo '$(if $(filter data/%,$@),$(DATA_SETTINGS) --raw $(RAW),$(RUN_SETTINGS))' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+data/$(NAME)/index.csv: data/$(NAME).settings
+	$(PY) preprocess.py $(DATA_SETTINGS) --raw "$(RAW)" --out data/$(NAME)
+
+results/$(NAME)/%/summary.json: data/$(NAME)/index.csv results/$(NAME)/settings
+	$(PY) main.py --data data/$(NAME) --loss $(patsubst %/,%,$(dir $*)) --seed $(patsubst seed%,%,$(notdir $*)) \
+		--out results/$(NAME)/$* $(RUN_SETTINGS)
+	@touch $@
+
+results/$(NAME)/%/evaluation.csv: results/$(NAME)/%/summary.json
+	$(PY) evaluate.py --predictions results/$(NAME)/$*/predictions --references data/$(NAME)/references --partial \
+		$(if $(filter wmh,$(LAYOUT)),--ignore 2) --csv $@ --summary results/$(NAME)/$*/evaluation.json
+
+results/$(NAME)/report.html: $(addsuffix /evaluation.csv,$(RUNS))
+	$(PY) report.py --runs results/$(NAME) --data data/$(NAME)

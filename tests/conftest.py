@@ -1,0 +1,76 @@
+"""Small scans that tests write themselves."""
+
+import importlib
+import io
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from utils import run_program
+
+ROOT = Path(__file__).parent.parent
+
+
+def write_wmh_subject(folder, shape=(20, 24, 5), affine=None, seed=0, dtype=np.float32):
+    """One subject in the WMH layout: noise with a bright 6x5x2 lesion, label 1, and one voxel of label 2."""
+    rng = np.random.default_rng(seed)
+    label = np.zeros(shape, np.uint8)
+    label[5:11, 8:13, 1:3] = 1
+    label[15, 3, 2] = 2
+    affine = np.diag([1.0, 1.0, 3.0, 1.0]) if affine is None else affine
+    (folder / "pre").mkdir(parents=True)
+    for name, gain in (("FLAIR", 60), ("T1", -20)):
+        image = (rng.normal(100, 8, shape) + gain * (label == 1)).astype(dtype)
+        nib.save(nib.Nifti1Image(image, affine), folder / "pre" / f"{name}.nii.gz")
+    nib.save(nib.Nifti1Image(label, affine), folder / "wmh.nii.gz")
+    return label
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """A folder of six subjects in the WMH layout."""
+    for number in range(6):
+        write_wmh_subject(tmp_path / "raw" / f"s{number}", seed=number)
+    return tmp_path / "raw"
+
+
+@pytest.fixture
+def data(raw, tmp_path):
+    """The raw folder preprocessed to 32x32: four training and two validation subjects."""
+    result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", tmp_path / "data", "--size", 32, "--val", 2)
+    assert result.returncode == 0, result.stderr
+    return tmp_path / "data"
+
+
+def run(program, *arguments):
+    """Run a program in this process, as its command line would; returns a CompletedProcess with text output."""
+    module = importlib.import_module(program.removesuffix(".py"))
+    arguments = [str(argument) for argument in arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            run_program(lambda: module.main(arguments))
+        except SystemExit as stop:
+            status = stop.code or 0
+    return subprocess.CompletedProcess([program, *arguments], status, out.getvalue(), err.getvalue())
+
+
+def run_apart(program, *arguments, **options):
+    """The same in a process of its own."""
+    return subprocess.run([sys.executable, ROOT / program, *map(str, arguments)], cwd=ROOT, capture_output=True,
+                          text=True, timeout=300, **options)
+
+
+def refuses(result, *words):
+    """Assert that a program ended with status 2 and one line on stderr, without a traceback, holding these words."""
+    assert result.returncode == 2, (result.returncode, result.stderr)
+    last = result.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in result.stderr and last.startswith("error: "), result.stderr
+    for word in words:
+        assert str(word) in last, f"{word!r} not in {last!r}"
+    return last

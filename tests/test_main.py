@@ -1,0 +1,221 @@
+"""A training run: what it writes, that it learns, resumes and repeats exactly, and what it refuses."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, refuses, run, run_apart
+
+import main
+from dataloader import Scan
+from networks import build
+
+
+def train(data, out, *more, loss="gdl+boundary", epochs=2):
+    return run("main.py", "--data", data, "--out", out, "--loss", loss, "--width", 2, "--epochs", epochs, "--quiet",
+               "--threads", 1, *more)
+
+
+def rows(folder):
+    with open(folder / "metrics.csv") as file:
+        return [{**row, "seconds": None} for row in csv.DictReader(file)]
+
+
+def weights(folder, name="best.pt"):
+    return torch.load(folder / name, weights_only=True)["network"]
+
+
+def assert_same_run(one, two):
+    assert rows(one) == rows(two)
+    for name in ("best.pt", "last.pt"):
+        a, b = weights(one, name), weights(two, name)
+        assert all(torch.equal(a[key], b[key]) for key in a), name
+    masks, again = np.load(one / "predictions.npz"), np.load(two / "predictions.npz")
+    assert all((masks[key] == again[key]).all() for key in masks)
+
+
+def test_a_run_writes_the_files_of_the_contract(data, tmp_path):
+    result = train(data, tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"config.json", "metrics.csv", "last.pt", "best.pt", "predictions", "summary.json"} <= files
+    assert any(name.startswith("events.out.tfevents") for name in files)
+    table = rows(tmp_path / "run")
+    assert list(table[0]) == main.COLUMNS and [row["epoch"] for row in table] == ["0", "1"]
+    assert [row["alpha"] for row in table] == ["1.0", "0.99"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    scores = [float(row["val_dice"]) for row in table]
+    assert summary["epochs"] == 2 and summary["best_epoch"] == scores.index(max(scores))
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["loss"] == "gdl+boundary" and config["versions"]["torch"] == torch.__version__
+    assert config["data_fingerprint"] == json.loads((data / "fingerprint.json").read_text())["sha256"]
+
+
+def test_predictions_lie_on_the_scans_own_grid(data, raw, tmp_path):
+    train(data, tmp_path / "run", epochs=1)
+    files = sorted((tmp_path / "run" / "predictions").iterdir())
+    assert [file.name for file in files] == [f"{name}.nii.gz" for name in np.load(tmp_path / "run" / "predictions.npz")]
+    reference = nib.load(raw / files[0].name.removesuffix(".nii.gz") / "wmh.nii.gz")
+    image = nib.load(files[0])
+    assert image.shape == reference.shape and np.array_equal(image.affine, reference.affine)
+
+
+@pytest.mark.parametrize("loss, gdl, boundary", [("gdl", True, False), ("boundary", False, True)])
+def test_only_the_terms_of_the_loss_are_written(data, tmp_path, loss, gdl, boundary):
+    train(data, tmp_path / "run", loss=loss, epochs=1)
+    row = rows(tmp_path / "run")[0]
+    assert (row["train_gdl"] != "", row["train_boundary"] != "") == (gdl, boundary)
+    assert row["train_loss"] == (row["train_gdl"] or row["train_boundary"])
+
+
+def test_it_learns_a_bright_square(data, tmp_path):
+    result = train(data, tmp_path / "run", "--width", 8, "--lr", 0.003, loss="gdl", epochs=30)
+    assert result.returncode == 0, result.stderr
+    assert float(rows(tmp_path / "run")[-1]["val_dice_lesion"]) > 0.9
+
+
+def test_two_runs_of_one_seed_are_bit_identical_and_another_seed_is_not(data, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(data, tmp_path / name, "--seed", seed)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    assert rows(tmp_path / "a") != rows(tmp_path / "c")
+
+
+def test_a_run_continued_to_more_epochs_equals_one_in_a_piece(data, tmp_path):
+    train(data, tmp_path / "whole", epochs=4)
+    train(data, tmp_path / "parts", epochs=1)
+    train(data, tmp_path / "parts", epochs=4)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_killed_run_continues_to_the_same_end(data, tmp_path):
+    train(data, tmp_path / "whole", epochs=6)
+    command = [sys.executable, ROOT / "main.py", "--data", data, "--out", tmp_path / "killed", "--width", "2",
+               "--epochs", "6", "--quiet", "--threads", "1", "--loss", "gdl+boundary"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not (tmp_path / "killed" / "metrics.csv").exists():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "summary.json").exists()
+    assert train(data, tmp_path / "killed", epochs=6).returncode == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_kill_between_best_and_last_checkpoint_changes_nothing(data, tmp_path, monkeypatch):
+    train(data, tmp_path / "whole", epochs=2)
+    save, calls = main.Run.save, []
+
+    def die_at_the_second_last(run, name, state):
+        calls.append(name)
+        if calls.count("last.pt") == 2 and name == "last.pt":
+            raise KeyboardInterrupt
+        save(run, name, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(main.Run, "save", die_at_the_second_last)
+        assert train(data, tmp_path / "cut", epochs=2).returncode == 130
+    assert train(data, tmp_path / "cut", epochs=2).returncode == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_finished_run_says_so_and_changes_nothing(data, tmp_path):
+    train(data, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.pt")}
+    result = train(data, tmp_path / "run")
+    assert result.returncode == 0 and "finished, 2 epochs" in result.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.pt")}
+
+
+def test_another_setting_in_the_same_directory_is_refused(data, tmp_path):
+    train(data, tmp_path / "run", epochs=1)
+    refuses(train(data, tmp_path / "run", "--lr", "0.1", epochs=1), tmp_path / "run", "lr 0.1", "lr 0.001")
+
+
+def test_a_damaged_checkpoint_is_named(data, tmp_path):
+    train(data, tmp_path / "run", epochs=1)
+    (tmp_path / "run" / "last.pt").write_bytes(b"not a checkpoint")
+    refuses(train(data, tmp_path / "run", epochs=2), "last.pt", "a damaged file")
+
+
+def test_a_second_process_on_the_directory_is_refused(data, tmp_path):
+    from utils import exclusive
+    with exclusive(tmp_path / "run"):
+        refuses(run_apart("main.py", "--data", data, "--out", tmp_path / "run", "--width", 2, "--epochs", 1),
+                "that no other process uses", f"process {os.getpid()}")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(main, "build_loss", lambda *_: lambda probs, *_: (probs.sum() * float("nan"), {}))
+    refuses(train(data, tmp_path / "run", epochs=1), "a finite training loss", "epoch 0")
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+@pytest.mark.parametrize("option, value", [("--loss", "magic"), ("--schedule", "up"), ("--network", "x"), ("--width", 0)])
+def test_an_option_that_makes_no_sense_ends_with_status_2(data, tmp_path, option, value):
+    result = train(data, tmp_path / "run", option, value)
+    assert result.returncode == 2 and option.strip("-") in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_data_that_is_not_there_is_refused(tmp_path):
+    refuses(train(tmp_path / "none", tmp_path / "run"), tmp_path / "none", "Run preprocess.py first")
+
+
+def test_protocols_differ_in_schedule_rate_rule_betas_and_isles_batch(data, tmp_path):
+    settings = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps({**settings, "layout": "isles"}))
+    found = {}
+    for protocol in ("paper", "code2018"):
+        train(data, tmp_path / protocol, "--protocol", protocol)
+        config = json.loads((tmp_path / protocol / "config.json").read_text())
+        last = torch.load(tmp_path / protocol / "last.pt", weights_only=True)
+        betas = last["optimizer"]["param_groups"][0]["betas"]
+        found[protocol] = (config["batch_size"], config["schedule"], tuple(betas), rows(tmp_path / protocol)[1]["lr"])
+    assert found["paper"] == (8, "rebalance", (0.9, 0.999), "0.001")
+    assert found["code2018"] == (4, "code2018", (0.9, 0.99), "0.0005")  # its rule halves at epoch 0
+
+
+def test_scores_of_one_epoch_by_hand():
+    labels = np.zeros((4, 8, 8), np.uint8)     # two scans of two slices
+    labels[0, 2:4, 2:4] = 1                    # scan a: a 2x2 lesion in its first slice
+    masks = np.zeros_like(labels)
+    masks[0, 2:4, 3:5] = 1                     # found, one pixel off: slice DSC 2 * 2 / (4 + 4) = 0.5
+    masks[3, 0, 0] = 1                         # scan b: one false positive, slice DSC 0
+    scans = [Scan("a", slice(0, 2), (3.0, 2.0, 1.0)), Scan("b", slice(2, 4), (3.0, 2.0, 1.0))]
+    result = main.score(masks, labels, scans, 2)
+    assert result["val_dice"] == pytest.approx((0.5 + 1 + 1 + 0) / 4)
+    assert result["val_dice_3d"] == pytest.approx((0.5 + 0) / 2)
+    assert result["val_dice_lesion"] == pytest.approx(0.5)
+    assert result["val_foreground"] == 5 / 256
+    diagonal = np.linalg.norm((2 * 3, 8 * 2, 8 * 1))  # scan b: one mask empty, so the diagonal of its image in mm
+    assert result["val_hd"] == pytest.approx((1.0 + diagonal) / 2)
+    # rows as points: slice 0, rows 2 and 3 differ from their nearest counterpart by two pixels; slice 3 by one
+    assert result["val_hd_legacy"] == pytest.approx((np.sqrt(2) + 1) / 4)
+
+
+def test_best_pt_rebuilds_the_network(data, tmp_path):
+    train(data, tmp_path / "run", epochs=1)
+    state = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
+    build(*state["build"]).load_state_dict(state["network"])
+    assert state["data"]["modalities"] == ["FLAIR", "T1"]
+
+
+def test_help_needs_no_more_than_a_moment_of_reading(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["--help"])
+    text = capsys.readouterr().out
+    assert "python main.py --data data/wmh" in text and "default 200" in text
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_run_on_cuda_completes(data, tmp_path):
+    assert train(data, tmp_path / "run", "--device", "cuda").returncode == 0
