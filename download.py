@@ -80,14 +80,15 @@ def unpack(archive, folder, spec, md5):
               "what was found in it", file=sys.stderr)
     wanted = [f"*/{pattern}" for pattern in (*spec.modalities.values(), spec.label)]
     try:
-        with zipfile.ZipFile(archive) as zipped, atomic_path(folder) as partial:
-            partial.mkdir(parents=True)
+        with zipfile.ZipFile(archive) as zipped:
             members = [item for item in zipped.infolist() if is_wanted(archive, item.filename, wanted)]
-            for item in progress(members, desc=f"unpacking {archive.name}", unit="file"):
-                target = partial.joinpath(*PurePosixPath(item.filename).parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with zipped.open(item) as source, open(target, "wb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)  # reads to the end, where zipfile checks the CRC
+            with atomic_path(folder) as partial:
+                partial.mkdir()
+                for item in progress(members, desc=f"unpacking {archive.name}", unit="file"):
+                    target = partial.joinpath(*PurePosixPath(item.filename).parts)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with zipped.open(item) as source, open(target, "wb") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)  # reads to the end, where zipfile checks the CRC
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(archive, "an intact zip archive", str(error), "Fetch it again.") from None
     log(f"{archive.name}: {len(members)} files unpacked to {folder}")

@@ -1,0 +1,115 @@
+"""Atomic writes, tables, error lines, locks."""
+
+import os
+
+import pytest
+import torch
+from conftest import ROOT
+
+from utils import (UserError, atomic_path, choose_amp, choose_device, cpu_flags, exclusive, read_csv, read_json,
+                   run_program, write_csv, write_json)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "a") as partial:
+        partial.write_text("new, half")
+        1 / 0
+    assert (tmp_path / "a").read_text() == "old" and os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    with atomic_path(tmp_path / "a") as partial:
+        partial.mkdir()
+        (partial / "new").touch()
+    assert os.listdir(tmp_path / "a") == ["new"] and os.listdir(tmp_path) == ["a"]
+
+
+def test_tables_come_back_as_written(tmp_path):
+    rows = [{"a": 0.1 + 0.2, "b": "x, \"y\""}, {"a": None, "b": ""}]
+    write_csv(tmp_path / "t.csv", rows)
+    assert read_csv(tmp_path / "t.csv", ("a", "b")) == [{"a": "0.30000000000000004", "b": "x, \"y\""}, {"a": "", "b": ""}]
+
+
+@pytest.mark.parametrize("text, found", [("x\n1\n", "no column a"), ("a,b\n1\n", "a row of another length"),
+                                         ("a,b\n1,2,3\n", "a row of another length")])
+def test_a_table_of_another_shape_is_refused(tmp_path, text, found):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UserError, match=found):
+        read_csv(tmp_path / "t.csv", ("a",))
+
+
+def test_a_broken_json_file_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": ')
+    with pytest.raises(UserError, match="a.json: expected a JSON file, found JSONDecodeError"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("error, status, word", [
+    (UserError("f", "one\nthing", "two", "Mend it."), 2, "f: expected one thing, found two. Mend it."),
+    (OSError(28, "No space left on device", "out.npy"), 2, "out.npy: No space left on device"),
+    (PermissionError(13, "Permission denied", "in.nii"), 2, "in.nii: Permission denied"),
+    (KeyboardInterrupt(), 130, "the same command continues")])
+def test_errors_a_user_can_solve_are_one_line_and_a_status(capsys, error, status, word):
+    def fail():
+        raise error
+    with pytest.raises(SystemExit) as stop:
+        run_program(fail)
+    lines = capsys.readouterr().err.splitlines()
+    assert stop.value.code == status and len(lines) == 1 and word in lines[0]
+
+
+def test_a_fault_of_the_program_itself_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        run_program(lambda: 1 / 0)
+
+
+def test_a_lock_is_held_by_one_and_free_again_afterwards(tmp_path):
+    with exclusive(tmp_path / "run"):
+        with pytest.raises(UserError, match=f"process {os.getpid()}"):
+            with exclusive(tmp_path / "run"):
+                pass
+    with exclusive(tmp_path / "run"):
+        pass
+
+
+def test_json_keeps_letters_and_ends_with_a_newline(tmp_path):
+    write_json(tmp_path / "a.json", {"name": "Zoë"})
+    assert (tmp_path / "a.json").read_text() == '{\n  "name": "Zoë"\n}\n'
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused():
+    assert choose_device("auto").type == "cpu"
+    with pytest.raises(UserError, match="a CUDA device"):
+        choose_device("cuda")
+
+
+def test_autocast_is_bfloat16_only_where_the_processor_has_it(monkeypatch):
+    cpu = torch.device("cpu")
+    assert choose_amp("off", cpu) is None and choose_amp("bf16", cpu) == torch.bfloat16
+    for flags, expected in (({"avx512_bf16"}, torch.bfloat16), ({"avx2"}, None)):
+        monkeypatch.setattr("utils.cpu_flags", lambda flags=flags: flags)
+        assert choose_amp("auto", cpu) == expected
+
+
+def test_no_program_evaluates_or_unpickles_what_it_reads():
+    import ast
+    for path in [*ROOT.glob("*.py"), *(ROOT / "networks").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                options = {keyword.arg: getattr(keyword.value, "value", None) for keyword in node.keywords}
+                assert not (isinstance(node.func, ast.Name) and name in ("eval", "exec")), path
+                assert options.get("shell") is not True and options.get("allow_pickle") is not True, path
+                owner = getattr(getattr(node.func, "value", None), "id", "")
+                assert not (owner == "torch" and name == "load") or options.get("weights_only") is True, path
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+                assert not {"pickle", "dill", "shelve", "marshal"} & set(names), path
+
+
+def test_cpu_flags_are_words():
+    assert all(flag.islower() or flag.isdigit() or "_" in flag for flag in cpu_flags())
