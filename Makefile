@@ -131,7 +131,7 @@ results/$(NAME)/%/summary.json: data/$(NAME)/index.csv results/$(NAME)/settings
 
 results/$(NAME)/%/evaluation.csv: results/$(NAME)/%/summary.json
 	$(PY) evaluate.py --predictions results/$(NAME)/$*/predictions --references data/$(NAME)/references --partial \
-		$(if $(filter wmh,$(LAYOUT)),--ignore 2) --csv $@ --summary results/$(NAME)/$*/evaluation.json
+		$(if $(filter wmh,$(LAYOUT)),--ignore 2) --csv $@ --summary results/$(NAME)/$*/evaluation.json > /dev/null
 
 results/$(NAME)/report.html: $(addsuffix /evaluation.csv,$(RUNS))
 	$(PY) report.py --runs results/$(NAME) --data data/$(NAME)

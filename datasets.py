@@ -3,8 +3,10 @@
 A data set is one DatasetSpec. To use your own, add an entry to DATASETS (see the README, "Your own data").
 """
 
+import gzip
 import os
 import re
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 from utils import UserError
 
 MAX_VOXELS = 2 ** 28      # 1 GiB as float32: refuse a damaged header before memory is taken
+UNREADABLE = (OSError, ValueError, EOFError, zlib.error)  # what nibabel and gzip raise on damaged files
 SPACING_MM = (0.01, 100)  # what a voxel of a scan can measure along an axis
 
 
@@ -136,7 +139,8 @@ def check_subject(subject, spec):
                 warnings += check_label(subject.files[name][0], voxels, spec)
             else:
                 check_intensities(subject.files[name][0], voxels)
-            check_grid(subject.files[name][0], image, *next(iter(volumes.values()))[1:])
+            first = next(iter(volumes))
+            check_grid(subject.files[name][0], image, volumes[first][1], first)
         except UserError as error:
             problems.append(str(error))
     return problems, warnings
@@ -157,7 +161,7 @@ def read_volume(path):
         shape, spacing = image.shape, nib.affines.voxel_sizes(image.affine)
     except PermissionError:
         raise UserError(path, "a readable file", "no permission to read it", "Change its permissions.") from None
-    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
+    except (*UNREADABLE, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
         size = os.path.getsize(path) if os.path.exists(path) else 0
         found = "an empty file" if size == 0 else f"{size} bytes that are not one ({type(error).__name__})"
         raise UserError(path, "a NIfTI image", found, again) from None
@@ -169,11 +173,22 @@ def read_volume(path):
     if not all(SPACING_MM[0] <= size <= SPACING_MM[1] for size in spacing):  # NaN fails too
         raise UserError(path, f"voxels of {SPACING_MM[0]} to {SPACING_MM[1]} mm",
                         f"{' x '.join(f'{size:g}' for size in spacing)} mm", "Correct the header's spacing.")
-    image = nib.as_closest_canonical(image)
     try:
+        image = nib.as_closest_canonical(whole(image, path) if str(path).endswith(".gz") else image)
         return np.asanyarray(image.dataobj).reshape(image.shape[:3]), image
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise UserError(path, "a complete image", f"a truncated or damaged one ({type(error).__name__})", again) from None
+
+
+def whole(image, path):
+    """The image read from all of its gzip file, whose checksum stands at the end: nibabel stops at the last voxel."""
+    size = image.dataobj.offset + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
+    with gzip.open(path) as file:
+        content = file.read(size)
+        for _ in range(64):  # nothing follows the voxels, at most a little padding
+            if not file.read(1 << 20):
+                return type(image).from_bytes(content)
+    raise ValueError("more than 64 MiB follow the voxels")
 
 
 def check_intensities(path, voxels):
@@ -198,16 +213,16 @@ def check_label(path, voxels, spec):
     return []
 
 
-def check_grid(path, image, reference):
-    """Raise UserError unless two RAS+ images share shape and place: every corner within half a voxel."""
+def check_grid(path, image, reference, name):
+    """Raise UserError unless two RAS+ images share shape and place: every corner within half a voxel of `name`'s."""
     if image.shape[:3] != reference.shape[:3]:
-        raise UserError(path, f"shape {reference.shape[:3]} as {Path(reference.get_filename() or '').name or 'the first modality'}",
-                        f"{image.shape[:3]}", "Resample it to the same grid.")
+        raise UserError(path, f"shape {reference.shape[:3]} as the {name} image", f"{image.shape[:3]}",
+                        "Resample it to the same grid.")
     corners = np.array(np.meshgrid(*[(0, size - 1) for size in image.shape[:3]])).reshape(3, -1)
     apart = np.abs(nib.affines.apply_affine(image.affine - reference.affine + np.diag((0, 0, 0, 1)), corners.T))
     tolerance = 0.5 * min(nib.affines.voxel_sizes(reference.affine))
     if apart.max() > tolerance:
-        raise UserError(path, f"the same place as the first modality within {tolerance:.2f} mm",
+        raise UserError(path, f"the same place as the {name} image within {tolerance:.2f} mm",
                         f"corners {apart.max():.2f} mm apart", "Register it, or correct its header.")
 
 

@@ -1,6 +1,6 @@
 """The paper's figures from finished runs: training curves here (Figure 3), pictures of slices in figures_cases.py."""
 
-import textwrap
+import io
 
 import matplotlib
 
@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
 import figures_cases  # noqa: E402
+from figures_cases import NAMES  # noqa: E402
 from utils import atomic_path  # noqa: E402
 
 STYLE = {"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 8, "xtick.labelsize": 8,
@@ -17,32 +18,32 @@ STYLE = {"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fonts
 # blue and red are the paper's; the rest is Okabe and Ito's palette, safe for the colour-blind
 COLOURS = {"gdl": "#1f5fbf", "gdl+boundary": "#d62828", "boundary": "#7a7a7a"}
 OTHERS = ("#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000")
-NAMES = {"gdl": "GDL", "gdl+boundary": "GDL + boundary", "boundary": "boundary alone"}
 DISTANCES = ("val_hd", "val_hd95", "val_hd_legacy")
 
 
 def draw_all(sets, reported, out):
     """Write figure1..4 and figure3_mm as PNG and PDF; returns what a page needs to show them."""
     with plt.rc_context(STYLE):
-        drawn = [("figure1", *figures_cases.figure1(sets)),
-                 ("figure2", *figures_cases.figure2(sets)),
-                 ("figure3", *curves(sets, (("val_dice", "validation DSC (slice mean)"),
-                                            ("val_hd_legacy", "validation HD (legacy)")), reported)),
-                 ("figure3_mm", *curves(sets, (("val_dice_3d", "validation DSC (per scan)"),
-                                               ("val_hd95", "validation HD95 (mm)")), None)),
-                 ("figure4", *figures_cases.figure4(sets))]
-        return [{"name": name, "path": save(figure, out, name), "title": title, "caption": caption, "alt": alt}
-                for name, figure, title, caption, alt in drawn]
+        legacy = (("val_dice", "validation DSC (slice mean)"), ("val_hd_legacy", "validation HD (legacy)"))
+        in_mm = (("val_dice_3d", "validation DSC (per scan)"), ("val_hd95", "validation HD95 (mm)"))
+        return [save("figure1", out, *figures_cases.figure1(sets)),
+                save("figure2", out, *figures_cases.figure2(sets)),
+                save("figure3", out, *curves(sets, legacy, reported)),
+                save("figure3_mm", out, *curves(sets, in_mm, None)),
+                save("figure4", out, *figures_cases.figure4(sets))]
 
 
-def save(figure, out, name):
-    """PNG at 300 dpi and PDF with Type 42 fonts, without dates, so that the same runs give the same bytes."""
+def save(name, out, figure, title, caption, alt):
+    """PNG at 300 dpi and PDF with Type 42 fonts; without dates, so that equal runs give equal bytes."""
+    small = io.BytesIO()  # for the page, which has the caption as text
+    figure.savefig(small, format="png", dpi=160, bbox_inches="tight", pad_inches=0.05, metadata={"Software": None})
+    if not figure.legends:  # pictures carry the rule that chose them; curves have their legend there
+        figures_cases.below(figure, caption)
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        path = out / f"{name}.{kind}"
-        with atomic_path(path) as partial:
-            figure.savefig(partial, format=kind, metadata=metadata)
+        with atomic_path(out / f"{name}.{kind}") as partial:
+            figure.savefig(partial, format=kind, bbox_inches="tight", pad_inches=0.05, metadata=metadata)
     plt.close(figure)
-    return path
+    return {"name": name, "png": small.getvalue(), "title": title, "caption": caption, "alt": alt}
 
 
 def curves(sets, measures, reported):
@@ -62,7 +63,8 @@ def curves(sets, measures, reported):
                 figures_cases.say(axis, "not computed in these runs", frame=True)
     handles = {text: handle for axis in axes.flat
                for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, max(1, len(handles))))
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, 1 + len(sets)))
     return figure, *describe_curves(sets, measures, reported)
 
 
@@ -76,7 +78,8 @@ def draw_curves(axis, one, key):
         whole = [(epochs, values) for run, epochs, values in series if run.finished and np.isfinite(values).any()]
         for run, epochs, values in series:
             if not run.finished and np.isfinite(values).any():
-                axis.plot(epochs, values, ":", color=colour, linewidth=1.1, label=f"{NAMES.get(name, name)}, unfinished")
+                axis.plot(epochs, values, ":", color=colour, linewidth=1.1,
+                          label=f"{NAMES.get(name, name)}, unfinished")
             elif np.isfinite(values).any():
                 axis.plot(epochs, values, dashes, color=colour, linewidth=0.5, alpha=0.45)
         if whole:
@@ -113,7 +116,7 @@ def paper_marks(axis, paper, measure):
     for name, curve in paper.items():
         style = {"color": COLOURS[name], "transform": beside, "clip_on": False, "solid_capstyle": "butt"}
         axis.plot([1.0, 1.045], [curve[measure]["best"]] * 2, linewidth=2.4,
-                  label=f"paper, {NAMES[name]}: best (thick), last 50", **style)
+                  label=f"paper's {NAMES[name]}", **style)
         axis.plot([1.0, 1.045], [curve[measure]["last_50"]] * 2, linewidth=0.9, **style)
     known = [curve[measure][key] for curve in paper.values() for key in ("best", "last_50")]
     low, high = axis.get_ylim()
@@ -125,11 +128,12 @@ def describe_curves(sets, measures, reported):
     names = " and ".join(name for _, name in measures)
     where = ", ".join(one.title for one in sets)
     title = f"{number}: {names} against epoch"
-    caption = ("Line: mean over the finished seeds; band: from the lowest to the highest seed; thin lines: each seed; "
-               "dotted: unfinished runs. Distances are not drawn at epochs at which the model segments nothing, and the "
-               "distance axis is set by GDL and GDL + boundary.")
+    caption = ("Line: mean over the finished seeds; band: lowest to highest seed; thin lines: each seed; dotted: "
+               "unfinished runs. Distances are not drawn at epochs at which the model segments nothing; "
+               "GDL and GDL + boundary set the distance axis.")
     if reported and any(one.challenge for one in sets):
-        caption += " Ticks at the right edge: the paper's Figure 3, digitised."
+        caption += (" Ticks at the right edge: the paper's Figure 3, digitised (thick: its best epoch, thin: the "
+                    "mean of its last 50 epochs).")
     alt = f"{names} against training epoch for {where}: " + "; ".join(
         f"{one.title}, {NAMES.get(name, name)} " + ", ".join(last_values(runs, key) for key, _ in measures)
         for one in sets for name, runs in one.losses.items())
@@ -141,8 +145,3 @@ def last_values(runs, key):
     ends = [series[-1] for series in values if series.size and np.isfinite(series[-1])]
     name = {"val_dice": "DSC", "val_dice_3d": "3-D DSC", "val_hd95": "HD95", "val_hd_legacy": "legacy HD"}[key]
     return f"{name} ends at {np.mean(ends):.2f}" if ends else f"{name} undefined at the end"
-
-
-def wrapped(text, inches):
-    """Lines of 7.5 pt text that fit a figure of this width."""
-    return textwrap.fill(text, int(inches * 17.5))

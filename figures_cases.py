@@ -97,9 +97,7 @@ def ranked_cases(one):
             volume = truth.sum() * np.prod(spacing(one, subject)) / 1000  # ml
             volumes.append((volume, subject, int(truth.sum(axis=(1, 2)).argmax())))
     volumes.sort()
-    named = {len(volumes) - 1: "largest", (len(volumes) - 1) // 2: "median", 0: "smallest"}
-    if len(volumes) <= 2:
-        named.pop(None, None)
+    named = {len(volumes) - 1: "largest", (len(volumes) - 1) // 2: "median", 0: "smallest"}  # two scans: no median
     return [(named[at] if len(volumes) > 1 else "only", *volumes[at]) for at in sorted(named) if 0 <= at < len(volumes)]
 
 
@@ -119,23 +117,26 @@ def slice_image(one, subject, index):
     return np.asarray(load_array(one, subject, "images")[index, 0], float) / 65535
 
 
-def head_box(image, *masks, margin=0.04):
+def head_box(image, masks, step, margin=0.04):
     """Rows and columns around the head (largest bright region) and all masks, as two slices."""
     bright = image > 0.15 * np.quantile(image, 0.99)
     parts, count = ndimage.label(ndimage.binary_opening(bright, iterations=2))
     if count:
         bright = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    return box(bright | np.any(masks, axis=0), int(margin * max(image.shape)))
+    return box(bright | np.any(masks, axis=0), int(margin * max(image.shape)), step, (6, 7))
 
 
-def box(mask, margin):
-    """The smallest rows and columns that hold the mask, widened by a margin in pixels."""
-    if not mask.any():
-        return slice(None), slice(None)
+def box(mask, margin, step=(1, 1), shape=(1, 1)):
+    """Rows and columns that hold the mask with a margin in pixels, grown to a shape (proportions in mm, not pixels)."""
+    shape = [part / size for part, size in zip(shape, step, strict=False)]
+    ends = [np.flatnonzero(mask.any(axis=axis))[[0, -1]] for axis in (1, 0)]
+    lengths = [last - first + 1 + 2 * margin for first, last in ends]
+    unit = max(length / part for length, part in zip(lengths, shape, strict=True))
     spans = []
-    for axis in (1, 0):
-        inside = np.flatnonzero(mask.any(axis=axis))
-        spans.append(slice(max(0, inside[0] - margin), min(mask.shape[1 - axis], inside[-1] + margin + 1)))
+    for (first, last), part, limit in zip(ends, shape, mask.shape, strict=True):
+        length = min(limit, int(np.ceil(unit * part)))
+        start = min(max(0, (first + last + 1 - length) // 2), limit - length)  # shifted where the image ends
+        spans.append(slice(start, start + length))
     return tuple(spans)
 
 
@@ -155,8 +156,10 @@ def outline(axis, mask, window, colour, width=1.0):
     """The contour of a mask with a thin dark edge, so that it shows on bright and dark ground."""
     part = upright(mask[window]).astype(float)
     if part.any():
+        limits = axis.get_xlim(), axis.get_ylim()  # the closing of contours at the edge must not widen the panel
         lines = axis.contour(np.pad(part, 1), [0.5], colors=[colour], linewidths=width,
                              extent=(-1.5, part.shape[1] + 0.5, -1.5, part.shape[0] + 0.5))
+        axis.set(xlim=limits[0], ylim=limits[1])
         lines.set_path_effects([effects.withStroke(linewidth=width + 0.7, foreground="black", alpha=0.6)])
 
 
@@ -191,31 +194,37 @@ def draw_prediction(axis, one, loss, subject, index, image, window, step):
 def case_masks(one, subject, index):
     """Ground truth and whatever predictions there are of one slice, for the crop."""
     truth = lesions(one, subject)
-    found = [prediction(run, subject, truth.shape) for run in map(lambda loss: shown_run(one, loss), PAIR) if run]
+    found = [prediction(run, subject, truth.shape) for run in (shown_run(one, loss) for loss in PAIR) if run]
     return [truth[index], *(mask[index] for mask in found if mask is not None)]
 
 
-def panels(rows, columns, width=6.9, height=1.75, bottom=0.0):
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows + bottom), squeeze=False,
+def panels(rows, columns, width, height):
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows + 0.2), squeeze=False,
                                 layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     return figure, axes
 
 
 def below(figure, text):
-    """The caption under the panels, wrapped to the figure's width."""
-    width = figure.get_size_inches()[0]
-    figure.supxlabel(textwrap.fill(text, int(width * 17)), fontsize=7.5, x=0.01, ha="left", color="#333333")
+    """Print the caption under the panels, wrapped to the figure's width, and make room for it."""
+    width, height = figure.get_size_inches()
+    text = textwrap.fill(text, int(width * 17))
+    figure.set_figheight(height + 0.14 * (1 + text.count("\n")))
+    figure.supxlabel(text, fontsize=7.5, x=0.01, ha="left", color="#333333")
 
 
-def seeds_shown(one):
-    runs = [shown_run(one, loss) for loss in PAIR]
-    return ", ".join(run.name for run in runs if run) or "no run has predictions yet"
+def seeds_shown(sets):
+    """The runs that the pictures show, for a caption."""
+    told = []
+    for one in sets:
+        names = [run.name for run in (shown_run(one, loss) for loss in PAIR) if run]
+        told.append((f"{one.title}: " if len(sets) > 1 else "") + (" and ".join(names) or "no predictions yet"))
+    return f"Predictions shown: {'; '.join(told)}."
 
 
 def figure1(sets):
     """Ground truth, GDL and GDL + boundary on one slice per set, cropped to the lesions."""
-    figure, axes = panels(len(sets), 3, height=2.45, bottom=0.5)
+    figure, axes = panels(len(sets), 3, 6.9, 2.3)
     told = []
     for row, one in zip(axes, sets, strict=True):
         case = most_parts(one)
@@ -225,7 +234,7 @@ def figure1(sets):
             continue
         subject, index, parts = case
         image, step, masks = slice_image(one, subject, index), spacing(one, subject), case_masks(one, subject, index)
-        window = box(np.any(masks, axis=0), max(8, image.shape[0] // 16))
+        window = box(np.any(masks, axis=0), max(8, image.shape[0] // 16), step)
         show(row[0], image, window, step)
         outline(row[0], masks[0], window, TRUTH, 1.1)
         corner(row[0], f"{one.title}\n{subject}, slice {index}")
@@ -234,14 +243,13 @@ def figure1(sets):
         told.append(f"{one.title}: {subject}, slice {index}, {parts} parts" + differences(one, scores))
     for axis, name in zip(axes[0], ("ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
         axis.set_title(name)
-    caption = f"Case chosen by rule: {RULE1}. {'. '.join(told)}. Drawn from {'; '.join(map(seeds_shown, sets))}."
-    below(figure, caption)
+    caption = f"Case chosen by rule: {RULE1}. {'. '.join(told)}. {seeds_shown(sets)}"
     return figure, "Figure 1: the validation slice with the most lesions", caption, \
         f"Contours of the ground truth, GDL and GDL + boundary over a slice. {'. '.join(told)}."
 
 
 def differences(one, scores):
-    """Where the case stands among all: its gain in slice DSC beside the median gain over the lesion slices."""
+    """Where the case stands among all: its change of slice DSC beside the median change over the lesion slices."""
     runs = [shown_run(one, loss) for loss in PAIR]
     if None in scores or None in runs:
         return ""
@@ -249,16 +257,16 @@ def differences(one, scores):
     for subject in validation_subjects(one):
         truth = lesions(one, subject)
         pair = [prediction(run, subject, truth.shape) for run in runs]
-        if None in [type(mask) is np.ndarray or None for mask in pair]:
-            continue
-        gains += [dice(pair[1][at], truth[at]) - dice(pair[0][at], truth[at]) for at in np.flatnonzero(truth.any((1, 2)))]
+        if all(mask is not None for mask in pair):
+            gains += [dice(pair[1][at], truth[at]) - dice(pair[0][at], truth[at])
+                      for at in np.flatnonzero(truth.any(axis=(1, 2)))]
     return (f"; DSC changes by {scores[1] - scores[0]:+.2f} from GDL to GDL + boundary here, "
             f"by {np.median(gains):+.2f} in the median over the {len(gains)} validation slices with a lesion")
 
 
 def figure2(sets):
     """phi_G of a lesion, and the region between its contour and a prediction's, coloured by the distance."""
-    figure, axes = panels(len(sets), 2, width=6.3, height=2.9, bottom=0.6)
+    figure, axes = panels(len(sets), 2, 6.3, 2.75)
     told = []
     for row, one in zip(axes, sets, strict=True):
         cases = ranked_cases(one)
@@ -270,12 +278,11 @@ def figure2(sets):
         told.append(draw_boundary_distance(figure, row, one, subject, index))
     axes[0, 0].set_title(r"$\phi_G$, contour $\partial G$ where it is 0")
     axes[0, 1].set_title(r"$\Delta S$ between $\partial G$ and $\partial S$, coloured by $D_G$")
-    caption = ("The largest lesion area of the validation scan with the largest lesion volume. Half the boundary distance "
-               "(Eq. 4) is the sum of phi over S minus its sum over G, which is the sum of the distance D_G over the "
-               f"region between the two contours. {'. '.join(told)}.")
-    below(figure, caption)
+    caption = ("The slice with the largest lesion area of the validation scan with the largest lesion volume. Half the "
+               "boundary distance (Eq. 4) is the sum of phi over S minus its sum over G: the sum of the distance D_G "
+               f"over the region between the two contours. {'. '.join(told)}.")
     return figure, "Figure 2: the level set of a lesion and the boundary distance", caption, \
-        f"Left the signed distance map of a lesion, right the region where prediction and truth differ. {'. '.join(told)}."
+        f"Left: signed distance map of a lesion. Right: where prediction and truth differ. {'. '.join(told)}."
 
 
 def draw_boundary_distance(figure, row, one, subject, index):
@@ -285,7 +292,7 @@ def draw_boundary_distance(figure, row, one, subject, index):
     run = shown_run(one, PAIR[1]) or shown_run(one, PAIR[0])
     mask = prediction(run, subject, load_array(one, subject, "labels").shape) if run else None
     step, unit = spacing(one, subject), one.info.get("distance", {}).get("unit", "px")
-    window = box(truth | (False if mask is None else mask[index]), 14)
+    window = box(truth | (False if mask is None else mask[index]), 14, step)
     limit = np.abs(phi[window]).max() or 1
     drawn = row[0].imshow(upright(phi[window]), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect=step[1] / step[0])
     outline(row[0], truth, window, TRUTH, 1.2)
@@ -301,22 +308,23 @@ def draw_boundary_distance(figure, row, one, subject, index):
     show(row[1], image, window, step)
     inside = np.where(predicted ^ truth, np.abs(phi), np.nan)
     top = max(np.nanmax(inside, initial=0), 1)
-    region = row[1].imshow(upright(inside[window]), cmap="viridis", vmin=0, vmax=top, aspect=step[1] / step[0], alpha=0.9)
+    region = row[1].imshow(upright(inside[window]), cmap="viridis", vmin=0, vmax=top, aspect=step[1] / step[0],
+                           alpha=0.9)
     outline(row[1], truth, window, TRUTH, 1.2)
     outline(row[1], predicted, window, COLOURS[run.folder.parent.name], 1.2)
     figure.colorbar(region, ax=row[1], shrink=0.85).set_label(f"$D_G$ ({unit})")
-    corner(row[1], f"Eq. 4: {value:.0f} {unit}$\\cdot$px")
+    corner(row[1], f"Eq. 4: {value:.0f} {unit}")
     return f"{name}, prediction of {run.name}: half the boundary distance is {value:.1f} {unit} summed over pixels"
 
 
 def figure4(sets):
     """Image, ground truth, GDL, GDL + boundary; up to three scans of each set, chosen by RULE4."""
     cases = [(one, *case) for one in sets for case in ranked_cases(one)]
-    figure, axes = panels(max(1, len(cases)), 4, height=1.95, bottom=0.45)
+    figure, axes = panels(max(1, len(cases)), 4, 6.9, 1.98)
     told = []
     for row, (one, rank, volume, subject, index) in zip(axes, cases, strict=False):
         image, step, masks = slice_image(one, subject, index), spacing(one, subject), case_masks(one, subject, index)
-        window = head_box(image, *masks)
+        window = head_box(image, masks, step)
         show(row[0], image, window, step)
         corner(row[0], f"{one.title}\n{rank}, {volume:.1f} ml")
         show(row[1], image, window, step)
@@ -332,6 +340,5 @@ def figure4(sets):
     for axis, name in zip(axes[0], (first, "ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
         axis.set_title(name)
     caption = (f"Cases chosen by rule: {RULE4}. DSC of the slice in the corner; thin yellow: ground truth. "
-               f"The patient's left is on the left. Drawn from {'; '.join(map(seeds_shown, sets))}.")
-    below(figure, caption)
+               f"The patient's left is on the left. {seeds_shown(sets)}")
     return figure, "Figure 4: predictions on validation scans", caption, "Contours over slices. " + "; ".join(told)

@@ -20,8 +20,21 @@ from dataloader import Slices, batches, one_hot, shuffled
 from losses import build_loss
 from metrics import dice, hausdorff_pair, legacy_hausdorff
 from networks import NETWORKS, build
-from utils import (UserError, atomic_path, choose_amp, choose_device, exclusive, git_commit, log, progress, read_json,
-                   run_program, seed_everything, write_csv, write_json)
+from utils import (
+    UserError,
+    atomic_path,
+    choose_amp,
+    choose_device,
+    exclusive,
+    git_commit,
+    log,
+    progress,
+    read_json,
+    run_program,
+    seed_everything,
+    write_csv,
+    write_json,
+)
 
 COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", "val_dice", "val_dice_3d", "val_hd",
            "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "seconds"]
@@ -216,7 +229,7 @@ class Run:
 
     def report(self, row, bar):
         left = (self.args.epochs - self.epoch) * np.mean([r["seconds"] for r in self.rows[-5:]]) / 60
-        text = (f"epoch {self.epoch}/{self.args.epochs} alpha {row['alpha']:.2f} lr {row['lr']:g} "
+        text = (f"epoch {row['epoch']} ({self.epoch}/{self.args.epochs}) alpha {row['alpha']:.2f} lr {row['lr']:g} "
                 f"loss {row['train_loss']:.4f} DSC {row['val_dice']:.3f} 3-D {row['val_dice_3d']:.3f} "
                 f"HD95 {row['val_hd95']:.1f} mm, {row['seconds']:.1f} s, {left:.1f} min left")
         bar.set_postfix_str(text)
@@ -262,6 +275,7 @@ def export_predictions(masks, scans, data, folder):
     """Write each scan's mask as NIfTI in the scan's own grid; say so where nibabel is missing (training needs none)."""
     try:
         import nibabel
+
         from preprocess import restore_mask
     except ImportError:
         log(f"{folder}: not written, nibabel is not installed here; predictions.npz holds the masks")

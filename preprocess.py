@@ -24,8 +24,7 @@ from torch.nn import functional
 
 from datasets import check_subject, find_subjects, get_spec, is_phantom, read_volume, recognise
 from distance import CONVENTIONS, signed_distance_slices
-from utils import (UserError, atomic_path, log, progress, read_csv, read_json, remove, run_program, write_csv,
-                   write_json)
+from utils import UserError, atomic_path, log, progress, read_csv, read_json, remove, run_program, write_csv, write_json
 
 INTENSITY_MAX = 65535  # images are stored as uint16: value / 65535 is the normalised intensity, exact to 8e-6
 

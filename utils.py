@@ -21,6 +21,9 @@ class UserError(Exception):
         self.where, self.expected, self.found, self.do = str(where), expected, found, do
         super().__init__(f"{where}: expected {expected}, found {found}. {do}")
 
+    def __reduce__(self):  # so that it comes back whole from a worker process
+        return type(self), (self.where, self.expected, self.found, self.do)
+
 
 def run_program(main):
     """Call `main()`; turn a UserError into one line and exit status 2, Ctrl-C into status 130."""
@@ -28,6 +31,9 @@ def run_program(main):
         sys.exit(main())
     except UserError as error:
         message = " ".join(str(error).split())
+    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         message = f"{error.filename}: {error.strerror}. Check the path and its permissions."
     except OSError as error:  # disk full, broken device: the unfinished output was removed by atomic_path

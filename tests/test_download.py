@@ -3,9 +3,9 @@
 import zipfile
 
 import pytest
-from conftest import refuses, run, write_wmh_subject
 
 import download
+from conftest import refuses, run, write_wmh_subject
 
 
 @pytest.fixture

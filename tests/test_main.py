@@ -12,9 +12,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, refuses, run, run_apart
 
 import main
+from conftest import ROOT, refuses, run, run_apart
 from dataloader import Scan
 from networks import build
 

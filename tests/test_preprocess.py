@@ -8,8 +8,8 @@ import random
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import refuses, run, write_wmh_subject
 
+from conftest import refuses, run, write_wmh_subject
 from datasets import DATASETS, check_subject, find_subjects, recognise
 from distance import signed_distance
 from preprocess import choose_split, normalise, resample, resample_label, restore_mask, split_code2018
@@ -230,6 +230,12 @@ def put(value, index=(0, 0, 0)):
     return change
 
 
+def scramble(path):
+    content = bytearray(path.read_bytes())
+    content[3000:3100] = bytes(100)
+    path.write_bytes(content)
+
+
 BAD = {
     "missing modality": (lambda raw: (raw / "s1/pre/T1.nii.gz").unlink(), ["one T1 image", "no such file"]),
     "missing label": (lambda raw: (raw / "s1/wmh.nii.gz").unlink(), ["one label image", "no such file"]),
@@ -237,6 +243,7 @@ BAD = {
     "zero bytes": (lambda raw: (raw / "s1/pre/T1.nii.gz").write_bytes(b""), ["T1.nii.gz", "an empty file"]),
     "not a NIfTI": (lambda raw: (raw / "s1/pre/T1.nii.gz").write_bytes(b"hello" * 99), ["a NIfTI image", "495 bytes"]),
     "truncated": (lambda raw: os.truncate(raw / "s1/pre/T1.nii.gz", 5000), ["T1.nii.gz", "truncated or damaged"]),
+    "flipped bytes": (lambda raw: scramble(raw / "s1/pre/T1.nii.gz"), ["T1.nii.gz"]),
     "other shape": (damage("wmh.nii.gz", lambda v, a: (v[:-1], a)), ["shape (20, 24, 5)", "(19, 24, 5)"]),
     "elsewhere": (damage("wmh.nii.gz", lambda v, a: (v, a + np.eye(4, k=3) * 9)), ["corners 9.00 mm apart"]),
     "4-D": (damage("pre/T1.nii.gz", lambda v, a: (np.stack([v, v], 3), a)), ["a 3-D image", "(20, 24, 5, 2)"]),

@@ -4,17 +4,28 @@ import os
 
 import pytest
 import torch
-from conftest import ROOT
 
-from utils import (UserError, atomic_path, choose_amp, choose_device, cpu_flags, exclusive, read_csv, read_json,
-                   run_program, write_csv, write_json)
+from conftest import ROOT
+from utils import (
+    UserError,
+    atomic_path,
+    choose_amp,
+    choose_device,
+    cpu_flags,
+    exclusive,
+    read_csv,
+    read_json,
+    run_program,
+    write_csv,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path):
     (tmp_path / "a").write_text("old")
     with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "a") as partial:
         partial.write_text("new, half")
-        1 / 0
+        raise ZeroDivisionError
     assert (tmp_path / "a").read_text() == "old" and os.listdir(tmp_path) == ["a"]
 
 
@@ -59,6 +70,12 @@ def test_errors_a_user_can_solve_are_one_line_and_a_status(capsys, error, status
         run_program(fail)
     lines = capsys.readouterr().err.splitlines()
     assert stop.value.code == status and len(lines) == 1 and word in lines[0]
+
+
+def test_an_error_comes_back_whole_from_a_worker_process():
+    import pickle
+    error = pickle.loads(pickle.dumps(UserError("f", "one", "two", "Mend it.")))
+    assert str(error) == "f: expected one, found two. Mend it." and error.where == "f"
 
 
 def test_a_fault_of_the_program_itself_is_not_hidden():

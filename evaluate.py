@@ -1,0 +1,334 @@
+"""Score segmentation masks against references: any two folders of NIfTI files, each scan in 3-D and in mm.
+
+Examples:
+  python evaluate.py --predictions masks/ --references data/wmh/references/
+  python evaluate.py --predictions masks/ --references raw/wmh/training/ --ignore 2 --csv out.csv --summary summary.json
+  python evaluate.py --compare masks-gdl/ masks-boundary/ --references raw/wmh/training/ --csv differences.csv
+
+Scans are matched by subject. In a flat folder the subject is the file's name without .nii or .nii.gz; otherwise it is
+the folder's name in the WMH layout (<subject>/wmh.nii.gz, or a submission's <subject>/result.nii.gz) or the ISLES
+layout (case_<n>/SMIR.*.OT.*/SMIR.*.OT.*.nii). Prediction and reference must share one grid; the same grid stored in
+another orientation is turned, nothing is resampled.
+
+Scores, one row per scan and label:
+  dice                 Dice similarity coefficient, 0 to 1; 1 if both masks are empty
+  hd                   Hausdorff distance, mm
+  hd95                 95th percentile of the surface distances of both directions pooled, mm (as medpy)
+  hd95_challenge       larger of the two directed 95th percentiles, mm (as the WMH 2017 challenge: surfaces per slice)
+  lesion_recall        found lesions / lesions of the reference; 1 if it has none (26-connected, as the challenge)
+  lesion_precision     true lesions / predicted lesions; 1 if there are none
+  lesion_f1            harmonic mean of the two
+  volume_difference    absolute volume difference, % of the reference; inf if only the reference is empty
+  prediction_ml, reference_ml, prediction_empty, reference_empty
+If one mask is empty, distances are the image's diagonal in mm (--empty diagonal) or missing (--empty nan, as in the
+challenge).
+
+Printed and written per score: n finite values, their mean, sample standard deviation, median, and a 95 % bootstrap
+interval of the mean over scans (percentiles of 10,000 resamples, seed 0). --summary writes nnU-Net's summary.json; its
+Dice and IoU follow nnU-Net (null where both masks are empty, left out of the mean), the scores above stand beside them.
+
+--compare A B scores both folders and prints B - A over the scans: mean and median difference, 95 % bootstrap interval
+of the mean difference, scans in which B is better and worse, and the p-value of a two-sided Wilcoxon signed-rank test.
+
+Exit status: 0, or 2 with one line that says which file is wrong and what to do. Nothing is written in that case.
+"""
+
+import argparse
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from datasets import DATASETS, DatasetSpec, find_subjects, read_volume
+from metrics import absolute_volume_difference, challenge_hausdorff95, dice, hausdorff_pair, leave_out, lesion_detection
+from utils import UserError, progress, run_program, write_csv, write_json
+
+RESAMPLES = 10_000
+GRID_TOLERANCE = 1e-3  # of a voxel, for every entry of the affine
+# column: (unit, +1 if more is better, -1 if less is)
+METRICS = {"dice": ("", 1), "hd": ("mm", -1), "hd95": ("mm", -1), "hd95_challenge": ("mm", -1),
+           "lesion_recall": ("", 1), "lesion_precision": ("", 1), "lesion_f1": ("", 1), "volume_difference": ("%", -1)}
+# All places where a mask may lie below a subject's folder; `find_subjects` names the folder.
+NESTED = DatasetSpec(modalities={"isles": DATASETS["isles"].label, "result": "result.nii*"},
+                     label=DATASETS["wmh"].label, label_map={})
+
+
+def find_masks(folder):
+    """{subject: path} of the masks in a flat or nested folder; UserError if none or two of one subject."""
+    folder = Path(folder)
+    flat = sorted(path for path in folder.glob("*.nii*") if path.name.endswith((".nii", ".nii.gz"))
+                  and not path.name.startswith("."))
+    if flat:
+        files = [(path.name.removesuffix(".gz").removesuffix(".nii"), path) for path in flat]
+    elif folder.is_dir() and not any(entry.is_dir() for entry in folder.iterdir()):
+        raise UserError(folder, "masks named <subject>.nii or .nii.gz", "none", "Check the path.")
+    else:  # the label where a folder has one, then the others
+        files = [(subject.name, path) for subject in find_subjects(folder, NESTED)
+                 for path in subject.files["label"] or subject.files["isles"] or subject.files["result"]]
+    masks = {}
+    for subject, path in files:
+        if subject in masks:
+            raise UserError(path, "one mask per subject", f"also {masks[subject]}", "Remove one of the two.")
+        masks[subject] = path
+    return masks
+
+
+def match(predictions, references, folders, allow_partial):
+    """Sorted subjects with both a prediction and a reference; UserError if others exist, unless `allow_partial`."""
+    both = sorted(set(predictions) & set(references))
+    for here, there, where in ((predictions, references, folders[0]), (references, predictions, folders[1])):
+        alone = sorted(set(here) - set(there))
+        if alone and (not allow_partial or not both):
+            listed = ", ".join(alone[:10]) + (f" and {len(alone) - 10} more" if len(alone) > 10 else "")
+            raise UserError(where, "the same subjects in both folders", f"only here: {listed}",
+                            "Add their masks, or give --partial to score the others." if both else
+                            "Name the masks after the subjects.")
+    return both
+
+
+def read_labels(path):
+    """The label values of a mask, (X, Y, Z) integers in RAS+ orientation, and its image."""
+    try:
+        voxels, image = read_volume(path)
+    except zlib.error as error:
+        raise UserError(path, "a complete image", f"damaged compression ({error})", "Fetch the file again.") from None
+    if voxels.dtype.kind not in "iu":
+        whole = np.round(voxels) if voxels.dtype.kind == "f" else None
+        if whole is None or not np.isfinite(voxels).all() or np.abs(voxels - whole).max() > 1e-3:
+            raise UserError(path, "a mask of whole-number labels", "other values (probabilities?)",
+                            "Threshold it, or give the mask instead.")
+        voxels = whole.astype(np.int64)  # labels stored with a scale factor come as floats
+    return voxels, image
+
+
+def check_grid(prediction, reference, path, reference_path):
+    """UserError unless two RAS+ images have the same shape and affine."""
+    do = "Resample the prediction to the reference's grid with nearest neighbours."
+    if prediction.shape[:3] != reference.shape[:3]:
+        raise UserError(path, f"the shape of {reference_path}, {reference.shape[:3]}", f"{prediction.shape[:3]}", do)
+    apart = np.abs(prediction.affine - reference.affine).max()
+    if not apart <= GRID_TOLERANCE * min(nib.affines.voxel_sizes(reference.affine)):
+        raise UserError(path, f"the position and spacing of {reference_path}", f"affines {apart:.3g} mm apart", do)
+
+
+def score_scan(prediction_path, reference_path, labels, ignored, empty):
+    """Every score of one scan: ({label: {score: value}}, values found in the prediction, ... in the reference)."""
+    predicted, prediction = read_labels(prediction_path)
+    truth, reference = read_labels(reference_path)
+    check_grid(prediction, reference, prediction_path, reference_path)
+    spacing = nib.affines.voxel_sizes(reference.affine)
+    # The challenge looks for surfaces within the slices as they are stored; here all is turned to RAS+.
+    slice_axis = int(nib.io_orientation(nib.load(reference_path).affine)[2, 0])
+    left_out = np.isin(truth, ignored)
+    rows = {}
+    for label in labels:
+        pred, target = leave_out(predicted == label, truth == label, left_out)
+        rows[label] = score_masks(pred, target, spacing, slice_axis, empty)
+        rows[label].update(count_voxels(pred, target, np.count_nonzero(~left_out)))
+    return rows, set(np.unique(predicted).tolist()), set(np.unique(truth).tolist())
+
+
+def score_masks(pred, target, spacing, slice_axis, empty):
+    """The columns of the table for two bool masks (X, Y, Z)."""
+    hd, hd95 = hausdorff_pair(pred, target, spacing, empty=empty)
+    recall, precision, f1 = lesion_detection(pred, target)
+    ml = float(np.prod(spacing)) / 1000  # of one voxel
+    return {"dice": dice(pred, target), "hd": hd, "hd95": hd95,
+            "hd95_challenge": challenge_hausdorff95(pred, target, spacing, slice_axis, empty),
+            "lesion_recall": recall, "lesion_precision": precision, "lesion_f1": f1,
+            "volume_difference": absolute_volume_difference(pred, target),
+            "prediction_ml": int(pred.sum()) * ml, "reference_ml": int(target.sum()) * ml,
+            "prediction_empty": not pred.any(), "reference_empty": not target.any()}
+
+
+def count_voxels(pred, target, total):
+    """nnU-Net's voxel counts, Dice and IoU (NaN if both masks are empty)."""
+    tp, n_pred, n_ref = (int(np.count_nonzero(mask)) for mask in (pred & target, pred, target))
+    union = n_pred + n_ref - tp
+    return {"Dice": 2 * tp / (n_pred + n_ref) if union else float("nan"),
+            "IoU": tp / union if union else float("nan"), "TP": tp, "FP": n_pred - tp, "FN": n_ref - tp,
+            "TN": int(total) - union, "n_pred": n_pred, "n_ref": n_ref}
+
+
+def score_folder(predictions, subjects, references, args, folder):
+    """[{label: {score: value}}], one per subject, in order; UserError if no mask holds any of the labels."""
+    files = [predictions[name] for name in subjects], [references[name] for name in subjects]
+    work = partial(score_scan, labels=args.labels, ignored=args.ignore, empty=args.empty)
+    with ThreadPoolExecutor(args.jobs) as pool:
+        try:
+            results = pool.map(work, *files)
+            scores = list(progress(results, total=len(subjects), desc=f"scoring {folder}", unit="scan"))
+        except BaseException:  # one bad file: do not read the other scans first
+            pool.shutdown(cancel_futures=True)
+            raise
+    for where, values in ((folder, set().union(*(s[1] for s in scores))),
+                          (args.references, set().union(*(s[2] for s in scores)))):
+        if values - {0, *args.ignore} and not values & set(args.labels):
+            raise UserError(where, f"label {' or '.join(map(str, args.labels))} in some mask",
+                            f"only the values {', '.join(map(str, sorted(values)[:10]))}", "Give --labels.")
+    return [rows for rows, _, _ in scores]
+
+
+def bootstrap_interval(values, seed=0):
+    """95 % percentile interval of the mean of `values` (n,) over resamples of its members: (low, high)."""
+    rng, means = np.random.default_rng(seed), []
+    for _ in range(0, RESAMPLES, 500):  # in parts, so that memory does not grow with the square of anything
+        means.append(values[rng.integers(len(values), size=(500, len(values)))].mean(axis=1))
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def describe(values):
+    """n, mean, sample std, median and 95 % interval of the mean of the finite values; NaN where undefined."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    nan = float("nan")
+    if len(values) == 0:
+        return {"n": 0, "mean": nan, "std": nan, "median": nan, "ci95_low": nan, "ci95_high": nan}
+    low, high = bootstrap_interval(values)
+    return {"n": len(values), "mean": float(values.mean()),
+            "std": float(values.std(ddof=1)) if len(values) > 1 else nan, "median": float(np.median(values)),
+            "ci95_low": low, "ci95_high": high}
+
+
+def compare(a, b, better):
+    """Statistics of the paired differences b - a (n,); `better` is +1 if more is better, -1 if less is."""
+    from scipy.stats import wilcoxon
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    finite = np.isfinite(a) & np.isfinite(b)
+    a, b = a[finite], b[finite]
+    difference = b - a
+    out = {"mean_a": float(a.mean()) if len(a) else float("nan"), "mean_b": float(b.mean()) if len(a) else float("nan")}
+    out.update(describe(difference))
+    out["b_better"] = int((better * difference > 0).sum())
+    out["b_worse"] = int((better * difference < 0).sum())
+    # Scans without a difference say nothing about its direction (Wilcoxon's own rule); with no others p is 1.
+    changed = difference[difference != 0]
+    out["wilcoxon_p"] = float(wilcoxon(changed).pvalue) if len(changed) else 1.0
+    return out
+
+
+def side_by_side(a, b):
+    """The columns <score>_a, <score>_b and <score>_difference (b - a) of one scan."""
+    return {f"{metric}_{which}": value for metric in METRICS
+            for which, value in (("a", a[metric]), ("b", b[metric]), ("difference", b[metric] - a[metric]))}
+
+
+def table(rows, columns):
+    """Lines of a table of strings, the first column to the left, the others to the right."""
+    rows = [columns, *rows]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(columns))]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
+
+
+def named(metric):
+    unit = METRICS[metric][0]
+    return f"{metric} ({unit})" if unit else metric
+
+
+def jsonable(value):
+    """The same value with NaN and infinities as None, which JSON can hold."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [jsonable(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def mean_scores(rows):
+    """The mean of each numeric score over rows (dicts), over its finite values, as nnU-Net's nanmean."""
+    return {key: describe_mean([row[key] for row in rows]) for key in rows[0] if not key.endswith("_empty")}
+
+
+def describe_mean(values):
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+def evaluate(args):
+    """Score one folder; print the table and write what was asked for."""
+    predictions, references = find_masks(args.predictions), find_masks(args.references)
+    subjects = match(predictions, references, (args.predictions, args.references), args.partial)
+    scores = score_folder(predictions, subjects, references, args, args.predictions)
+    statistics = {label: {metric: describe([rows[label][metric] for rows in scores]) for metric in METRICS}
+                  for label in args.labels}
+    if args.csv:
+        write_csv(args.csv, [{"subject": name, "label": label, **rows[label]}
+                             for name, rows in zip(subjects, scores) for label in args.labels])
+    if args.summary:
+        means = {label: mean_scores([rows[label] for rows in scores]) for label in args.labels}
+        write_json(args.summary, jsonable({
+            "foreground_mean": mean_scores(list(means.values())), "mean": means,
+            "metric_per_case": [{"metrics": rows, "prediction_file": str(predictions[name]),
+                                 "reference_file": str(references[name])} for name, rows in zip(subjects, scores)],
+            "statistics": statistics,
+            "settings": {"labels": args.labels, "ignore": args.ignore, "empty": args.empty, "resamples": RESAMPLES}}))
+    for label in args.labels:
+        empty = [sum(rows[label][key] for rows in scores) for key in ("prediction_empty", "reference_empty")]
+        print(f"\nlabel {label}: {len(subjects)} scans, {empty[0]} empty predictions, {empty[1]} empty references")
+        print(table([[named(metric), str(s["n"]), *(f"{s[key]:.3f}" for key in ("mean", "std", "median")),
+                      f"[{s['ci95_low']:.3f}, {s['ci95_high']:.3f}]"] for metric, s in statistics[label].items()],
+                    ["score", "n", "mean", "std", "median", "95 % interval"]))
+    return 0
+
+
+def evaluate_pair(args):
+    """Score two folders; print the paired differences and write what was asked for."""
+    masks, references = [find_masks(folder) for folder in args.compare], find_masks(args.references)
+    common = {name: masks[0][name] for name in match(*masks, args.compare, args.partial)}
+    subjects = match(common, references, (args.compare[0], args.references), args.partial)
+    a, b = (score_folder(mask, subjects, references, args, folder) for mask, folder in zip(masks, args.compare))
+    statistics = {label: {metric: compare(*([rows[label][metric] for rows in scores] for scores in (a, b)), better)
+                          for metric, (_, better) in METRICS.items()} for label in args.labels}
+    if args.csv:
+        write_csv(args.csv, [{"subject": name, "label": label, **side_by_side(x[label], y[label])}
+                             for name, x, y in zip(subjects, a, b) for label in args.labels])
+    if args.summary:
+        write_json(args.summary, jsonable({"a": args.compare[0], "b": args.compare[1], "subjects": subjects,
+                                           "differences": statistics}))
+    print(f"\na: {args.compare[0]}\nb: {args.compare[1]}")
+    for label in args.labels:
+        print(f"\nlabel {label}: b - a over {len(subjects)} scans")
+        print(table([[named(metric), str(s["n"]), f"{s['mean_a']:.3f}", f"{s['mean_b']:.3f}", f"{s['mean']:+.3f}",
+                      f"[{s['ci95_low']:+.3f}, {s['ci95_high']:+.3f}]", f"{s['median']:+.3f}",
+                      f"{s['b_better']}/{s['b_worse']}", f"{s['wilcoxon_p']:.3g}"]
+                     for metric, s in statistics[label].items()],
+                    ["score", "n", "mean a", "mean b", "mean b-a", "95 % interval", "median b-a", "better/worse", "p"]))
+    return 0
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--predictions", metavar="FOLDER", help="masks to score")
+    what.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two folders of masks to compare, scan by scan")
+    add("--references", required=True, metavar="FOLDER", help="masks taken as true")
+    add("--csv", metavar="FILE", help="write the scores (or paired differences) of every scan")
+    add("--summary", metavar="FILE", help="write summary.json in nnU-Net's shape (or the comparison's statistics)")
+    add("--labels", type=int, nargs="+", default=[1], metavar="L", help="label values to score, each alone (default 1)")
+    add("--ignore", type=int, nargs="+", default=[], metavar="L",
+        help="labels of the reference whose voxels are left out of both masks; 2 in the WMH challenge (default none)")
+    add("--empty", choices=("diagonal", "nan"), default="diagonal",
+        help="distance if only one mask is empty (default diagonal)")
+    add("--partial", action="store_true", help="score the subjects found in both folders, leave out the others")
+    add("--jobs", type=int, default=2, metavar="N", help="scans at a time, each in memory once (default 2)")
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error(f"--jobs: at least 1, not {args.jobs}")
+    if 0 in args.labels or set(args.labels) & set(args.ignore) or len(set(args.labels)) < len(args.labels):
+        parser.error("--labels: different labels, none of them 0 (background) or in --ignore")
+    return args
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    return evaluate_pair(args) if args.compare else evaluate(args)
+
+
+if __name__ == "__main__":
+    run_program(partial(main, sys.argv[1:]))

@@ -1,0 +1,346 @@
+"""Signed distance maps: answers worked out by hand, brute force over all pairs, properties that hold for any mask."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.ndimage import distance_transform_edt
+
+from distance import boundary, signed_distance, signed_distance_slices
+
+S2, S3, S5, S10 = np.sqrt([2, 3, 5, 10])
+quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+
+
+def close(found, expected):
+    assert_allclose(found, np.array(expected), rtol=1e-6, atol=0)
+
+
+# ---------------------------------------------------------------------------------------------------- by hand, 2-D
+
+def test_single_pixel_is_zero_and_its_surroundings_hold_the_distance_to_it():
+    mask = [[0, 0, 0, 0],
+            [0, 1, 0, 0],
+            [0, 0, 0, 0]]
+    close(signed_distance(mask), [[S2, 1, S2, S5],
+                                  [1,  0, 1,  2],
+                                  [S2, 1, S2, S5]])
+
+
+SQUARE = [[0, 0, 0, 0, 0, 0, 0],
+          [0, 1, 1, 1, 1, 1, 0],
+          [0, 1, 1, 1, 1, 1, 0],
+          [0, 1, 1, 1, 1, 1, 0],
+          [0, 1, 1, 1, 1, 1, 0],
+          [0, 1, 1, 1, 1, 1, 0],
+          [0, 0, 0, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("convention", ["paper", "official"])
+def test_square_of_5_falls_to_minus_2_at_its_centre_in_both_conventions(convention):
+    close(signed_distance(SQUARE, convention=convention), [[S2, 1,  1,  1,  1, 1, S2],
+                                                           [1,  0,  0,  0,  0, 0, 1],
+                                                           [1,  0, -1, -1, -1, 0, 1],
+                                                           [1,  0, -1, -2, -1, 0, 1],
+                                                           [1,  0, -1, -1, -1, 0, 1],
+                                                           [1,  0,  0,  0,  0, 0, 1],
+                                                           [S2, 1,  1,  1,  1, 1, S2]])
+
+
+def test_l_shape_of_one_pixel_strokes():
+    mask = [[0, 0, 0, 0, 0],
+            [0, 1, 0, 0, 0],
+            [0, 1, 0, 0, 0],
+            [0, 1, 1, 1, 0],
+            [0, 0, 0, 0, 0]]
+    close(signed_distance(mask), [[S2, 1, S2, S5, S10],
+                                  [1,  0, 1,  2,  S5],
+                                  [1,  0, 1,  1,  S2],
+                                  [1,  0, 0,  0,  1],
+                                  [S2, 1, 1,  1,  S2]])
+
+
+def test_each_point_measures_to_the_nearer_of_two_components():
+    mask = [[0, 1, 0, 0, 0, 0, 1, 1, 1, 0]]
+    close(signed_distance(mask), [[1, 0, 1, 2, 2, 1, 0, -1, 0, 1]])
+
+
+def test_hole_is_outside():
+    mask = [[0, 0, 0, 0, 0],
+            [0, 1, 1, 1, 0],
+            [0, 1, 0, 1, 0],
+            [0, 1, 1, 1, 0],
+            [0, 0, 0, 0, 0]]
+    close(signed_distance(mask), [[S2, 1, 1, 1, S2],
+                                  [1,  0, 0, 0, 1],
+                                  [1,  0, 1, 0, 1],
+                                  [1,  0, 0, 0, 1],
+                                  [S2, 1, 1, 1, S2]])
+
+
+@pytest.mark.parametrize("convention", ["paper", "official"])
+def test_image_border_is_no_boundary(convention):
+    mask = [[1, 1, 1, 0, 0],
+            [1, 1, 1, 0, 0]]
+    close(signed_distance(mask, convention=convention), [[-2, -1, 0, 1, 2],
+                                                         [-2, -1, 0, 1, 2]])
+
+
+@pytest.mark.parametrize("convention", ["paper", "official"])
+@pytest.mark.parametrize("fill", [False, True])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4)])
+def test_mask_without_boundary_gets_a_zero_map(shape, fill, convention):
+    assert_array_equal(signed_distance(np.full(shape, fill), convention=convention), np.zeros(shape))
+
+
+def test_boundary_holds_face_neighbours_of_the_background_only():
+    mask = np.array([[0, 1, 1],
+                     [1, 1, 1],
+                     [1, 1, 1]], bool)  # the centre touches the background at a corner: not a face
+    assert_array_equal(boundary(mask), [[0, 1, 0],
+                                        [1, 0, 0],
+                                        [0, 0, 0]])
+
+
+def test_conventions_differ_where_the_nearest_background_lies_on_a_diagonal():
+    mask = [[0, 1, 1],
+            [1, 1, 1],
+            [1, 1, 1]]
+    close(signed_distance(mask, convention="paper"), [[1,   0,  -1],
+                                                      [0,  -1, -S2],
+                                                      [-1, -S2, -S5]])
+    close(signed_distance(mask, convention="official"), [[1,  0,      -1],
+                                                         [0,  1 - S2,  1 - S5],
+                                                         [-1, 1 - S5,  1 - 2 * S2]])
+
+
+# ------------------------------------------------------------------------------------------------ by hand, spacing
+
+def test_spacing_2_by_1_stretches_the_rows():
+    mask = [[0, 0, 0],
+            [0, 1, 0],
+            [0, 0, 0]]
+    close(signed_distance(mask, (2, 1)), [[S5, 2, S5],
+                                          [1,  0, 1],
+                                          [S5, 2, S5]])
+
+
+def test_spacing_2_by_1_inside_a_square_of_5():
+    close(signed_distance(SQUARE, (2, 1))[2:5, 2:5], [[-1, -2, -1],   # up: 2 mm; left and right: 2 px of 1 mm
+                                                      [-1, -2, -1],
+                                                      [-1, -2, -1]])
+
+
+def test_official_boundary_is_005_off_at_spacing_095():
+    mask = [[0, 0, 1, 1, 1, 0]]
+    close(signed_distance(mask, (0.95, 0.95), "official"), [[1.9, 0.95, 0.05, -0.9, 0.05, 0.95]])
+    close(signed_distance(mask, (0.95, 0.95), "paper"), [[1.9, 0.95, 0, -0.95, 0, 0.95]])
+
+
+# ---------------------------------------------------------------------------------------------------- by hand, 3-D
+
+def test_single_voxel():
+    mask = np.zeros((3, 3, 3), bool)
+    mask[1, 1, 1] = True
+    outer = [[S3, S2, S3],
+             [S2, 1,  S2],
+             [S3, S2, S3]]
+    close(signed_distance(mask), [outer,
+                                  [[S2, 1, S2],
+                                   [1,  0, 1],
+                                   [S2, 1, S2]],
+                                  outer])
+
+
+def test_cube_of_3_has_its_centre_voxel_inside():
+    mask = np.zeros((5, 5, 5), bool)
+    mask[1:4, 1:4, 1:4] = True
+    close(signed_distance(mask)[2], [[S2, 1,  1, 1, S2],
+                                     [1,  0,  0, 0, 1],
+                                     [1,  0, -1, 0, 1],
+                                     [1,  0,  0, 0, 1],
+                                     [S2, 1,  1, 1, S2]])
+
+
+def test_thick_slices_take_their_spacing_from_the_first_axis():
+    mask = np.zeros((3, 1, 2), bool)
+    mask[0, 0, 0] = True
+    close(signed_distance(mask, (3, 1, 1)), [[[0, 1]], [[3, S10]], [[6, np.sqrt(37)]]])
+
+
+def test_slices_get_a_2d_map_each():
+    masks = np.array([[[0, 1, 1]], [[0, 0, 0]], [[1, 0, 0]], [[1, 1, 1]]], bool)
+    close(signed_distance_slices(masks), [[[1, 0, -1]], [[0, 0, 0]], [[0, 1, 2]], [[0, 0, 0]]])
+
+
+def test_slices_pass_spacing_and_convention_on():
+    masks = np.array([[[0, 1, 1]]], bool)
+    close(signed_distance_slices(masks, (1, 0.5), "official"), [[[0.5, 0.5, 0]]])
+
+
+# ------------------------------------------------------------------------------------------------------ brute force
+
+def shifted_boundary(mask):
+    """Points of the mask with a face neighbour outside it, by shifting the mask one step along each axis and back."""
+    found = np.zeros_like(mask)
+    for axis in range(mask.ndim):
+        here, there = np.moveaxis(mask, axis, 0), np.moveaxis(found, axis, 0)
+        there[:-1] |= here[:-1] & ~here[1:]
+        there[1:] |= here[1:] & ~here[:-1]
+    return found
+
+
+def all_pairs(points, shape, spacing):
+    """Distance of every pixel to the nearest True of `points`, from all pairs."""
+    pixels = np.indices(shape).reshape(len(shape), -1).T * spacing
+    apart = pixels[:, None] - (np.argwhere(points) * spacing)[None]
+    return np.sqrt((apart ** 2).sum(-1)).min(1).reshape(shape)
+
+
+def random_mask(seed):
+    """A random 2-D or 3-D mask, neither empty nor full, and an anisotropic spacing."""
+    rng = np.random.default_rng(seed)
+    shape = rng.integers(2, 13, 2) if seed % 2 else rng.integers(2, 8, 3)
+    mask = rng.random(shape) < rng.choice([0.02, 0.3, 0.7, 0.95])
+    mask.flat[rng.choice(mask.size, 2, replace=False)] = True, False
+    return mask, tuple(rng.uniform(0.3, 4, len(shape)))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_paper_map_equals_brute_force(seed):
+    mask, spacing = random_mask(seed)
+    distance = all_pairs(shifted_boundary(mask), mask.shape, spacing)
+    close(signed_distance(mask, spacing), np.where(mask, -distance, distance))
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_official_map_is_edt_outside_and_1_minus_edt_inside(seed):
+    mask, spacing = random_mask(seed)
+    outside, inside = all_pairs(mask, mask.shape, spacing), all_pairs(~mask, mask.shape, spacing)
+    expected = np.where(mask, -(inside - 1), outside)
+    assert_allclose(signed_distance(mask, spacing, "official"), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_official_map_is_scipys_on_a_large_image():
+    mask = np.random.default_rng(0).random((256, 256)) < 0.5
+    expected = np.where(mask, 1 - distance_transform_edt(mask), distance_transform_edt(~mask))
+    assert_array_equal(signed_distance(mask, convention="official"), expected.astype(np.float32))
+
+
+# ------------------------------------------------------------------------------------------------------- properties
+
+@st.composite
+def masks_and_spacings(draw):
+    mask = draw(arrays(bool, array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=7)))
+    return mask, tuple(draw(st.floats(0.25, 8)) for _ in mask.shape)
+
+
+@quick
+@given(masks_and_spacings())
+def test_map_is_zero_on_the_boundary_and_nowhere_else(case):
+    mask, spacing = case
+    if shifted_boundary(mask).any():
+        assert_array_equal(signed_distance(mask, spacing) == 0, shifted_boundary(mask))
+
+
+@quick
+@given(masks_and_spacings())
+def test_sign_tells_membership(case):
+    mask, spacing = case
+    phi = signed_distance(mask, spacing)
+    assert (phi[mask] <= 0).all() and (phi[~mask] >= 0).all()
+
+
+@quick
+@given(masks_and_spacings())
+def test_map_changes_by_at_most_the_step_between_face_neighbours(case):
+    # Between face neighbours, hence along any lattice path. Across a diagonal the boundary's thickness shows:
+    # see test_lipschitz_constant_across_a_diagonal.
+    mask, spacing = case
+    phi = signed_distance(mask, spacing).astype(float)
+    for axis, step in enumerate(spacing):
+        assert (np.abs(np.diff(phi, axis=axis)) <= step * (1 + 1e-5)).all()
+
+
+@quick
+@given(masks_and_spacings())
+def test_map_is_1_lipschitz_on_either_side(case):
+    mask, spacing = case
+    phi = signed_distance(mask, spacing).astype(float)
+    for side in (mask, ~mask):
+        points, values = np.argwhere(side) * spacing, phi[side]
+        apart = np.sqrt(((points[:, None] - points[None]) ** 2).sum(-1))
+        assert (np.abs(values[:, None] - values[None]) <= apart * (1 + 1e-5) + 1e-5).all()
+
+
+def test_lipschitz_constant_across_a_diagonal():
+    phi = signed_distance([[0, 1], [1, 1]])  # +1 and -1, sqrt(2) apart: the boundary points lie beside the segment
+    close(phi, [[1, 0], [0, -1]])
+
+
+@quick
+@given(masks_and_spacings(), st.sampled_from(["paper", "official"]))
+def test_map_of_a_flipped_mask_is_the_flipped_map(case, convention):
+    mask, spacing = case
+    phi = signed_distance(mask, spacing, convention)
+    for axes in [c for n in range(1, mask.ndim + 1) for c in combinations(range(mask.ndim), n)]:
+        assert_allclose(signed_distance(np.flip(mask, axes), spacing, convention), np.flip(phi, axes), rtol=1e-6)
+
+
+@quick
+@given(masks_and_spacings(), st.sampled_from(["paper", "official"]))
+def test_map_of_a_transposed_mask_is_the_transposed_map(case, convention):
+    mask, spacing = case
+    transposed = signed_distance(mask.T, spacing[::-1], convention)
+    assert_allclose(transposed, signed_distance(mask, spacing, convention).T, rtol=1e-6, atol=1e-6)
+
+
+@quick
+@given(masks_and_spacings())
+def test_map_scales_with_the_spacing(case):
+    mask, spacing = case
+    doubled = signed_distance(mask, [2 * value for value in spacing])
+    assert_allclose(doubled, 2 * signed_distance(mask, spacing), rtol=1e-6)
+
+
+# --------------------------------------------------------------------------------------------------------- contract
+
+@pytest.mark.parametrize("convention", ["paper", "official"])
+@pytest.mark.parametrize("shape", [(4, 6), (1, 1), (2, 3, 5)])
+def test_map_is_float32_of_the_masks_shape(shape, convention):
+    mask = np.zeros(shape, bool)
+    mask[(0,) * len(shape)] = True
+    phi = signed_distance(mask, convention=convention)
+    assert (phi.dtype, phi.shape) == (np.float32, shape)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
+def test_zeros_and_ones_of_any_type_are_a_mask(dtype):
+    close(signed_distance(np.array([[0, 1, 1]], dtype)), [[1, 0, -1]])
+
+
+def test_mask_is_left_as_it_was():
+    mask = np.array([[0, 1, 1]], bool)
+    signed_distance(mask)
+    assert_array_equal(mask, [[False, True, True]])
+
+
+@pytest.mark.parametrize("mask", [[0, 1], np.zeros((2, 2, 2, 2)), [[0, 2]], [[0, 0.5]], [[0, -1]], [[0, np.nan]]])
+def test_error_names_the_mask(mask):
+    with pytest.raises(ValueError, match="^mask: expected"):
+        signed_distance(mask)
+
+
+@pytest.mark.parametrize("spacing", [(1,), (1, 1, 1), (0, 1), (-1, 1), (np.nan, 1), (np.inf, 1)])
+def test_error_names_the_spacing(spacing):
+    with pytest.raises(ValueError, match="^spacing: expected 2 positive numbers"):
+        signed_distance([[0, 1]], spacing)
+
+
+def test_error_names_the_convention():
+    with pytest.raises(ValueError, match="^convention: expected one of paper, official, found 'chessboard'"):
+        signed_distance([[0, 1]], convention="chessboard")

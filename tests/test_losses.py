@@ -1,0 +1,429 @@
+"""The losses against numbers worked out by hand, a plain NumPy version, MONAI, and half precision against float64."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch.autograd import gradcheck
+
+from distance import signed_distance
+from losses import BoundaryLoss, GeneralizedDiceLoss, JointLoss, build_loss
+
+
+def two_classes(foreground):
+    """Background and foreground channels (B, 2, *spatial) from foreground values (B, *spatial), float64."""
+    foreground = torch.as_tensor(foreground, dtype=torch.float64)
+    return torch.stack([1 - foreground, foreground], 1)
+
+
+def one_hot(labels, classes):
+    return torch.nn.functional.one_hot(torch.as_tensor(labels), classes).movedim(-1, 1)
+
+
+def random_case(seed, batch=3, classes=2, spatial=(6, 7)):
+    """Random softmax probabilities and a one-hot target in which every class occurs, float64."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, (batch, *spatial))
+    labels.reshape(batch, -1)[:, :classes] = np.arange(classes)
+    probs = torch.as_tensor(rng.normal(size=(batch, classes, *spatial))).softmax(1)
+    return probs, one_hot(labels, classes).double()
+
+
+# ------------------------------------------------------------------------------------------------------ GDL by hand
+
+def test_gdl_of_one_foreground_pixel_half_found():
+    # w_G = 1/1^2, w_B = 1/3^2. Overlap: 1 * 0.5 + (0.5 + 1 + 1) / 9 = 7/9. Sums: 1 * (1 + 1) + (3 + 3) / 9 = 8/3.
+    target = two_classes([[[1, 0],
+                           [0, 0]]])
+    probs = two_classes([[[0.5, 0.5],
+                          [0.0, 0.0]]])
+    assert GeneralizedDiceLoss()(probs, target).item() == pytest.approx(1 - 2 * (7 / 9) / (8 / 3))  # 5/12
+
+
+def test_gdl_of_balanced_classes():
+    # w_G = w_B = 1/4. Overlap: (1.5 + 1.5) / 4. Sums: (2 + 2 + 2 + 2) / 4 = 2. Loss: 1 - 1.5 / 2.
+    target = two_classes([[[1, 1, 0, 0]]])
+    probs = two_classes([[[1, 0.5, 0.5, 0]]])
+    assert GeneralizedDiceLoss()(probs, target).item() == pytest.approx(0.25)
+
+
+def test_gdl_of_a_batch_is_the_mean_of_its_images():
+    target = two_classes([[[1, 0], [0, 0]], [[1, 1], [0, 0]]])
+    probs = two_classes([[[0.5, 0.5], [0, 0]], [[1, 0.5], [0.5, 0]]])
+    assert GeneralizedDiceLoss()(probs, target).item() == pytest.approx((5 / 12 + 1 / 4) / 2)
+
+
+THREE_CLASSES = torch.tensor([[[[1.0, 0.5, 0.0, 0.0]],
+                               [[0.0, 0.5, 1.0, 0.5]],
+                               [[0.0, 0.0, 0.0, 0.5]]]], dtype=torch.float64)
+
+
+def test_gdl_of_three_classes():
+    # w = 1/4, 1, 1. Overlap: 1.5 / 4 + 1 + 0.5 = 15/8. Sums: (2 + 1.5) / 4 + (1 + 2) + (1 + 0.5) = 43/8.
+    loss = GeneralizedDiceLoss(classes=(0, 1, 2))(THREE_CLASSES, one_hot([[[0, 0, 1, 2]]], 3))
+    assert loss.item() == pytest.approx(1 - 2 * 15 / 43)
+
+
+def test_gdl_sums_over_its_classes_only():
+    # Without the background: overlap 1.5, sums 4.5.
+    loss = GeneralizedDiceLoss(classes=(1, 2))(THREE_CLASSES, one_hot([[[0, 0, 1, 2]]], 3))
+    assert loss.item() == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 4, 5), (3, 4, 6, 6), (2, 3, 3, 4, 5)])
+def test_gdl_of_the_perfect_prediction_is_0(shape):
+    _, target = random_case(0, shape[0], shape[1], shape[2:])
+    assert GeneralizedDiceLoss(range(shape[1]))(target, target).item() == pytest.approx(0, abs=1e-8)
+
+
+def test_gdl_of_the_opposite_prediction_is_1():
+    target = two_classes([[[1, 0, 0, 0]]])
+    assert GeneralizedDiceLoss()(1 - target, target).item() == pytest.approx(1, abs=1e-8)
+
+
+def test_gdl_takes_an_integer_target():
+    probs, target = random_case(1)
+    assert GeneralizedDiceLoss()(probs, target.long()) == GeneralizedDiceLoss()(probs, target)
+
+
+# -------------------------------------------------------------------------------------------- GDL on an empty slice
+
+def empty_slice(foreground=0.3):
+    """Foreground probability spread evenly over an 8x8 slice without lesion."""
+    probs = two_classes(torch.full((1, 8, 8), foreground)).float().requires_grad_()
+    return probs, two_classes(torch.zeros(1, 8, 8))
+
+
+def test_gdl_of_an_empty_slice_is_1():
+    probs, target = empty_slice()
+    assert GeneralizedDiceLoss()(probs, target).item() == 1.0
+
+
+def test_gdl_does_not_punish_a_false_positive_on_an_empty_slice():
+    probs, target = empty_slice()
+    GeneralizedDiceLoss()(probs, target).backward()
+    assert probs.grad.abs().max() < 1e-18
+
+
+def test_gdl_of_an_empty_slice_found_empty_is_0():
+    _, target = empty_slice()
+    assert GeneralizedDiceLoss()(target.float(), target).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_max_weight_punishes_a_false_positive_on_an_empty_slice():
+    # w_G = 1 in place of 1e20, w_B = 1/16. Overlap: 3/16. Sums: 1 * (0 + 1) + (4 + 3) / 16 = 23/16.
+    probs = two_classes([[[1, 0, 0, 0]]])
+    loss = GeneralizedDiceLoss(max_weight=1)(probs, two_classes([[[0, 0, 0, 0]]]))
+    assert loss.item() == pytest.approx(1 - 6 / 23)
+
+
+def test_max_weight_gives_the_false_positives_of_an_empty_slice_a_gradient():
+    probs, target = empty_slice()
+    GeneralizedDiceLoss(max_weight=1)(probs, target).backward()
+    assert probs.grad[:, 1].min() > 1e-3 * probs.grad[:, 0].abs().min() > 0
+
+
+def test_max_weight_1_leaves_present_classes_alone():
+    probs, target = random_case(2)
+    assert GeneralizedDiceLoss(max_weight=1)(probs, target) == GeneralizedDiceLoss()(probs, target)
+
+
+def test_max_weight_bounds_the_weight_of_a_small_class():
+    # One foreground pixel, w_G = 1 capped to 1/9 = w_B. Overlap: (0.5 + 2.5) / 9. Sums: (1 + 1 + 3 + 3) / 9.
+    target = two_classes([[[1, 0], [0, 0]]])
+    probs = two_classes([[[0.5, 0.5], [0, 0]]])
+    assert GeneralizedDiceLoss(max_weight=1 / 9)(probs, target).item() == pytest.approx(1 - 6 / 8)
+
+
+# -------------------------------------------------------------------------------------------- boundary loss by hand
+
+def test_boundary_loss_is_the_mean_of_map_times_probability():
+    # -1 * 0.5 + 0 * 1 + 1 * 0.25 + 2 * 0.5 = 0.75, over 4 pixels.
+    phi = torch.tensor([[[[-1.0, 0.0, 1.0, 2.0]]]])
+    probs = two_classes([[[0.5, 1.0, 0.25, 0.5]]])
+    assert BoundaryLoss()(probs, phi).item() == 0.1875
+
+
+def test_boundary_loss_is_the_mean_over_the_batch():
+    phi = torch.tensor([[[[-1.0, 0.0, 1.0, 2.0]]], [[[4.0, 0.0, 0.0, 0.0]]]])
+    probs = two_classes([[[0.5, 1.0, 0.25, 0.5]], [[1.0, 0.0, 0.0, 0.0]]])
+    assert BoundaryLoss()(probs, phi).item() == (0.75 + 4) / 8
+
+
+def test_boundary_loss_pairs_each_map_with_its_class():
+    # Class 1: -1 * 0.5 + 1 * 1 = 0.5 with the rest 0; class 2: 2 * 0.5 = 1. Over 2 classes x 4 pixels.
+    phi = torch.tensor([[[[0.0, -1.0, 1.0, 0.0]],
+                         [[0.0, 0.0, 0.0, 2.0]]]])
+    assert BoundaryLoss(classes=(1, 2))(THREE_CLASSES, phi).item() == 1.5 / 8
+
+
+def test_boundary_gradient_is_the_map_over_the_number_of_pixels():
+    phi = torch.tensor([[[[-1.0, 0.0, 1.0, 2.0]]]])
+    probs = two_classes([[[0.5, 1.0, 0.25, 0.5]]]).requires_grad_()
+    BoundaryLoss()(probs, phi).backward()
+    assert probs.grad.tolist() == [[[[0, 0, 0, 0]], [[-0.25, 0, 0.25, 0.5]]]]
+
+
+def test_boundary_loss_of_an_empty_slice_is_0():
+    phi = torch.as_tensor(signed_distance(np.zeros((8, 8), bool)))[None, None]
+    probs, _ = empty_slice(0.7)
+    assert BoundaryLoss()(probs, phi).item() == 0
+
+
+def lesion():
+    """A 4x5 lesion with one corner cut, in 9x9: mask (1, 9, 9) and map (1, 1, 9, 9)."""
+    mask = np.zeros((9, 9), bool)
+    mask[2:6, 3:8] = True
+    mask[2, 3] = False
+    return torch.as_tensor(mask)[None], torch.as_tensor(signed_distance(mask)).double()[None, None]
+
+
+def test_boundary_loss_of_the_perfect_prediction_is_the_mean_of_the_map_over_the_lesion():
+    mask, phi = lesion()  # 6 inner pixels at -1; the boundary holds zeros
+    assert BoundaryLoss()(two_classes(mask), phi).item() == pytest.approx(-6 / 81)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_boundary_loss_is_never_below_that_of_the_perfect_prediction(seed):
+    mask, phi = lesion()
+    rng = np.random.default_rng(seed)
+    guess = torch.where(torch.as_tensor(rng.random(mask.shape) < 0.1), torch.as_tensor(rng.random(mask.shape)), mask)
+    assert BoundaryLoss()(two_classes(guess), phi) >= BoundaryLoss()(two_classes(mask), phi)
+
+
+# -------------------------------------------------------------------------------------------------------- gradients
+
+@pytest.mark.parametrize("max_weight", [None, 0.01])
+@pytest.mark.parametrize("classes, spatial", [(2, (3, 4)), (3, (2, 2, 3))])
+def test_gdl_gradient(classes, spatial, max_weight):
+    probs, target = random_case(3, 2, classes, spatial)
+    loss = GeneralizedDiceLoss(range(classes), max_weight)
+    assert gradcheck(lambda s: loss(s, target), probs.requires_grad_())
+
+
+@pytest.mark.parametrize("classes, spatial", [(2, (3, 4)), (3, (2, 2, 3))])
+def test_boundary_gradient(classes, spatial):
+    probs, _ = random_case(4, 2, classes, spatial)
+    phi = torch.linspace(-3, 5, 2 * (classes - 1) * 12, dtype=torch.float64).reshape(2, classes - 1, *spatial)
+    assert gradcheck(lambda s: BoundaryLoss(range(1, classes))(s, phi), probs.requires_grad_())
+
+
+def test_joint_gradient_through_the_softmax():
+    mask, phi = lesion()
+    logits = torch.as_tensor(np.random.default_rng(5).normal(size=(1, 2, 9, 9))).requires_grad_()
+    loss = build_loss("gdl+boundary")
+    assert gradcheck(lambda z: loss(z.softmax(1), two_classes(mask), phi, (0.3, 0.7))[0], logits)
+
+
+# ------------------------------------------------------------------------------------------------------- build_loss
+
+def losses_apart(seed=6, classes=2):
+    probs, target = random_case(seed, 2, classes)
+    phi = torch.as_tensor(np.random.default_rng(seed).normal(size=(2, classes - 1, 6, 7)))
+    return probs, target, phi, GeneralizedDiceLoss(range(classes))(probs, target), \
+        BoundaryLoss(range(1, classes))(probs, phi)
+
+
+@pytest.mark.parametrize("regional, boundary", [(1.0, 0.0), (0.25, 0.75), (0.1, 2.0)])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_joint_loss_weighs_its_parts(classes, regional, boundary):
+    probs, target, phi, gdl, bound = losses_apart(classes=classes)
+    loss, _ = build_loss("gdl+boundary", classes)(probs, target, phi, (regional, boundary))
+    assert loss.item() == pytest.approx((regional * gdl + boundary * bound).item())
+
+
+def test_joint_terms_are_unweighted():
+    probs, target, phi, gdl, bound = losses_apart()
+    _, terms = build_loss("gdl+boundary")(probs, target, phi, (0.25, 0.75))
+    assert terms == {"gdl": gdl, "boundary": bound}
+
+
+def test_joint_terms_are_detached():
+    probs, target, phi, _, _ = losses_apart()
+    loss, terms = build_loss("gdl+boundary")(probs.requires_grad_(), target, phi, (0.25, 0.75))
+    assert loss.requires_grad and not any(term.requires_grad for term in terms.values())
+
+
+def test_gdl_alone_needs_no_map_and_has_weight_1():
+    probs, target, _, gdl, _ = losses_apart()
+    assert build_loss("gdl")(probs, target, weights=(0.25, 0.75)) == (gdl, {"gdl": gdl})
+
+
+def test_boundary_alone_has_weight_1():
+    probs, target, phi, _, bound = losses_apart()
+    assert build_loss("boundary")(probs, target, phi, weights=(0.25, 0.75)) == (bound, {"boundary": bound})
+
+
+def test_build_loss_passes_the_weight_cap_on():
+    loss = build_loss("gdl+boundary", gdl_max_weight=0.5)
+    assert (loss.regional.max_weight, build_loss("gdl").regional.max_weight) == (0.5, None)
+
+
+@pytest.mark.parametrize("name", ["", "nonsense", "gdl+", "+boundary", "gdl+gdl", "boundary+boundary", "GDL",
+                                  "gdl-boundary", "gdl+boundary+gdl", "gdl boundary"])
+def test_unknown_loss_is_named_in_the_error(name):
+    with pytest.raises(ValueError, match=f"^loss: expected one of gdl, .*found {re.escape(repr(name))}$"):
+        build_loss(name)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 4, 4), (2, 1, 4, 4), (2, 2, 4, 5), (2, 4, 4), (2, 2, 1, 4)])
+def test_gdl_names_a_target_of_the_wrong_shape(shape):
+    with pytest.raises(ValueError, match=r"^target: expected shape \(2, 2, 4, 4\), found \("):
+        GeneralizedDiceLoss()(torch.zeros(2, 2, 4, 4), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 4, 4), (2, 2, 4, 4), (2, 1, 4, 5), (2, 4, 4), (2, 1, 1, 4)])
+def test_boundary_loss_names_a_map_of_the_wrong_shape(shape):
+    with pytest.raises(ValueError, match=r"^distance: expected shape \(2, 1, 4, 4\), found \("):
+        BoundaryLoss()(torch.zeros(2, 2, 4, 4), torch.zeros(shape))
+
+
+def test_joint_loss_names_the_wrong_argument():
+    with pytest.raises(ValueError, match="^distance: "):
+        JointLoss(GeneralizedDiceLoss(), BoundaryLoss())(*torch.zeros(2, 1, 2, 3, 3), torch.zeros(1, 1, 3, 4))
+
+
+# ---------------------------------------------------------------------------------------------------------- oracles
+
+def numpy_gdl(probs, target):
+    """Eq. 1 image by image and class by class, in float64; an absent class weighs 1e20."""
+    values = []
+    for s, g in zip(np.float64(probs), np.float64(target)):
+        overlap = sums = 0.0
+        for s_k, g_k in zip(s, g):
+            weight = 1 / g_k.sum() ** 2 if g_k.any() else 1e20
+            overlap += weight * np.sum(g_k * s_k)
+            sums += weight * (g_k.sum() + s_k.sum())
+        values.append(1 - 2 * overlap / sums)
+    return np.mean(values)
+
+
+def numpy_boundary(probs, phi):
+    """Eq. 5 over the foreground classes, in float64."""
+    probs, phi = np.float64(probs), np.float64(phi)
+    return np.mean([np.sum(s[1:] * d) / d.size for s, d in zip(probs, phi)])
+
+
+ANY_SHAPE = [(1, 2, (5, 9)), (4, 3, (8, 8)), (2, 5, (3, 5, 4)), (3, 2, (1, 6))]
+
+
+@pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
+def test_gdl_equals_numpy(batch, classes, spatial):
+    probs, target = random_case(7, batch, classes, spatial)
+    assert_allclose(GeneralizedDiceLoss(range(classes))(probs, target), numpy_gdl(probs, target), rtol=1e-7)
+
+
+def test_gdl_equals_numpy_when_classes_are_absent():
+    probs, _ = random_case(8, 3, 4)
+    target = one_hot(np.random.default_rng(8).integers(0, 3, (3, 6, 7)), 4)  # class 3 occurs nowhere
+    target[0] = one_hot(np.zeros((6, 7), int)[None], 4)[0]                   # and the first image is empty
+    assert_allclose(GeneralizedDiceLoss(range(4))(probs, target), numpy_gdl(probs, target), rtol=1e-7)
+
+
+@pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
+def test_boundary_loss_equals_numpy(batch, classes, spatial):
+    probs, _ = random_case(9, batch, classes, spatial)
+    phi = torch.as_tensor(np.random.default_rng(9).normal(0, 30, (batch, classes - 1, *spatial)))
+    assert_allclose(BoundaryLoss(range(1, classes))(probs, phi), numpy_boundary(probs, phi), rtol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def monai_gdl():
+    """MONAI's loss with the options that make it Eq. 1: weights 1/size^2, per image, no smoothing to speak of."""
+    from monai.losses import GeneralizedDiceLoss as MonaiLoss  # takes seconds to import
+    return MonaiLoss(w_type="square", batch=False, smooth_nr=1e-12, smooth_dr=1e-12)
+
+
+@pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
+def test_gdl_equals_monais_where_every_class_is_present(monai_gdl, batch, classes, spatial):
+    probs, target = random_case(10, batch, classes, spatial)
+    assert_allclose(GeneralizedDiceLoss(range(classes))(probs, target), monai_gdl(probs, target), rtol=1e-6)
+
+
+def test_monai_gives_an_absent_class_the_largest_weight_of_the_others(monai_gdl):
+    # Empty slice, w_B = 1/16. MONAI: w_G = 1/16 too, so overlap 3/16, sums (4 + 3) / 16 + 1/16: 1 - 6/8.
+    # Here w_G = 1e20 and the loss is 1; max_weight = 1/16, one over the number of pixels squared, is MONAI's choice.
+    target, probs = two_classes([[[0, 0, 0, 0]]]), two_classes([[[0.5, 0.5, 0, 0]]])
+    ours = [GeneralizedDiceLoss(max_weight=cap)(probs, target).item() for cap in (None, 1 / 16)]
+    assert_allclose([monai_gdl(probs, target).item(), *ours], [0.25, 1, 0.25], rtol=1e-6)
+
+
+# --------------------------------------------------------------------------------------------------- half precision
+
+IMAGES = ["empty", "full", "one pixel", "0.5 %"]
+CASES = [(1, 2, (32, 32)), (16, 2, (24, 28)), (2, 3, (32, 32)), (3, 4, (8, 12, 12)), (1, 5, (6, 16, 16)),
+         (1, 2, (256, 256))]  # 65,536 pixels: their sum overflows float16
+
+
+def labels_of(image, batch, classes, spatial):
+    """Label maps (B, *spatial) with the stated content; in "0.5 %" the foreground classes share the pixels."""
+    labels = np.zeros((batch, *spatial), np.int64)
+    flat = labels.reshape(batch, -1)
+    if image == "full":
+        flat[:] = classes - 1
+    if image == "one pixel":
+        flat[:, flat.shape[1] // 2] = 1
+    if image == "0.5 %":
+        count = max(classes - 1, round(flat.shape[1] * 0.005))
+        flat[:, 40:40 + count] = np.arange(count) % (classes - 1) + 1
+    return labels
+
+
+def maps_of(labels, classes):
+    """phi of every foreground class (B, K-1, *spatial), float32."""
+    return torch.as_tensor(np.array([[signed_distance(image == k) for k in range(1, classes)] for image in labels]))
+
+
+def half_case(image, batch, classes, spatial, scale):
+    """float64 probabilities of random logits in +-scale that lean towards the labels, target, maps."""
+    labels = labels_of(image, batch, classes, spatial)
+    target = one_hot(labels, classes)
+    rng = np.random.default_rng(11)
+    logits = torch.as_tensor(rng.uniform(-scale, scale, target.shape)) + scale * 0.5 * target
+    return logits.clamp(-scale, scale).softmax(1), target, maps_of(labels, classes)
+
+
+@pytest.mark.parametrize("scale", [1, 50])
+@pytest.mark.parametrize("image", IMAGES)
+@pytest.mark.parametrize("batch, classes, spatial", CASES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_stays_within_1e_3_of_float64(dtype, batch, classes, spatial, image, scale):
+    probs, target, phi = half_case(image, batch, classes, spatial, scale)
+    rounded, coarse = probs.to(dtype), phi.to(dtype)
+    with torch.autocast("cpu", dtype):
+        gdl = GeneralizedDiceLoss(range(classes))(rounded, target.to(dtype))
+        bound = BoundaryLoss(range(1, classes))(rounded, coarse)
+    assert_allclose(gdl.double(), numpy_gdl(rounded.double(), target), rtol=0, atol=1e-3)
+    assert_allclose(bound.double(), numpy_boundary(rounded.double(), coarse.double()), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gives_the_same_without_autocast(dtype):
+    probs, target, phi = half_case("0.5 %", 2, 3, (32, 32), 3)
+    loss = build_loss("gdl+boundary", 3)
+    plain, _ = loss(probs.to(dtype), target, phi, (0.5, 0.5))
+    with torch.autocast("cpu", dtype):
+        cast, _ = loss(probs.to(dtype), target, phi, (0.5, 0.5))
+    assert plain == cast
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_losses_of_half_precision_are_float32(dtype):
+    probs, target, phi = half_case("one pixel", 1, 2, (8, 8), 1)
+    loss, _ = build_loss("gdl+boundary")(probs.to(dtype), target, phi.to(dtype))
+    assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize("scale", [1, 50])
+@pytest.mark.parametrize("image", IMAGES)
+@pytest.mark.parametrize("batch, classes, spatial", CASES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradient_of_half_precision_logits_is_finite(dtype, batch, classes, spatial, image, scale):
+    probs, target, phi = half_case(image, batch, classes, spatial, scale)
+    logits = probs.clamp(min=1e-40).log().clamp(-scale, scale).to(dtype).requires_grad_()
+    with torch.autocast("cpu", dtype):
+        loss, _ = build_loss("gdl+boundary", classes)(logits.float().softmax(1), target, phi, (0.5, 0.5))
+    loss.backward()
+    assert torch.isfinite(logits.grad).all()

@@ -1,0 +1,488 @@
+"""Scores: answers worked out by hand first, then independent programs as oracles, then properties."""
+
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from medpy.metric import binary as medpy
+from scipy.spatial.distance import cdist, directed_hausdorff
+
+import metrics
+from metrics import (
+    absolute_volume_difference,
+    challenge_hausdorff95,
+    dice,
+    hausdorff,
+    hausdorff95,
+    hausdorff_pair,
+    leave_out,
+    legacy_hausdorff,
+    lesion_detection,
+    lesion_f1,
+    lesion_recall,
+    surface_distances,
+)
+
+
+def mask(shape, *boxes):
+    """An empty mask with some boxes (tuples of indices or slices) set."""
+    array = np.zeros(shape, bool)
+    for box in boxes:
+        array[box] = True
+    return array
+
+
+EMPTY = mask((6, 8))
+PIXEL = mask((6, 8), (2, 3))
+
+
+# --- By hand: Dice and volumes ---
+
+@pytest.mark.parametrize("pred, target, expected", [
+    (mask((4, 4), (0, slice(0, 2))), mask((4, 4), (0, slice(1, 3))), 0.5),  # 2 * 1 / (2 + 2)
+    (mask((4, 4), (0, 0)), mask((4, 4), (0, slice(0, 3))), 0.5),  # 2 * 1 / (1 + 3)
+    (PIXEL, PIXEL, 1.0),
+    (PIXEL, mask((6, 8), (2, 4)), 0.0),
+    (EMPTY, EMPTY, 1.0),
+    (EMPTY, PIXEL, 0.0),
+    (mask((3, 3, 3), (slice(None),)), mask((3, 3, 3), 0), 0.5),  # 2 * 9 / (27 + 9)
+])
+def test_dice_by_hand(pred, target, expected):
+    assert dice(pred, target) == pytest.approx(expected, abs=1e-7)
+
+
+def test_dice_of_two_empty_masks_is_exactly_one_and_smooth_is_that_of_the_2018_code():
+    assert dice(EMPTY, EMPTY) == 1.0
+    assert dice(EMPTY, PIXEL) == 1e-8 / (1 + 1e-8)
+
+
+@pytest.mark.parametrize("pred, target, expected", [
+    (mask((4, 4), 0), mask((4, 4), slice(0, 2)), 50.0),  # 4 of 8 pixels
+    (mask((4, 4), slice(0, 3)), mask((4, 4), 0), 200.0),
+    (mask((4, 4), 0), mask((4, 4), 3), 0.0),  # volumes only, not places
+    (EMPTY, EMPTY, 0.0),
+    (EMPTY, PIXEL, 100.0),
+    (PIXEL, EMPTY, math.inf),
+])
+def test_absolute_volume_difference_is_in_percent_of_the_target(pred, target, expected):
+    assert absolute_volume_difference(pred, target) == expected
+
+
+# --- By hand: surface distances ---
+
+def test_two_pixels_two_mm_apart_have_distance_two():
+    assert hausdorff_pair(PIXEL, mask((6, 8), (2, 5))) == (2.0, 2.0)
+    assert hausdorff_pair(PIXEL, mask((6, 8), (2, 4)), spacing=(1, 2)) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("shift, spacing, expected", [((0, 3), None, 3.0), ((4, 3), None, 5.0), ((3, 0), (2, 1), 6.0),
+                                                      ((0, 3), (2, 1), 3.0), ((2, 3), (2, 1), 5.0)])
+def test_shifted_square_is_as_far_as_its_shift(shift, spacing, expected):
+    square = mask((20, 20), (slice(4, 9), slice(4, 9)))
+    assert hausdorff(np.roll(square, shift, (0, 1)), square, spacing) == expected
+
+
+def test_anisotropic_spacing_belongs_to_the_axes_in_order():
+    below, beside = mask((6, 8), (3, 3)), mask((6, 8), (2, 4))
+    assert hausdorff(PIXEL, below, (2, 1)) == 2.0
+    assert hausdorff(PIXEL, beside, (2, 1)) == 1.0
+
+
+def test_one_far_false_positive_counts_fully_in_hd_and_not_in_hd95():
+    square = mask((64, 64), (slice(0, 25), slice(0, 25)))  # surface: 96 pixels
+    pred = square | mask((64, 64), (0, 60))
+    assert hausdorff(pred, square) == 36.0  # from column 24 to column 60
+    assert hausdorff95(pred, square) == 0.0
+    assert hausdorff95(pred, square, pooled=False) == 0.0
+
+
+def test_pooled_and_directed_percentiles_differ_when_the_error_is_on_one_side():
+    # 1 target pixel; 10 separate predicted ones, 9 of them false at 10, 20, ... 90 px.
+    target, pred = mask((1, 100), (0, 0)), mask((1, 100), (0, slice(0, 100, 10)))
+    # pooled: 0 (there), 0 (back), 10, ..., 90: position 0.95 * 10 = 9.5 -> halfway between 80 and 90
+    assert hausdorff95(pred, target) == pytest.approx(85.0)
+    # one direction alone: position 0.95 * 9 = 8.55 -> 80 + 0.55 * 10
+    assert hausdorff95(pred, target, pooled=False) == pytest.approx(85.5)
+
+
+def test_surface_of_a_mask_touching_the_border_includes_the_border():
+    filled = mask((5, 5), slice(None))
+    there, back = surface_distances(filled, mask((5, 5), (2, 2)))
+    assert len(there) == 16 and len(back) == 1  # the outer ring; not only what has background beside it
+    assert there.max() == math.sqrt(8) and back[0] == 2.0
+
+
+def test_hole_has_a_surface_of_its_own():
+    ring = mask((9, 9), (slice(1, 8), slice(1, 8)))
+    ring[4, 4] = False
+    there, _ = surface_distances(ring, mask((9, 9), (4, 3)))
+    assert len(there) == 24 + 4  # outer ring, and the four face neighbours of the hole
+
+
+def test_distance_counts_surfaces_not_volumes():
+    outer, inner = mask((9, 9), (slice(0, 9), slice(0, 9))), mask((9, 9), (4, 4))
+    assert hausdorff(outer, inner) == math.sqrt(32)
+    assert surface_distances(outer, inner)[1] == [4.0]  # though the pixel lies inside the outer mask
+
+
+def test_surface_distances_come_in_c_order():
+    there, back = surface_distances(mask((1, 9), (0, 0), (0, 8)), mask((1, 9), (0, 2)))
+    assert there.tolist() == [2.0, 6.0] and back.tolist() == [2.0]
+
+
+def test_three_dimensions_by_hand():
+    a, b = mask((5, 5, 5), (0, 0, 0)), mask((5, 5, 5), (1, 2, 2))
+    assert hausdorff_pair(a, b, (1, 1, 1)) == (3.0, 3.0)
+    assert hausdorff_pair(a, b, (6, 1.5, 1)) == (7.0, 7.0)  # sqrt(36 + 9 + 4)
+
+
+# --- By hand: empty masks ---
+
+FUNCTIONS = [hausdorff, hausdorff95, lambda p, t, s, empty: hausdorff95(p, t, s, pooled=False, empty=empty),
+             lambda p, t, s, empty: hausdorff_pair(p, t, s, empty=empty)[0],
+             lambda p, t, s, empty: hausdorff_pair(p, t, s, empty=empty)[1]]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("pred, target, empty, expected", [
+    (EMPTY, EMPTY, "diagonal", 0.0), (EMPTY, EMPTY, "nan", 0.0),
+    (EMPTY, PIXEL, "diagonal", 20.0), (PIXEL, EMPTY, "diagonal", 20.0),  # |(6 * 2, 8 * 2)|
+    (EMPTY, PIXEL, "nan", math.nan), (PIXEL, EMPTY, "nan", math.nan),
+    (PIXEL, PIXEL, "diagonal", 0.0), (PIXEL, PIXEL, "nan", 0.0),
+])
+def test_empty_masks_in_hausdorff(function, pred, target, empty, expected):
+    assert function(pred, target, (2, 2), empty=empty) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("nothing", [mask((4, 5, 6)), mask((4, 5, 6), (slice(None), slice(None), 2))],
+                         ids=["empty", "a whole slice"])
+def test_challenge_distance_of_masks_without_a_surface(nothing):
+    lesion = mask((4, 5, 6), (1, 1, 1))
+    assert challenge_hausdorff95(nothing, nothing, empty="nan") == 0.0
+    for pair in ((nothing, lesion), (lesion, nothing)):
+        assert challenge_hausdorff95(*pair, (2, 2, 2)) == 2 * math.sqrt(77)  # |(8, 10, 12)|
+        assert math.isnan(challenge_hausdorff95(*pair, empty="nan"))
+
+
+def test_distances_to_an_empty_mask_are_infinite():
+    there, back = surface_distances(PIXEL, EMPTY)
+    assert there.tolist() == [math.inf] and back.tolist() == []
+
+
+@pytest.mark.parametrize("pred, target, recall, precision, f1", [
+    (EMPTY, EMPTY, 1.0, 1.0, 1.0), (EMPTY, PIXEL, 0.0, 1.0, 0.0), (PIXEL, EMPTY, 1.0, 0.0, 0.0)])
+def test_empty_masks_in_lesion_detection(pred, target, recall, precision, f1):
+    assert lesion_detection(pred, target) == (recall, precision, f1)
+
+
+# --- By hand: lesions ---
+
+def test_lesion_detection_by_hand():
+    target = mask((9, 9), (1, 1), (1, 5), (5, 1), (5, 5))  # four lesions
+    pred = mask((9, 9), (1, 1), (slice(3, 6), 5), (8, 8))  # touches two, and one false lesion: 2 of 3
+    assert lesion_detection(pred, target) == pytest.approx((1 / 2, 2 / 3, 4 / 7))
+    assert lesion_recall(pred, target) == 1 / 2
+    assert lesion_f1(pred, target) == pytest.approx(4 / 7)
+
+
+def test_missing_every_lesion_gives_f1_zero():
+    assert lesion_detection(PIXEL, mask((6, 8), (5, 7))) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("shape, neighbour", [((4, 4), (2, 2)), ((4, 4, 4), (2, 2, 2)), ((4, 4, 4), (1, 2, 2))])
+def test_lesions_are_joined_across_corners(shape, neighbour):
+    target = mask(shape, (1,) * len(shape), neighbour)
+    assert lesion_recall(mask(shape, (1,) * len(shape)), target) == 1.0  # one lesion; two would give 1/2
+
+
+def test_one_prediction_over_two_lesions_finds_both():
+    target = mask((3, 9), (1, 1), (1, 7))
+    assert lesion_detection(mask((3, 9), 1), target) == (1.0, 1.0, 1.0)
+
+
+def test_leave_out_removes_other_pathology_from_both_masks():
+    labels = np.array([0, 1, 1, 2, 2])
+    pred, target = leave_out(np.array([0, 1, 0, 1, 0]), labels == 1, labels == 2)
+    assert pred.tolist() == [False, True, False, False, False]
+    assert target.tolist() == [False, True, True, False, False]
+
+
+# --- By hand: the reported "HD" (PAPER.md, point 2) ---
+
+def test_legacy_hausdorff_does_not_see_a_square_moved_100_px_down():
+    square = mask((256, 256), (slice(20, 40), slice(20, 40)))
+    down = np.roll(square, 100, axis=0)
+    assert legacy_hausdorff(square, down) == 0.0
+    assert hausdorff(square, down) == 100.0
+
+
+def test_legacy_hausdorff_of_a_square_moved_5_px_right_is_sqrt_10():
+    square = mask((256, 256), (slice(20, 40), slice(20, 40)))
+    assert legacy_hausdorff(square, np.roll(square, 5, axis=1)) == math.sqrt(10)
+
+
+def test_legacy_hausdorff_counts_one_far_false_positive_as_one():
+    target = mask((256, 256), (slice(20, 40), slice(20, 40)))
+    pred = target | mask((256, 256), (166, 20))
+    assert legacy_hausdorff(pred, target) == 1.0
+    assert hausdorff(pred, target) == 127.0
+
+
+def test_legacy_hausdorff_of_empty_masks():
+    assert legacy_hausdorff(EMPTY, EMPTY) == 0.0
+    assert legacy_hausdorff(PIXEL, EMPTY) == legacy_hausdorff(EMPTY, PIXEL) == 1.0
+
+
+def test_legacy_hausdorff_of_full_masks():
+    full = ~EMPTY
+    assert legacy_hausdorff(full, full) == 0.0
+    assert legacy_hausdorff(full, EMPTY) == math.sqrt(8)  # every row differs in all 8 columns
+
+
+# --- Bad arguments ---
+
+TWO = [dice, hausdorff, hausdorff95, hausdorff_pair, surface_distances, legacy_hausdorff, lesion_detection,
+       absolute_volume_difference]
+
+
+@pytest.mark.parametrize("function", TWO)
+def test_other_shapes_are_refused_with_both_shapes(function):
+    with pytest.raises(ValueError, match=r"target: .*\(6, 8\), got \(8, 6\)"):
+        function(PIXEL, PIXEL.T)
+
+
+@pytest.mark.parametrize("function", TWO)
+@pytest.mark.parametrize("bad, found", [(np.full((6, 8), 2), r"\[2\]"), (np.full((6, 8), 0.5), r"\[0.5\]"),
+                                        (np.full((6, 8), np.nan), "nan"), (np.full((6, 8), "a"), "dtype <U1")])
+def test_anything_but_zeros_and_ones_is_refused(function, bad, found):
+    with pytest.raises(ValueError, match="pred: .*" + found):
+        function(bad, PIXEL)
+    with pytest.raises(ValueError, match="target: .*" + found):
+        function(PIXEL, bad)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
+def test_zeros_and_ones_of_any_type_are_accepted(dtype):
+    assert hausdorff(PIXEL.astype(dtype), mask((6, 8), (2, 5))) == 2.0
+
+
+@pytest.mark.parametrize("function", [hausdorff, hausdorff95, hausdorff_pair, surface_distances])
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (1,), 1.0, (1, 0), (1, -2), (1, math.nan), (1, math.inf)])
+def test_impossible_spacing_is_refused(function, spacing):
+    for pred in (PIXEL, EMPTY):
+        with pytest.raises(ValueError, match="spacing: expected 2 positive numbers"):
+            function(pred, PIXEL, spacing)
+
+
+def test_scalars_three_dimensional_slices_and_unknown_words_are_refused():
+    with pytest.raises(ValueError, match="pred: .* scalar"):
+        dice(True, True)
+    with pytest.raises(ValueError, match=r"pred: expected a 2-D mask, got shape \(2, 2, 2\)"):
+        legacy_hausdorff(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)))
+    with pytest.raises(ValueError, match="empty: .*'zero'"):
+        hausdorff(PIXEL, PIXEL, empty="zero")
+    with pytest.raises(ValueError, match="method: .*'fast'"):
+        surface_distances(PIXEL, PIXEL, method="fast")
+    with pytest.raises(ValueError, match="slice_axis: .*3"):
+        challenge_hausdorff95(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), slice_axis=3)
+
+
+# --- Oracles ---
+
+def random_pairs(count, seed, dims=(2, 3)):
+    """Random pairs of masks, never empty: noise of any density, a box and a few voxels; with a random spacing."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        shape = rng.integers(1, 13, size=rng.choice(dims))
+        pair = []
+        for _ in range(2):
+            noise = rng.random(shape) < rng.choice([0.02, 0.1, 0.5, 0.9])
+            low = rng.integers(0, shape)
+            box = mask(shape, tuple(slice(a, a + n) for a, n in zip(low, rng.integers(1, 8, len(shape)))))
+            single = mask(shape, tuple(rng.integers(0, shape)))
+            pair.append([noise | single, box, box ^ noise | single, single][rng.integers(4)])
+        yield *pair, rng.choice([np.ones(len(shape)), rng.uniform(0.3, 5, len(shape))])
+
+
+@pytest.mark.parametrize("method", ["auto", "tree", "transform"])
+def test_hausdorff_equals_medpy_by_every_method(method, monkeypatch):
+    search = metrics._nearest
+    monkeypatch.setattr(metrics, "_nearest", lambda a, b, spacing, _: search(a, b, spacing, method))
+    for pred, target, spacing in random_pairs(1000, seed=1):
+        expected = medpy.hd(pred, target, spacing), medpy.hd95(pred, target, spacing)
+        assert hausdorff_pair(pred, target, spacing) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("density", [0.001, 0.02, 0.3])
+def test_automatic_choice_equals_medpy_on_larger_noise_and_lesions(density):
+    rng = np.random.default_rng(2)
+    noise, spacing = rng.random((48, 56, 24)) < density, (0.96, 0.95, 3)
+    lesions = mask(noise.shape, (slice(5, 9), slice(30, 33), 10), (slice(40, 44), slice(2, 8), slice(18, 24)))
+    for pred, target in [(noise, lesions), (lesions, noise), (noise, noise[::-1]), (~lesions, lesions)]:
+        expected = medpy.hd(pred, target, spacing), medpy.hd95(pred, target, spacing)
+        assert hausdorff_pair(pred, target, spacing) == pytest.approx(expected, abs=1e-4)
+
+
+def test_dense_noise_is_searched_among_neighbours_and_the_rest_by_a_full_search(monkeypatch):
+    rng, sizes = np.random.default_rng(3), []
+    pred, target = rng.random((40, 40, 20)) < 0.3, rng.random((40, 40, 20)) < 0.3
+    target[:12] = False  # some of the prediction has nothing near
+    search = metrics._nearest_by_transform
+    monkeypatch.setattr(metrics, "_tree", lambda *args, **options: None)
+    monkeypatch.setattr(metrics, "_nearest_by_transform", lambda points, *rest: sizes.append(len(points))
+                        or search(points, *rest))
+    got = surface_distances(pred, target, (1, 1, 2))
+    assert len(sizes) == 1 and 0 < sizes[0] < len(got[0])
+    for a, b in zip(got, surface_distances(pred, target, (1, 1, 2), method="transform")):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_surface_distances_equal_all_pairs_of_points():
+    for pred, target, spacing in random_pairs(200, seed=4):
+        edges = [np.argwhere(m & ~_eroded(m)) * spacing for m in (pred, target)]
+        pairs = cdist(*edges)
+        there, back = surface_distances(pred, target, spacing)
+        np.testing.assert_allclose(there, pairs.min(axis=1), atol=1e-9)
+        np.testing.assert_allclose(back, pairs.min(axis=0), atol=1e-9)
+
+
+def _eroded(m):
+    """True where a voxel and all its face neighbours are in m; written out voxel by voxel."""
+    padded, out = np.pad(m, 1), np.zeros_like(m)
+    for index in np.ndindex(m.shape):
+        centre = np.array(index) + 1
+        around = [centre] + [centre + step * unit for unit in np.eye(m.ndim, dtype=int) for step in (-1, 1)]
+        out[index] = all(padded[tuple(place)] for place in around)
+    return out
+
+
+def test_dice_equals_medpy():
+    for pred, target, _ in random_pairs(500, seed=5):
+        assert dice(pred, target) == pytest.approx(medpy.dc(pred, target), abs=1e-7)
+
+
+def test_legacy_hausdorff_equals_scipy_on_raw_background_masks():
+    rng = np.random.default_rng(6)
+    for _ in range(1000):
+        shape = rng.integers(1, 24, size=2)
+        pred, target = (rng.random(shape) < rng.choice([0, 0.02, 0.3, 0.9, 1]) for _ in range(2))
+        p, t = (~pred).astype(np.uint8), (~target).astype(np.uint8)
+        assert legacy_hausdorff(pred, target) == max(directed_hausdorff(p, t)[0], directed_hausdorff(t, p)[0])
+
+
+def image(array, spacing):
+    """A SimpleITK image with the array's axes in NumPy's order."""
+    out = sitk.GetImageFromArray(array.astype(np.uint8))
+    out.SetSpacing([float(mm) for mm in reversed(spacing)])
+    return out
+
+
+def sitk_directed(edge, other, spacing):
+    """Distances in mm from the True voxels of `edge` to those of `other`, read from SimpleITK's distance map."""
+    distances = sitk.SignedMaurerDistanceMap(image(other, spacing), squaredDistance=False, useImageSpacing=True,
+                                             insideIsPositive=True)
+    return np.abs(sitk.GetArrayFromImage(distances))[edge]
+
+
+def test_directed_percentiles_equal_an_independent_simpleitk_computation():
+    for pred, target, spacing in random_pairs(300, seed=7, dims=(3,)):
+        # LabelContour counts neighbours inside the image only, so it gets a margin of background.
+        edges = [sitk.GetArrayFromImage(sitk.LabelContour(image(np.pad(m, 1), spacing), fullyConnected=False)) > 0
+                 for m in (pred, target)]
+        expected = max(np.percentile(sitk_directed(a, b, spacing), 95) for a, b in (edges, edges[::-1]))
+        assert hausdorff95(pred, target, spacing, pooled=False) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("slice_axis", [0, 2, -1])
+def test_challenge_distance_equals_the_challenge_program_step_by_step(slice_axis):
+    for pred, target, spacing in random_pairs(200, seed=8, dims=(3,)):
+        edges = []
+        for m in (pred, target):
+            stack = image(np.moveaxis(m, slice_axis, 0), (1, 1, 1))
+            edge = sitk.Subtract(stack, sitk.BinaryErode(stack, (1, 1, 0)))
+            edges.append(np.argwhere(np.moveaxis(sitk.GetArrayFromImage(edge), 0, slice_axis)) * spacing)
+        if len(edges[0]) and len(edges[1]):
+            pairs = cdist(*edges)
+            expected = max(np.percentile(pairs.min(axis=1), 95), np.percentile(pairs.min(axis=0), 95))
+            assert challenge_hausdorff95(pred, target, spacing, slice_axis) == pytest.approx(expected, abs=1e-4)
+
+
+def test_lesion_detection_equals_simpleitk_components():
+    for pred, target, spacing in random_pairs(500, seed=9):
+        found = []
+        for lesions, other in ((target, pred), (pred, target)):
+            labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(image(lesions, spacing), True))
+            found.append(len(set(labels[other].tolist()) - {0}) / labels.max())
+        assert lesion_detection(pred, target)[:2] == pytest.approx(found)
+
+
+# --- Properties ---
+
+SHAPES = hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=9)
+PAIRS = SHAPES.flatmap(lambda shape: st.tuples(hnp.arrays(bool, shape), hnp.arrays(bool, shape)))
+FEW = settings(max_examples=100, deadline=None)
+
+
+def spacing_of(array):
+    return np.array([0.7, 1.3, 3.0])[:array.ndim]
+
+
+@FEW
+@given(PAIRS)
+def test_every_distance_is_symmetric_and_hd95_never_exceeds_hd(pair):
+    a, b = pair
+    for pooled in (True, False):
+        hd, hd95 = hausdorff_pair(a, b, spacing_of(a), pooled)
+        assert (hd, hd95) == pytest.approx(hausdorff_pair(b, a, spacing_of(a), pooled))
+        assert 0 <= hd95 <= hd <= np.linalg.norm(a.shape * spacing_of(a))
+    assert dice(a, b) == dice(b, a)
+    recall, precision, f1 = lesion_detection(a, b)
+    assert lesion_detection(b, a) == (precision, recall, f1)
+
+
+@FEW
+@given(PAIRS)
+def test_a_mask_is_at_no_distance_from_itself(pair):
+    a = pair[0]
+    assert hausdorff_pair(a, a, spacing_of(a)) == (0, 0)
+    assert dice(a, a) == 1 and lesion_detection(a, a) == (1, 1, 1) and absolute_volume_difference(a, a) == 0
+
+
+@FEW
+@given(PAIRS, st.integers(0, 5), st.integers(0, 5))
+def test_moving_both_masks_inside_the_image_changes_nothing(pair, before, after):
+    a, b = pair
+    if a.any() and b.any():
+        moved = [np.pad(m, (before, after)) for m in pair]
+        assert hausdorff_pair(*moved, spacing_of(a)) == pytest.approx(hausdorff_pair(a, b, spacing_of(a)))
+        assert lesion_detection(*moved) == lesion_detection(a, b)
+
+
+@FEW
+@given(PAIRS, st.floats(0.01, 100))
+def test_distances_scale_with_the_spacing(pair, factor):
+    a, b = pair
+    expected = factor * np.array(hausdorff_pair(a, b, spacing_of(a)))
+    assert hausdorff_pair(a, b, factor * spacing_of(a)) == pytest.approx(tuple(expected))
+
+
+@FEW
+@given(PAIRS)
+def test_flipped_and_transposed_masks_score_the_same(pair):
+    a, b = pair
+    expected = hausdorff_pair(a, b, spacing_of(a))
+    assert hausdorff_pair(a[::-1], b[::-1], spacing_of(a)) == pytest.approx(expected)
+    assert hausdorff_pair(a.T, b.T, spacing_of(a)[::-1]) == pytest.approx(expected)
+
+
+@FEW
+@given(PAIRS)
+def test_arguments_are_left_as_they_were(pair):
+    copies = [m.copy() for m in pair]
+    hausdorff_pair(*pair)
+    lesion_detection(*pair)
+    assert all((m == copy).all() for m, copy in zip(pair, copies))

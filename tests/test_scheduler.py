@@ -1,0 +1,171 @@
+"""Alpha schedules and learning-rate rules against the rules written out, with exact fractions."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from scheduler import alpha, code2018_lr, plateau_lr, weights
+
+# ------------------------------------------------------------------------------------------------------------ alpha
+
+def falling(step, floor, epochs):
+    """1, then less by `step` after each epoch, never under `floor`; exact."""
+    value, values = Fraction(1), []
+    for _ in range(epochs):
+        values.append(value)
+        value = max(value - Fraction(step), Fraction(floor))
+    return values
+
+
+def test_rebalance_starts_at_1_and_ends_at_001():
+    values = [alpha("rebalance", epoch) for epoch in range(200)]
+    assert values[:4] == [1.0, 0.99, 0.98, 0.97]
+    assert values[97:101] == [0.03, 0.02, 0.01, 0.01]
+    assert values[-1] == 0.01
+
+
+def test_rebalance_is_the_papers_rule_at_all_200_epochs():
+    assert [alpha("rebalance", epoch) for epoch in range(200)] == [float(v) for v in falling("0.01", "0.01", 200)]
+
+
+@pytest.mark.parametrize("step", ["0.01", "0.05", "0.125", "0.5", "1"])
+def test_rebalance_falls_by_the_given_step(step):
+    expected = [float(value) for value in falling(step, "0.01", 120)]
+    assert [alpha(f"rebalance:{step}", epoch) for epoch in range(120)] == expected
+
+
+def test_rebalance_by_03_written_out():
+    assert [alpha("rebalance:0.3", epoch) for epoch in range(6)] == [1.0, 0.7, 0.4, 0.1, 0.01, 0.01]
+
+
+@pytest.mark.parametrize("value", ["0", "0.5", "1"])
+def test_constant_stays(value):
+    assert {alpha(f"constant:{value}", epoch) for epoch in range(200)} == {float(value)}
+
+
+def test_increase_has_the_alpha_of_rebalance():
+    assert [alpha("increase", epoch) for epoch in (0, 1, 99, 199)] == [1.0, 0.99, 0.01, 0.01]
+
+
+# ---------------------------------------------------------------------------------------------------------- weights
+
+@pytest.mark.parametrize("epoch, expected", [(0, (1.0, 0.0)), (1, (0.99, 0.01)), (50, (0.5, 0.5)), (99, (0.01, 0.99)),
+                                             (199, (0.01, 0.99))])
+def test_rebalance_weights_are_alpha_and_its_complement(epoch, expected):
+    assert weights("rebalance", epoch) == expected
+
+
+@pytest.mark.parametrize("epoch, expected", [(0, (1.0, 0.0)), (1, (1.0, 0.01)), (99, (1.0, 0.99)), (199, (1.0, 0.99))])
+def test_increase_moves_the_boundary_weight_only(epoch, expected):
+    assert weights("increase", epoch) == expected
+
+
+def test_increase_takes_a_step():
+    assert [weights("increase:0.25", epoch) for epoch in range(3)] == [(1.0, 0.0), (1.0, 0.25), (1.0, 0.5)]
+
+
+def test_constant_weights_are_complementary():
+    assert weights("constant:0.3", 7) == (0.3, 0.7)
+
+
+@pytest.mark.parametrize("epoch, expected", [
+    (0, (1.0, 0.01)), (1, (0.99, 0.02)), (2, (0.98, 0.03)), (89, (0.11, 0.9)), (90, (0.1, 0.91)), (91, (0.1, 0.92)),
+    (99, (0.1, 1.0)), (100, (0.1, 1.01)), (199, (0.1, 2.0))])
+def test_code2018_weights_written_out(epoch, expected):
+    assert weights("code2018", epoch) == expected
+
+
+def test_code2018_weights_follow_the_update_after_each_epoch():
+    a, b, step = Fraction(1), Fraction("0.01"), Fraction("0.01")
+    for epoch in range(200):
+        assert weights("code2018", epoch) == (float(a), float(b))
+        a, b = max(Fraction("0.1"), a - step), b + step
+
+
+def test_code2018_alpha_is_its_regional_weight():
+    assert [alpha("code2018", epoch) for epoch in (0, 1, 90, 199)] == [1.0, 0.99, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("function", [alpha, weights])
+@pytest.mark.parametrize("schedule", ["", "linear", "Rebalance", "constant", "constant:", "constant:2", "constant:-0.1",
+                                      "constant:x", "constant:nan", "rebalance:-1", "rebalance:1.5", "increase:a",
+                                      "code2018:0.5", "constant:0.5:1"])
+def test_unknown_schedule_is_named_in_the_error(function, schedule):
+    with pytest.raises(ValueError, match=f"^schedule: .*found {schedule!r}$"):
+        function(schedule, 0)
+
+
+# ---------------------------------------------------------------------------------------------- plateau of 20 epochs
+
+def test_plateau_keeps_the_rate_without_scores():
+    assert plateau_lr([]) == 1e-3
+
+
+def test_plateau_keeps_the_rate_while_the_score_rises():
+    assert plateau_lr(list(range(100))) == 1e-3
+
+
+def test_plateau_halves_after_20_epochs_without_a_better_score():
+    assert [plateau_lr([0.5] + [0.4] * waited) for waited in (19, 20, 21)] == [1e-3, 5e-4, 5e-4]
+
+
+def test_plateau_counts_an_equal_score_as_no_improvement():
+    assert plateau_lr([0.5] * 21) == 5e-4
+
+
+def test_plateau_halves_again_20_epochs_later():
+    assert [plateau_lr([0.5] + [0.4] * waited) for waited in (39, 40, 60)] == [5e-4, 2.5e-4, 1.25e-4]
+
+
+def test_plateau_counts_anew_after_a_better_score():
+    assert plateau_lr([0.5] + [0.4] * 19 + [0.6] + [0.4] * 19) == 1e-3
+
+
+def test_plateau_judges_by_the_best_score_not_by_the_last():
+    assert plateau_lr([0.5] + [0.1, 0.2, 0.3, 0.4] * 5) == 5e-4
+
+
+def test_plateau_takes_rate_and_patience():
+    assert plateau_lr([1, 0, 0], lr=0.8, patience=2) == 0.4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_plateau_equals_torchs(seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.choice([rng.random(150), rng.integers(0, 12, 150) / 12, np.linspace(0, 1, 150) ** 0.1 // 0.02])
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=19, threshold=0)
+    for epoch, score in enumerate(scores.tolist()):
+        torchs.step(score)
+        assert plateau_lr(scores[:epoch + 1].tolist()) == optimizer.param_groups[0]["lr"]
+
+
+# ------------------------------------------------------------------------------------------------ the code's lr rule
+
+def test_code2018_halves_after_the_first_epoch():
+    assert [code2018_lr(scores) for scores in ([], [0.3], [0.3, 0.2])] == [1e-3, 5e-4, 5e-4]
+
+
+def test_code2018_halves_20_epochs_after_the_best():
+    scores = [0.1, 0.2, 0.3] + [0.2] * 25  # best at epoch 2: 22 % (2 + 20) == 0
+    assert [code2018_lr(scores[:epoch + 1]) for epoch in (21, 22, 23)] == [5e-4, 2.5e-4, 2.5e-4]
+
+
+def test_code2018_halves_at_multiples_of_best_plus_20_only():
+    scores = [0.1] * 5 + [0.5] + [0.2] * 94  # best at epoch 5: after epoch 0 again at 25, 50, 75, not every 20
+    rates = [code2018_lr(scores[:epoch + 1]) for epoch in range(100)]
+    assert [epoch for epoch in range(1, 100) if rates[epoch] < rates[epoch - 1]] == [25, 50, 75]
+
+
+def test_code2018_does_not_halve_while_the_score_rises():
+    assert code2018_lr(list(range(100))) == 5e-4  # only after epoch 0
+
+
+def test_code2018_keeps_the_first_of_equal_scores_as_the_best():
+    assert [code2018_lr([0.5] * epochs) for epochs in (1, 20, 21, 40, 41)] == [5e-4, 5e-4, 2.5e-4, 2.5e-4, 1.25e-4]
+
+
+def test_code2018_takes_rate_and_patience():
+    assert code2018_lr([1, 0, 0], lr=0.8, patience=2) == 0.2
