@@ -12,6 +12,7 @@ WIDTH    ?= 64
 SIZE     ?= 256
 PROTOCOL ?= paper
 SCHEDULE ?=
+BATCH    ?=
 DEVICE   ?= auto
 # JOBS: runs side by side. THREADS: CPU threads of each (all when empty). SUBJECTS, VAL, SPLIT: see preprocess.py --help
 JOBS     ?= 1
@@ -42,7 +43,7 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE PROTOCOL SCHEDULE DEVICE JOBS THREADS SUBJECTS VAL SPLIT PY"
+	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE JOBS THREADS SUBJECTS VAL SPLIT PY"
 
 setup: $(ENV)/complete ## build the Python environment from requirements.txt (skipped when it is current)
 	@[ -L .venv ] || [ ! -e .venv ] || { echo "error: .venv: expected a link, found a folder. Remove it." >&2; exit 2; }
@@ -59,12 +60,12 @@ $(ENV)/complete:
 
 # ---- What people run -------------------------------------------------------------------------------------------------
 given = $(if $(filter command environment,$(firstword $(origin $(1)))),$($(1)),$(2))
-DEMO := EPOCHS="$(call given,EPOCHS,20)" WIDTH="$(call given,WIDTH,8)" SCHEDULE="$(call given,SCHEDULE,rebalance:0.05)" \
+DEMO := EPOCHS="$(call given,EPOCHS,30)" WIDTH="$(call given,WIDTH,8)" BATCH="$(call given,BATCH,4)" \
 	SIZE="$(call given,SIZE,96)" JOBS="$(call given,JOBS,2)" THREADS="$(call given,THREADS,1)" SUBJECTS= VAL= SPLIT=
 
 demo: $(READY) ## the whole chain on a small phantom, on the CPU, in minutes
-	$(PY) phantom.py --layout wmh --out data/phantom/wmh
-	$(PY) phantom.py --layout isles --out data/phantom/isles
+	$(PY) phantom.py --layout wmh --subjects 18 --out data/phantom/wmh
+	$(PY) phantom.py --layout isles --subjects 24 --out data/phantom/isles
 	+$(MAKE) --no-print-directory chain NAME=phantom-wmh LAYOUT=wmh RAW=data/phantom/wmh $(DEMO)
 	+$(MAKE) --no-print-directory chain NAME=phantom-isles LAYOUT=isles RAW=data/phantom/isles $(DEMO)
 	$(PY) report.py --runs results/phantom-wmh results/phantom-isles --out results/demo
@@ -110,7 +111,7 @@ option = $(if $($(1)),--$(2) $($(1)))
 DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call option,SUBJECTS,subjects) \
 	$(call option,VAL,val) $(call option,SPLIT,split)
 RUN_SETTINGS = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) --device $(DEVICE) \
-	$(call option,SCHEDULE,schedule) $(call option,THREADS,threads) $(if $(filter-out 1,$(JOBS)),--quiet)
+	$(call option,SCHEDULE,schedule) $(call option,BATCH,batch-size) $(call option,THREADS,threads) $(if $(filter-out 1,$(JOBS)),--quiet)
 
 chain: $(READY)
 	+@$(MAKE) --no-print-directory -j $(JOBS) PY="$(PY)" results/$(NAME)/report.html

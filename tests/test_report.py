@@ -14,7 +14,10 @@ from matplotlib.image import imread
 
 import figures_cases
 import report
+import runs
+import tables
 from distance import signed_distance
+from main import COLUMNS
 from utils import UserError, read_json
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +25,6 @@ REPORTED = read_json(ROOT / "results" / "reported.json")
 DSC = {"boundary": [[0.5] * 8, [0.5] * 8],  # two seeds, eight epochs: the window of last epochs is two
        "gdl": [[0.1, 0.3, 0.6, 0.5, 0.5, 0.5, 0.2, 0.4], [0.1, 0.3, 0.4, 0.5, 0.5, 0.3, 0.4, 0.4]],
        "gdl+boundary": [[0.2, 0.4, 0.5, 0.6, 0.7, 0.7, 0.6, 0.6], [0.2, 0.4, 0.5, 0.6, 0.9, 0.7, 0.8, 0.8]]}
-COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", "val_dice", "val_dice_3d", "val_hd", "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "seconds"]
 FIGURES = ("figure1", "figure2", "figure3", "figure3_mm", "figure4")
 
 
@@ -90,13 +92,13 @@ def write_set(root, folder="wmh", losses=DSC, **about):
 
 def read_table(folder):
     """Everything in words: {(loss, heading): text} of the only set, the notes and the Markdown."""
-    sets = report.load_sets([folder], None)
-    table = report.build_table(sets, REPORTED)
+    sets = runs.load_sets([folder], None)
+    table = tables.build_table(sets, REPORTED)
     heads = table["sets"][0]["headings"]
     cells = {(row["loss"], head): shown.text for row in table["rows"]
              for head, shown in zip(heads, row["groups"][0], strict=True)}
-    notes = report.notes(sets, REPORTED)
-    return cells, "\n".join(notes), report.markdown(sets, table, notes, report.reported_only(sets, REPORTED))
+    notes = tables.notes(sets, REPORTED)
+    return cells, "\n".join(notes), tables.markdown(sets, table, notes, tables.reported_only(sets, REPORTED))
 
 
 # Numbers ------------------------------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ def write_long(root, dsc):
 
 def test_first_of_equal_epochs_is_the_best():
     rows = [{"epoch": float(epoch), "val_dice": value} for epoch, value in enumerate([0.3, 0.5, None, 0.5], 1)]
-    assert report.Run(Path("r"), {}, rows, {}).best["epoch"] == 2
+    assert runs.Run(Path("r"), {}, rows, {}).best["epoch"] == 2
 
 
 def test_csv_is_tidy_and_keeps_every_digit(full):
@@ -187,7 +189,7 @@ def test_phantoms_are_called_phantoms_everywhere(full):
 
 
 def test_own_data_go_by_their_own_name_even_in_the_wmh_layout(tmp_path):
-    assert report.load_sets([write_set(tmp_path, source="own", name="lgg")], None)[0].title == "lgg"
+    assert runs.load_sets([write_set(tmp_path, source="own", name="lgg")], None)[0].title == "lgg"
 
 
 def test_another_split_is_called_another_split(tmp_path):
@@ -211,12 +213,12 @@ def test_partial_numbers_carry_an_asterisk_when_nothing_has_finished(tmp_path):
     write_run(tmp_path / "r" / "gdl" / "seed0", data, "gdl", 0, [0.2, 0.3], finished=False)
     cells, notes, _ = read_table(tmp_path / "r")
     assert cells["gdl", "DSC, best epoch"] == "0.300 (–) *" and "those so far" in notes
-    assert report.headlines(report.load_sets([tmp_path / "r"], None)[0]) == []
+    assert report.headlines(runs.load_sets([tmp_path / "r"], None)[0]) == []
 
 
 def test_a_finished_run_that_was_made_longer_counts_as_unfinished(tmp_path):
     folder = write_long(tmp_path, [0.5] * 8)
-    assert report.load_sets([folder], None)[0].runs[0].finished is False
+    assert runs.load_sets([folder], None)[0].runs[0].finished is False
 
 
 @pytest.mark.parametrize("setting, value", [("data_fingerprint", "0" * 64), ("protocol", "code2018"), ("size", 48),
@@ -225,7 +227,7 @@ def test_runs_that_differ_are_refused(tmp_path, setting, value):
     folder = write_set(tmp_path, losses={"gdl": [[0.6] * 8]})
     write_run(folder / "gdl" / "seed1", tmp_path / "data" / "wmh", "gdl", 1, [0.6] * 8, **{setting: value})
     with pytest.raises(UserError) as error:
-        report.load_sets([folder], None)
+        runs.load_sets([folder], None)
     assert all(part in str(error.value) for part in ("seed0", "seed1", setting, str(value)))
 
 
@@ -252,7 +254,7 @@ def test_damaged_run_folders_are_named(tmp_path, name, content, expected):
     folder = write_set(tmp_path, losses={"gdl": [[0.6] * 8]})
     (folder / "gdl" / "seed0" / name).write_text(content)
     with pytest.raises(UserError, match=re.escape(expected)):
-        report.load_sets([folder], None)
+        runs.load_sets([folder], None)
 
 
 def test_data_that_the_runs_were_not_trained_on_are_refused(tmp_path):
@@ -260,20 +262,20 @@ def test_data_that_the_runs_were_not_trained_on_are_refused(tmp_path):
     path = tmp_path / "data" / "wmh" / "fingerprint.json"
     path.write_text(path.read_text().replace("f" * 64, "e" * 64))
     with pytest.raises(UserError, match="fingerprint"):
-        report.load_sets([folder], None)
+        runs.load_sets([folder], None)
 
 
 def test_damaged_predictions_are_named(tmp_path):
     folder = write_set(tmp_path)
     (folder / "gdl" / "seed0" / "predictions.npz").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(UserError, match="predictions.npz"):
-        figures_cases.scan_scores(report.load_sets([folder], None)[0])
+        figures_cases.scan_scores(runs.load_sets([folder], None)[0])
 
 
 # Cases and scans ----------------------------------------------------------------------------------------------------
 
 def test_scans_are_scored_and_the_worst_comes_first(tmp_path):
-    one = report.load_sets([write_set(tmp_path)], None)[0]
+    one = runs.load_sets([write_set(tmp_path)], None)[0]
     first, second = figures_cases.scan_scores(one)
     assert (first["subject"], first["volume"]) == ("a", pytest.approx(16 * 3 / 1000))  # 4x4 pixels of 1x1x3 mm
     assert first["gdl"] == pytest.approx(0.5)  # a 4x4 square moved by 2: overlap 8 of 16
@@ -283,7 +285,7 @@ def test_scans_are_scored_and_the_worst_comes_first(tmp_path):
 
 
 def test_cases_are_chosen_by_volume_and_by_number_of_parts(tmp_path):
-    one = report.load_sets([write_set(tmp_path)], None)[0]
+    one = runs.load_sets([write_set(tmp_path)], None)[0]
     assert [(rank, subject, index) for rank, _, subject, index in figures_cases.ranked_cases(one)] \
         == [("smallest", "a", 0), ("largest", "b", 1)]
     assert figures_cases.most_parts(one) == ("b", 1, 2)
@@ -360,8 +362,8 @@ def test_page_is_well_formed_and_its_links_lead_somewhere(full):
 
 def test_names_from_files_are_escaped_in_the_page(tmp_path):
     folder = write_set(tmp_path, source="own", name="<script>alert(1)</script>", losses={"gdl": [[0.6] * 8]})
-    sets = report.load_sets([folder], None)
-    page = report.html(sets, report.build_table(sets, REPORTED), report.notes(sets, REPORTED), None, [], ["--runs"])
+    sets = runs.load_sets([folder], None)
+    page = report.html(sets, tables.build_table(sets, REPORTED), tables.notes(sets, REPORTED), None, [], ["--runs"])
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
@@ -389,7 +391,7 @@ def test_the_same_runs_give_the_same_bytes(full, tmp_path):
 
 def test_two_sets_of_one_name_are_told_apart_by_their_folders(tmp_path):
     first, second = write_set(tmp_path, "cpu", source="own"), write_set(tmp_path, "gpu", source="own")
-    assert [one.title for one in report.load_sets([first, second], None)] == ["small (cpu)", "small (gpu)"]
+    assert [one.title for one in runs.load_sets([first, second], None)] == ["small (cpu)", "small (gpu)"]
 
 
 def test_other_losses_and_sweeps_get_rows_of_their_own(tmp_path):

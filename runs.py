@@ -1,0 +1,192 @@
+"""The runs of a data set as report.py reads them: loaded, checked, and refused where they must not be averaged."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils import UserError, read_csv, read_json
+
+LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; other losses follow them
+SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "epochs")
+SAME_IN_ROW = ("loss", "schedule", "batch_size", "lr")
+CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
+
+
+@dataclass
+class Run:
+    """One run folder. `rows` are the epochs of metrics.csv with floats, None where a cell is empty or not finite."""
+    folder: Path
+    config: dict
+    rows: list
+    summary: dict
+
+    @property
+    def name(self):
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def finished(self):
+        """summary.json says so, for as many epochs as are asked for now (a finished run can be made longer)."""
+        epochs = self.summary.get("epochs", self.config["epochs"])
+        return self.summary.get("finished") is True and epochs >= self.config["epochs"]
+
+    @property
+    def best(self):
+        """The row of the highest slice-mean validation DSC, the first one on ties; {} before the first epoch."""
+        return max((row for row in self.rows if row["val_dice"] is not None),
+                   key=lambda row: row["val_dice"], default={})
+
+    @property
+    def collapsed(self):
+        """Does the best model predict no foreground at all on the validation subset?"""
+        return self.best.get("val_foreground") == 0
+
+    @property
+    def seconds(self):
+        return self.summary.get("seconds") or sum(row.get("seconds") or 0 for row in self.rows)
+
+
+@dataclass
+class ResultSet:
+    """The runs of one data set. `losses` maps a row of the table to its runs, in the table's order."""
+    folder: Path
+    data: Path
+    info: dict
+    fingerprint: dict
+    losses: dict
+    title: str = ""
+
+    @property
+    def runs(self):
+        return [run for runs in self.losses.values() for run in runs]
+
+    @property
+    def is_phantom(self):
+        return self.info["source"] == "phantom"
+
+    @property
+    def challenge(self):
+        """"wmh" or "isles" if these are the challenge's own scans, so that the paper's numbers may stand beside."""
+        return self.info["layout"] if self.info["source"] == "challenge" and self.info["layout"] in CHALLENGES else None
+
+    @property
+    def window(self):
+        """Length of the last-epochs window: 50 as read off the paper's Figure 3, at most a quarter of the run."""
+        return min(50, max(1, int(self.runs[0].config["epochs"]) // 4))
+
+
+def load_run(folder):
+    """Read one run folder; UserError if a file is damaged or contradicts another."""
+    do = "Move this run folder away and repeat its training command."
+    config = read_object(folder / "config.json", ("loss", "seed", *SAME_IN_SET), do)
+    if not isinstance(config["epochs"], int) or config["epochs"] < 1:
+        raise UserError(folder / "config.json", "epochs to be a whole number above 0", repr(config["epochs"]), do)
+    path, rows = folder / "metrics.csv", []
+    if path.exists():
+        table = read_csv(path, ("epoch", "val_dice"), do)
+        rows = [{key: number(value, path, line) for key, value in row.items()} for line, row in enumerate(table, 2)]
+    if any(row["epoch"] is None for row in rows):
+        raise UserError(path, "the number of every epoch", "an empty cell", do)
+    summary = read_object(folder / "summary.json", (), do) if (folder / "summary.json").exists() else {}
+    unclear = [key for key in ("epochs", "best_epoch", "seconds") if not isinstance(summary.get(key, 0), int | float)]
+    if unclear:
+        raise UserError(folder / "summary.json", f"a number for {unclear[0]}", repr(summary[unclear[0]]), do)
+    run = Run(folder, config, rows, summary)
+    expected = run.summary.get("epochs", config["epochs"])
+    if run.finished and len(rows) != expected:
+        raise UserError(path, f"{expected} epochs, as summary.json says", f"{len(rows)}", do)
+    return run
+
+
+def read_object(path, required, do):
+    """A JSON object as a dict; UserError if it is something else or one of `required` is missing or null."""
+    values = read_json(path, do)
+    missing = [key for key in required if not isinstance(values, dict) or values.get(key) is None]
+    if missing or not isinstance(values, dict):
+        raise UserError(path, f"a JSON object with {', '.join(required) or 'the state of the run'}",
+                        f"no {', '.join(missing)}" if missing else type(values).__name__, do)
+    return values
+
+
+def number(text, path, line):
+    """A cell of metrics.csv as float; None if it is empty, infinite or not a number by IEEE 754."""
+    if text == "":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(path, "numbers", f"{text[:40]!r} in line {line}", "Repeat the run that wrote it.") from None
+    return value if math.isfinite(value) else None
+
+
+def load_set(folder, data=None):
+    """Read every run below `folder` (<loss>/seed<k>/config.json) and the data set they were trained on."""
+    folder = Path(folder)
+    runs = [load_run(path.parent) for path in sorted(folder.glob("*/seed*/config.json"), key=natural)]
+    if not runs:
+        raise UserError(folder, "runs in <loss>/seed<k>/ with a config.json", "none",
+                        "Train first, for example with make wmh, or name the folder of the runs.")
+    by_loss = {}
+    for run in runs:
+        by_loss.setdefault(run.folder.parent.name, []).append(run)
+    by_loss = {name: by_loss[name] for name in sorted(by_loss, key=row_order)}
+    refuse_to_mix(runs, SAME_IN_SET)
+    for same_loss in by_loss.values():
+        refuse_to_mix(same_loss, SAME_IN_ROW)
+    data = Path(data or runs[0].config.get("data") or "data")
+    info, fingerprint = load_data_description(data, runs[0])
+    return ResultSet(folder, data, info, fingerprint, by_loss, set_title(info))
+
+
+def natural(path):
+    """Sort key that puts seed10 after seed9."""
+    return [(len(part), part) for part in path.parts[-3:]]
+
+
+def row_order(name):
+    return (LOSSES.index(name) if name in LOSSES else len(LOSSES), name)
+
+
+def refuse_to_mix(runs, settings):
+    """UserError at the first setting in which a run differs from the first one."""
+    for run in runs[1:]:
+        for key in settings:
+            first, other = runs[0].config.get(key), run.config.get(key)
+            if first != other:
+                raise UserError(run.folder, f"the same {key} as in {runs[0].folder} ({first})", f"{other}",
+                                "Runs that differ are not averaged or compared: move one of them to another folder.")
+
+
+def load_data_description(data, run):
+    """dataset.json and fingerprint.json; UserError if they are missing or not what `run` was trained on."""
+    if not (data / "dataset.json").is_file() or not (data / "fingerprint.json").is_file():
+        raise UserError(data, "a preprocessed data set (dataset.json, fingerprint.json)", "none",
+                        "Name its folder with --data.")
+    info = read_object(data / "dataset.json", ("name", "layout", "source"), "Repeat preprocess.py.")
+    fingerprint = read_object(data / "fingerprint.json", ("sha256", "train", "val"), "Repeat preprocess.py.")
+    if fingerprint["sha256"] != run.config["data_fingerprint"]:
+        raise UserError(data, f"the data of {run.folder} (fingerprint {run.config['data_fingerprint']})",
+                        f"fingerprint {fingerprint['sha256']}",
+                        "Name the right folder with --data, or repeat the runs on these data.")
+    return info, fingerprint
+
+
+def set_title(info):
+    """WMH and ISLES name the challenges' own scans only; a phantom always says so; other sets go by their name."""
+    known = CHALLENGES.get(info["layout"])
+    if info["source"] == "phantom":
+        return f"{known or info['name']} phantom"
+    return known if known and info["source"] == "challenge" else str(info["name"])
+
+
+def load_sets(folders, data):
+    """All sets; where two share a title, the folder's name tells them apart."""
+    if data and len(data) != len(folders):
+        raise UserError("--data", f"one folder for each of --runs ({len(folders)})", f"{len(data)}",
+                        "Name them in the same order, or leave --data out.")
+    sets = [load_set(folder, one) for folder, one in zip(folders, data or [None] * len(folders), strict=True)]
+    titles = [one.title for one in sets]
+    for one in sets:
+        if titles.count(one.title) > 1:
+            one.title += f" ({one.folder.name})"
+    return sets
