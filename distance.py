@@ -68,7 +68,11 @@ def _as_bool(mask):
 
 
 def _checked_spacing(spacing, ndim):
-    spacing = (1.0,) * ndim if spacing is None else tuple(float(value) for value in np.ravel(spacing))
+    given = spacing
+    try:
+        spacing = (1.0,) * ndim if spacing is None else tuple(float(value) for value in np.ravel(spacing))
+    except (TypeError, ValueError):
+        raise ValueError(f"spacing: expected {ndim} positive numbers, found {given!r}") from None
     if len(spacing) != ndim or not all(0 < value < np.inf for value in spacing):
         raise ValueError(f"spacing: expected {ndim} positive numbers, found {spacing}")
     return spacing

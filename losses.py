@@ -10,9 +10,14 @@ from torch import nn
 ABSENT = 1e-10  # stands in for the size of a class with no pixel, whose weight 1/size^2 thereby becomes 1e20
 
 
-def _precise(*tensors):
-    """Half-precision tensors as float32; float32 and float64 as they are."""
-    return [t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors]
+def _precise(tensor):
+    """A half-precision tensor as float32, whose gradient stays finite on the way back; others as they are."""
+    if tensor.dtype not in (torch.float16, torch.bfloat16):
+        return tensor
+    precise, limit = tensor.float(), torch.finfo(tensor.dtype).max / 4
+    if precise.requires_grad:  # an absent class weighs 1e20: its gradient overflows float16
+        precise.register_hook(lambda gradient: gradient.clamp(-limit, limit))
+    return precise
 
 
 def _check(name, tensor, shape):
@@ -32,18 +37,20 @@ class GeneralizedDiceLoss(nn.Module):
             With max_weight=1 an absent class counts like one of a single pixel, and they are.
 
     Raises:
-        ValueError: target and probabilities differ in shape.
+        ValueError: target and probabilities differ in shape, or max_weight is not positive.
     """
 
     def __init__(self, classes=(0, 1), max_weight=None):
         super().__init__()
+        if max_weight is not None and not max_weight > 0:
+            raise ValueError(f"max_weight: expected a positive number or None, found {max_weight}")
         self.classes, self.max_weight = list(classes), max_weight
 
     def forward(self, probs, target):
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
         _check("target", target, probs.shape)
         with torch.autocast(probs.device.type, enabled=False):
-            s, = _precise(probs[:, self.classes].flatten(2))              # (B, k, N)
+            s = _precise(probs[:, self.classes].flatten(2))               # (B, k, N)
             g = target[:, self.classes].flatten(2).to(s.dtype)            # (B, k, N)
             size = g.sum(2)                                               # (B, k)
             weight = 1 / (size + ABSENT) ** 2
@@ -75,8 +82,7 @@ class BoundaryLoss(nn.Module):
         """probs (B, K, *spatial) softmax; distance (B, len(classes), *spatial), phi_G in pixels or mm -> scalar."""
         _check("distance", distance, (probs.shape[0], len(self.classes), *probs.shape[2:]))
         with torch.autocast(probs.device.type, enabled=False):
-            s, phi = _precise(probs[:, self.classes], distance)
-            return (s * phi).mean()
+            return (_precise(probs[:, self.classes]) * _precise(distance)).mean()
 
 
 class JointLoss(nn.Module):
@@ -102,6 +108,8 @@ class JointLoss(nn.Module):
         if self.regional is not None:
             terms[self.name] = self.regional(probs, target)
         if self.boundary is not None:
+            if distance is None:
+                raise ValueError("distance: expected the maps phi_G of the boundary loss, found None")
             terms["boundary"] = self.boundary(probs, distance)
         parts = list(terms.values())
         loss = parts[0] if len(parts) == 1 else weights[0] * parts[0] + weights[1] * parts[1]

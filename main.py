@@ -304,7 +304,7 @@ def parse_arguments(argv):
         "loss weights, learning-rate rule, Adam betas, ISLES batch size (default paper)")
     add("--gdl-max-weight", type=float, help="cap of the GDL's class weight, e.g. 1 (default: none, as in the paper)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
-    add("--amp", default="auto", choices=("auto", "bf16", "fp16", "off"), help="autocast (default: bf16 where native)")
+    add("--amp", default="auto", choices=("auto", "bf16", "off"), help="autocast (default: bf16 where native)")
     add("--compile", action="store_true", help="torch.compile the network: pays after some minutes of training")
     add("--threads", type=int, help="CPU threads (default: all cores)")
     add("--quiet", action="store_true", help="a line per epoch instead of a progress bar")

@@ -151,7 +151,7 @@ def choose_device(name):
 def choose_amp(name, device):
     """The autocast dtype: "auto" is bfloat16 where the processor computes it natively, else float32 (None).
 
-    Returns torch.bfloat16, torch.float16 or None (no autocast).
+    Returns torch.bfloat16 or None (no autocast).
     """
     import torch
     if name == "auto":
@@ -160,7 +160,7 @@ def choose_amp(name, device):
         else:
             native = "avx512_bf16" in cpu_flags()
         name = "bf16" if native else "off"
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[name]
+    return {"bf16": torch.bfloat16, "off": None}[name]
 
 
 def cpu_flags():

@@ -19,8 +19,10 @@ def build(name, in_channels, classes, width=64):
         width: channels at full resolution; the deeper levels are multiples of it.
 
     Raises:
-        ValueError: the name is not known.
+        ValueError: the name is not known, or the width is below 1.
     """
     if name not in NETWORKS:
         raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, found {name!r}")
+    if width < 1:
+        raise ValueError(f"width: expected at least 1, found {width}")
     return NETWORKS[name](in_channels, classes, width)

@@ -427,3 +427,24 @@ def test_gradient_of_half_precision_logits_is_finite(dtype, batch, classes, spat
         loss, _ = build_loss("gdl+boundary", classes)(logits.float().softmax(1), target, phi, (0.5, 0.5))
     loss.backward()
     assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gradients_stay_finite_on_a_slice_correctly_predicted_empty(dtype):
+    logits = torch.zeros(1, 2, 32, 32, dtype=dtype)
+    logits[:, 0], logits[:, 1] = 10, -10
+    target = torch.zeros(1, 2, 32, 32)
+    target[:, 0] = 1
+    GeneralizedDiceLoss()(logits.requires_grad_().softmax(1), target).backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_a_boundary_loss_without_its_maps_names_them():
+    with pytest.raises(ValueError, match="distance: expected the maps"):
+        build_loss("gdl+boundary")(torch.full((1, 2, 4, 4), 0.5), torch.ones(1, 2, 4, 4))
+
+
+@pytest.mark.parametrize("cap", [0, -1, float("nan")])
+def test_a_cap_that_is_not_positive_is_refused(cap):
+    with pytest.raises(ValueError, match="max_weight: expected a positive number"):
+        GeneralizedDiceLoss(max_weight=cap)

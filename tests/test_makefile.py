@@ -1,0 +1,91 @@
+"""The Makefile: help, what it would run, and one whole chain on a few small scans."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, write_wmh_subject
+
+
+def make(*words, folder=ROOT, **options):
+    return subprocess.run(["make", f"PY={sys.executable}", *map(str, words)], cwd=folder, capture_output=True, text=True,
+                          timeout=600, **options)
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """The programs alone, so that data/ and results/ of the checkout stay as they are."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    for path in [*ROOT.glob("*.py"), ROOT / "Makefile", *ROOT.glob("*.txt")]:
+        shutil.copy(path, folder)
+    for name in ("networks", "templates"):
+        shutil.copytree(ROOT / name, folder / name)
+    (folder / "results").mkdir()
+    shutil.copy(ROOT / "results" / "reported.json", folder / "results")
+    return folder
+
+
+def test_make_alone_lists_the_targets():
+    result = make()
+    assert result.returncode == 0
+    for target in ("demo", "wmh", "isles", "custom", "verify", "table", "figures", "test", "clean"):
+        assert f"make {target} " in result.stdout
+
+
+def test_wmh_follows_the_papers_protocol(clone):
+    write_wmh_subject(clone / "data" / "raw" / "a")
+    write_wmh_subject(clone / "data" / "raw" / "b")
+    plan = make("-n", "chain", "NAME=wmh", "LAYOUT=wmh", folder=clone).stdout
+    lines = plan.replace("\\\n", " ").splitlines()
+    trainings = [line for line in lines if "main.py" in line]
+    assert len(trainings) == 6  # three losses, two seeds
+    assert all("--epochs 200 --network unet --width 64 --protocol paper" in line for line in trainings)
+    assert sum("preprocess.py" in line and "--size 256" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("target, word", [("wmh", "DataverseNL"), ("isles", "ISLES2018_Training.zip")])
+def test_without_scans_make_says_what_to_get_and_ends_with_status_2(clone, target, word):
+    result = make(target, folder=clone)
+    assert result.returncode == 2 and word in result.stderr and "Traceback" not in result.stderr
+
+
+def test_custom_without_a_name_says_what_is_missing(clone):
+    result = make("custom", folder=clone)
+    assert result.returncode == 2 and "NAME: expected a name" in result.stderr
+
+
+def test_the_chain_ends_in_a_report_and_a_second_make_runs_nothing_again(clone, tmp_path):
+    raw = tmp_path / "my scans"
+    for number in range(4):
+        write_wmh_subject(raw / f"s{number}", seed=number)
+    words = ("custom", "NAME=mine", f"RAW={raw}", "SIZE=32", "WIDTH=2", "EPOCHS=1", "LOSSES=gdl gdl+boundary", "SEEDS=0", "VAL=1")
+    result = make(*words, folder=clone)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.rstrip().endswith("results/mine/report.html")
+    folder = clone / "results" / "mine"
+    for name in ("table1.md", "table1.csv", "table1.tex", "figure1.png", "figure2.pdf", "figure3.png", "figure4.pdf"):
+        assert (folder / name).stat().st_size > 0
+    assert (folder / "gdl+boundary" / "seed0" / "evaluation.csv").exists()
+    before = {path: path.stat().st_mtime_ns for path in Path(clone / "results").rglob("*") if path.is_file()}
+    again = make(*words, folder=clone)
+    assert again.returncode == 0 and "main.py" not in again.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    longer = make(*words, "EPOCHS=2", folder=clone)  # more epochs continue the runs
+    assert longer.returncode == 0, longer.stderr
+    assert json.loads((folder / "gdl" / "seed0" / "summary.json").read_text())["epochs"] == 2
+    changed = make(*words, "SIZE=64", folder=clone)
+    assert changed.returncode == 2 and "another size (32, asked for 64)" in changed.stderr
+
+
+def test_clean_keeps_raw_scans_and_real_runs(clone):
+    kept = [clone / "data" / "raw" / "wmh.zip", clone / "results" / "mine" / "gdl" / "best.pt"]
+    gone = [clone / "data" / "mine" / "dataset.json", clone / "data" / "phantom" / "x", clone / "results" / "demo" / "t.md"]
+    for path in kept + gone:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert make("clean", folder=clone).returncode == 0
+    assert all(path.exists() for path in kept) and not any(path.exists() for path in gone)
