@@ -26,7 +26,7 @@ LAYOUT   ?= wmh
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .SECONDARY:
-.PHONY: help setup demo wmh isles custom verify table figures test lint clean chain FORCE
+.PHONY: help setup demo wmh isles custom verify table figures claims test lint clean chain FORCE
 
 # ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
 PYTHON ?= python3
@@ -88,7 +88,10 @@ verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/
 	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw "$(RAW)"
 
 SETS = $(sort $(patsubst results/%/,%,$(dir $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(wildcard results/*/*/*/metrics.csv))))))))
-table figures: $(READY)
+table figures claims: $(READY)
+claims: ## the paper's claims C1 to C9 on every set that has runs
+	@for name in $(SETS); do $(PY) claims.py --runs results/$$name || exit; done
+
 table: ## Table 1 of every set that has runs, finished or not
 	@for name in $(SETS); do $(PY) report.py --runs results/$$name --only table || exit; done
 
@@ -134,5 +137,8 @@ results/$(NAME)/%/evaluation.csv: results/$(NAME)/%/summary.json
 	$(PY) evaluate.py --predictions results/$(NAME)/$*/predictions --references data/$(NAME)/references --partial \
 		$(if $(filter wmh,$(LAYOUT)),--ignore 2) --csv $@ --summary results/$(NAME)/$*/evaluation.json > /dev/null
 
-results/$(NAME)/report.html: $(addsuffix /evaluation.csv,$(RUNS))
+results/$(NAME)/claims.json: $(addsuffix /evaluation.csv,$(RUNS))
+	$(PY) claims.py --runs results/$(NAME) --data data/$(NAME) --device $(DEVICE)
+
+results/$(NAME)/report.html: results/$(NAME)/claims.json
 	$(PY) report.py --runs results/$(NAME) --data data/$(NAME)

@@ -15,7 +15,7 @@ import jinja2
 
 import figures
 import figures_cases
-from runs import load_sets, number
+from runs import load_sets, number, read_object
 from tables import build_table, caption, cell, columns, heading, label, latex, markdown, notes, plain, reported_only, tidy_rows
 from utils import UserError, git_commit, read_csv, read_json, run_program, write_csv, write_text
 
@@ -46,8 +46,21 @@ def describe(one):
     varying = sorted({key for run in one.runs for key in run.config} - set(shared) - {"loss", "seed"})
     return {"set": one, "headlines": headlines(one), "scans": figures_cases.scan_scores(one), "shared": shared,
             "varying": varying, "commands": [train_command(run) for run in one.runs],
-            "evaluations": [(run.name, evaluation(run)) for run in one.runs
+            "claims": claims_of(one), "evaluations": [(run.name, evaluation(run)) for run in one.runs
                             if (run.folder / "evaluation.csv").exists()]}
+
+
+def claims_of(one):
+    """The claims that claims.py measured on this set: {"C1": {"claim", "verdict", "statistic"}, ...}, {} before."""
+    path = one.folder / "claims.json"
+    if not path.exists():
+        return {}
+    do = "Remove it, or repeat claims.py."
+    found = read_object(path, ("claims",), do)["claims"]
+    if not isinstance(found, dict) or not all(isinstance(value, dict) and {"claim", "verdict", "statistic"} <= set(value)
+                                              for value in found.values()):
+        raise UserError(path, "a claim, verdict and statistic for each claim", "something else", do)
+    return found
 
 
 def evaluation(run):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from conftest import ROOT, write_wmh_subject
 
 
@@ -62,7 +63,8 @@ def test_the_chain_ends_in_a_report_and_a_second_make_runs_nothing_again(clone, 
     raw = tmp_path / "my scans"
     for number in range(4):
         write_wmh_subject(raw / f"s{number}", seed=number)
-    words = ("custom", "NAME=mine", f"RAW={raw}", "SIZE=32", "WIDTH=2", "EPOCHS=1", "LOSSES=gdl gdl+boundary", "SEEDS=0", "VAL=1")
+    words = ("custom", "NAME=mine", f"RAW={raw}", "SIZE=32", "WIDTH=2", "EPOCHS=1", "SEEDS=0", "VAL=1",
+             "LOSSES=gdl gdl+boundary")
     result = make(*words, folder=clone)
     assert result.returncode == 0, result.stderr
     assert result.stdout.rstrip().endswith("results/mine/report.html")

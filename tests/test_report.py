@@ -403,3 +403,21 @@ def test_other_losses_and_sweeps_get_rows_of_their_own(tmp_path):
     assert cells["ce+boundary", "DSC, best epoch"] == "0.700 (–)"
     assert cells["gdl+boundary", "DSC, best epoch"] == "not run"
     assert "| L_CE + L_B |" in text and "| L_GD + boundary-0.5 |" in text
+
+
+def test_claims_appear_on_the_page_once_they_are_measured(tmp_path):
+    folder = write_set(tmp_path)
+    one = runs.load_sets([folder], None)[0]
+    assert report.claims_of(one) == {}
+    claim = {"claim": "it <works>", "verdict": "supported", "statistic": "+0.1 [0.0, 0.2]"}
+    (folder / "claims.json").write_text(json.dumps({"set": "x", "claims": {"C1": claim}}))
+    page = report.html([one], tables.build_table([one], REPORTED), [], None, [], ["--runs"])
+    assert 'href="#claims"' in page and "it &lt;works&gt;" in page and "+0.1 [0.0, 0.2]" in page
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"claims": {"C1": {"claim": "x"}}}', '{"claims": 3}'])
+def test_a_claims_file_of_another_shape_is_refused(tmp_path, text):
+    folder = write_set(tmp_path)
+    (folder / "claims.json").write_text(text)
+    with pytest.raises(UserError, match=r"claims\.json"):
+        report.claims_of(runs.load_sets([folder], None)[0])
