@@ -25,7 +25,6 @@ LAYOUT   ?= wmh
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.SECONDARY:
 .PHONY: help setup demo wmh isles custom verify table figures claims test lint clean chain FORCE
 
 # ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
@@ -82,6 +81,8 @@ isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip i
 
 custom: $(READY) ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=wmh]
 	@[ -n "$(NAME)" ] || { echo "error: NAME: expected a name for the data set. make custom NAME=mine RAW=folder" >&2; exit 2; }
+	@case "$(NAME)" in raw|phantom|phantom-wmh|phantom-isles|demo) \
+		echo "error: NAME: expected a name that is not taken, found $(NAME). Choose another." >&2; exit 2;; esac
 	+@$(MAKE) --no-print-directory chain
 
 verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=wmh]
@@ -89,14 +90,15 @@ verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/
 
 SETS = $(sort $(patsubst results/%/,%,$(dir $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(wildcard results/*/*/*/metrics.csv))))))))
 table figures claims: $(READY)
+some_runs = [ -n "$(SETS)" ] || { echo "error: results: expected runs, found none. Train first, e.g. make wmh" >&2; exit 2; }
 claims: ## the paper's claims C1 to C9 on every set that has runs
-	@for name in $(SETS); do $(PY) claims.py --runs results/$$name || exit; done
+	@$(some_runs); for name in $(SETS); do $(PY) claims.py --runs results/$$name || exit; done
 
 table: ## Table 1 of every set that has runs, finished or not
-	@for name in $(SETS); do $(PY) report.py --runs results/$$name --only table || exit; done
+	@$(some_runs); for name in $(SETS); do $(PY) report.py --runs results/$$name --only table || exit; done
 
 figures: ## the figures and report.html of every set that has runs
-	@for name in $(SETS); do $(PY) report.py --runs results/$$name || exit; done
+	@$(some_runs); for name in $(SETS); do $(PY) report.py --runs results/$$name || exit; done
 
 test: $(READY) ## the tests
 	$(PY) -m pytest -n 2
@@ -105,7 +107,8 @@ lint: $(READY) ## ruff
 	$(PY) -m ruff check .
 
 clean: ## remove phantoms, their runs, preprocessed slices and caches; raw scans and real runs stay
-	rm -rf data/phantom $(patsubst %/dataset.json,%,$(wildcard data/*/dataset.json)) results/demo results/phantom-*
+	rm -rf data/phantom $(patsubst %/dataset.json,%,$(wildcard data/*/dataset.json)) results/demo \
+		results/phantom-wmh results/phantom-isles $(wildcard data/*.settings)
 	rm -rf .pytest_cache .ruff_cache .hypothesis .coverage $(wildcard __pycache__ */__pycache__)
 
 # ---- The chain, for one data set: NAME, LAYOUT, RAW ------------------------------------------------------------------
@@ -113,31 +116,32 @@ RUNS = $(foreach loss,$(LOSSES),$(foreach seed,$(SEEDS),results/$(NAME)/$(loss)/
 option = $(if $($(1)),--$(2) $($(1)))
 DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call option,SUBJECTS,subjects) \
 	$(call option,VAL,val) $(call option,SPLIT,split)
-RUN_SETTINGS = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) --device $(DEVICE) \
-	$(call option,SCHEDULE,schedule) $(call option,BATCH,batch-size) $(call option,THREADS,threads) $(if $(filter-out 1,$(JOBS)),--quiet)
+RUN_SETTINGS = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
+	$(call option,SCHEDULE,schedule) $(call option,BATCH,batch-size)
+MACHINE = --device $(DEVICE) $(call option,THREADS,threads) $(if $(filter-out 1,$(JOBS)),--quiet)
 
 chain: $(READY)
 	+@$(MAKE) --no-print-directory -j $(JOBS) PY="$(PY)" results/$(NAME)/report.html
 
-# A settings file changes only when the settings do, and so sets off what depends on them
+# A settings file changes only when the settings do (or the files in RAW), and so sets off what depends on them
 data/$(NAME).settings results/$(NAME)/settings: FORCE
 	@mkdir -p $(@D)
-	@echo '$(if $(filter data/%,$@),$(DATA_SETTINGS) --raw $(RAW),$(RUN_SETTINGS))' > $@.new
+	@$(if $(filter data/%,$@),ls -lLR "$(RAW)" 2>/dev/null | cksum > $@.new; echo "$(DATA_SETTINGS)" >> $@.new,\
+		echo "$(RUN_SETTINGS)" > $@.new)
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-data/$(NAME)/index.csv: data/$(NAME).settings
+data/$(NAME)/index.csv: data/$(NAME).settings $(filter %.csv,$(SPLIT))
 	$(PY) preprocess.py $(DATA_SETTINGS) --raw "$(RAW)" --out data/$(NAME)
 
-results/$(NAME)/%/summary.json: data/$(NAME)/index.csv results/$(NAME)/settings
+$(RUNS:=/summary.json): results/$(NAME)/%/summary.json: data/$(NAME)/index.csv results/$(NAME)/settings
 	$(PY) main.py --data data/$(NAME) --loss $(patsubst %/,%,$(dir $*)) --seed $(patsubst seed%,%,$(notdir $*)) \
-		--out results/$(NAME)/$* $(RUN_SETTINGS)
+		--out results/$(NAME)/$* $(RUN_SETTINGS) $(MACHINE)
 	@touch $@
 
-results/$(NAME)/%/evaluation.csv: results/$(NAME)/%/summary.json
-	$(PY) evaluate.py --predictions results/$(NAME)/$*/predictions --references data/$(NAME)/references --partial \
-		$(if $(filter wmh,$(LAYOUT)),--ignore 2) --csv $@ --summary results/$(NAME)/$*/evaluation.json > /dev/null
+$(RUNS:=/evaluation.csv): %/evaluation.csv: %/summary.json
+	$(PY) evaluate.py --predictions $*/predictions --data data/$(NAME) --csv $@ --summary $*/evaluation.json > /dev/null
 
-results/$(NAME)/claims.json: $(addsuffix /evaluation.csv,$(RUNS))
+results/$(NAME)/claims.json: $(RUNS:=/evaluation.csv)
 	$(PY) claims.py --runs results/$(NAME) --data data/$(NAME) --device $(DEVICE)
 
 results/$(NAME)/report.html: results/$(NAME)/claims.json

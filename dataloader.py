@@ -66,14 +66,26 @@ class Slices:
         """Ground truth of the whole subset, uint8 (N, H, W)."""
         return np.concatenate([labels for _, labels, _ in self.arrays])
 
-    def make_resident(self, device, share=0.5):
-        """Keep everything on a CUDA device if it takes at most `share` of its free memory; True if so."""
-        size = sum(2 * images.nbytes + labels.nbytes + distance.nbytes for images, labels, distance in self.arrays)
-        if device.type != "cuda" or size > share * torch.cuda.mem_get_info(device)[0]:
-            return False
-        parts = [self.read(range(scan.rows.start, scan.rows.stop)) for scan in self.scans]
-        self.resident = Batch(*(torch.cat([part[kind].to(device) for part in parts]) for kind in range(3)))
-        return True
+    def move_to(self, device):
+        """Keep every slice on a device from now on; one scan at a time passes through the host's memory."""
+        images, labels, distance = (arrays[0] for arrays in zip(*self.arrays, strict=True))
+        shapes = ((images.shape[1:], torch.float32), (labels.shape[1:], torch.uint8), (distance.shape[1:], torch.float32))
+        self.resident = Batch(*(torch.empty((len(self), *shape), dtype=dtype, device=device) for shape, dtype in shapes))
+        for scan in self.scans:
+            for whole, part in zip(self.resident, self.read(range(scan.rows.start, scan.rows.stop)), strict=True):
+                whole[scan.rows] = part.to(device)
+
+
+def make_resident(sets, device, share=0.25):
+    """Keep these Slices on a CUDA device if all of them take at most `share` of its free memory; True if so."""
+    if device.type != "cuda":
+        return False
+    size = sum(2 * images.nbytes + labels.nbytes + distance.nbytes for one in sets for images, labels, distance in one.arrays)
+    if size > share * torch.cuda.mem_get_info(device)[0]:
+        return False
+    for one in sets:
+        one.move_to(device)
+    return True
 
 
 def shuffled(count, seed, epoch):

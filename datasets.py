@@ -4,6 +4,7 @@ A data set is one DatasetSpec. To use your own, add an entry to DATASETS (see th
 """
 
 import gzip
+import hashlib
 import os
 import re
 import zlib
@@ -33,7 +34,8 @@ class DatasetSpec:
     n_val: int = 10        # ... and its validation part; smaller sets are split in the same proportion
     ignore: tuple = ()     # label values that the challenge's evaluation leaves out of both masks
     sites: dict = field(default_factory=dict)  # folder name on the path -> subjects: how the real set is recognised
-    skip: tuple = (r"__MACOSX", r"\..*", r"(?i)test(ing)?", r"additional_annotations")  # folders never entered
+    skip: tuple = (r"__MACOSX", r"\..*", r"(?i)test(ing)?", r"additional_annotations",
+                   r".*\.partial-\d+")  # folders never entered; the last are leftovers of a killed program
 
 
 DATASETS = {
@@ -227,6 +229,21 @@ def check_grid(path, image, reference, name):
 
 
 def is_phantom(subject):
-    """True if a header of this subject says that phantom.py wrote it."""
-    return any(bytes(nib.load(path).header["descrip"].item()).strip(b"\0 ") == b"phantom"
-               for files in subject.files.values() for path in files[:1])
+    """True if a header of this subject says that phantom.py wrote it; a file that cannot be read says nothing."""
+    for files in subject.files.values():
+        for path in files:
+            try:
+                if bytes(nib.load(path).header["descrip"].item()).strip(b"\0 ") == b"phantom":
+                    return True
+            except (*UNREADABLE, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError):
+                continue  # check_subject reports it
+    return False
+
+
+def source_hashes(subject):
+    """{modality or "label": sha256 of its file}, by which a changed scan is noticed."""
+    hashes = {}
+    for name, files in subject.files.items():
+        with open(files[0], "rb") as file:
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes

@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from datasets import find_subjects, get_spec
-from utils import UserError, atomic_path, log, progress, run_program
+from utils import UserError, atomic_path, log, progress, remove, run_program
 
 ARCHIVES = {  # file name -> md5 as published by the challenges
     "wmh": {"Amsterdam_GE3T.zip": "259938e3ba38ec77d878c6eaa7fa3c12", "Singapore.zip": "02658fd204a7d2526920f92c37f3d417",
@@ -45,26 +45,36 @@ def main(argv=None):
     raw, spec = Path(args.raw), get_spec(args.layout)
     if raw.exists() and not raw.is_dir():
         raise UserError(raw, "a folder", "a file", "Give the folder that holds the scans or the zips.")
-    archives = [raw / name for name in ARCHIVES[args.layout] if (raw / name).is_file()]
+    names = ARCHIVES[args.layout]
+    archives = [raw / name for name in names if (raw / name).is_file()]
     unpacked = [raw / args.layout / archive.stem for archive in archives]
-    if not all(folder.is_dir() for folder in unpacked) and not holds_scans(raw, spec, unpacked):
+    if count_scans(raw, spec, unpacked) < spec.n_subjects:  # not all there as folders already
+        for leftover in (raw / args.layout).glob("*.partial-*"):  # of a program that was killed
+            remove(leftover)
         for archive, folder in zip(archives, unpacked):
-            unpack(archive, folder, spec, ARCHIVES[args.layout][archive.name])
-    if not holds_scans(raw, spec):
+            unpack(archive, folder, spec, names[archive.name])
+    found = count_scans(raw, spec)
+    if not found:
         print(ADVICE[args.layout].format(raw=raw), file=sys.stderr)
         return 2
+    missing = [name for name in names if raw / name not in archives]
+    if found < spec.n_subjects and archives and missing:
+        raise UserError(raw, f"the {spec.n_subjects} scans of the challenge", f"{found}; {', '.join(missing)} is missing",
+                        "Put it beside the others and repeat the command.")
+    if found != spec.n_subjects:
+        print(f"warning: {raw}: {found} scans, the challenge has {spec.n_subjects}", file=sys.stderr)
     return 0
 
 
-def holds_scans(raw, spec, besides=()):
-    """True if a subject lies below `raw` outside the folders `besides`."""
+def count_scans(raw, spec, besides=()):
+    """Number of subjects below `raw` outside the folders `besides`."""
     try:
         subjects = find_subjects(raw, spec)
     except UserError as error:
         if "none at any depth" in str(error) or "nothing there" in str(error):
-            return False
+            return 0
         raise
-    return any(not any(subject.folder.is_relative_to(folder) for folder in besides) for subject in subjects)
+    return sum(not any(subject.folder.is_relative_to(folder) for folder in besides) for subject in subjects)
 
 
 def unpack(archive, folder, spec, md5):

@@ -1,7 +1,7 @@
 """Score segmentation masks against references: any two folders of NIfTI files, each scan in 3-D and in mm.
 
 Examples:
-  python evaluate.py --predictions masks/ --references data/wmh/references/
+  python evaluate.py --predictions results/wmh/gdl/seed0/predictions --data data/wmh
   python evaluate.py --predictions masks/ --references raw/wmh/training/ --ignore 2 --csv out.csv --summary summary.json
   python evaluate.py --compare masks-gdl/ masks-boundary/ --references raw/wmh/training/ --csv differences.csv
 
@@ -45,7 +45,7 @@ import numpy as np
 
 from datasets import DATASETS, DatasetSpec, find_subjects, read_volume
 from metrics import absolute_volume_difference, challenge_hausdorff95, dice, hausdorff_pair, leave_out, lesion_detection
-from utils import UserError, progress, run_program, write_csv, write_json
+from utils import IGNORED, UserError, progress, read_json, run_program, write_csv, write_json
 
 RESAMPLES = 10_000
 GRID_TOLERANCE = 1e-3  # of a voxel, for every entry of the affine
@@ -307,7 +307,10 @@ def parse_arguments(argv):
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--predictions", metavar="FOLDER", help="masks to score")
     what.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two folders of masks to compare, scan by scan")
-    add("--references", required=True, metavar="FOLDER", help="masks taken as true")
+    truth = parser.add_mutually_exclusive_group(required=True)
+    truth.add_argument("--references", metavar="FOLDER", help="masks taken as true")
+    truth.add_argument("--data", metavar="FOLDER", help="a data folder of preprocess.py: its references, classes and "
+                       "left-out voxels; scans without a prediction are training scans")
     add("--csv", metavar="FILE", help="write the scores (or paired differences) of every scan")
     add("--summary", metavar="FILE", help="write summary.json in nnU-Net's shape (or the comparison's statistics)")
     add("--labels", type=int, nargs="+", default=[1], metavar="L", help="label values to score, each alone (default 1)")
@@ -318,6 +321,10 @@ def parse_arguments(argv):
     add("--partial", action="store_true", help="score the subjects found in both folders, leave out the others")
     add("--jobs", type=int, default=2, metavar="N", help="scans at a time, each in memory once (default 2)")
     args = parser.parse_args(argv)
+    if args.data:
+        settings = read_json(Path(args.data) / "dataset.json", "Give a data folder written by preprocess.py.")
+        args.references, args.partial = str(Path(args.data) / "references"), True
+        args.labels, args.ignore = list(range(1, len(settings["classes"]))), [IGNORED]
     if args.jobs < 1:
         parser.error(f"--jobs: at least 1, not {args.jobs}")
     if 0 in args.labels or set(args.labels) & set(args.ignore) or len(set(args.labels)) < len(args.labels):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import scheduler
-from dataloader import Slices, batches, one_hot, shuffled
+from dataloader import Slices, batches, make_resident, one_hot, shuffled
 from losses import build_loss
 from metrics import dice, hausdorff_pair, legacy_hausdorff
 from networks import NETWORKS, build
@@ -30,6 +30,7 @@ from utils import (
     log,
     progress,
     read_json,
+    remove,
     run_program,
     seed_everything,
     write_csv,
@@ -38,7 +39,9 @@ from utils import (
 
 COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", "val_dice", "val_dice_3d", "val_hd",
            "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "seconds"]
-MAY_CHANGE = {"epochs", "device", "amp", "threads", "compile", "versions", "commit", "data", "command"}  # on resuming
+# What defines a run: a directory that holds one of other values is refused. Everything else may change on resuming.
+DEFINES = ("loss", "seed", "network", "width", "batch_size", "lr", "schedule", "protocol", "gdl_max_weight", "layout",
+           "source", "size", "data_fingerprint")
 
 
 def main(argv=None):
@@ -47,11 +50,11 @@ def main(argv=None):
     Slices(args.data, "train")  # refuses what is no data folder before the run directory is made
     with exclusive(out):
         run = Run(args)
-        if run.epoch >= args.epochs and (out / "summary.json").exists():
+        if run.is_finished():
             log(f"{out}: finished, {run.epoch} epochs, best DSC {run.best['val_dice']:.3f} at epoch {run.best['epoch']}")
             return 0
-        started = f"continues at epoch {run.epoch}" if run.epoch else f"starts, {run.describe()}"
-        log(f"{out}: {started}")
+        log(f"{out}: {f'continues at epoch {run.epoch}' if run.epoch else 'starts'}, {run.describe()}")
+        run.start()
         with run.progress_bar() as bar:
             while run.epoch < args.epochs:
                 run.one_epoch(bar)
@@ -73,8 +76,8 @@ class Run:
             isles = self.train.settings["layout"] == "isles"
             args.batch_size = 4 if args.protocol == "code2018" and isles else 8
         self.classes = len(self.train.settings["classes"])
-        self.check_config()
-        self.train.make_resident(self.device) and self.val.make_resident(self.device)
+        self.settings = self.checked_settings()
+        make_resident([self.train, self.val], self.device)
         self.labels = self.val.labels()                                            # (N, H, W) uint8
         seed_everything(args.seed)
         channels = len(self.train.settings["modalities"])
@@ -150,22 +153,43 @@ class Run:
 
     # What is kept ---------------------------------------------------------------------------------------------------
 
-    def check_config(self):
-        """Write config.json, or refuse a run directory of other settings."""
-        settings = {**vars(self.args), "layout": self.train.settings["layout"], "source": self.train.settings["source"],
-                    "size": self.train.settings["size"], "data_fingerprint": self.train.fingerprint,
-                    "device": self.device_name(), "amp": str(self.amp or torch.float32).removeprefix("torch."),
-                    "versions": {"python": platform.python_version(), "torch": torch.__version__,
-                                 "numpy": np.__version__},
-                    "commit": git_commit(), "command": " ".join(["python", "main.py", *sys.argv[1:]])}
+    def checked_settings(self):
+        """The settings of this run, for config.json; UserError if the directory holds a run of others."""
         path = self.out / "config.json"
+        data = {"layout": self.train.settings["layout"], "source": self.train.settings["source"],
+                "size": self.train.settings["size"], "data_fingerprint": self.train.fingerprint}
+        settings = {**vars(self.args), **data, "sessions": []}
         if path.exists():
             old = read_json(path, "Remove the run directory and start again.")
-            for key in settings.keys() - MAY_CHANGE - {"out"}:
+            for key in DEFINES:
                 if old.get(key) != settings[key]:
                     raise UserError(self.out, f"a run with {key} {settings[key]}", f"one with {key} {old.get(key)}",
                                     "Choose another --out, or remove that run.")
-        write_json(path, settings)
+            settings = {**old, "data": self.args.data, "epochs": max(self.args.epochs, old["epochs"])}
+        return settings
+
+    def start(self):
+        """Note in config.json what trains from here on; without summary.json the run counts as unfinished again."""
+        session = {"from_epoch": self.epoch, "device": self.device_name(),
+                   "amp": str(self.amp or torch.float32).removeprefix("torch."), "commit": git_commit(),
+                   "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+                   "command": " ".join(["python", "main.py", *sys.argv[1:]])}
+        sessions = [*self.settings["sessions"], session]
+        self.settings |= {**{key: sessions[0][key] for key in session if key != "from_epoch"}, "sessions": sessions,
+                          "epochs": max(self.args.epochs, self.epoch)}
+        remove(self.out / "summary.json")
+        write_json(self.out / "config.json", self.settings)
+
+    def is_finished(self):
+        """True if summary.json covers the epochs asked for. A finished run whose last.pt is gone is not begun anew."""
+        path = self.out / "summary.json"
+        summary = read_json(path, "Remove it and repeat the command.") if path.exists() else {"epochs": 0}
+        if summary["epochs"] and not self.rows:
+            if summary["epochs"] < self.args.epochs:
+                raise UserError(self.out, "last.pt, to continue a finished run", "no such file",
+                                "Choose another --out, or remove that run to repeat it.")
+            self.rows, self.best = [summary["best"]] * summary["epochs"], summary["best"]
+        return summary["epochs"] == self.epoch >= self.args.epochs
 
     def device_name(self):
         if self.device.type == "cuda":
@@ -173,20 +197,29 @@ class Run:
         return f"cpu, {torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
 
     def save_checkpoint(self, row):
-        """best.pt before last.pt: a kill between the two repeats the epoch and writes the same best.pt again."""
-        if self.best is None or row["val_dice"] > self.best["val_dice"]:
-            self.best = row
-            self.save("best.pt", {"network": self.network.state_dict(), "epoch": row["epoch"],
-                                  "build": [self.args.network, len(self.train.settings["modalities"]), self.classes,
-                                            self.args.width], "data": self.train.settings})
+        """last.pt before best.pt: after a kill between the two, best.pt is written again from last.pt."""
+        better = self.best is None or row["val_dice"] > self.best["val_dice"]
+        self.best = row if better else self.best
         self.rows.append(row)
         self.save("last.pt", {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
                               "rows": self.rows, "best": self.best, "rng": torch.get_rng_state()})
+        if better:
+            self.save_best()
         write_csv(self.out / "metrics.csv", self.rows, COLUMNS)
+
+    def save_best(self):
+        channels = len(self.train.settings["modalities"])
+        self.save("best.pt", {"network": self.network.state_dict(), "epoch": self.best["epoch"],
+                              "build": [self.args.network, channels, self.classes, self.args.width],
+                              "data": self.train.settings})
 
     def save(self, name, state):
         with atomic_path(self.out / name) as partial:
-            torch.save(state, partial)
+            try:
+                torch.save(state, partial)
+            except RuntimeError as error:  # torch's word for a full disk
+                raise UserError(self.out / name, "room for a checkpoint", " ".join(str(error).split())[:120],
+                                "Free some space and repeat the command; the epoch before is kept.") from None
 
     def load(self, name):
         try:
@@ -203,6 +236,8 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
         self.rows, self.best = state["rows"], state["best"]
+        if self.best == self.rows[-1]:
+            self.save_best()
         write_csv(self.out / "metrics.csv", self.rows, COLUMNS)
 
     def finish(self):
@@ -268,7 +303,8 @@ def score(masks, labels, scans, classes):
             "val_hd": np.mean([hd for hd, _ in distances]), "val_hd95": np.mean([hd95 for _, hd95 in distances]),
             "val_hd_legacy": np.mean([legacy_hausdorff(p, t) for p, t in zip(pred, true)]),
             "val_dice_lesion": per_slice[bearing].mean() if bearing.any() else np.nan, "val_foreground": pred.mean()})
-    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    return {name: value if np.isfinite(value) else None for name, value in means.items()}
 
 
 def export_predictions(masks, scans, data, folder):
@@ -315,9 +351,11 @@ def parse_arguments(argv):
         build_loss(args.loss)
     except ValueError as error:
         parser.error(str(error))
-    for name in ("width", "epochs", "batch_size"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f"--{name.replace('_', '-')}: at least 1")
+    for name, least in (("width", 1), ("epochs", 1), ("batch_size", 1), ("threads", 1), ("seed", 0), ("lr", 1e-12),
+                        ("gdl_max_weight", 1e-30)):
+        value = getattr(args, name)
+        if value is not None and not value >= least:
+            parser.error(f"--{name.replace('_', '-')}: at least {least}, found {value}")
     return args
 
 

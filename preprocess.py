@@ -22,9 +22,22 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from datasets import check_subject, find_subjects, get_spec, is_phantom, read_volume, recognise
+from datasets import check_subject, find_subjects, get_spec, is_phantom, read_volume, recognise, source_hashes
 from distance import CONVENTIONS, signed_distance_slices
-from utils import UserError, atomic_path, log, progress, read_csv, read_json, remove, run_program, write_csv, write_json
+from utils import (
+    IGNORED,
+    UserError,
+    atomic_path,
+    exclusive,
+    log,
+    progress,
+    read_csv,
+    read_json,
+    remove,
+    run_program,
+    write_csv,
+    write_json,
+)
 
 INTENSITY_MAX = 65535  # images are stored as uint16: value / 65535 is the normalised intensity, exact to 8e-6
 
@@ -33,7 +46,8 @@ def convert_subject(subject, spec, out, settings):
     """Write one subject's folder: images, labels, distance maps and geometry.
 
     images.npy (S, C, H, W) uint16; labels.npy (S, H, W) uint8 classes; distance.npy (S, K - 1, H, W) float32 phi_G,
-    whose empty slices take no space on disk; meta.json. Beside it references/<name>.nii.gz: the label as it came.
+    whose empty slices take no space on disk; meta.json. Beside it references/<name>.nii.gz: the classes on the scan's
+    own grid, with 255 where the challenge's evaluation leaves voxels out.
     """
     size = settings["size"]
     volumes = [read_volume(subject.files[name][0])[0] for name in spec.modalities]
@@ -45,11 +59,14 @@ def convert_subject(subject, spec, out, settings):
     in_plane = spacing[:2] if settings["distance"]["unit"] == "mm" else None
     with atomic_path(out / "references" / f"{subject.name}.nii.gz") as temporary:
         reference = nib.load(subject.files["label"][0])
-        whole = np.asanyarray(reference.dataobj).reshape(reference.shape[:3]).astype(np.int16)
-        temporary.write_bytes(gzipped(nib.Nifti1Image(whole, reference.affine)))
+        values = np.asanyarray(reference.dataobj).reshape(reference.shape[:3]).astype(np.int64)
+        classes = label_lookup(spec.label_map)[values]
+        classes[np.isin(values, spec.ignore)] = IGNORED
+        temporary.write_bytes(gzipped(nib.Nifti1Image(classes, reference.affine)))
     with atomic_path(out / "subjects" / subject.name) as folder:
         folder.mkdir()
-        np.save(folder / "images.npy", np.rint(images * INTENSITY_MAX).astype(np.uint16))
+        images = np.rint(images * INTENSITY_MAX).astype(np.uint16)
+        np.save(folder / "images.npy", images)
         np.save(folder / "labels.npy", labels)
         classes = len(spec.classes)
         maps = np.lib.format.open_memmap(folder / "distance.npy", "w+", np.float32,
@@ -63,7 +80,8 @@ def convert_subject(subject, spec, out, settings):
         write_json(folder / "meta.json", {
             "subject": subject.name, "spacing_mm": [float(value) for value in spacing],
             "original_shape": list(map(int, reference.shape[:3])), "affine": reference.affine.tolist(),
-            "intensity_range": [[float(v.min()), float(v.max())] for v in volumes], "sha256": digest})
+            "intensity_range": [[float(v.min()), float(v.max())] for v in volumes], "sha256": digest,
+            "sources": source_hashes(subject)})
 
 
 def gzipped(image):
@@ -94,11 +112,17 @@ def resample_label(raw_label, label_map, size, interpolation):
     "nearest" maps the values to classes, then takes the nearest pixel. "linear2018" repeats the authors' code, which
     interpolated the values linearly, cut them to integers and only then dropped label 2.
     """
-    lookup = np.zeros(max(label_map) + 1, np.uint8)
-    lookup[list(label_map)] = list(label_map.values())
+    lookup = label_lookup(label_map)
     if interpolation == "linear2018":
         return lookup[resample(raw_label.astype(np.float32), size, "bilinear").astype(np.int64)]
     return resample(lookup[raw_label.astype(np.int64)], size, "nearest-exact")
+
+
+def label_lookup(label_map):
+    """Array of classes indexed by label value."""
+    lookup = np.zeros(max(label_map) + 1, np.uint8)
+    lookup[list(label_map)] = list(label_map.values())
+    return lookup
 
 
 def restore_mask(mask, meta):
@@ -180,7 +204,8 @@ def summarise(out, split, spec):
 
     ranges = np.array([meta["intensity_range"] for meta in metas])                        # (subjects, C, 2)
     spacing = np.array([meta["spacing_mm"] for meta in metas])
-    digest = hashlib.sha256(repr((settings, split, [meta["sha256"] for meta in metas])).encode()).hexdigest()
+    made = {key: value for key, value in settings.items() if key != "name"}  # a folder may be renamed
+    digest = hashlib.sha256(repr((made, split, [meta["sha256"] for meta in metas])).encode()).hexdigest()
     fingerprint = {
         **part(rows), "train": part([row for row in rows if row["subset"] == "train"]),
         "val": part([row for row in rows if row["subset"] == "val"]),
@@ -202,7 +227,7 @@ def print_fingerprint(fingerprint):
 def make_settings(args, spec, subjects):
     """dataset.json: what this data folder is and how it was made; equal settings may continue in one folder."""
     code2018 = args.protocol == "code2018"
-    source = "phantom" if is_phantom(subjects[0]) else "challenge" if recognise(subjects, spec) else "own"
+    source = "phantom" if any(map(is_phantom, subjects)) else "challenge" if recognise(subjects, spec) else "own"
     return {
         "name": Path(args.out).name, "layout": args.layout, "source": source, "modalities": list(spec.modalities),
         "classes": list(spec.classes), "ignore": list(spec.ignore), "size": args.size, "protocol": args.protocol,
@@ -213,22 +238,26 @@ def make_settings(args, spec, subjects):
         "subjects": [subject.name for subject in subjects]}
 
 
-def prepare_folder(out, settings):
-    """Create `out`, or accept one that was begun with the same settings."""
+def check_folder(out, settings):
+    """Raise UserError unless `out` is new, empty, or begun with the same settings."""
     path = out / "dataset.json"
     if path.exists():
         old = read_json(path)
         different = [key for key in settings if old.get(key) != settings[key]]
         if different:
             key = different[0]
-            raise UserError(out, "a new folder or one of the same settings",
-                            f"a data set with another {key} ({shorten(old.get(key))}, asked for {shorten(settings[key])})",
+            found = f"{shorten(old.get(key))}, asked for {shorten(settings[key])}"
+            raise UserError(out, "a new folder or one of the same settings", f"a data set with another {key} ({found})",
                             "Choose another --out, or remove that folder.")
-    elif out.exists() and any(out.iterdir()):
-        raise UserError(out, "a new or empty folder", f"{next(out.iterdir()).name} in it", "Choose another --out.")
-    for leftover in out.glob("*/*.partial-*"):  # of a run that was killed
-        remove(leftover)
-    write_json(path, settings)
+    elif out.exists() and (inside := [entry.name for entry in out.iterdir() if entry.name != ".lock"]):
+        raise UserError(out, "a new or empty folder", f"{inside[0]} in it", "Choose another --out.")
+
+
+def is_current(subject, out):
+    """True if this subject was converted from the files that it has now."""
+    meta = out / "subjects" / subject.name / "meta.json"
+    complete = meta.exists() and all(len(files) == 1 for files in subject.files.values())
+    return complete and read_json(meta).get("sources") == source_hashes(subject)
 
 
 def shorten(value):
@@ -257,20 +286,31 @@ def main(argv=None):
     out = Path(args.out)
     settings = make_settings(args, spec, subjects)
     split = choose_split([subject.name for subject in subjects], settings["split"]["how"], args.val, args.seed)
-    todo = [s for s in subjects if not (out / "subjects" / s.name).exists()]
-    if out.exists():
-        prepare_folder(out, settings)  # refuse another data set before the long check
+    check_folder(out, settings)  # before the long check of the scans
+    todo = [subject for subject in subjects if not is_current(subject, out)]
     check_all(todo, spec, args.jobs)
-    prepare_folder(out, settings)
-    with ThreadPoolExecutor(args.jobs) as pool:
+    with exclusive(out):
+        convert_all(todo, spec, out, settings, args.jobs)
+        finish(out, split, spec)
+    return 0
+
+
+def convert_all(todo, spec, out, settings, jobs):
+    for leftover in out.glob("*/*.partial-*"):  # of a run that was killed
+        remove(leftover)
+    remove(out / "index.csv")  # its presence says that the folder is complete
+    write_json(out / "dataset.json", settings)
+    with ThreadPoolExecutor(jobs) as pool:
         work = pool.map(partial(convert_subject, spec=spec, out=out, settings=settings), todo)
         list(progress(work, total=len(todo), desc=f"preprocessing {settings['name']}", unit="scan"))
+
+
+def finish(out, split, spec):
     rows, fingerprint = summarise(out, split, spec)
     write_csv(out / "split.csv", [{"subject": name, "subset": split[name]} for name in sorted(split)])
     write_json(out / "fingerprint.json", fingerprint)
-    write_csv(out / "index.csv", rows)  # last: its presence says that the folder is complete
+    write_csv(out / "index.csv", rows)
     print_fingerprint(fingerprint)
-    return 0
 
 
 def parse_arguments(argv):
@@ -293,8 +333,10 @@ def parse_arguments(argv):
     args = parser.parse_args(argv)
     if not args.verify and not args.out:
         parser.error("--out is required unless --verify is given")
-    if args.size < 16:
-        parser.error("--size: at least 16 pixels")
+    for name, least in (("size", 32), ("jobs", 1), ("seed", 0), ("val", 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            parser.error(f"--{name}: at least {least}, found {value}")
     return args
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+IGNORED = 255  # in data/<set>/references: voxels that a challenge's evaluation leaves out of both masks
+
 
 class UserError(Exception):
     """A problem the user can solve. Printed as one line; the program then exits with status 2."""
@@ -143,9 +145,14 @@ def choose_device(name):
     import torch
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("--device", "a CUDA device", "none that torch can use", "Use --device cpu or auto.")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError("--device", "auto, cpu, cuda or cuda:N", repr(name), "Choose one of them.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} of them" if torch.cuda.is_available() else "none that torch can use"
+        raise UserError("--device", f"a CUDA device for {name}", found, "Use --device cpu or auto.")
+    return device
 
 
 def choose_amp(name, device):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataloader import Slices, batches, one_hot, shuffled
+from dataloader import Slices, batches, make_resident, one_hot, shuffled
 from utils import UserError
 
 CPU = torch.device("cpu")
@@ -74,12 +74,20 @@ def test_a_subject_with_a_damaged_array_is_named(data):
         Slices(data, "val")
 
 
+def test_resident_slices_equal_those_on_disk(data):
+    disk, resident = Slices(data, "train"), Slices(data, "train")
+    resident.move_to(CPU)
+    for one, two in zip(batches(disk, shuffled(20, 0, 0), 8, CPU), batches(resident, shuffled(20, 0, 0), 8, CPU), strict=True):
+        for a, b in zip(one, two, strict=True):
+            assert torch.equal(a, b)
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_resident_batches_equal_those_from_disk(data):
     device = torch.device("cuda")
     disk, resident = Slices(data, "train"), Slices(data, "train")
-    assert resident.make_resident(device)
+    assert make_resident([resident], device)
     for one, two in zip(batches(disk, range(20), 8, device), batches(resident, range(20), 8, device)):
         for a, b in zip(one, two):
             torch.testing.assert_close(a, b)

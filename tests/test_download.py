@@ -10,10 +10,10 @@ from conftest import refuses, run, write_wmh_subject
 
 @pytest.fixture
 def zips(tmp_path):
-    """data/raw with two of the WMH challenge's zips, each of two subjects, with clutter as people's zips have it."""
+    """data/raw with the WMH challenge's three zips, of a few subjects each, with clutter as people's zips have it."""
     folder = tmp_path / "raw"
     folder.mkdir()
-    for site, numbers in (("Utrecht", (0, 2)), ("Amsterdam_GE3T", (100, 101))):
+    for site, numbers in (("Utrecht", (0, 2)), ("Amsterdam_GE3T", (100, 101)), ("Singapore", (50,))):
         with zipfile.ZipFile(folder / f"{site}.zip", "w") as archive:
             for number in numbers:
                 subject = tmp_path / "made" / str(number)
@@ -46,7 +46,7 @@ def test_zips_are_unpacked_without_what_is_not_needed(zips):
     assert result.returncode == 0 and "6 files unpacked" in result.stdout, result.stderr
     files = {str(path.relative_to(zips)) for path in zips.rglob("*.nii.gz")}
     assert "wmh/Utrecht/Utrecht/0/pre/FLAIR.nii.gz" in files and "wmh/Amsterdam_GE3T/GE3T/100/wmh.nii.gz" in files
-    assert len(files) == 4 * 3 and not list(zips.rglob("*MACOSX*"))
+    assert len(files) == 5 * 3 and not list(zips.rglob("*MACOSX*"))
 
 
 def test_an_archive_whose_md5_is_not_the_published_one_is_warned_about(zips):
@@ -60,9 +60,26 @@ def test_a_second_call_unpacks_nothing_again(zips):
     assert result.returncode == 0 and "unpacked" not in result.stdout
 
 
+def test_a_missing_zip_is_an_error_that_names_it(zips):
+    (zips / "Singapore.zip").unlink()
+    refuses(run("download.py", "--layout", "wmh", "--raw", zips), "the 60 scans", "Singapore.zip is missing")
+
+
+def test_leftovers_of_a_killed_unpacking_are_no_scans(zips):
+    write_wmh_subject(zips / "wmh" / "Utrecht.partial-77" / "Utrecht" / "0")
+    result = run("download.py", "--layout", "wmh", "--raw", zips)
+    assert result.returncode == 0 and "Utrecht.zip: 6 files unpacked" in result.stdout
+    assert not list(zips.rglob("*partial*"))
+
+
+def test_fewer_scans_than_the_challenge_has_are_a_warning(raw):
+    result = run("download.py", "--layout", "wmh", "--raw", raw)
+    assert result.returncode == 0 and "6 scans, the challenge has 60" in result.stderr
+
+
 def test_a_zip_that_was_not_yet_unpacked_when_the_program_was_killed_is_unpacked_later(zips):
     (zips / "Utrecht.zip").rename(zips / "later")
-    run("download.py", "--layout", "wmh", "--raw", zips)
+    assert run("download.py", "--layout", "wmh", "--raw", zips).returncode == 2
     (zips / "later").rename(zips / "Utrecht.zip")
     result = run("download.py", "--layout", "wmh", "--raw", zips)
     assert result.returncode == 0 and "Utrecht.zip: 6 files unpacked" in result.stdout

@@ -110,21 +110,73 @@ def test_a_killed_run_continues_to_the_same_end(data, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-def test_a_kill_between_best_and_last_checkpoint_changes_nothing(data, tmp_path, monkeypatch):
-    train(data, tmp_path / "whole", epochs=2)
+@pytest.mark.parametrize("name, count", [("last.pt", 2), ("best.pt", 1), ("best.pt", 2)])
+def test_a_kill_before_a_checkpoint_is_written_changes_nothing(data, tmp_path, monkeypatch, name, count):
+    train(data, tmp_path / "whole", epochs=3)
     save, calls = main.Run.save, []
 
-    def die_at_the_second_last(run, name, state):
-        calls.append(name)
-        if calls.count("last.pt") == 2 and name == "last.pt":
+    def die(run, written, state):
+        calls.append(written)
+        if written == name and calls.count(name) == count:
             raise KeyboardInterrupt
-        save(run, name, state)
+        save(run, written, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(main.Run, "save", die_at_the_second_last)
-        assert train(data, tmp_path / "cut", epochs=2).returncode == 130
-    assert train(data, tmp_path / "cut", epochs=2).returncode == 0
+        patch.setattr(main.Run, "save", die)
+        stopped = train(data, tmp_path / "cut", epochs=3).returncode
+    assert stopped == (130 if calls.count(name) >= count else 0)
+    assert train(data, tmp_path / "cut", epochs=3).returncode == 0
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_made_longer_and_stopped_before_its_end_counts_as_unfinished(data, tmp_path, monkeypatch):
+    train(data, tmp_path / "run", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(main.Run, "finish", lambda run: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(data, tmp_path / "run", epochs=2)
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert train(data, tmp_path / "run", epochs=2).returncode == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 2
+
+
+def test_fewer_epochs_than_a_run_has_leave_it_as_it_is(data, tmp_path):
+    train(data, tmp_path / "run", epochs=2)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    result = train(data, tmp_path / "run", "--amp", "off", epochs=1)
+    assert result.returncode == 0 and "finished, 2 epochs" in result.stdout
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_every_session_of_a_run_is_noted(data, tmp_path):
+    train(data, tmp_path / "run", "--amp", "off", epochs=1)
+    train(data, tmp_path / "run", "--amp", "bf16", epochs=2)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert [(session["from_epoch"], session["amp"]) for session in config["sessions"]] == [(0, "float32"), (1, "bfloat16")]
+    assert config["amp"] == "float32" and config["epochs"] == 2
+
+
+def test_a_finished_run_without_its_checkpoint_is_kept_and_not_begun_anew(data, tmp_path):
+    train(data, tmp_path / "run", epochs=2)
+    (tmp_path / "run" / "last.pt").unlink()
+    table = (tmp_path / "run" / "metrics.csv").read_bytes()
+    assert "finished, 2 epochs" in train(data, tmp_path / "run", epochs=2).stdout
+    refuses(train(data, tmp_path / "run", epochs=3), "last.pt, to continue a finished run")
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == table
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(data, tmp_path, monkeypatch):
+    train(data, tmp_path / "run", epochs=1)
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:664] unexpected pos 64 vs 0")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        refuses(train(data, tmp_path / "run", epochs=2), ".pt: ", "room for a checkpoint", "Free some space")
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before and not list((tmp_path / "run").glob("*partial*"))
 
 
 def test_a_finished_run_says_so_and_changes_nothing(data, tmp_path):
@@ -159,10 +211,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(data, tmp_pa
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
-@pytest.mark.parametrize("option, value", [("--loss", "magic"), ("--schedule", "up"), ("--network", "x"), ("--width", 0)])
+@pytest.mark.parametrize("option, value", [("--loss", "magic"), ("--schedule", "up"), ("--network", "x"),
+                                           ("--width", 0), ("--seed", -1), ("--lr", "nan"), ("--device", "toaster")])
 def test_an_option_that_makes_no_sense_ends_with_status_2(data, tmp_path, option, value):
     result = train(data, tmp_path / "run", option, value)
-    assert result.returncode == 2 and option.strip("-") in result.stderr and not (tmp_path / "run").exists()
+    assert result.returncode == 2 and option.strip("-") in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_data_that_is_not_there_is_refused(tmp_path):

@@ -79,8 +79,24 @@ def test_the_chain_ends_in_a_report_and_a_second_make_runs_nothing_again(clone, 
     longer = make(*words, "EPOCHS=2", folder=clone)  # more epochs continue the runs
     assert longer.returncode == 0, longer.stderr
     assert json.loads((folder / "gdl" / "seed0" / "summary.json").read_text())["epochs"] == 2
+    shutil.rmtree(folder / "gdl")  # a run that was removed is trained again, and a further seed as well
+    more = make(*words, "EPOCHS=2", "SEEDS=0 1", "JOBS=2", folder=clone)
+    assert more.returncode == 0, more.stderr
+    assert len(list(folder.glob("*/seed*/summary.json"))) == 4
     changed = make(*words, "SIZE=64", folder=clone)
     assert changed.returncode == 2 and "another size (32, asked for 64)" in changed.stderr
+
+
+@pytest.mark.parametrize("name", ["raw", "phantom", "demo"])
+def test_custom_refuses_a_name_that_is_taken(clone, name):
+    result = make("custom", f"NAME={name}", folder=clone)
+    assert result.returncode == 2 and "a name that is not taken" in result.stderr
+
+
+@pytest.mark.parametrize("target", ["table", "figures", "claims"])
+def test_tables_without_runs_say_so(clone, target):
+    result = make(target, folder=clone)
+    assert result.returncode == 2 and "expected runs, found none" in result.stderr
 
 
 def test_clean_keeps_raw_scans_and_real_runs(clone):

@@ -79,7 +79,7 @@ def test_index_and_fingerprint_count_what_was_written(data):
         rows = list(csv.DictReader(file))
     fingerprint = json.loads((data / "fingerprint.json").read_text())
     assert len(rows) == fingerprint["slices"] == 6 * 5
-    assert fingerprint["train"]["subjects"], fingerprint["val"]["subjects"] == (4, 2)
+    assert (fingerprint["train"]["subjects"], fingerprint["val"]["subjects"]) == (4, 2)
     assert fingerprint["val"]["empty_fraction"] == pytest.approx(3 / 5)  # the lesion lies in two of five slices
     foreground = np.load(data / "subjects" / "s0" / "labels.npy")[1].astype(bool).sum()
     assert [int(row["foreground_pixels"]) for row in rows[:5]] == [0, foreground, foreground, 0, 0]
@@ -108,18 +108,20 @@ def test_empty_slices_of_the_distance_maps_take_no_space_on_disk(tmp_path):
     np.array([[0.99, -0.1, 0, 4], [0.1, 0.99, 0.1, 0], [0, -0.1, 3, 0], [0, 0, 0, 1]]),  # oblique
 ], ids=["RAS", "LAS", "LPS", "AIR", "oblique"])
 def test_labels_to_slices_and_back_land_on_the_scan_voxel_for_voxel(tmp_path, affine):
-    shape = (32, 32, 5) if affine[2, 2] else (32, 5, 32)
-    labels = {}
-    for name in ("a", "b"):
-        folder = tmp_path / "raw" / name
-        shape = (32, 32, 32) if not affine[2, 2] else (32, 32, 5)
-        labels[name] = write_wmh_subject(folder, shape, affine, seed=1)
-    result = run("preprocess.py", "--layout", "wmh", "--raw", tmp_path / "raw", "--out", tmp_path / "data", "--size", 32)
+    labels = write_wmh_subject(tmp_path / "raw" / "a", (36, 40, 34), affine, seed=1)
+    write_wmh_subject(tmp_path / "raw" / "b", (36, 40, 34), affine, seed=2)
+    result = run("preprocess.py", "--layout", "wmh", "--raw", tmp_path / "raw", "--out", tmp_path / "data", "--size", 80)
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "data" / "subjects" / "a"
     image = restore_mask(np.load(folder / "labels.npy"), json.loads((folder / "meta.json").read_text()))
-    np.testing.assert_array_equal(np.asanyarray(image.dataobj), labels["a"] == 1)
+    np.testing.assert_array_equal(np.asanyarray(image.dataobj), labels == 1)  # enlarged to 80x80 and back
     np.testing.assert_allclose(image.affine, affine)
+
+
+def test_references_hold_classes_on_the_scans_own_grid_and_255_where_left_out(data, raw):
+    raw_label = np.asanyarray(nib.load(raw / "s0" / "wmh.nii.gz").dataobj)
+    reference = np.asanyarray(nib.load(data / "references" / "s0.nii.gz").dataobj)
+    np.testing.assert_array_equal(reference, np.where(raw_label == 2, 255, raw_label))
 
 
 def test_labels_survive_resizing_and_back_on_lesions_of_some_size(tmp_path):
@@ -255,6 +257,13 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("case", ["zero bytes", "not a NIfTI", "missing label"])
+def test_a_damaged_first_subject_is_named_too(raw, tmp_path, case):
+    (raw / "s0").rename(raw / "s9")
+    BAD[case][0](raw)
+    refuses(preprocess(raw, tmp_path / "data"), "1 of 6 subjects")
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_named_and_nothing_is_written(raw, tmp_path, case):
     spoil, words = BAD[case]
@@ -303,6 +312,38 @@ def test_raw_that_is_a_file_or_absent_is_refused(tmp_path):
 def test_a_folder_of_another_data_set_is_refused(raw, data):
     result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", data, "--size", 64)
     refuses(result, data, "another size (32, asked for 64)")
+
+
+def test_an_existing_empty_folder_stays_empty_when_the_input_is_bad(raw, tmp_path):
+    (tmp_path / "data").mkdir()
+    (raw / "s1" / "wmh.nii.gz").unlink()
+    refuses(preprocess(raw, tmp_path / "data"), "1 of 6 subjects")
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_a_scan_that_was_corrected_in_place_is_done_again(raw, data):
+    before = json.loads((data / "fingerprint.json").read_text())
+    kept = (data / "subjects" / "s0" / "images.npy").stat().st_mtime_ns
+    damage("wmh.nii.gz", put(1, slice(0, 9)))(raw)
+    assert preprocess(raw, data).returncode == 0
+    assert json.loads((data / "fingerprint.json").read_text())["foreground_ratio"] > before["foreground_ratio"]
+    assert (data / "subjects" / "s0" / "images.npy").stat().st_mtime_ns == kept
+
+
+def test_one_phantom_among_the_scans_makes_the_set_a_phantom(raw, tmp_path):
+    path = raw / "s4" / "pre" / "T1.nii.gz"
+    image = nib.load(path)
+    voxels = np.asanyarray(image.dataobj).copy()
+    image.header["descrip"] = b"phantom"
+    nib.save(nib.Nifti1Image(voxels, image.affine, image.header), path)
+    assert preprocess(raw, tmp_path / "data").returncode == 0
+    assert json.loads((tmp_path / "data" / "dataset.json").read_text())["source"] == "phantom"
+
+
+@pytest.mark.parametrize("option, value", [("--jobs", 0), ("--seed", -1), ("--val", 0), ("--size", 8)])
+def test_a_number_that_makes_no_sense_ends_with_status_2(raw, tmp_path, option, value):
+    result = preprocess(raw, tmp_path / "data", option, value)
+    assert result.returncode == 2 and f"{option}: at least" in result.stderr
 
 
 def test_verify_says_ok_and_writes_nothing(raw, tmp_path):
