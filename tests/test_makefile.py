@@ -1,6 +1,7 @@
 """The Makefile: help, what it would run, and one whole chain on a few small scans."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,11 @@ import pytest
 from conftest import ROOT, write_wmh_subject
 
 
-def make(*words, folder=ROOT, **options):
+def make(*words, folder=ROOT):
+    """Run make as from a shell: `make test` itself hands its own flags and level down to what it runs."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     return subprocess.run(["make", f"PY={sys.executable}", *map(str, words)], cwd=folder, capture_output=True, text=True,
-                          timeout=600, **options)
+                          timeout=600, env=environment)
 
 
 @pytest.fixture
