@@ -112,9 +112,16 @@ def most_parts(one):
     return found
 
 
+def shown_modality(one):
+    """(channel, name) of the modality that figures show: Tmax where there is one, since CT hardly shows a core."""
+    names = one.info.get("modalities") or ["image"]
+    channel = names.index("CT_Tmax") if "CT_Tmax" in names else 0
+    return channel, names[channel]
+
+
 def slice_image(one, subject, index):
-    """First modality of one slice, 0 to 1 (H, W)."""
-    return np.asarray(load_array(one, subject, "images")[index, 0], float) / 65535
+    """The shown modality of one slice, 0 to 1 (H, W)."""
+    return np.asarray(load_array(one, subject, "images")[index, shown_modality(one)[0]], float) / 65535
 
 
 def head_box(image, masks, step, margin=0.04):
@@ -336,8 +343,8 @@ def figure4(sets):
     if not cases:
         for axis in axes[0]:
             say(axis, "no validation scan bears a lesion")
-    first = sets[0].info.get("modalities", ["image"])[0]
-    for axis, name in zip(axes[0], (first, "ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
+    modality = " / ".join(dict.fromkeys(shown_modality(one)[1] for one in sets))
+    for axis, name in zip(axes[0], (modality, "ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
         axis.set_title(name)
     caption = (f"Cases chosen by rule: {RULE4}. DSC of the slice in the corner; thin yellow: ground truth. "
                f"The patient's left is on the left. {seeds_shown(sets)}")

@@ -421,3 +421,10 @@ def test_a_claims_file_of_another_shape_is_refused(tmp_path, text):
     (folder / "claims.json").write_text(text)
     with pytest.raises(UserError, match=r"claims\.json"):
         report.claims_of(runs.load_sets([folder], None)[0])
+
+
+def test_figures_show_tmax_where_there_is_one_and_the_first_modality_elsewhere(tmp_path):
+    one = runs.load_sets([write_set(tmp_path)], None)[0]
+    assert figures_cases.shown_modality(one) == (0, "FLAIR")
+    one.info["modalities"] = ["CT", "CT_CBF", "CT_Tmax"]
+    assert figures_cases.shown_modality(one) == (2, "CT_Tmax")
