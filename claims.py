@@ -24,6 +24,7 @@ from runs import load_set
 from utils import choose_amp, choose_device, log, run_program, write_json
 
 RESAMPLES = 10_000
+FEWEST_SCANS = 5  # below this many validation scans a bootstrap says nothing
 BOTH, REGIONAL = "gdl+boundary", "gdl"
 TEXTS = {
     "C1": "GDL + boundary beats GDL in DSC",
@@ -88,6 +89,8 @@ def compare(one, metrics, sign):
     with_term, without = scan_scores(one, BOTH), scan_scores(one, REGIONAL)
     if with_term is None or without is None:
         return not_measured(f"make custom NAME={one.folder.name} LOSSES='{REGIONAL} {BOTH}'")
+    if len(without["dsc"]) < FEWEST_SCANS:
+        return not_measured(f"on at least {FEWEST_SCANS} validation scans, here are {len(without['dsc'])}")
     values = {}
     for name in metrics:
         weights = without["slices"] if name in ("dsc", "hd_legacy") else None

@@ -194,15 +194,23 @@ def whole(image, path):
 
 
 def check_intensities(path, voxels):
+    """Raise UserError unless the voxels are real numbers, finite, with a range that can be normalised."""
+    if voxels.dtype.kind not in "iufb":
+        raise UserError(path, "one real number a voxel", f"type {voxels.dtype}", "Convert it to a greyscale image.")
     if not np.isfinite(voxels).all():
         raise UserError(path, "finite intensities", f"{(~np.isfinite(voxels)).sum()} NaN or infinite voxels",
                         "Replace them, for instance by 0, or leave the subject out.")
-    if voxels.min() == voxels.max():
+    if not np.isfinite(float(voxels.max()) - float(voxels.min())):
+        raise UserError(path, "intensities whose range fits a float64", f"{voxels.min():g} to {voxels.max():g}",
+                        "Rescale the image.")
+    if float(voxels.min()) == float(voxels.max()):
         raise UserError(path, "an image with contrast", f"{voxels.min():g} in every voxel", "Fetch the file again.")
 
 
 def check_label(path, voxels, spec):
     """Raise UserError unless every value has a class; return warnings (a label without foreground)."""
+    if voxels.dtype.kind not in "iufb":
+        raise UserError(path, "one label a voxel", f"type {voxels.dtype}", "Convert it to whole numbers.")
     values, counts = np.unique(voxels, return_counts=True)
     unknown = [value for value in values.tolist() if value not in spec.label_map]
     if unknown:

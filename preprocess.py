@@ -69,19 +69,29 @@ def convert_subject(subject, spec, out, settings):
         np.save(folder / "images.npy", images)
         np.save(folder / "labels.npy", labels)
         classes = len(spec.classes)
-        maps = np.lib.format.open_memmap(folder / "distance.npy", "w+", np.float32,
-                                         (len(labels), classes - 1, size, size))
+        maps = np.zeros((len(labels), classes - 1, size, size), np.float32)
         for k in range(1, classes):
             filled = np.flatnonzero((labels == k).any(axis=(1, 2)))
             found = signed_distance_slices(labels[filled] == k, in_plane, settings["distance"]["convention"])
             maps[filled, k - 1] = np.trunc(found) if settings["distance"]["truncate"] else found
         digest = hashlib.sha256(images.tobytes() + labels.tobytes() + maps.tobytes()).hexdigest()
-        maps.flush()
+        save_sparse(folder / "distance.npy", maps)
         write_json(folder / "meta.json", {
             "subject": subject.name, "spacing_mm": [float(value) for value in spacing],
             "original_shape": list(map(int, reference.shape[:3])), "affine": reference.affine.tolist(),
             "intensity_range": [[float(v.min()), float(v.max())] for v in volumes], "sha256": digest,
             "sources": source_hashes(subject)})
+
+
+def save_sparse(path, array):
+    """np.save, but slices of zeros are skipped over: the file has holes there, which take no space on disk."""
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        start = file.tell()
+        for index in np.flatnonzero(array.any(axis=tuple(range(1, array.ndim)))):
+            file.seek(start + int(index) * array[0].nbytes)
+            file.write(array[index].tobytes())
+        file.truncate(start + array.nbytes)
 
 
 def gzipped(image):
@@ -91,10 +101,12 @@ def gzipped(image):
 
 
 def normalise(volume):
-    """(X, Y, Z) intensities -> float32 in [0, 1], min-max over the volume."""
-    volume = volume.astype(np.float32)
-    low, high = volume.min(), volume.max()
-    return (volume - low) / (high - low)
+    """(X, Y, Z) intensities -> float32 in [0, 1], min-max over the volume.
+
+    In float64 throughout: float32 holds neither 1e9 + noise nor the range of a scan that reaches 3e38.
+    """
+    low, high = float(volume.min()), float(volume.max())
+    return ((volume.astype(np.float64) - low) / (high - low)).astype(np.float32)
 
 
 def resample(volume, size, mode):
@@ -159,6 +171,8 @@ def choose_split(names, how, n_val, seed):
         if wrong or set(rows) - set(names):
             found = f"{wrong[0]} without one" if wrong else f"{sorted(set(rows) - set(names))[0]}, which is not there"
             raise UserError(how, "a subset, train or val, for each subject", found, "Correct the table.")
+        if set(rows.values()) != {"train", "val"}:
+            raise UserError(how, "subjects in train and in val", f"all in {rows[names[0]]}", "Correct the table.")
         return {name: rows[name] for name in names}
     if not 0 < n_val < len(names):
         raise UserError("--val", f"1 to {len(names) - 1} of the {len(names)} subjects", n_val,

@@ -64,10 +64,12 @@ def claims_of(one):
 
 
 def evaluation(run):
-    """Mean over scans of each numeric column of evaluation.csv (native-grid scores by evaluate.py)."""
+    """Mean over scans of each numeric column of evaluation.csv (native-grid scores by evaluate.py, over all classes)."""
     means = {}
     for line, row in enumerate(rows := read_csv(run.folder / "evaluation.csv"), 2):
         for key, text in row.items():
+            if key in ("subject", "label"):  # names, also where they are numbers
+                continue
             try:
                 value = number(text, run.folder, line)
             except UserError:  # a column of words, such as the subject

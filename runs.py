@@ -1,6 +1,7 @@
 """The runs of a data set as report.py reads them: loaded, checked, and refused where they must not be averaged."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +123,8 @@ def number(text, path, line):
 def load_set(folder, data=None):
     """Read every run below `folder` (<loss>/seed<k>/config.json) and the data set they were trained on."""
     folder = Path(folder)
-    runs = [load_run(path.parent) for path in sorted(folder.glob("*/seed*/config.json"), key=natural)]
+    runs = [load_run(path.parent) for path in sorted(folder.glob("*/seed*/config.json"), key=natural)
+            if re.fullmatch(r"seed\d+", path.parent.name)]  # seed0.bak is somebody's copy
     if not runs:
         raise UserError(folder, "runs in <loss>/seed<k>/ with a config.json", "none",
                         "Train first, for example with make wmh, or name the folder of the runs.")
@@ -133,6 +135,7 @@ def load_set(folder, data=None):
     refuse_to_mix(runs, SAME_IN_SET)
     for same_loss in by_loss.values():
         refuse_to_mix(same_loss, SAME_IN_ROW)
+        refuse_repeats(same_loss)
     data = Path(data or runs[0].config.get("data") or "data")
     info, fingerprint = load_data_description(data, runs[0])
     return ResultSet(folder, data, info, fingerprint, by_loss, set_title(info))
@@ -155,6 +158,16 @@ def refuse_to_mix(runs, settings):
             if first != other:
                 raise UserError(run.folder, f"the same {key} as in {runs[0].folder} ({first})", f"{other}",
                                 "Runs that differ are not averaged or compared: move one of them to another folder.")
+
+
+def refuse_repeats(runs):
+    """UserError if two runs of a row have one seed: a copy would count as a further run."""
+    seen = {}
+    for run in runs:
+        other = seen.setdefault(run.config["seed"], run)
+        if other is not run:
+            raise UserError(run.folder, f"another seed than {other.folder}", f"seed {run.config['seed']} in both",
+                            "Move the copy to another folder.")
 
 
 def load_data_description(data, run):

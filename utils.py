@@ -106,12 +106,12 @@ def write_csv(path, rows, columns=None):
 def read_csv(path, columns=(), do="Delete it and repeat the step that wrote it."):
     """Read a CSV as a list of dicts of strings; UserError if unreadable or a column of `columns` is missing."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            header, rows = reader.fieldnames or [], list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(path, "a CSV table", f"{type(error).__name__}: {error}", do) from None
-    missing = [name for name in columns if name not in (reader.fieldnames or [])]
+    missing = [name for name in columns if name not in header]
     if missing or any(None in row or None in row.values() for row in rows):
         found = f"no column {', '.join(missing)}" if missing else "a row of another length than the header"
         raise UserError(path, f"a CSV table with the columns {', '.join(columns)}", found, do)

@@ -101,7 +101,17 @@ def test_the_command_writes_a_verdict_for_each_claim(data, tmp_path):
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "results" / "set" / "claims.json").read_text())["claims"]
     assert list(found) == [f"C{number}" for number in range(1, 10)]
-    assert {found[name]["verdict"] for name in ("C1", "C2", "C3", "C4")} <= {"supported", "not supported"}
+    assert {found[name]["verdict"] for name in ("C3", "C4")} <= {"supported", "not supported"}
+    assert found["C1"]["verdict"] == found["C2"]["verdict"] == "not measured"  # two validation scans carry no interval
+    assert "here are 2" in found["C1"]["statistic"]
     assert found["C6"]["verdict"] == found["C7"]["verdict"] == "not measured"
     assert found["C8"]["verdict"] == "supported" and found["C9"]["verdict"] == "supported"
-    assert found["C1"]["scans"] == 2
+
+
+def test_c1_compares_over_scans_once_there_are_enough(monkeypatch):
+    scores = {"gdl": np.full(6, 4.0), "gdl+boundary": np.array([4.5, 4.4, 4.6, 4.5, 4.3, 4.2])}  # sums over ten slices
+    monkeypatch.setattr(claims, "scan_scores", lambda one, loss: {
+        "slices": np.full(6, 10), "dsc": scores[loss], "dsc_3d": scores[loss] / 10})
+    result = claims.c1(made_set(gdl=[made_run()], gdl_boundary=[made_run()]))
+    assert result["verdict"] == "supported" and result["scans"] == 6
+    assert result["differences"]["dsc"]["difference"] == pytest.approx(2.5 / 60)

@@ -29,6 +29,15 @@ def test_normalisation_is_min_max_over_the_whole_volume():
     assert normalise(volume).tolist() == [[[0, 0.25], [0.5, 1]]]
 
 
+@pytest.mark.parametrize("values", [1e9 + np.array([0, 1, 2, 4]), 1e300 * np.array([-1, 0, 0, 1]),
+                                    np.array([-3e38, 0, 1e38, 3e38], np.float32),
+                                    np.array([-2000000000, 0, 0, 2000000000], np.int32)], ids=["offset", "1e300", "f4", "i4"])
+def test_normalisation_keeps_the_contrast_of_large_numbers(values):
+    low, high = float(values.min()), float(values.max())
+    expected = [(float(v) - low) / (high - low) for v in values]
+    assert normalise(values.reshape(2, 2, 1)).ravel() == pytest.approx(expected)
+
+
 def test_resampling_by_two_averages_pairs_and_keeps_x_as_rows():
     volume = np.array([[0.0, 2, 4, 6], [0, 2, 4, 6], [8, 8, 8, 8], [8, 8, 8, 8]], np.float32)[..., None]
     assert resample(volume, 2, "bilinear").tolist() == [[[1, 5], [8, 8]]]
@@ -171,6 +180,25 @@ def test_a_split_from_a_table_is_taken_as_it_is(raw, tmp_path):
     assert (tmp_path / "data" / "split.csv").read_text() == table.read_text()
 
 
+@pytest.mark.parametrize("subset", ["train", "val"])
+def test_a_split_table_with_one_subset_only_is_refused(raw, tmp_path, subset):
+    table = tmp_path / "split.csv"
+    table.write_text("subject,subset\n" + "".join(f"s{n},{subset}\n" for n in range(6)))
+    refuses(preprocess(raw, tmp_path / "data", "--split", table), table, "subjects in train and in val", f"all in {subset}")
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_empty_split_table_is_refused(raw, tmp_path):
+    (tmp_path / "split.csv").touch()
+    refuses(preprocess(raw, tmp_path / "data", "--split", tmp_path / "split.csv"), "split.csv", "no column subject, subset")
+
+
+def test_a_split_table_saved_by_a_spreadsheet_with_a_byte_order_mark_is_read(raw, tmp_path):
+    table = tmp_path / "split.csv"
+    table.write_text("\ufeffsubject,subset\n" + "".join(f"s{n},{'val' if n else 'train'}\n" for n in range(6)))
+    assert preprocess(raw, tmp_path / "data", "--split", table).returncode == 0
+
+
 def test_a_split_table_without_a_subject_is_refused(raw, tmp_path):
     table = tmp_path / "split.csv"
     table.write_text("subject,subset\ns0,train\n")
@@ -283,6 +311,15 @@ def test_a_gigantic_header_is_refused_before_memory_is_taken(raw):
     (raw / "s1" / "pre" / "T1.nii.gz").unlink()
     problems, _ = check_subject(find_subjects(raw, WMH)[1], WMH)
     assert len(problems) == 1 and "at most 268435456 voxels" in problems[0]
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])], ids=["complex", "RGB"])
+def test_an_image_that_is_not_one_real_number_a_voxel_is_a_problem_like_others(raw, tmp_path, dtype):
+    voxels = np.zeros((20, 24, 5), dtype)
+    nib.save(nib.Nifti1Image(voxels, np.diag([1.0, 1, 3, 1])), raw / "s1" / "pre" / "T1.nii.gz")
+    result = preprocess(raw, tmp_path / "data")
+    refuses(result, "1 of 6 subjects")
+    assert "one real number a voxel" in result.stderr
 
 
 def test_all_problems_are_listed_before_failing(raw, tmp_path):

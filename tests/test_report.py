@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -428,3 +429,27 @@ def test_figures_show_tmax_where_there_is_one_and_the_first_modality_elsewhere(t
     assert figures_cases.shown_modality(one) == (0, "FLAIR")
     one.info["modalities"] = ["CT", "CT_CBF", "CT_Tmax"]
     assert figures_cases.shown_modality(one) == (2, "CT_Tmax")
+
+
+def test_a_copy_of_a_run_is_no_further_seed(tmp_path):
+    folder = write_set(tmp_path)
+    count = len(runs.load_sets([folder], None)[0].losses["gdl"])
+    shutil.copytree(folder / "gdl" / "seed0", folder / "gdl" / "seed0.bak")
+    assert len(runs.load_sets([folder], None)[0].losses["gdl"]) == count
+    shutil.copytree(folder / "gdl" / "seed0", folder / "gdl" / "seed7")
+    with pytest.raises(UserError, match="seed 0 in both"):
+        runs.load_sets([folder], None)
+
+
+def test_an_empty_table_of_a_run_is_refused(tmp_path):
+    folder = write_set(tmp_path)
+    (folder / "gdl" / "seed0" / "metrics.csv").write_text("")
+    with pytest.raises(UserError, match=r"metrics\.csv.*no column epoch"):
+        runs.load_sets([folder], None)
+
+
+def test_names_of_subjects_and_labels_are_not_averaged(tmp_path):
+    folder = write_set(tmp_path)
+    one = runs.load_sets([folder], None)[0]
+    (one.runs[0].folder / "evaluation.csv").write_text("subject,label,dice\n2,1,0.5\n4,1,0.7\n")
+    assert report.evaluation(one.runs[0]) == {"dice": "0.600 (2 of 2)"}
