@@ -69,36 +69,40 @@ demo: $(READY) ## the whole chain on a small phantom, on the CPU, in minutes
 	+$(MAKE) --no-print-directory chain NAME=phantom-isles LAYOUT=isles RAW=data/phantom/isles $(DEMO)
 	$(PY) report.py --runs results/phantom-wmh results/phantom-isles --out results/demo
 
+# The name becomes a folder and a make target
+NAME_OK := $(if $(NAME),$(shell printf %s '$(subst ','\'',$(NAME))' | grep -xE '[A-Za-z0-9][A-Za-z0-9._+-]*'))
+
 CODE2018 := $(if $(filter code2018,$(PROTOCOL)),-code2018)
 wmh isles: $(READY)
 wmh: ## WMH 2017 by the paper's protocol; the scans or the challenge's zips in data/raw
-	@$(PY) download.py --layout wmh --raw "$(RAW)"
+	@$(PY) download.py --layout wmh --raw="$(RAW)"
 	+@$(MAKE) --no-print-directory chain NAME=wmh$(CODE2018) LAYOUT=wmh RAW="$(RAW)"
 
 isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip in data/raw
-	@$(PY) download.py --layout isles --raw "$(RAW)"
+	@$(PY) download.py --layout isles --raw="$(RAW)"
 	+@$(MAKE) --no-print-directory chain NAME=isles$(CODE2018) LAYOUT=isles RAW="$(RAW)"
 
 custom: $(READY) ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=wmh]
-	@[ -n "$(NAME)" ] || { echo "error: NAME: expected a name for the data set. make custom NAME=mine RAW=folder" >&2; exit 2; }
-	@case "$(NAME)" in raw|phantom|phantom-wmh|phantom-isles|demo) \
+	@[ -n "$(NAME_OK)" ] || { echo "error: NAME: expected a name for the data set, of letters, digits, . _ + and -." \
+		"make custom NAME=mine RAW=folder" >&2; exit 2; }
+	@case "$(NAME)" in raw|phantom|phantom-wmh|phantom-isles|demo|bench|lgg-cpu|lgg-gpu|reported.json|README.md) \
 		echo "error: NAME: expected a name that is not taken, found $(NAME). Choose another." >&2; exit 2;; esac
 	+@$(MAKE) --no-print-directory chain
 
 verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=wmh]
-	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw "$(RAW)"
+	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw="$(RAW)"
 
 SETS = $(sort $(patsubst results/%/,%,$(dir $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(wildcard results/*/*/*/metrics.csv))))))))
 table figures claims: $(READY)
 some_runs = [ -n "$(SETS)" ] || { echo "error: results: expected runs, found none. Train first, e.g. make wmh" >&2; exit 2; }
 claims: ## the paper's claims C1 to C9 on every set that has runs
-	@$(some_runs); for name in $(SETS); do $(PY) claims.py --runs results/$$name || exit; done
+	@$(some_runs); status=0; for name in $(SETS); do $(PY) claims.py --runs results/$$name || status=2; done; exit $$status
 
 table: ## Table 1 of every set that has runs, finished or not
-	@$(some_runs); for name in $(SETS); do $(PY) report.py --runs results/$$name --only table || exit; done
+	@$(some_runs); status=0; for name in $(SETS); do $(PY) report.py --runs results/$$name --only table || status=2; done; exit $$status
 
 figures: ## the figures and report.html of every set that has runs
-	@$(some_runs); for name in $(SETS); do $(PY) report.py --runs results/$$name || exit; done
+	@$(some_runs); status=0; for name in $(SETS); do $(PY) report.py --runs results/$$name || status=2; done; exit $$status
 
 test: $(READY) ## the tests
 	$(PY) -m pytest -n 2
@@ -123,15 +127,16 @@ MACHINE = --device $(DEVICE) $(call option,THREADS,threads) $(if $(filter-out 1,
 chain: $(READY)
 	+@$(MAKE) --no-print-directory -j $(JOBS) PY="$(PY)" results/$(NAME)/report.html
 
+ifneq ($(NAME_OK),)
 # A settings file changes only when the settings do (or the files in RAW), and so sets off what depends on them
 data/$(NAME).settings results/$(NAME)/settings: FORCE
 	@mkdir -p $(@D)
-	@$(if $(filter data/%,$@),ls -lLR "$(RAW)" 2>/dev/null | cksum > $@.new; echo "$(DATA_SETTINGS)" >> $@.new,\
-		echo "$(RUN_SETTINGS)" > $@.new)
-	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+	@new="$@.new-$$$$"; $(if $(filter data/%,$@),{ ls -lLR -- "$(RAW)" 2>/dev/null | cksum; echo "$(DATA_SETTINGS)"; } > "$$new",\
+		echo "$(RUN_SETTINGS)" > "$$new"); \
+		if cmp -s "$$new" $@; then rm -f "$$new"; else mv -f "$$new" $@; fi
 
 data/$(NAME)/index.csv: data/$(NAME).settings $(filter %.csv,$(SPLIT))
-	$(PY) preprocess.py $(DATA_SETTINGS) --raw "$(RAW)" --out data/$(NAME)
+	$(PY) preprocess.py $(DATA_SETTINGS) --raw="$(RAW)" --out data/$(NAME)
 
 $(RUNS:=/summary.json): results/$(NAME)/%/summary.json: data/$(NAME)/index.csv results/$(NAME)/settings
 	$(PY) main.py --data data/$(NAME) --loss $(patsubst %/,%,$(dir $*)) --seed $(patsubst seed%,%,$(notdir $*)) \
@@ -146,3 +151,4 @@ results/$(NAME)/claims.json: $(RUNS:=/evaluation.csv)
 
 results/$(NAME)/report.html: results/$(NAME)/claims.json
 	$(PY) report.py --runs results/$(NAME) --data data/$(NAME)
+endif

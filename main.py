@@ -54,7 +54,8 @@ def main(argv=None):
             log(f"{out}: finished, {run.epoch} epochs, best DSC {run.best['val_dice']:.3f} at epoch {run.best['epoch']}")
             return 0
         log(f"{out}: {f'continues at epoch {run.epoch}' if run.epoch else 'starts'}, {run.describe()}")
-        run.start()
+        if run.epoch < args.epochs:
+            run.start()
         with run.progress_bar() as bar:
             while run.epoch < args.epochs:
                 run.one_epoch(bar)
@@ -133,7 +134,7 @@ class Run:
         means = {f"train_{name}": float(value) / len(self.train) for name, value in sums.items()}
         if not np.isfinite(list(means.values())).all():
             raise UserError(self.out, "a finite training loss", f"{means['train_loss']} in epoch {self.epoch}",
-                            "Lower --lr, or use --amp off; the checkpoint of the epoch before is intact.")
+                            "Lower --lr, or use --amp off; what was saved before is intact.")
         return means
 
     @torch.inference_mode()
@@ -159,7 +160,8 @@ class Run:
         data = {"layout": self.train.settings["layout"], "source": self.train.settings["source"],
                 "size": self.train.settings["size"], "data_fingerprint": self.train.fingerprint}
         settings = {**vars(self.args), **data, "sessions": []}
-        if path.exists():
+        begun = (self.out / "last.pt").exists() or (self.out / "summary.json").exists()
+        if path.exists() and begun:  # a run that never ended an epoch binds nobody
             old = read_json(path, "Remove the run directory and start again.")
             for key in DEFINES:
                 if old.get(key) != settings[key]:
@@ -189,7 +191,9 @@ class Run:
                 raise UserError(self.out, "last.pt, to continue a finished run", "no such file",
                                 "Choose another --out, or remove that run to repeat it.")
             self.rows, self.best = [summary["best"]] * summary["epochs"], summary["best"]
-        return summary["epochs"] == self.epoch >= self.args.epochs
+            return True
+        written = all((self.out / name).exists() for name in ("predictions.npz", "predictions", "config.json"))
+        return written and summary["epochs"] == self.epoch >= self.args.epochs
 
     def device_name(self):
         if self.device.type == "cuda":
@@ -351,11 +355,12 @@ def parse_arguments(argv):
         build_loss(args.loss)
     except ValueError as error:
         parser.error(str(error))
-    for name, least in (("width", 1), ("epochs", 1), ("batch_size", 1), ("threads", 1), ("seed", 0), ("lr", 1e-12),
-                        ("gdl_max_weight", 1e-30)):
+    limits = {"width": (1, 4096), "epochs": (1, 10**6), "batch_size": (1, 10**5), "threads": (1, 1024),
+              "seed": (0, 2**63 - 1), "lr": (1e-12, 1e3), "gdl_max_weight": (1e-30, 1e30)}
+    for name, (least, most) in limits.items():
         value = getattr(args, name)
-        if value is not None and not value >= least:
-            parser.error(f"--{name.replace('_', '-')}: at least {least}, found {value}")
+        if value is not None and not least <= value <= most:
+            parser.error(f"--{name.replace('_', '-')}: from {least:g} to {most:g}, found {value}")
     return args
 
 

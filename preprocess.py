@@ -257,7 +257,7 @@ def check_folder(out, settings):
     path = out / "dataset.json"
     if path.exists():
         old = read_json(path)
-        different = [key for key in settings if old.get(key) != settings[key]]
+        different = [key for key in settings if key != "name" and old.get(key) != settings[key]]  # a folder may be renamed
         if different:
             key = different[0]
             found = f"{shorten(old.get(key))}, asked for {shorten(settings[key])}"
@@ -347,10 +347,10 @@ def parse_arguments(argv):
     args = parser.parse_args(argv)
     if not args.verify and not args.out:
         parser.error("--out is required unless --verify is given")
-    for name, least in (("size", 32), ("jobs", 1), ("seed", 0), ("val", 1)):
+    for name, least, most in (("size", 32, 4096), ("jobs", 1, 256), ("seed", 0, 2**63 - 1), ("val", 1, 10**6)):
         value = getattr(args, name)
-        if value is not None and value < least:
-            parser.error(f"--{name}: at least {least}, found {value}")
+        if value is not None and not least <= value <= most:
+            parser.error(f"--{name}: at least {least} and at most {most}, found {value}")
     return args
 
 

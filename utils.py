@@ -148,7 +148,9 @@ def choose_device(name):
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError("--device", "auto, cpu, cuda or cuda:N", repr(name), "Choose one of them.") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError("--device", "auto, cpu, cuda or cuda:N", repr(name), "Choose one of them.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} of them" if torch.cuda.is_available() else "none that torch can use"
         raise UserError("--device", f"a CUDA device for {name}", found, "Use --device cpu or auto.")

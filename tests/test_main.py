@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,26 @@ def test_a_finished_run_without_its_checkpoint_is_kept_and_not_begun_anew(data, 
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == table
 
 
+def test_deleted_predictions_of_a_finished_run_are_made_again(data, tmp_path):
+    train(data, tmp_path / "run", epochs=2)
+    config = (tmp_path / "run" / "config.json").read_bytes()
+    shutil.rmtree(tmp_path / "run" / "predictions")
+    (tmp_path / "run" / "predictions.npz").rename(tmp_path / "moved.npz")
+    assert train(data, tmp_path / "run", epochs=2).returncode == 0
+    again, before = np.load(tmp_path / "run" / "predictions.npz"), np.load(tmp_path / "moved.npz")
+    assert all((again[name] == before[name]).all() for name in before) and list((tmp_path / "run" / "predictions").iterdir())
+    assert (tmp_path / "run" / "config.json").read_bytes() == config and len(rows(tmp_path / "run")) == 2
+
+
+def test_a_run_that_never_ended_an_epoch_does_not_bind_the_next(data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(main.Run, "train_epoch", lambda run, bar: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(data, tmp_path / "run", "--lr", "0.5", epochs=1)
+    assert train(data, tmp_path / "run", epochs=1).returncode == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["lr"] == 0.001
+
+
 def test_a_full_disk_keeps_the_checkpoint_before(data, tmp_path, monkeypatch):
     train(data, tmp_path / "run", epochs=1)
     before = (tmp_path / "run" / "last.pt").read_bytes()
@@ -212,7 +233,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(data, tmp_pa
 
 
 @pytest.mark.parametrize("option, value", [("--loss", "magic"), ("--schedule", "up"), ("--network", "x"),
-                                           ("--width", 0), ("--seed", -1), ("--lr", "nan"), ("--device", "toaster")])
+                                           ("--width", 0), ("--seed", -1), ("--lr", "nan"), ("--device", "toaster"),
+                                           ("--device", "meta"), ("--threads", 10**6), ("--seed", 10**22), ("--lr", "inf")])
 def test_an_option_that_makes_no_sense_ends_with_status_2(data, tmp_path, option, value):
     result = train(data, tmp_path / "run", option, value)
     assert result.returncode == 2 and option.strip("-") in result.stderr and "Traceback" not in result.stderr

@@ -96,6 +96,23 @@ def test_custom_refuses_a_name_that_is_taken(clone, name):
     assert result.returncode == 2 and "a name that is not taken" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["../esc", "*", "my set", "a'b", "a;b", "a%b", "a:b", "a/b", ".", "..", "-a", "a$$b"])
+def test_custom_refuses_a_name_that_is_no_folder_name(clone, name):
+    before = sorted(clone.parent.rglob("*"))
+    result = make("custom", f"NAME={name}", folder=clone)
+    assert result.returncode == 2 and "NAME: expected a name" in result.stderr, result.stderr
+    assert sorted(clone.parent.rglob("*")) == before
+
+
+def test_one_bad_set_does_not_keep_the_table_of_the_others(clone):
+    for name in ("a", "b"):
+        folder = clone / "results" / name / "gdl" / "seed0"
+        folder.mkdir(parents=True)
+        (folder / "metrics.csv").touch()
+    result = make("table", folder=clone)
+    assert result.returncode == 2 and "results/a" in result.stderr and "results/b" in result.stderr
+
+
 @pytest.mark.parametrize("target", ["table", "figures", "claims"])
 def test_tables_without_runs_say_so(clone, target):
     result = make(target, folder=clone)

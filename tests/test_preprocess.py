@@ -383,6 +383,13 @@ def test_a_number_that_makes_no_sense_ends_with_status_2(raw, tmp_path, option, 
     assert result.returncode == 2 and f"{option}: at least" in result.stderr
 
 
+def test_a_renamed_data_folder_is_the_same_data_set(raw, data, tmp_path):
+    before = json.loads((data / "fingerprint.json").read_text())["sha256"]
+    data.rename(tmp_path / "renamed")
+    assert preprocess(raw, tmp_path / "renamed").returncode == 0
+    assert json.loads((tmp_path / "renamed" / "fingerprint.json").read_text())["sha256"] == before
+
+
 def test_verify_says_ok_and_writes_nothing(raw, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--verify")
