@@ -22,10 +22,15 @@ VAL      ?=
 SPLIT    ?=
 RAW      ?= data/raw
 LAYOUT   ?= wmh
+# The distance map (see preprocess.py --help), and the constants of make sweep
+CONVENTION ?=
+UNIT       ?=
+MAP_DIMS   ?=
+ALPHAS     ?= 0.1 0.25 0.5 0.75 0.9
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup demo wmh isles custom verify table figures claims test lint clean chain FORCE
+.PHONY: help setup demo wmh isles custom sweep ablation verify table figures claims test lint clean chain scored FORCE
 
 # ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
 PYTHON ?= python3
@@ -42,7 +47,8 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE JOBS THREADS SUBJECTS VAL SPLIT PY"
+	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE JOBS THREADS SUBJECTS VAL SPLIT"
+	@echo "             CONVENTION UNIT MAP_DIMS ALPHAS PY"
 
 setup: $(ENV)/complete ## build the Python environment from requirements.txt (skipped when it is current)
 	@[ -L .venv ] || [ ! -e .venv ] || { echo "error: .venv: expected a link, found a folder. Remove it." >&2; exit 2; }
@@ -82,12 +88,26 @@ isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip i
 	@$(PY) download.py --layout isles --raw="$(RAW)"
 	+@$(MAKE) --no-print-directory chain NAME=isles$(CODE2018) LAYOUT=isles RAW="$(RAW)"
 
+named = [ -n "$(NAME_OK)" ] || { echo "error: NAME: expected a name for the data set, of letters, digits, . _ + and -." \
+	"make $@ NAME=mine RAW=folder" >&2; exit 2; }
 custom: $(READY) ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=wmh]
-	@[ -n "$(NAME_OK)" ] || { echo "error: NAME: expected a name for the data set, of letters, digits, . _ + and -." \
-		"make custom NAME=mine RAW=folder" >&2; exit 2; }
+	@$(named)
 	@case "$(NAME)" in raw|phantom|phantom-wmh|phantom-isles|demo|bench|lgg-cpu|lgg-gpu|reported.json|README.md) \
 		echo "error: NAME: expected a name that is not taken, found $(NAME). Choose another." >&2; exit 2;; esac
 	+@$(MAKE) --no-print-directory chain
+
+sweep: $(READY) ## claim C6, alpha held at each of ALPHAS: make sweep NAME=wmh
+	@$(named)
+	+@$(MAKE) --no-print-directory chain LOSSES="gdl+boundary $(ALPHAS:%=gdl+boundary-alpha%)"
+
+# The variants differ in their distance maps, so each has data of its own
+ablation: $(READY) ## official, mm and 3-D distance maps, capped GDL weight: make ablation NAME=wmh
+	@$(named)
+	+@$(MAKE) --no-print-directory scored LOSSES="gdl gdl+boundary gdl-cap1 gdl+boundary-cap1"
+	+@$(MAKE) --no-print-directory scored LOSSES=gdl+boundary NAME=$(NAME)-official CONVENTION=official
+	+@$(MAKE) --no-print-directory scored LOSSES=gdl+boundary NAME=$(NAME)-mm UNIT=mm
+	+@$(MAKE) --no-print-directory scored LOSSES=gdl+boundary NAME=$(NAME)-3d MAP_DIMS=3
+	$(PY) ablation.py --runs results/$(NAME) --variants $(foreach variant,official mm 3d,results/$(NAME)-$(variant))
 
 verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=wmh]
 	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw="$(RAW)"
@@ -116,16 +136,25 @@ clean: ## remove phantoms, their runs, preprocessed slices and caches; raw scans
 	rm -rf .pytest_cache .ruff_cache .hypothesis .coverage $(wildcard __pycache__ */__pycache__)
 
 # ---- The chain, for one data set: NAME, LAYOUT, RAW ------------------------------------------------------------------
+# A row of the table is a loss, or a loss with what is changed: gdl+boundary-alpha0.5 holds alpha at 0.5, gdl-cap1 caps
+# the GDL's class weight at 1
+row_loss    = $(firstword $(subst -, ,$(1)))
+row_options = $(patsubst alpha%,--schedule constant:%,$(filter alpha%,$(subst -, ,$(1)))) \
+	$(patsubst cap%,--gdl-max-weight %,$(filter cap%,$(subst -, ,$(1))))
 RUNS = $(foreach loss,$(LOSSES),$(foreach seed,$(SEEDS),results/$(NAME)/$(loss)/seed$(seed)))
 option = $(if $($(1)),--$(2) $($(1)))
 DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call option,SUBJECTS,subjects) \
-	$(call option,VAL,val) $(call option,SPLIT,split)
+	$(call option,VAL,val) $(call option,SPLIT,split) $(call option,CONVENTION,convention) $(call option,UNIT,unit) \
+	$(call option,MAP_DIMS,map-dims)
 RUN_SETTINGS = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
 	$(call option,SCHEDULE,schedule) $(call option,BATCH,batch-size)
 MACHINE = --device $(DEVICE) $(call option,THREADS,threads) $(if $(filter-out 1,$(JOBS)),--quiet)
 
 chain: $(READY)
 	+@$(MAKE) --no-print-directory -j $(JOBS) PY="$(PY)" results/$(NAME)/report.html
+
+scored: $(READY)
+	+@$(MAKE) --no-print-directory -j $(JOBS) PY="$(PY)" $(RUNS:=/evaluation.csv)
 
 ifneq ($(NAME_OK),)
 # A settings file changes only when the settings do (or the files in RAW), and so sets off what depends on them
@@ -139,8 +168,8 @@ data/$(NAME)/index.csv: data/$(NAME).settings $(filter %.csv,$(SPLIT))
 	$(PY) preprocess.py $(DATA_SETTINGS) --raw="$(RAW)" --out data/$(NAME)
 
 $(RUNS:=/summary.json): results/$(NAME)/%/summary.json: data/$(NAME)/index.csv results/$(NAME)/settings
-	$(PY) main.py --data data/$(NAME) --loss $(patsubst %/,%,$(dir $*)) --seed $(patsubst seed%,%,$(notdir $*)) \
-		--out results/$(NAME)/$* $(RUN_SETTINGS) $(MACHINE)
+	$(PY) main.py --data data/$(NAME) --loss $(call row_loss,$(patsubst %/,%,$(dir $*))) --seed $(patsubst seed%,%,$(notdir $*)) \
+		--out results/$(NAME)/$* $(RUN_SETTINGS) $(call row_options,$(patsubst %/,%,$(dir $*))) $(MACHINE)
 	@touch $@
 
 $(RUNS:=/evaluation.csv): %/evaluation.csv: %/summary.json

@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional
 
 from datasets import check_subject, find_subjects, get_spec, is_phantom, read_volume, recognise, source_hashes
-from distance import CONVENTIONS, signed_distance_slices
+from distance import CONVENTIONS, signed_distance, signed_distance_slices
 from utils import (
     IGNORED,
     UserError,
@@ -56,7 +56,6 @@ def convert_subject(subject, spec, out, settings):
     labels = resample_label(raw_label, spec.label_map, size, settings["label_interpolation"])
     scale = np.array(raw_label.shape[:2]) / size
     spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
-    in_plane = spacing[:2] if settings["distance"]["unit"] == "mm" else None
     with atomic_path(out / "references" / f"{subject.name}.nii.gz") as temporary:
         reference = nib.load(subject.files["label"][0])
         values = np.asanyarray(reference.dataobj).reshape(reference.shape[:3]).astype(np.int64)
@@ -68,12 +67,7 @@ def convert_subject(subject, spec, out, settings):
         images = np.rint(images * INTENSITY_MAX).astype(np.uint16)
         np.save(folder / "images.npy", images)
         np.save(folder / "labels.npy", labels)
-        classes = len(spec.classes)
-        maps = np.zeros((len(labels), classes - 1, size, size), np.float32)
-        for k in range(1, classes):
-            filled = np.flatnonzero((labels == k).any(axis=(1, 2)))
-            found = signed_distance_slices(labels[filled] == k, in_plane, settings["distance"]["convention"])
-            maps[filled, k - 1] = np.trunc(found) if settings["distance"]["truncate"] else found
+        maps = distance_maps(labels, len(spec.classes), spacing, settings["distance"])
         digest = hashlib.sha256(images.tobytes() + labels.tobytes() + maps.tobytes()).hexdigest()
         save_sparse(folder / "distance.npy", maps)
         write_json(folder / "meta.json", {
@@ -81,6 +75,23 @@ def convert_subject(subject, spec, out, settings):
             "original_shape": list(map(int, reference.shape[:3])), "affine": reference.affine.tolist(),
             "intensity_range": [[float(v.min()), float(v.max())] for v in volumes], "sha256": digest,
             "sources": source_hashes(subject)})
+
+
+def distance_maps(labels, classes, spacing, how):
+    """phi_G of every foreground class: (S, H, W) classes -> (S, K - 1, H, W) float32.
+
+    Args:
+        labels: (S, H, W) classes.
+        classes: K.
+        spacing: mm along x (rows), y (columns), z (slices).
+        how: "distance" of dataset.json. With dims 2 every slice has a map of its own, zero on slices without the class;
+            with dims 3 they are the slices of the volume's map. In px, a voxel of such a volume counts as a cube.
+    """
+    x, y, z = spacing
+    measure, unit = (signed_distance, (z, x, y)) if how["dims"] == 3 else (signed_distance_slices, (x, y))
+    maps = np.stack([measure(labels == k, unit if how["unit"] == "mm" else None, how["convention"])
+                     for k in range(1, classes)], axis=1)
+    return np.trunc(maps) if how["truncate"] else maps
 
 
 def save_sparse(path, array):
@@ -245,7 +256,7 @@ def make_settings(args, spec, subjects):
     return {
         "name": Path(args.out).name, "layout": args.layout, "source": source, "modalities": list(spec.modalities),
         "classes": list(spec.classes), "ignore": list(spec.ignore), "size": args.size, "protocol": args.protocol,
-        "distance": {"convention": "official" if code2018 else args.convention, "unit": args.unit, "dims": 2,
+        "distance": {"convention": "official" if code2018 else args.convention, "unit": args.unit, "dims": args.map_dims,
                      "truncate": code2018},
         "label_interpolation": "linear2018" if code2018 and args.layout == "wmh" else "nearest",
         "split": {"how": args.split or ("code2018" if code2018 else "random"), "seed": args.seed, "val": args.val},
@@ -342,11 +353,15 @@ def parse_arguments(argv):
         "interpolated linearly, the authors' split (default paper)")
     add("--convention", choices=CONVENTIONS, default="paper", help="of the distance map (default paper)")
     add("--unit", choices=("px", "mm"), default="px", help="of the distance map (default px)")
+    add("--map-dims", type=int, choices=(2, 3), default=2, help="a distance map per slice, or one of the volume, of which "
+        "each slice takes its part (default 2)")
     add("--jobs", type=int, default=2, help="scans at a time (default 2)")
     add("--verify", action="store_true", help="check the scans, write nothing")
     args = parser.parse_args(argv)
     if not args.verify and not args.out:
         parser.error("--out is required unless --verify is given")
+    if args.protocol == "code2018" and args.map_dims == 3:
+        parser.error("--map-dims 3: the 2018 code took a map per slice; leave one of the two options out")
     for name, least, most in (("size", 32, 4096), ("jobs", 1, 256), ("seed", 0, 2**63 - 1), ("val", 1, 10**6)):
         value = getattr(args, name)
         if value is not None and not least <= value <= most:

@@ -75,6 +75,20 @@ def test_distance_maps_in_mm_use_the_in_plane_spacing_of_the_resampled_grid(raw,
     np.testing.assert_array_equal(maps[1, 0], signed_distance(labels[1] == 1, (20 / 32, 24 / 32)))  # 20x24 at 1 mm
 
 
+@pytest.mark.parametrize("unit, spacing", [("px", None), ("mm", (3.0, 20 / 32, 24 / 32))])  # 20x24 pixels, 1x1x3 mm
+def test_maps_of_3_dimensions_are_the_slices_of_the_volumes_map(raw, tmp_path, unit, spacing):
+    assert preprocess(raw, tmp_path / "3d", "--map-dims", 3, "--unit", unit).returncode == 0
+    folder = tmp_path / "3d" / "subjects" / "s0"
+    labels, maps = np.load(folder / "labels.npy"), np.load(folder / "distance.npy")
+    np.testing.assert_array_equal(maps[:, 0], signed_distance(labels == 1, spacing))
+    assert (maps[0] > 0).all()  # a slice without a lesion knows how far the lesion in the next one is
+
+
+def test_the_2018_code_had_no_maps_of_3_dimensions(raw, tmp_path):
+    result = preprocess(raw, tmp_path / "old", "--protocol", "code2018", "--map-dims", 3)
+    assert result.returncode == 2 and "--map-dims 3" in result.stderr and not (tmp_path / "old").exists()
+
+
 def test_protocol_code2018_writes_integer_official_maps(raw, tmp_path):
     assert preprocess(raw, tmp_path / "old", "--protocol", "code2018").returncode == 0
     folder = tmp_path / "old" / "subjects" / "s0"
