@@ -1,11 +1,11 @@
 """The paper's claims C1 to C9, each measured on the runs that exist, with its statistic, uncertainty and verdict.
 
     python claims.py --runs results/wmh
-    python claims.py --runs results/lgg --network-runs results/lgg-unet2018
+    python claims.py --runs results/wmh --network-runs results/wmh-unet2018
 
 Verdicts are "supported", "not supported" (the interval includes no difference, or lies on the other side) and "not
-measured" (with what to run). Intervals are 95 %, from a bootstrap over validation scans: the same scans are drawn for
-both losses, so that what is hard for one is hard for the other.
+measured" (with what to run). Intervals are 95 %, from a bootstrap over validation scans, the same ones for both losses,
+and over the seeds of each (see bootstrap.py).
 """
 
 import argparse
@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bootstrap import RESAMPLES, difference, scan_scores
 from distance import signed_distance
-from figures_cases import lesions, load_array, prediction, spacing, validation_subjects
+from figures_cases import lesions, load_array, spacing, validation_subjects
+from identity import order, relative_errors, sizes_of
 from losses import build_loss
-from metrics import dice, hausdorff_pair, legacy_hausdorff
 from networks import build
-from runs import load_set
+from runs import load_set, read_object
 from utils import choose_amp, choose_device, log, run_program, write_json
 
-RESAMPLES = 10_000
 FEWEST_SCANS = 5  # below this many validation scans a bootstrap says nothing
 BOTH, REGIONAL = "gdl+boundary", "gdl"
 TEXTS = {
@@ -49,59 +49,24 @@ def not_measured(command):
 
 # C1, C2: paired over scans ----------------------------------------------------------------------------------------------
 
-def score_scan(mask, truth, mm):
-    """Scores of one scan; mask and truth bool (S, H, W), mm = (row, column, slice). Sums are over slices."""
-    x, y, z = mm
-    hd, hd95 = hausdorff_pair(mask, truth, (z, x, y))
-    return {"slices": len(truth), "dsc": sum(map(dice, mask, truth)), "dsc_3d": dice(mask, truth), "hd": hd, "hd95": hd95,
-            "hd_legacy": sum(map(legacy_hausdorff, mask, truth))}
-
-
-def scan_scores(one, loss):
-    """{metric: array over validation scans}, each the mean over the finished seeds; None without such a run."""
-    per_scan = []
-    for subject in validation_subjects(one):
-        truth = lesions(one, subject)
-        found = [prediction(run, subject, truth.shape) for run in one.losses.get(loss, []) if run.finished]
-        scores = [score_scan(mask, truth, spacing(one, subject)) for mask in found if mask is not None]
-        if not scores:
-            return None
-        per_scan.append({name: np.mean([score[name] for score in scores]) for name in scores[0]})
-    return {name: np.array([scan[name] for scan in per_scan]) for name in per_scan[0]}
-
-
-def paired_interval(differences, weights=None, seed=0):
-    """Mean of paired differences over scans and its 95 % bootstrap interval.
-
-    Args:
-        differences: one value a scan, a sum over its slices where `weights` are given.
-        weights: slices of each scan, so that the result is a mean over slices; None: over scans.
-    """
-    differences = np.asarray(differences, float)
-    weights = np.ones(len(differences)) if weights is None else np.asarray(weights, float)
-    drawn = np.random.default_rng(seed).integers(len(differences), size=(RESAMPLES, len(differences)))
-    means = differences[drawn].sum(1) / weights[drawn].sum(1)
-    return float(differences.sum() / weights.sum()), *map(float, np.percentile(means, (2.5, 97.5)))
-
-
 def compare(one, metrics, sign):
     """Paired comparison of BOTH against REGIONAL; `sign` is 1 where more is better. The first metric decides."""
     with_term, without = scan_scores(one, BOTH), scan_scores(one, REGIONAL)
     if with_term is None or without is None:
         return not_measured(f"make custom NAME={one.folder.name} LOSSES='{REGIONAL} {BOTH}'")
-    if len(without["dsc"]) < FEWEST_SCANS:
-        return not_measured(f"on at least {FEWEST_SCANS} validation scans, here are {len(without['dsc'])}")
-    values = {}
-    for name in metrics:
-        weights = without["slices"] if name in ("dsc", "hd_legacy") else None
-        mean, low, high = paired_interval(with_term[name] - without[name], weights)
-        values[name] = {"difference": mean, "low": low, "high": high}
+    seeds, scans = without["dsc"].shape
+    if scans < FEWEST_SCANS:
+        return not_measured(f"on at least {FEWEST_SCANS} validation scans, here are {scans}")
+    values = {name: difference(with_term, without, name) for name in metrics}
     first = values[metrics[0]]
     supported = min(sign * first["low"], sign * first["high"]) > 0
-    statistic = ", ".join(f"{name} {v['difference']:+.3f} [{v['low']:+.3f}, {v['high']:+.3f}]" for name, v in values.items())
-    seeds = [len([run for run in one.losses[loss] if run.finished]) for loss in (REGIONAL, BOTH)]
-    return claim("supported" if supported else "not supported", statistic, differences=values, scans=len(without["dsc"]),
-                 seeds=min(seeds), decided_by=metrics[0])
+    statistic = ", ".join(f"{name} {in_words(value)}" for name, value in values.items())
+    return claim("supported" if supported else "not supported", statistic, differences=values, scans=scans,
+                 seeds=min(seeds, len(with_term["dsc"])), decided_by=metrics[0])
+
+
+def in_words(value):
+    return f"{value['difference']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}]"
 
 
 def c1(one):
@@ -231,63 +196,76 @@ def c8(one, steps=30):
                  last=values[-1])
 
 
-def c9(sizes=(64, 128, 256, 512)):
-    """Concentric discs of radius 0.2 and 0.3 of the image: half of Eq. 3 is pi (R d^2 + 2/3 d^3)."""
-    radius, step = 0.2, 0.1
-    exact, errors = np.pi * (radius * step ** 2 + 2 / 3 * step ** 3), []
-    for size in sizes:
-        x = (np.arange(size) + 0.5) / size - 0.5
-        away = np.hypot(*np.meshgrid(x, x))
-        inner, outer = away < radius, away < radius + step
-        phi = signed_distance(inner, (1 / size, 1 / size)).astype(float)
-        half = (phi[outer].sum() - phi[inner].sum()) / size ** 2  # Eq. 4
-        errors.append(abs(half - exact) / exact)
-    order = float(-np.polyfit(np.log(sizes), np.log(errors), 1)[0])
-    return claim("supported" if order > 0.8 and errors[-1] < 0.02 else "not supported",
-                 f"relative error {errors[0]:.3f} at {sizes[0]} px, {errors[-1]:.4f} at {sizes[-1]} px, order {order:.2f}",
-                 sizes=list(sizes), errors=errors, order=order)
+def c9():
+    """Half of Eq. 3 on discs, squares and random smooth shapes against the continuum's value."""
+    errors = {name: np.abs(values).tolist() for name, values in relative_errors().items()}
+    curves = {name: {"sizes": list(sizes_of(name)), "errors": values, "order": order(sizes_of(name), values)}
+              for name, values in errors.items()}
+    holds = all(curve["order"] > 0.7 and curve["errors"] == sorted(curve["errors"], reverse=True) for curve in curves.values())
+    return claim("supported" if holds else "not supported", "relative error at the finest grid, and its order: " + ", ".join(
+        f"{name} {curve['errors'][-1]:.3f} (order {curve['order']:.2f})" for name, curve in curves.items()), curves=curves)
 
 
 # C6, C7: other runs -----------------------------------------------------------------------------------------------------
 
-def c6(one):
-    """Rows of one set whose schedule is constant, against the schedule's own row."""
-    means = {}
-    for runs in one.losses.values():
-        for run in runs:
-            if run.finished and run.config["loss"] == BOTH:
-                means.setdefault(run.config["schedule"], []).append(run.best["val_dice"])
-    means = {schedule: float(np.mean(values)) for schedule, values in means.items()}
-    constant = {name: value for name, value in means.items() if name.startswith("constant")}
-    moving = {name: value for name, value in means.items() if name.startswith("rebalance")}
+def c6(one, margin=0.01):
+    """The row of the schedule against the rows whose alpha is constant, by slice-mean DSC at the best epoch."""
+    rows = {name: [run for run in runs if run.finished and run.config["loss"] == BOTH and not run.config.get("gdl_max_weight")]
+            for name, runs in one.losses.items()}
+    schedules = {name: runs[0].config["schedule"] for name, runs in rows.items() if runs}
+    constant = {name: schedule for name, schedule in schedules.items() if schedule.startswith("constant")}
+    moving = [name for name, schedule in schedules.items() if schedule.startswith("rebalance")]
     if len(constant) < 2 or not moving:
-        return not_measured("main.py --schedule constant:ALPHA into results/NAME/gdl+boundary-ALPHA/seedK, two alphas or more")
-    best, spread = max(constant.values()), max(constant.values()) - min(constant.values())
-    return claim("supported" if max(moving.values()) > best - 0.01 else "not supported",
-                 f"best DSC of the schedule {max(moving.values()):.3f}, of the best constant {best:.3f}, spread of the "
-                 f"constants {spread:.3f}; similar = within 0.01", schedule=moving, constants=constant)
+        return not_measured(f"make sweep NAME={one.folder.name}")
+    means = {name: float(np.mean([run.best["val_dice"] for run in rows[name]])) for name in (*constant, *moving)}
+    last = {name: float(np.mean([run.last("val_dice", one.window) for run in rows[name]])) for name in (*constant, *moving)}
+    row, best = max(moving, key=means.get), max(constant, key=means.get)
+    spread = max(means[name] for name in constant) - min(means[name] for name in constant)
+    statistic = (f"DSC at the best epoch {means[row]:.3f} with the schedule; " + ", ".join(
+        f"{means[name]:.3f} with alpha {constant[name].partition(':')[2]}" for name in constant)
+        + f"; spread of the constants {spread:.3f}")
+    scores = [scan_scores(one, name) for name in (row, best)]
+    against = difference(*scores, "dsc") if None not in scores else None
+    if against:
+        statistic += f"; schedule against the best constant {in_words(against)}"
+    return claim("supported" if means[row] >= means[best] - margin else "not supported",
+                 f"{statistic}; similar = within {margin}", schedule=row, best=means, last=last, spread=spread,
+                 against_best=against)
 
 
-def c7(folder):
-    if folder is None:
-        return not_measured("make custom NAME=NAME-unet2018 NETWORK=unet2018, then --network-runs results/NAME-unet2018")
-    other = load_set(folder)
+def c7(one, folder=None):
+    """C1 on runs of another network: `folder`, or the folders beside this one, NAME-*, on the same data."""
+    folders = [folder] if folder else [path for path in sorted(one.folder.absolute().parent.glob(f"{one.folder.name}-*"))
+                                       if is_other_network(one, path)]
+    if not folders:
+        return not_measured(f"make custom NAME={one.folder.name}-unet2018 NETWORK=unet2018, with the other settings as here")
+    other = load_set(folders[0])
     result = c1(other)
     return {**result, "statistic": f"{other.runs[0].config['network']}: {result['statistic']}"}
+
+
+def is_other_network(one, folder):
+    """True if the runs in `folder` are of the same data and another network."""
+    path = next(iter(sorted(folder.glob("*/seed*/config.json"))), None)
+    if path is None:
+        return False
+    config, own = read_object(path, ("network", "data_fingerprint"), "Move this run folder away."), one.runs[0].config
+    return config["data_fingerprint"] == own["data_fingerprint"] and config["network"] != own["network"]
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", required=True, help="folder of one data set's runs, e.g. results/wmh")
     parser.add_argument("--data", help="its data folder (default: what the runs name)")
-    parser.add_argument("--network-runs", help="runs of another architecture on the same data, for C7")
+    parser.add_argument("--network-runs", help="runs of another architecture, for C7 (default: "
+                        "a folder beside --runs whose name begins alike, if it is of the same data)")
     parser.add_argument("--device", default="auto", help="for the step times of C5 (default auto)")
     args = parser.parse_args(argv)
     one = load_set(args.runs, args.data)
     config = one.runs[0].config
     found = {"C1": c1(one), "C2": c2(one), "C3": c3(one), "C4": c4(one),
              "C5": c5(config["width"], config.get("size", 256), choose_device(args.device)),
-             "C6": c6(one), "C7": c7(args.network_runs), "C8": c8(one), "C9": c9()}
+             "C6": c6(one), "C7": c7(one, args.network_runs), "C8": c8(one), "C9": c9()}
     found = {name: {"claim": TEXTS[name], **result} for name, result in found.items()}
     path = Path(args.runs) / "claims.json"
     write_json(path, {"set": one.title, "claims": found})

@@ -2,6 +2,7 @@
 
 import math
 import re
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Run:
         """The row of the highest slice-mean validation DSC, the first one on ties; {} before the first epoch."""
         return max((row for row in self.rows if row["val_dice"] is not None),
                    key=lambda row: row["val_dice"], default={})
+
+    def last(self, column, window):
+        """Mean of a column over the last `window` epochs, without its empty cells; None if all are empty."""
+        values = [row[column] for row in self.rows[-window:] if row.get(column) is not None]
+        return statistics.fmean(values) if values else None
 
     @property
     def collapsed(self):

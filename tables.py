@@ -55,8 +55,7 @@ def value_of(run, column, statistic, window):
     """The number a run gives to a cell; None if it was not computed."""
     if statistic == "best":
         return run.best.get(column)
-    values = [row[column] for row in run.rows[-window:] if row.get(column) is not None]
-    return statistics.fmean(values) if values else None
+    return run.last(column, window)
 
 
 def spread(mean, std, digits):

@@ -10,6 +10,7 @@ import torch
 
 import claims
 from conftest import run
+from distance import signed_distance
 from runs import Run
 
 
@@ -20,30 +21,8 @@ def made_run(loss="gdl", scores=(), foreground=0.1, schedule="rebalance", finish
 
 
 def made_set(**losses):
-    return SimpleNamespace(losses={name.replace("_", "+"): runs for name, runs in losses.items()}, folder=Path("results/x"))
-
-
-def test_equal_differences_have_an_interval_of_no_width():
-    assert claims.paired_interval([0.25, 0.25, 0.25]) == (0.25, 0.25, 0.25)
-
-
-def test_a_mean_over_slices_divides_the_sums_by_the_slices():
-    mean, low, high = claims.paired_interval([2.0, 0.0], weights=[4, 6])  # one scan gains 2 over 4 slices
-    assert mean == 0.2 and (low, high) == (0.0, 0.5)
-
-
-def test_an_interval_covers_the_spread_of_the_scans():
-    values = np.random.default_rng(1).normal(0.1, 0.2, 400)
-    mean, low, high = claims.paired_interval(values)
-    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1) and low < mean < high
-
-
-def test_scores_of_a_scan_sum_over_slices_and_measure_in_mm():
-    truth, mask = np.zeros((2, 8, 8), bool), np.zeros((2, 8, 8), bool)
-    truth[0, 2, 2:4] = mask[0, 2, 3:5] = True      # one of two pixels overlaps: DSC 0.5; the other slice is empty: 1
-    score = claims.score_scan(mask, truth, (1.0, 2.0, 3.0))
-    assert score["dsc"] == pytest.approx(1.5) and score["dsc_3d"] == pytest.approx(0.5)
-    assert score["hd"] == 2.0 and score["slices"] == 2  # one column off, 2 mm
+    return SimpleNamespace(losses={name.replace("_", "+"): runs for name, runs in losses.items()}, folder=Path("results/x"),
+                           window=1)
 
 
 def test_jitter_is_the_deviation_of_first_differences():
@@ -65,7 +44,7 @@ def test_c4_needs_every_run_to_collapse(foreground, verdict):
 
 
 def test_claims_without_runs_say_what_to_run():
-    for result in (claims.c3(made_set(gdl=[])), claims.c4(made_set()), claims.c6(made_set()), claims.c7(None)):
+    for result in (claims.c3(made_set(gdl=[])), claims.c4(made_set()), claims.c6(made_set()), claims.c7(made_set())):
         assert result["verdict"] == "not measured" and result["statistic"].startswith("run: ")
 
 
@@ -74,16 +53,46 @@ def test_unfinished_runs_do_not_count():
 
 
 @pytest.mark.parametrize("moving, verdict", [(0.80, "supported"), (0.745, "supported"), (0.70, "not supported")])
-def test_c6_compares_the_schedule_with_the_best_constant(moving, verdict):
+def test_c6_compares_the_schedule_with_the_best_constant(monkeypatch, moving, verdict):
+    monkeypatch.setattr(claims, "scan_scores", lambda one, row: {
+        "slices": np.full((1, 4), 10), "dsc": np.full((1, 4), 10 * one.losses[row][0].best["val_dice"])})
     runs = [made_run("gdl+boundary", [score], schedule=schedule) for score, schedule in
             ((moving, "rebalance"), (0.75, "constant:0.5"), (0.6, "constant:0.9"))]
     result = claims.c6(made_set(a=runs[:1], b=runs[1:2], c=runs[2:]))
     assert result["verdict"] == verdict and "spread of the constants 0.150" in result["statistic"]
+    assert result["against_best"]["difference"] == pytest.approx(moving - 0.75)
 
 
-def test_c9_finds_the_closed_form_at_about_first_order():
+def test_c6_leaves_runs_with_a_capped_weight_out(monkeypatch):
+    runs = [made_run("gdl+boundary", [score], schedule=schedule) for score, schedule in
+            ((0.7, "rebalance"), (0.7, "constant:0.5"), (0.99, "constant:0.9"))]
+    runs[2].config["gdl_max_weight"] = 1
+    assert claims.c6(made_set(a=runs[:1], b=runs[1:2], c=runs[2:]))["verdict"] == "not measured"
+
+
+def test_c7_finds_the_runs_of_another_network_on_the_same_data_beside_this_set(tmp_path):
+    own = made_set(gdl=[made_run()])
+    own.folder, own.runs = tmp_path / "lgg", own.losses["gdl"]
+    own.runs[0].config.update(network="unet", data_fingerprint="f1")
+    made = {"lgg-unet2018": ("unet2018", "f1"), "lgg-mm": ("unet", "f2"), "lgg-other": ("unet2018", "f2")}
+    for name, (network, fingerprint) in made.items():
+        (tmp_path / name / "gdl" / "seed0").mkdir(parents=True)
+        (tmp_path / name / "gdl" / "seed0" / "config.json").write_text(
+            json.dumps({"network": network, "data_fingerprint": fingerprint}))
+    assert [name for name in made if claims.is_other_network(own, tmp_path / name)] == ["lgg-unet2018"]
+
+
+def test_c9_finds_every_shape_at_about_first_order():
     result = claims.c9()
-    assert result["verdict"] == "supported" and 0.8 < result["order"] < 1.5 and result["errors"][-1] < result["errors"][0] / 4
+    assert result["verdict"] == "supported" and len(result["curves"]) == 6
+    assert all(0.7 < curve["order"] < 1.5 for curve in result["curves"].values())
+    assert all(curve["errors"][-1] < curve["errors"][0] / 4 for curve in result["curves"].values())
+
+
+def test_c9_is_not_supported_by_a_map_that_is_off_by_a_pixel(monkeypatch):
+    import identity
+    monkeypatch.setattr(identity, "signed_distance", lambda mask, spacing: signed_distance(mask, spacing) + 0.01)
+    assert claims.c9()["verdict"] == "not supported"
 
 
 def test_c5_measures_steps_with_and_without_the_term():
@@ -109,9 +118,9 @@ def test_the_command_writes_a_verdict_for_each_claim(data, tmp_path):
 
 
 def test_c1_compares_over_scans_once_there_are_enough(monkeypatch):
-    scores = {"gdl": np.full(6, 4.0), "gdl+boundary": np.array([4.5, 4.4, 4.6, 4.5, 4.3, 4.2])}  # sums over ten slices
+    scores = {"gdl": np.full((1, 6), 4.0), "gdl+boundary": np.array([[4.5, 4.4, 4.6, 4.5, 4.3, 4.2]])}  # sums over ten slices
     monkeypatch.setattr(claims, "scan_scores", lambda one, loss: {
-        "slices": np.full(6, 10), "dsc": scores[loss], "dsc_3d": scores[loss] / 10})
+        "slices": np.full((1, 6), 10), "dsc": scores[loss], "dsc_3d": scores[loss] / 10})
     result = claims.c1(made_set(gdl=[made_run()], gdl_boundary=[made_run()]))
     assert result["verdict"] == "supported" and result["scans"] == 6
     assert result["differences"]["dsc"]["difference"] == pytest.approx(2.5 / 60)

@@ -1,0 +1,47 @@
+"""Per-scan scores and the paired bootstrap, by hand."""
+
+import numpy as np
+import pytest
+
+import bootstrap
+
+
+def test_equal_differences_have_an_interval_of_no_width():
+    assert bootstrap.paired_interval([0.5, 0.75, 0.25], [0.25, 0.5, 0]) == (0.25, 0.25, 0.25)
+
+
+def test_a_mean_over_slices_divides_the_sums_by_the_slices():
+    mean, low, high = bootstrap.paired_interval([2.0, 0.0], [0.0, 0.0], weights=[4, 6])  # one scan gains 2 over 4 slices
+    assert mean == 0.2 and (low, high) == (0.0, 0.5)
+
+
+def test_an_interval_covers_the_spread_of_the_scans():
+    values = np.random.default_rng(1).normal(0.1, 0.2, 400)
+    mean, low, high = bootstrap.paired_interval(values, 0 * values)
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1) and low < mean < high
+
+
+def test_an_interval_covers_the_spread_of_the_seeds_where_the_scans_agree():
+    with_term = [[0.2] * 5, [0.8] * 5]         # two seeds that differ, five scans that do not
+    mean, low, high = bootstrap.paired_interval(with_term, [[0.5] * 5])
+    assert (mean, low, high) == pytest.approx((0.0, -0.3, 0.3))
+
+
+def test_scans_are_drawn_for_both_rows_alike():
+    hard = np.array([[0.1, 0.9, 0.5, 0.3]])    # scans differ a lot, the rows by 0.1 on each
+    assert bootstrap.paired_interval(hard + 0.1, hard) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_scores_of_a_scan_sum_over_slices_and_measure_in_mm():
+    truth, mask = np.zeros((2, 8, 8), bool), np.zeros((2, 8, 8), bool)
+    truth[0, 2, 2:4] = mask[0, 2, 3:5] = True      # one of two pixels overlaps: DSC 0.5; the other slice is empty: 1
+    score = bootstrap.score_scan(mask, truth, (1.0, 2.0, 3.0))
+    assert score["dsc"] == pytest.approx(1.5) and score["dsc_3d"] == pytest.approx(0.5)
+    assert score["hd"] == 2.0 and score["slices"] == 2  # one column off, 2 mm
+
+
+def test_differences_of_slice_metrics_are_over_slices_and_of_scan_metrics_over_scans():
+    without = {"slices": np.array([[4.0, 6.0]]), "dsc": np.array([[0.0, 0.0]]), "dsc_3d": np.array([[0.0, 0.0]])}
+    with_term = {**without, "dsc": np.array([[2.0, 0.0]]), "dsc_3d": np.array([[0.5, 0.0]])}
+    assert bootstrap.difference(with_term, without, "dsc")["difference"] == 0.2
+    assert bootstrap.difference(with_term, without, "dsc_3d")["difference"] == 0.25
