@@ -9,7 +9,9 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
 import figures_cases  # noqa: E402
+import figures_studies  # noqa: E402
 from figures_cases import NAMES  # noqa: E402
+from runs import VARIANT  # noqa: E402
 from utils import atomic_path  # noqa: E402
 
 STYLE = {"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 8, "xtick.labelsize": 8,
@@ -21,16 +23,28 @@ OTHERS = ("#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000")
 DISTANCES = ("val_hd", "val_hd95", "val_hd_legacy")
 
 
-def draw_all(sets, reported, out):
-    """Write figure1..4 and figure3_mm as PNG and PDF; returns what a page needs to show them."""
+def draw_all(sets, reported, out, identity=None):
+    """Write figure1..4 and figure3_mm, and sweep and identity where there is something to show, as PNG and PDF.
+
+    Args:
+        identity: the curves of claim C9, if it was measured.
+
+    Returns:
+        what a page needs to show them.
+    """
     with plt.rc_context(STYLE):
         legacy = (("val_dice", "validation DSC (slice mean)"), ("val_hd_legacy", "validation HD (legacy)"))
         in_mm = (("val_dice_3d", "validation DSC (per scan)"), ("val_hd95", "validation HD95 (mm)"))
-        return [save("figure1", out, *figures_cases.figure1(sets)),
-                save("figure2", out, *figures_cases.figure2(sets)),
-                save("figure3", out, *curves(sets, legacy, reported)),
-                save("figure3_mm", out, *curves(sets, in_mm, None)),
-                save("figure4", out, *figures_cases.figure4(sets))]
+        drawn = [save("figure1", out, *figures_cases.figure1(sets)),
+                 save("figure2", out, *figures_cases.figure2(sets)),
+                 save("figure3", out, *curves(sets, legacy, reported)),
+                 save("figure3_mm", out, *curves(sets, in_mm, None)),
+                 save("figure4", out, *figures_cases.figure4(sets))]
+        if swept := [one for one in sets if figures_studies.has_sweep(one)]:
+            drawn.append(save("sweep", out, *figures_studies.sweep(swept)))
+        if identity:
+            drawn.append(save("identity", out, *figures_studies.convergence(identity)))
+        return drawn
 
 
 def save(name, out, figure, title, caption, alt):
@@ -68,10 +82,15 @@ def curves(sets, measures, reported):
     return figure, *describe_curves(sets, measures, reported)
 
 
+def plain_rows(one):
+    """The rows without those of a sweep or a capped weight, which would hide the paper's curves."""
+    return {name: runs for name, runs in one.losses.items() if not VARIANT.fullmatch(name)} or one.losses
+
+
 def draw_curves(axis, one, key):
     """Mean over the finished seeds as a line, their range as a band, each seed thin; unfinished seeds dotted."""
     others = iter(OTHERS * len(one.losses))
-    for name, runs in one.losses.items():
+    for name, runs in plain_rows(one).items():
         colour = COLOURS.get(name) or next(others)
         dashes = "--" if name == "boundary" else "-"
         series = [(run, *points(run, key)) for run in runs]
@@ -136,7 +155,7 @@ def describe_curves(sets, measures, reported):
                     "mean of its last 50 epochs).")
     alt = f"{names} against training epoch for {where}: " + "; ".join(
         f"{one.title}, {NAMES.get(name, name)} " + ", ".join(last_values(runs, key) for key, _ in measures)
-        for one in sets for name, runs in one.losses.items())
+        for one in sets for name, runs in plain_rows(one).items())
     return title, caption, alt
 
 

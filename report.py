@@ -60,6 +60,10 @@ def claims_of(one):
     if not isinstance(found, dict) or not all(isinstance(value, dict) and {"claim", "verdict", "statistic"} <= set(value)
                                               for value in found.values()):
         raise UserError(path, "a claim, verdict and statistic for each claim", "something else", do)
+    curves = found.get("C9", {}).get("curves", {})
+    if not isinstance(curves, dict) or not all(isinstance(curve, dict) and {"sizes", "errors", "order"} <= set(curve)
+                                               for curve in curves.values()):
+        raise UserError(path, "sizes, errors and order for each curve of C9", "something else", do)
     return found
 
 
@@ -124,7 +128,8 @@ def main(argv=None):
     write_text(out / "table1.tex", latex(sets, table, remarks))
     write_csv(out / "table1.csv", tidy_rows(sets, table))
     if options.only != "table":
-        drawn = figures.draw_all(sets, reported, out)
+        identity = next((found["C9"].get("curves") for one in sets if "C9" in (found := claims_of(one))), None)
+        drawn = figures.draw_all(sets, reported, out, identity)
         write_text(out / "report.html", html(sets, table, remarks, elsewhere, drawn, argv or sys.argv[1:]))
     print(plain(sets, table, remarks))
     print(out / ("report.html" if options.only != "table" else "table1.md"))

@@ -12,6 +12,7 @@ LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; 
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "epochs")
 SAME_IN_ROW = ("loss", "schedule", "batch_size", "lr")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
+VARIANT = re.compile(r"(.+)-(alpha|cap)([\d.]+)")  # a row whose name says what is changed; see the Makefile
 
 
 @dataclass

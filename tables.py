@@ -5,7 +5,7 @@ import statistics
 import textwrap
 from dataclasses import dataclass
 
-from runs import CHALLENGES, LOSSES, row_order
+from runs import CHALLENGES, LOSSES, VARIANT, row_order
 
 SHORT = {"gdl": "GD", "boundary": "B"}  # the paper's subscripts
 
@@ -206,7 +206,9 @@ def reported_only(sets, reported):
 
 
 def label(loss):
-    """gdl+boundary -> L_GD + L_B, ce -> L_CE; the name of a sweep's folder, say, stays as it is."""
+    """gdl+boundary -> L_GD + L_B, ce -> L_CE, gdl-cap1 -> L_GD, cap 1; the name of another folder stays as it is."""
+    if variant := VARIANT.fullmatch(loss):
+        return f"{label(variant[1])}, {variant[2]} {variant[3]}"
     return " + ".join(f"L_{SHORT.get(part, part.upper())}" if part.isalpha() else part for part in loss.split("+"))
 
 
@@ -258,8 +260,10 @@ def tex(text):
 
 
 def tex_label(loss):
-    parts = [part.split("_", 1) for part in label(loss).split(" + ")]
-    return " + ".join(rf"$\mathcal{{L}}_{{{part[1]}}}$" if part[0] == "L" else tex("_".join(part)) for part in parts)
+    text, _, change = label(loss).partition(", ")
+    parts = [part.split("_", 1) for part in text.split(" + ")]
+    return " + ".join(rf"$\mathcal{{L}}_{{{part[1]}}}$" if part[0] == "L" else tex("_".join(part)) for part in parts) + (
+        f", {tex(change)}" if change else "")
 
 
 def tex_stack(text):

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+import figures
 import figures_cases
+import figures_studies
 import report
 import runs
 import tables
@@ -406,6 +408,40 @@ def test_other_losses_and_sweeps_get_rows_of_their_own(tmp_path):
     assert "| L_CE + L_B |" in text and "| L_GD + boundary-0.5 |" in text
 
 
+def write_sweep(tmp_path):
+    """A set with the schedule's row and two constant alphas."""
+    folder = write_set(tmp_path, losses={"gdl": [[0.6] * 8], "gdl+boundary": [[0.7] * 8, [0.75] * 8]})
+    for alpha, score in ((0.25, 0.5), (0.5, 0.65)):
+        write_run(folder / f"gdl+boundary-alpha{alpha}" / "seed0", tmp_path / "data" / "wmh", "gdl+boundary", 0, [score] * 8,
+                  schedule=f"constant:{alpha}")
+    return folder
+
+
+def test_rows_of_the_sweep_say_what_is_changed(tmp_path):
+    folder = write_sweep(tmp_path)
+    cells, _, text = read_table(folder)
+    assert cells["gdl+boundary-alpha0.25", "DSC, best epoch"] == "0.500 (–)"
+    assert "| L_GD + L_B, alpha 0.25 |" in text and tables.tex_label("gdl-cap1") == r"$\mathcal{L}_{GD}$, cap 1"
+
+
+def test_the_sweep_is_drawn_apart_and_left_out_of_figure_3(tmp_path):
+    one = runs.load_sets([write_sweep(tmp_path)], None)[0]
+    assert list(figures.plain_rows(one)) == ["gdl", "gdl+boundary"]
+    constant, moving = figures_studies.sweep_rows(one)
+    assert sorted(constant) == [0.25, 0.5] and len(moving) == 2
+    *_, alt = figures_studies.sweep([one])
+    assert "best epoch: schedule 0.725, alpha 0.25 0.500, alpha 0.5 0.650" in alt
+
+
+def test_sweep_and_convergence_are_among_the_figures_once_there_is_something_to_show(tmp_path):
+    folder = write_sweep(tmp_path)
+    curves = {"disc grown": {"sizes": [32, 64], "errors": [0.2, 0.1], "order": 1.0}}
+    drawn = figures.draw_all(runs.load_sets([folder], None), REPORTED, tmp_path / "out", curves)
+    assert [figure["name"] for figure in drawn] == [*FIGURES, "sweep", "identity"]
+    assert "disc grown from 0.200 at 32 pixels to 0.100 at 64, order 1.00" in drawn[-1]["alt"]
+    assert imread(tmp_path / "out" / "identity.png").std() > 0 and imread(tmp_path / "out" / "sweep.png").std() > 0
+
+
 def test_claims_appear_on_the_page_once_they_are_measured(tmp_path):
     folder = write_set(tmp_path)
     one = runs.load_sets([folder], None)[0]
@@ -416,7 +452,8 @@ def test_claims_appear_on_the_page_once_they_are_measured(tmp_path):
     assert 'href="#claims"' in page and "it &lt;works&gt;" in page and "+0.1 [0.0, 0.2]" in page
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"claims": {"C1": {"claim": "x"}}}', '{"claims": 3}'])
+@pytest.mark.parametrize("text", ["[]", "{}", '{"claims": {"C1": {"claim": "x"}}}', '{"claims": 3}',
+                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": [1]}}}'])
 def test_a_claims_file_of_another_shape_is_refused(tmp_path, text):
     folder = write_set(tmp_path)
     (folder / "claims.json").write_text(text)

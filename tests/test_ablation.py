@@ -1,0 +1,70 @@
+"""The ablation's table on small run folders whose numbers can be worked out by hand."""
+
+import csv
+
+import pytest
+from test_report import write_data, write_run, write_set
+
+import ablation
+from conftest import refuses, run
+from utils import read_json, write_json
+
+
+def sets(root, **changes):
+    """A base set with GDL + boundary, GDL and its capped row, and a variant on data with an official map in mm."""
+    base = write_set(root, "base", losses={"gdl": [[0.3] * 8] * 2, "gdl+boundary": [[0.5] * 8, [0.7] * 8]}, source="own")
+    write_run(base / "gdl-cap1" / "seed0", root / "data" / "base", "gdl", 0, [0.4] * 8, gdl_max_weight=1)
+    data = write_data(root / "data" / "variant", source="own")
+    info = read_json(data / "dataset.json")
+    write_json(data / "dataset.json", {**info, "distance": {"convention": "official", "unit": "mm", "dims": 3}})
+    write_run(root / "results" / "variant" / "gdl+boundary" / "seed0", data, "gdl+boundary", 0, [0.9] * 8, **changes)
+    return base, root / "results" / "variant"
+
+
+def table(base, variant):
+    result = run("ablation.py", "--runs", base, "--variants", variant)
+    assert result.returncode == 0, result.stderr
+    with open(base / "ablation.csv") as file:
+        return list(csv.DictReader(file)), result.stdout
+
+
+def test_every_row_is_averaged_over_its_seeds_and_named_by_what_is_changed(tmp_path):
+    rows, text = table(*sets(tmp_path))
+    assert [(row["row"], float(row["dsc"]), int(row["seeds"])) for row in rows] == [
+        ("L_GD", 0.3, 2), ("L_GD + L_B", pytest.approx(0.6), 2), ("L_GD, cap 1", 0.4, 1), ("L_GD + L_B", 0.9, 1)]
+    assert rows[3]["map"] == "official map, mm, map of the volume" and "| 0.600 (0.141) |" in text
+
+
+def test_references_have_no_difference_and_the_others_are_compared_with_their_own_loss(tmp_path):
+    rows, _ = table(*sets(tmp_path))
+    assert [row["difference"] for row in rows[:2]] == ["", ""]
+    # the masks of equal losses are equal in these folders, so the differences are 0
+    assert [float(row["difference"]) for row in rows[2:]] == [0, 0]
+
+
+def test_a_variant_of_another_training_is_refused(tmp_path):
+    base, variant = sets(tmp_path, lr=0.01)
+    refuses(run("ablation.py", "--runs", base, "--variants", variant), "lr 0.001", "0.01")
+
+
+def test_a_variant_of_another_split_is_refused(tmp_path):
+    base, variant = sets(tmp_path)
+    (tmp_path / "data" / "variant" / "split.csv").write_text("subject,subset\na,val\nb,train\nt,train\n")
+    refuses(run("ablation.py", "--runs", base, "--variants", variant), "split.csv", "another")
+
+
+def test_a_set_without_the_reference_is_refused(tmp_path):
+    base = write_set(tmp_path, losses={"gdl": [[0.3] * 8]})
+    refuses(run("ablation.py", "--runs", base), "finished runs of gdl+boundary", "none")
+
+
+def test_alpha_rows_do_not_belong_to_the_ablation(tmp_path):
+    base, variant = sets(tmp_path)
+    write_run(base / "gdl+boundary-alpha0.5" / "seed0", tmp_path / "data" / "base", "gdl+boundary", 0, [0.1] * 8,
+              schedule="constant:0.5")
+    assert len(table(base, variant)[0]) == 4
+
+
+def test_map_settings_in_words():
+    assert ablation.map_in_words({"convention": "paper", "unit": "px", "dims": 2, "truncate": False}) == \
+        "paper's map, pixels, map of the slice"
