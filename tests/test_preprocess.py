@@ -180,6 +180,36 @@ def test_the_2018_split_sorts_as_strings_and_seeds_with_zero():
     assert expected[:5] == ["case_54", "case_58", "case_14", "case_4", "case_69"]
 
 
+# The folders of the WMH challenge's training set: bare subject numbers, unique over the three sites
+UTRECHT = (0, 2, 4, 6, 8, 11, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 49)
+SINGAPORE = tuple(range(50, 70))
+GE3T = (*range(100, 111), *range(112, 117), 126, 132, 137, 144)
+
+
+def test_the_2018_split_of_the_wmh_folders_written_out():
+    names = [str(number) for number in (*UTRECHT, *SINGAPORE, *GE3T)]
+    assert len(set(names)) == 60
+    assert split_code2018(names, 10) == ["65", "2", "6", "67", "23", "101", "115", "35", "33", "21"]
+
+
+def test_the_2018_split_of_the_isles_folders_written_out():
+    numbers = (54, 58, 14, 4, 69, 66, 56, 44, 65, 50, 77, 34, 68, 25, 42, 20, 81, 39, 71, 91)
+    assert split_code2018([f"case_{n}" for n in range(1, 95)], 20) == [f"case_{n}" for n in numbers]
+
+
+def test_protocol_code2018_takes_the_2018_split_unless_another_is_given(raw, tmp_path):
+    assert preprocess(raw, tmp_path / "old", "--protocol", "code2018").returncode == 0
+    assert preprocess(raw, tmp_path / "own", "--protocol", "code2018", "--split", "random").returncode == 0
+    assert validation(tmp_path / "old") == sorted(split_code2018([f"s{n}" for n in range(6)], 2))
+    expected = choose_split([f"s{n}" for n in range(6)], "random", 2, 0)
+    assert validation(tmp_path / "own") == [name for name, subset in expected.items() if subset == "val"]
+
+
+def validation(data):
+    with open(data / "split.csv") as file:
+        return [row["subject"] for row in csv.DictReader(file) if row["subset"] == "val"]
+
+
 def test_a_random_split_depends_on_the_seed_alone():
     names = [f"p{n}" for n in range(60)]
     one, two = choose_split(names, "random", 10, 0), choose_split(names[::-1], "random", 10, 0)

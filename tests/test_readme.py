@@ -1,0 +1,46 @@
+"""What the README and the Makefile point to exists."""
+
+import re
+
+import pytest
+
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def named_tests():
+    """(file, function) of every `test_x.py::test_y`, and of every `::test_z` that follows one."""
+    found, file = [], None
+    for name, function in re.findall(r"`(test_\w+\.py)?::(test_\w+)`", README):
+        file = name or file
+        found.append((file, function))
+    return found
+
+
+@pytest.mark.parametrize("file, function", named_tests())
+def test_a_test_that_the_readme_names_is_there(file, function):
+    assert f"def {function}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+
+
+def test_every_row_of_the_protocol_table_points_to_a_test():
+    table = README.split("## Paper text, 2018 code, here")[1].split("##")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|")][2:]
+    assert len(rows) >= 15 and all("`test_" in row and "::test_" in row for row in rows)
+
+
+def test_pictures_and_files_that_the_readme_links_are_there():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert links and all((ROOT / link).exists() for link in links), links
+
+
+def test_the_files_of_the_layout_are_there():
+    table = README.split("## Layout")[1].split("##")[0]
+    names = re.findall(r"`([\w/]+\.py|\w+/)`", table)
+    assert len(names) > 10 and all((ROOT / name).exists() for name in names), names
+
+
+def test_make_targets_in_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"^make ([a-z]+)", README, re.M)):
+        assert re.search(rf"^(\w+ )*{target}( \w+)*:", makefile, re.M), target
