@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -282,6 +283,14 @@ def test_leftovers_of_a_killed_transfer_are_removed(server, tmp_path):
     (tmp_path / "wmh" / "transfer.partial-77" / "tmpabc").write_bytes(b"half")
     assert fetch(server, tmp_path).returncode == 0
     assert not list(tmp_path.rglob("*partial*"))
+
+
+def test_a_transfer_stops_at_its_next_piece_when_another_has_failed():
+    stop, sink = threading.Event(), io.BytesIO()
+    stop.set()
+    with pytest.raises(InterruptedError):
+        dataverse.copy_body(SimpleNamespace(iter_content=lambda size: [b"piece"]), sink, 100, stop)
+    assert sink.getvalue() == b""
 
 
 def test_two_fetches_into_one_folder_do_not_meet(server, tmp_path):
