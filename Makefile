@@ -27,6 +27,11 @@ CONVENTION ?=
 UNIT       ?=
 MAP_DIMS   ?=
 ALPHAS     ?= 0.1 0.25 0.5 0.75 0.9
+# FETCH= never uses the network. OBSERVERS=yes fetches two further raters, ANY_MD5=yes takes zips packed again: download.py --help
+FETCH     ?= yes
+OBSERVERS ?=
+SERVER    ?=
+ANY_MD5   ?=
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
@@ -49,6 +54,7 @@ help: ## list the targets
 	@echo
 	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE JOBS THREADS SUBJECTS VAL SPLIT"
 	@echo "             CONVENTION UNIT MAP_DIMS ALPHAS PY"
+	@echo "  For wmh and isles also: RAW ANY_MD5; for wmh: FETCH (empty: no network) OBSERVERS SERVER"
 
 setup: $(ENV)/complete ## build the Python environment from requirements.txt (skipped when it is current)
 	@[ -L .venv ] || [ ! -e .venv ] || { echo "error: .venv: expected a link, found a folder. Remove it." >&2; exit 2; }
@@ -80,12 +86,13 @@ NAME_OK := $(if $(NAME),$(shell printf %s '$(subst ','\'',$(NAME))' | grep -xE '
 
 CODE2018 := $(if $(filter code2018,$(PROTOCOL)),-code2018)
 wmh isles: $(READY)
-wmh: ## WMH 2017 by the paper's protocol; the scans or the challenge's zips in data/raw
-	@$(PY) download.py --layout wmh --raw="$(RAW)"
+wmh: ## WMH 2017 by the paper's protocol; fetches the scans unless they or the challenge's zips are in data/raw
+	@$(PY) download.py --layout wmh --raw="$(RAW)" $(if $(filter-out no 0,$(FETCH)),--fetch) $(if $(OBSERVERS),--observers) \
+		$(if $(SERVER),--server="$(SERVER)") $(if $(ANY_MD5),--any-md5)
 	+@$(MAKE) --no-print-directory chain NAME=wmh$(CODE2018) LAYOUT=wmh RAW="$(RAW)"
 
 isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip in data/raw
-	@$(PY) download.py --layout isles --raw="$(RAW)"
+	@$(PY) download.py --layout isles --raw="$(RAW)" $(if $(ANY_MD5),--any-md5)
 	+@$(MAKE) --no-print-directory chain NAME=isles$(CODE2018) LAYOUT=isles RAW="$(RAW)"
 
 named = [ -n "$(NAME_OK)" ] || { echo "error: NAME: expected a name for the data set, of letters, digits, . _ + and -." \

@@ -1,24 +1,29 @@
-"""Have a challenge's scans ready for preprocess.py: accept folders, unpack archives, or say what to get.
+"""Have a challenge's scans ready for preprocess.py: accept folders, unpack archives, fetch what is open, or say what to get.
 
-    python download.py --layout wmh --raw data/raw
+    python download.py --layout wmh --raw data/raw --fetch
     python download.py --layout isles --raw data/raw
 
-Scans are looked for at any depth below --raw. Where there are none, the challenge's zips there are unpacked beside
-themselves into --raw/<layout>/, only the files that are needed. Where there is neither, the program says what to get,
-from where and where to put it, and ends with status 2.
+Scans are looked for at any depth below --raw. Where there are not all, the challenge's zips there are checked against
+their published md5 and unpacked beside themselves into --raw/<layout>/, only the files that are needed. With --fetch, the
+WMH scans still missing come from DataverseNL, into --raw/wmh/training/; what is there already is not fetched again.
+Where there is neither, or no internet, the program says what to get, from where and where to put it, and ends with
+status 2.
 """
 
 import argparse
 import fnmatch
-import hashlib
+import re
 import shutil
 import sys
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from datasets import find_subjects, get_spec
-from utils import UserError, atomic_path, log, progress, remove, run_program
+from dataverse import SERVER, TERMS_FILE, Unreachable, check_space, fetch_wmh
+from utils import UserError, atomic_path, check_inside, file_md5, log, progress, remove, run_program
 
+MAX_MEMBER = 2 ** 30  # bytes; the largest scan that is needed has some 50 MB
 ARCHIVES = {  # file name -> md5 as published by the challenges
     "wmh": {"Amsterdam_GE3T.zip": "259938e3ba38ec77d878c6eaa7fa3c12", "Singapore.zip": "02658fd204a7d2526920f92c37f3d417",
             "Utrecht.zip": "7768dda529a00cdcf49d9f574bb146cd"},
@@ -28,7 +33,7 @@ ADVICE = {
     "wmh": """The scans of the WMH challenge (MICCAI 2017) are not in {raw}.
   get:  the training set, 60 scans: folders training/Utrecht, training/Singapore, training/Amsterdam/GE3T
         (or the challenge's Utrecht.zip, Singapore.zip and Amsterdam_GE3T.zip)
-  from: DataverseNL, doi:10.34894/AECRSD (open, CC BY-NC 4.0)
+  from: DataverseNL, doi:10.34894/AECRSD (open, CC BY-NC 4.0); with internet, `make wmh` fetches them by itself
   put:  the folders or zips into {raw}, then repeat the command""",
     "isles": """The scans of ISLES 2018 are not in {raw}.
   get:  ISLES2018_Training.zip, 94 cases
@@ -38,83 +43,142 @@ ADVICE = {
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layout", required=True, choices=ARCHIVES)
-    parser.add_argument("--raw", default="data/raw", help="where the scans or zips lie (default data/raw)")
-    args = parser.parse_args(argv)
-    raw, spec = Path(args.raw), get_spec(args.layout)
+    args = parse_arguments(argv)
+    raw, spec, names = Path(args.raw), get_spec(args.layout), ARCHIVES[args.layout]
     if raw.exists() and not raw.is_dir():
         raise UserError(raw, "a folder", "a file", "Give the folder that holds the scans or the zips.")
-    names = ARCHIVES[args.layout]
     archives = [raw / name for name in names if (raw / name).is_file()]
-    unpacked = [raw / args.layout / archive.stem for archive in archives]
-    if count_scans(raw, spec, unpacked) < spec.n_subjects:  # not all there as folders already
-        for leftover in (raw / args.layout).glob("*.partial-*"):  # of a program that was killed
-            remove(leftover)
-        for archive, folder in zip(archives, unpacked):
-            unpack(archive, folder, spec, names[archive.name])
-    found = count_scans(raw, spec)
+    unpack_archives(archives, raw / args.layout, spec, {} if args.any_md5 else names)
+    unreachable = fetch_missing(raw, spec, args) if args.fetch else None
+    found = len(scans_below(raw, spec))
     if not found:
         print(ADVICE[args.layout].format(raw=raw), file=sys.stderr)
+        if unreachable:
+            print(f"  They could not be fetched from here: {unreachable}", file=sys.stderr)
         return 2
     missing = [name for name in names if raw / name not in archives]
     if found < spec.n_subjects and archives and missing:
         raise UserError(raw, f"the {spec.n_subjects} scans of the challenge", f"{found}; {', '.join(missing)} is missing",
                         "Put it beside the others and repeat the command.")
     if found != spec.n_subjects:
-        print(f"warning: {raw}: {found} scans, the challenge has {spec.n_subjects}", file=sys.stderr)
+        print(f"warning: {raw}: {found} scans, the challenge has {spec.n_subjects}"
+              + (f"; {unreachable}" if unreachable else ""), file=sys.stderr)
     return 0
 
 
-def count_scans(raw, spec, besides=()):
-    """Number of subjects below `raw` outside the folders `besides`."""
+def parse_arguments(argv):
+    """The command line; UserError for options that do not go together."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layout", required=True, choices=ARCHIVES)
+    parser.add_argument("--raw", default="data/raw", help="where the scans or zips lie (default data/raw)")
+    parser.add_argument("--fetch", action="store_true", help="WMH: fetch the scans that are missing, about 2 GB")
+    parser.add_argument("--observers", action="store_true",
+                        help="with --fetch: also the label images of two further raters, into additional_annotations/")
+    parser.add_argument("--server", default=SERVER, metavar="URL", help=f"the Dataverse to fetch from (default {SERVER})")
+    parser.add_argument("--any-md5", action="store_true",
+                        help="accept zips of another md5 than the published one, such as zips packed again")
+    args = parser.parse_args(argv)
+    if args.fetch and args.layout != "wmh":
+        raise UserError("--fetch", "--layout wmh, the open data set", args.layout, "Fetch the other by hand.")
+    if args.observers and not args.fetch:
+        raise UserError("--observers", "--fetch beside it", "none", "Add --fetch, or leave out --observers.")
+    return args
+
+
+def scans_below(raw, spec, besides=()):
+    """The subjects below `raw` outside the folders `besides`; none is no error."""
     try:
         subjects = find_subjects(raw, spec)
     except UserError as error:
         if "none at any depth" in str(error) or "nothing there" in str(error):
-            return 0
+            return []
         raise
-    return sum(not any(subject.folder.is_relative_to(folder) for folder in besides) for subject in subjects)
+    return [subject for subject in subjects if not any(subject.folder.is_relative_to(folder) for folder in besides)]
 
 
-def unpack(archive, folder, spec, md5):
-    """Extract the images that `spec` needs from a zip into `folder`, whole or not at all.
+def fetch_missing(raw, spec, args):
+    """Fetch from DataverseNL unless all scans are there; without an answer, return the error if nothing was begun."""
+    subjects = scans_below(raw, spec)
+    whole = sum(all(subject.files.values()) for subject in subjects)
+    if whole >= spec.n_subjects and not args.observers:
+        return None
+    try:
+        fetch_wmh(raw, subjects, args.server, args.observers)
+    except Unreachable as error:
+        if subjects and (args.observers or (raw / "wmh" / TERMS_FILE).exists()):
+            raise
+        return error
+    return None
+
+
+def unpack_archives(archives, folder, spec, md5s):
+    """Unpack zips into `folder`/<name>/, unless all scans lie beside `folder` already or the zip was unpacked before.
+
+    Args:
+        archives: paths of zips, in the folder that is searched for scans.
+        folder: where they are unpacked to, each whole or not at all.
+        spec: the DatasetSpec that says which members are needed.
+        md5s: file name -> md5 the archive must have; one that is not listed is not checked.
 
     Raises:
-        UserError: not a zip, a damaged member, or a member that would leave the folder.
+        UserError: another md5, no zip, a damaged or implausible member, or one that would leave the folder.
     """
-    if folder.is_dir():
+    unpacked = [folder / archive.stem for archive in archives]
+    new = [archive for archive, place in zip(archives, unpacked) if not place.is_dir()]
+    if not new or len(scans_below(folder.parent, spec, unpacked)) >= spec.n_subjects:
         return
-    if file_md5(archive) != md5:
-        print(f"warning: {archive}: its md5 is not the published {md5}; it is used all the same, and the results say "
-              "what was found in it", file=sys.stderr)
-    wanted = [f"*/{pattern}" for pattern in (*spec.modalities.values(), spec.label)]
+    for leftover in folder.glob("*.partial-*"):  # of a program that was killed
+        remove(leftover)
+    for archive in new:
+        check_md5(archive, md5s.get(archive.name))
+        unpack(archive, folder / archive.stem, spec)
+
+
+def check_md5(archive, md5):
+    """Raise UserError if a file has another md5; None accepts any."""
+    if md5 and (found := file_md5(archive)) != md5:
+        raise UserError(archive, f"md5 {md5}", found, "Fetch it again; or unpack it by hand, or give --any-md5 "
+                        "(make ... ANY_MD5=yes), if you know that it was packed again.")
+
+
+def unpack(archive, folder, spec):
+    """Extract the images that `spec` needs from a zip into `folder`, whole or not at all; errors as unpack_archives."""
     try:
         with zipfile.ZipFile(archive) as zipped:
-            members = [item for item in zipped.infolist() if is_wanted(archive, item.filename, wanted)]
+            members = [item for item in zipped.infolist() if is_wanted(archive, item, spec)]
+            if not members:
+                raise UserError(archive, f"files such as {spec.label}", f"none among {len(zipped.infolist())}",
+                                "Is it the archive of the training set? Fetch it again.")
+            check_space(folder, sum(item.file_size for item in members))
             with atomic_path(folder) as partial:
                 partial.mkdir()
                 for item in progress(members, desc=f"unpacking {archive.name}", unit="file"):
-                    target = partial.joinpath(*PurePosixPath(item.filename).parts)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with zipped.open(item) as source, open(target, "wb") as sink:
-                        shutil.copyfileobj(source, sink, 1 << 20)  # reads to the end, where zipfile checks the CRC
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+                    extract(zipped, item, partial.joinpath(*PurePosixPath(item.filename).parts))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise UserError(archive, "an intact zip archive", str(error), "Fetch it again.") from None
     log(f"{archive.name}: {len(members)} files unpacked to {folder}")
 
 
-def is_wanted(archive, name, patterns):
-    """True for the images of the data set; UserError for a member that points outside."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise UserError(archive, "members inside the archive's own folder", repr(name), "Do not trust this archive.")
-    return "__MACOSX" not in path.parts and any(fnmatch.fnmatchcase(f"/{name}", pattern) for pattern in patterns)
+def extract(zipped, item, target):
+    """Write one member to the file `target`; BadZipFile if its CRC or size is not the one that the archive states."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with zipped.open(item) as source, open(target, "wb") as sink:  # zipfile stops at the stated size, and checks the CRC
+        shutil.copyfileobj(source, sink, 1 << 20)
+        if sink.tell() != item.file_size:
+            raise zipfile.BadZipFile(f"{sink.tell()} of {item.file_size} bytes in {item.filename}")
 
 
-def file_md5(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+def is_wanted(archive, item, spec):
+    """True for the images of the data set; UserError for a member that points outside or is too large for a scan."""
+    check_inside(archive, item.filename)
+    folders, patterns = PurePosixPath(item.filename).parts[:-1], (*spec.modalities.values(), spec.label)
+    if item.is_dir() or any(re.fullmatch(pattern, folder) for pattern in spec.skip for folder in folders) \
+            or not any(fnmatch.fnmatchcase(f"/{item.filename}", f"*/{pattern}") for pattern in patterns):
+        return False
+    if item.file_size > MAX_MEMBER:
+        raise UserError(f"{archive}: {item.filename}", f"at most {MAX_MEMBER} bytes", f"{item.file_size} bytes",
+                        "Do not trust this archive.")
+    return True
 
 
 if __name__ == "__main__":

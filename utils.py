@@ -1,6 +1,7 @@
 """What several programs share: the error type, atomic writes, tables, seeding, device choice, progress."""
 
 import csv
+import hashlib
 import json
 import os
 import platform
@@ -9,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
@@ -76,6 +77,19 @@ def remove(path):
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def check_inside(where, name):
+    """Raise UserError if a name from outside, of an archive or a server, would lead out of the folder it is put into."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise UserError(where, "file names that stay inside their folder", repr(name), "Do not trust this source.")
+
+
+def file_md5(path):
+    """The md5 of a file, as 32 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def write_text(path, text):
@@ -207,8 +221,8 @@ def exclusive(folder):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise UserError(folder, "a run directory that no other process uses", file.read().strip(),
-                            "Wait for it to end, or choose another --out.") from None
+            raise UserError(folder, "a folder that no other process uses", file.read().strip(),
+                            "Wait for it to end, or choose another folder.") from None
         for leftover in folder.glob("*.partial-*"):  # of a process that was killed
             remove(leftover)
         file.truncate(0)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -53,8 +54,26 @@ def test_wmh_follows_the_papers_protocol(clone):
 
 @pytest.mark.parametrize("target, word", [("wmh", "DataverseNL"), ("isles", "ISLES2018_Training.zip")])
 def test_without_scans_make_says_what_to_get_and_ends_with_status_2(clone, target, word):
-    result = make(target, folder=clone)
+    result = make(target, "FETCH=", folder=clone)
     assert result.returncode == 2 and word in result.stderr and "Traceback" not in result.stderr
+    assert not (clone / "data").exists()
+
+
+def test_without_internet_make_wmh_says_what_to_get_and_ends_with_status_2(clone):
+    with socket.socket() as taken:  # a port where nothing listens
+        taken.bind(("127.0.0.1", 0))
+        result = make("wmh", f"SERVER=http://127.0.0.1:{taken.getsockname()[1]}", folder=clone)
+    assert result.returncode == 2 and "put:" in result.stderr and "could not be fetched" in result.stderr
+
+
+@pytest.mark.parametrize("words, options", [
+    (["wmh"], "--fetch"), (["wmh", "FETCH="], ""), (["wmh", "FETCH=no"], ""), (["isles"], ""),
+    (["wmh", "OBSERVERS=yes", "SERVER=http://a.b", "ANY_MD5=yes"], '--fetch --observers --server="http://a.b" --any-md5'),
+    (["isles", "ANY_MD5=yes"], "--any-md5")])
+def test_make_passes_the_options_of_the_download(clone, words, options):
+    plan = make("-n", *words, folder=clone).stdout.replace("\\\n", " ")
+    line = next(line for line in plan.splitlines() if "download.py" in line)
+    assert line.split()[5:] == options.split() and line.split()[4] == '--raw="data/raw"'
 
 
 def test_custom_without_a_name_says_what_is_missing(clone):

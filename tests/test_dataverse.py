@@ -1,0 +1,404 @@
+"""Fetching the WMH scans, from a server in this process that speaks the part of Dataverse's API that is used."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import shutil
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+import datasets
+import dataverse
+from conftest import refuses, run, write_wmh_subject
+
+SUBJECTS = ("training/Utrecht/0", "training/Amsterdam/GE3T/100")
+IMAGES = ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")
+SCANS = {f"wmh/{subject}/{image}" for subject in SUBJECTS for image in IMAGES}
+RATERS = {f"wmh/additional_annotations/observer_{rater}/{subject}/result.nii.gz"
+          for rater in ("o3", "o4") for subject in SUBJECTS}
+FIRST = "training/Utrecht/0/pre/FLAIR.nii.gz"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers the two requests of the API, or as the server's `faults` say."""
+
+    def do_GET(self):
+        url, files = urlsplit(self.path), self.server.files
+        if url.path == "/api/datasets/:persistentId/" and parse_qs(url.query) == {"persistentId": ["doi:10.34894/AECRSD"]}:
+            name, body = "list", self.server.list_of_files()
+        else:
+            name = list(files)[int(url.path.removeprefix("/api/access/datafile/")) - 1]
+            body = files[name]
+        self.server.requested.append(name)
+        faults = self.server.faults.get(name, [])
+        (faults.pop(0) if faults else answer)(self, body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Dataverse(ThreadingHTTPServer):
+    files: dict      # path in the data set -> content; its number is its place, from 1
+    faults: dict     # path, or "list" -> what to do at the next requests instead of answering
+    change = staticmethod(lambda entries: entries)  # of the list's entries
+    requested: list  # paths, in the order of the requests
+
+    def list_of_files(self):
+        entries = [{"directoryLabel": os.path.dirname(path), "dataFile": {
+            "id": number, "filename": os.path.basename(path), "filesize": len(content),
+            "md5": hashlib.md5(content).hexdigest()}} for number, (path, content) in enumerate(self.files.items(), 1)]
+        return json.dumps({"status": "OK", "data": {"latestVersion": {"files": self.change(entries)}}}).encode()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+def answer(handler, body, length=None):
+    handler.send_response(200)
+    handler.send_header("Content-Length", len(body) if length is None else length)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def cut(handler, body):
+    answer(handler, body[:len(body) // 2], len(body))
+
+
+def cut_unannounced(handler, body):
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(body[:len(body) // 2])
+
+
+def damaged(handler, body):
+    answer(handler, body[:-1] + b"?")
+
+
+def too_long(handler, body):
+    answer(handler, body + b"more")
+
+
+def too_long_unannounced(handler, body):
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(body * 3)
+
+
+def silent(handler, body):
+    handler.server.closing.wait(30)
+
+
+def stalled(handler, body):
+    cut(handler, body)
+    handler.server.closing.wait(30)
+
+
+def busy(handler, body):
+    handler.send_error(500)
+
+
+def absent(handler, body):
+    handler.send_error(404)
+
+
+def says(text):
+    return lambda handler, body: answer(handler, text)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """The data set with two training scans, raters' labels and what is not needed; pauses between retries are left out."""
+    with Dataverse(("127.0.0.1", 0), Handler) as server:
+        server.files, server.faults, server.requested, server.closing = {}, {}, [], threading.Event()
+        for number, subject in enumerate(SUBJECTS):
+            folder = tmp_path / "made" / subject
+            write_wmh_subject(folder, seed=number)
+            server.files |= {f"{subject}/{image}": (folder / image).read_bytes() for image in IMAGES}
+            server.files[f"{subject}/orig/3DT1.nii.gz"] = b"not needed"
+            for rater in ("o3", "o4"):
+                server.files[f"additional_annotations/observer_{rater}/{subject}/result.nii.gz"] = rater.encode() * 50
+        server.files |= {"test/Utrecht/1/wmh.nii.gz": b"not needed", "readme.pdf": b"not needed"}
+        shutil.rmtree(tmp_path / "made")
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield server
+        server.closing.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def two_scans(monkeypatch):
+    """The challenge as if it had only the server's two scans."""
+    spec = dataclasses.replace(datasets.DATASETS["wmh"], n_subjects=len(SUBJECTS))
+    monkeypatch.setitem(datasets.DATASETS, "wmh", spec)
+
+
+def fetch(server, raw, *options):
+    return run("download.py", "--layout", "wmh", "--raw", raw, "--fetch", "--server", server.url, *options)
+
+
+def images_below(raw):
+    return {str(path.relative_to(raw)) for path in raw.rglob("*.nii.gz")}
+
+
+def assert_only_whole_files(server, raw):
+    """What is at its place is what the server has; nothing else is left but the terms and the lock."""
+    for path in raw.rglob("*"):
+        if path.is_file() and path.name not in ("TERMS.txt", ".lock"):
+            assert path.read_bytes() == server.files[str(path.relative_to(raw / "wmh"))]
+
+
+def test_only_what_training_needs_is_fetched(server, tmp_path):
+    result = fetch(server, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert images_below(tmp_path) == SCANS and len(server.requested) == 1 + len(SCANS)
+    assert_only_whole_files(server, tmp_path)
+
+
+def test_observers_brings_the_further_raters_labels(server, tmp_path):
+    assert fetch(server, tmp_path, "--observers").returncode == 0
+    assert images_below(tmp_path) == SCANS | RATERS
+    assert_only_whole_files(server, tmp_path)
+
+
+def test_observers_are_fetched_beside_a_complete_training_set(server, tmp_path, two_scans):
+    fetch(server, tmp_path)
+    assert fetch(server, tmp_path, "--observers").returncode == 0
+    assert images_below(tmp_path) == SCANS | RATERS
+
+
+def test_fetched_files_are_readable_by_others(server, tmp_path):
+    fetch(server, tmp_path)
+    assert all((tmp_path / name).stat().st_mode & 0o044 for name in SCANS)
+
+
+def test_the_terms_of_use_are_shown_once(server, tmp_path):
+    first = fetch(server, tmp_path)
+    (tmp_path / "wmh" / FIRST).unlink()
+    second = fetch(server, tmp_path)
+    assert "CC BY-NC 4.0" in first.stdout and "Kuijf" in first.stdout and "CC BY-NC" not in second.stdout
+    assert "CC BY-NC 4.0" in (tmp_path / "wmh" / "TERMS.txt").read_text()
+
+
+def test_files_of_the_right_md5_are_not_fetched_again(server, tmp_path):
+    fetch(server, tmp_path)
+    (tmp_path / "wmh" / FIRST).unlink()
+    server.requested.clear()
+    assert fetch(server, tmp_path).returncode == 0
+    assert server.requested == ["list", FIRST]
+
+
+def test_a_file_of_another_md5_is_fetched_again(server, tmp_path):
+    fetch(server, tmp_path)
+    (tmp_path / "wmh" / FIRST).write_bytes(b"cut")
+    assert fetch(server, tmp_path).returncode == 0
+    assert_only_whole_files(server, tmp_path)
+
+
+def test_a_complete_set_needs_no_server(server, tmp_path, two_scans):
+    fetch(server, tmp_path)
+    server.requested.clear()
+    assert fetch(server, tmp_path).returncode == 0
+    assert server.requested == []
+
+
+def test_scans_that_lie_elsewhere_are_not_fetched(server, tmp_path):
+    write_wmh_subject(tmp_path / "Utrecht" / "0")
+    assert fetch(server, tmp_path).returncode == 0
+    assert {name for name in images_below(tmp_path) if name.startswith("wmh/")} == {n for n in SCANS if "/100/" in n}
+
+
+def test_the_scans_of_a_missing_zip_are_fetched(server, tmp_path, two_scans):
+    write_wmh_subject(tmp_path / "made" / "Utrecht" / "0")
+    shutil.make_archive(tmp_path / "raw" / "Utrecht", "zip", tmp_path / "made")
+    assert fetch(server, tmp_path / "raw", "--any-md5").returncode == 0
+    assert len(server.requested) == 1 + len(IMAGES) and all("/100/" in name for name in server.requested[1:])
+
+
+def test_nothing_is_fetched_beside_scans_of_another_data_set(server, raw):
+    before = sorted(raw.rglob("*"))
+    result = fetch(server, raw)
+    assert result.returncode == 0 and "nothing is fetched beside them" in result.stdout
+    assert sorted(raw.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["list", FIRST])
+def test_a_busy_server_is_asked_again(server, tmp_path, name):
+    server.faults[name] = [busy]
+    assert fetch(server, tmp_path).returncode == 0
+    assert server.requested.count(name) == 2 and images_below(tmp_path) == SCANS
+
+
+@pytest.mark.parametrize("fault", [cut, cut_unannounced, damaged, too_long, too_long_unannounced])
+def test_a_bad_transfer_is_repeated(server, tmp_path, fault):
+    server.faults[FIRST] = [fault]
+    assert fetch(server, tmp_path).returncode == 0
+    assert server.requested.count(FIRST) == 2
+    assert_only_whole_files(server, tmp_path)
+
+
+@pytest.mark.parametrize("fault", [silent, stalled])
+def test_a_stalled_transfer_is_repeated(server, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(dataverse, "TIMEOUT_S", (10, 0.5))
+    server.faults[FIRST] = [fault]
+    assert fetch(server, tmp_path).returncode == 0
+    assert images_below(tmp_path) == SCANS
+
+
+@pytest.mark.parametrize("fault, found", [
+    (cut, "IncompleteRead"), (cut_unannounced, "does not match"), (damaged, "does not match"), (too_long, "bytes announced"),
+    (too_long_unannounced, "more than")])
+def test_a_transfer_that_stays_bad_is_an_error_that_leaves_only_whole_files(server, tmp_path, fault, found):
+    server.faults[FIRST] = [fault] * 99
+    md5 = hashlib.md5(server.files[FIRST]).hexdigest()
+    refuses(fetch(server, tmp_path), f"{server.url}/api/access/datafile/1 ({FIRST})",
+            f"{len(server.files[FIRST])} bytes of md5 {md5}", found)
+    assert not (tmp_path / "wmh" / FIRST).exists() and not list(tmp_path.rglob("*partial*"))
+    assert_only_whole_files(server, tmp_path)
+
+
+def test_after_an_error_the_same_command_fetches_the_rest(server, tmp_path):
+    server.faults[FIRST] = [damaged] * 99
+    assert fetch(server, tmp_path).returncode == 2
+    there = images_below(tmp_path)
+    server.faults.clear()
+    server.requested.clear()
+    assert fetch(server, tmp_path).returncode == 0
+    assert len(server.requested) == 1 + len(SCANS - there) and images_below(tmp_path) == SCANS
+
+
+def test_leftovers_of_a_killed_transfer_are_removed(server, tmp_path):
+    (tmp_path / "wmh" / "transfer.partial-77").mkdir(parents=True)
+    (tmp_path / "wmh" / "transfer.partial-77" / "tmpabc").write_bytes(b"half")
+    assert fetch(server, tmp_path).returncode == 0
+    assert not list(tmp_path.rglob("*partial*"))
+
+
+def test_a_transfer_stops_at_its_next_piece_when_another_has_failed():
+    stop, sink = threading.Event(), io.BytesIO()
+    stop.set()
+    with pytest.raises(InterruptedError):
+        dataverse.copy_body(SimpleNamespace(iter_content=lambda size: [b"piece"]), sink, 100, stop)
+    assert sink.getvalue() == b""
+
+
+def test_two_fetches_into_one_folder_do_not_meet(server, tmp_path):
+    with dataverse.exclusive(tmp_path / "wmh"):
+        refuses(fetch(server, tmp_path), tmp_path / "wmh", "no other process uses")
+
+
+@pytest.mark.parametrize("name", ["list", FIRST])
+@pytest.mark.parametrize("fault, status", [(absent, "404"), (busy, "500")])
+def test_an_answer_of_another_status_is_an_error(server, tmp_path, name, fault, status):
+    server.faults[name] = [fault] * 99
+    refuses(fetch(server, tmp_path), f"{server.url}/api/", "status 200", status)
+    assert_only_whole_files(server, tmp_path)
+
+
+@pytest.mark.parametrize("body", [b"<html>log in</html>", b"", b"\xff\xfe", b"[" * 100_000, b"{}", b"[]", b"null",
+                                  b'{"data": {"latestVersion": {"files": 3}}}', b'{"data": {"latestVersion": {"files": [3]}}}',
+                                  b'{"data": {"latestVersion": {"files": [{"dataFile": {"filename": 3}}]}}}',
+                                  b'{"data": {"latestVersion": {"files": [{"dataFile": "x", "directoryLabel": "y"}]}}}'])
+def test_a_list_of_another_form_is_refused(server, tmp_path, body):
+    server.faults["list"] = [says(body)]
+    refuses(fetch(server, tmp_path), f"{server.url}/api/datasets/", "Dataverse's list of the files")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_list_without_end_is_refused(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataverse, "MAX_LIST", 1000)
+    refuses(fetch(server, tmp_path), "more than 1000 bytes")
+
+
+@pytest.mark.parametrize("label, name", [
+    ("../../etc", "wmh.nii.gz"), ("training/Utrecht/0/pre/../../../..", "T1.nii.gz"), ("/etc", "passwd"), ("", "/etc/passwd"),
+    ("training\\Utrecht\\0", "wmh.nii.gz"), ("training/Utrecht/0", "..\\wmh.nii.gz"), ("training/Utrecht/0", "wmh.nii.gz\0"),
+    ("training/Utrecht/0", "../wmh.nii.gz")])
+def test_a_name_that_leads_outside_is_refused(server, tmp_path, label, name):
+    hostile = {"directoryLabel": label, "dataFile": {"id": 1, "filename": name, "filesize": 9, "md5": "0" * 32}}
+    server.change = lambda entries: [*entries, hostile]
+    refuses(fetch(server, tmp_path / "raw"), "inside their folder", "Do not trust")
+    assert not list(tmp_path.iterdir()) and server.requested == ["list"]
+
+
+@pytest.mark.parametrize("field, value", [("filesize", 2**40), ("filesize", 0), ("filesize", -1), ("filesize", "9"),
+                                          ("filesize", True), ("id", "../../x"), ("id", None), ("md5", "no md5"), ("md5", "")])
+def test_an_implausible_entry_is_refused(server, tmp_path, field, value):
+    def change(entries):
+        entries[0]["dataFile"][field] = value
+        return entries
+    server.change = change
+    refuses(fetch(server, tmp_path), FIRST, repr(value), "a number, a size of 1 to")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_list_without_a_file_that_is_needed_is_refused(server, tmp_path):
+    del server.files["training/Utrecht/0/wmh.nii.gz"]
+    refuses(fetch(server, tmp_path), "FLAIR, T1 and label", "1 missing", "training/Utrecht/0/wmh.nii.gz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_list_without_training_scans_is_refused(server, tmp_path):
+    server.files = {"readme.pdf": b"of another data set"}
+    refuses(fetch(server, tmp_path), "found no scan")
+
+
+def test_observers_of_a_server_that_has_none_are_refused(server, tmp_path):
+    server.files = {path: content for path, content in server.files.items() if "observer" not in path}
+    refuses(fetch(server, tmp_path, "--observers"), "observers o3 and o4", "found none")
+
+
+def test_too_little_space_is_found_before_anything_is_fetched(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    refuses(fetch(server, tmp_path), "GB of free space", "Free some space")
+    assert server.requested == ["list"] and not list(tmp_path.iterdir())
+
+
+def closed_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return SimpleNamespace(url=f"http://127.0.0.1:{taken.getsockname()[1]}")
+
+
+def test_without_a_connection_it_says_what_to_get_by_hand(server, tmp_path):
+    result = fetch(closed_port(), tmp_path / "raw")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "put:  the folders or zips into" in result.stderr and "found none (NewConnectionError)" in result.stderr
+    assert not (tmp_path / "raw").exists()
+
+
+def test_a_server_that_does_not_answer_counts_as_no_connection(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataverse, "TIMEOUT_S", (10, 0.2))
+    server.faults["list"] = [silent] * 99
+    result = fetch(server, tmp_path)
+    assert result.returncode == 2 and "put:" in result.stderr and "found none (ReadTimeoutError)" in result.stderr
+
+
+def test_without_a_connection_folders_are_used_as_they_are(server, raw):
+    result = fetch(closed_port(), raw)
+    assert result.returncode == 0 and "6 scans, the challenge has 60" in result.stderr
+
+
+def test_without_a_connection_a_set_that_is_half_fetched_is_an_error(server, tmp_path):
+    fetch(server, tmp_path)
+    refuses(fetch(closed_port(), tmp_path), "expected an answer", "Check the internet connection")
+
+
+def test_without_a_connection_observers_are_an_error(server, raw):
+    refuses(fetch(closed_port(), raw, "--observers"), "expected an answer")
+
+
+@pytest.mark.parametrize("address", ["dataverse.nl", "ftp://dataverse.nl", "http://", "http://[", "", "file:///etc"])
+def test_a_server_that_is_no_web_address_is_refused(tmp_path, address):
+    refuses(fetch(SimpleNamespace(url=address), tmp_path), "an address such as https://dataverse.nl", "Correct --server")
