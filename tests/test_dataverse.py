@@ -219,6 +219,23 @@ def test_scans_that_lie_elsewhere_are_not_fetched(server, tmp_path):
     assert {name for name in images_below(tmp_path) if name.startswith("wmh/")} == {n for n in SCANS if "/100/" in n}
 
 
+def test_observers_that_lie_in_the_raw_folder_itself_are_not_fetched(server, tmp_path):
+    for name in RATERS:
+        path = tmp_path / name.removeprefix("wmh/")
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert fetch(server, tmp_path, "--observers").returncode == 0
+    assert len(server.requested) == 1 + len(SCANS)
+
+
+def test_a_file_that_was_unpacked_from_gzip_is_not_fetched_again(server, tmp_path):
+    fetch(server, tmp_path)
+    path = tmp_path / "wmh" / FIRST
+    path.rename(path.with_suffix(""))
+    assert fetch(server, tmp_path).returncode == 0
+    assert not path.exists()
+
+
 def test_the_scans_of_a_missing_zip_are_fetched(server, tmp_path, two_scans):
     write_wmh_subject(tmp_path / "made" / "Utrecht" / "0")
     shutil.make_archive(tmp_path / "raw" / "Utrecht", "zip", tmp_path / "made")
