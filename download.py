@@ -71,7 +71,7 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layout", required=True, choices=ARCHIVES)
     parser.add_argument("--raw", default="data/raw", help="where the scans or zips lie (default data/raw)")
-    parser.add_argument("--fetch", action="store_true", help="WMH: fetch the scans that are missing, about 2 GB")
+    parser.add_argument("--fetch", action="store_true", help="WMH: fetch the scans that are missing")
     parser.add_argument("--observers", action="store_true",
                         help="with --fetch: also the label images of two further raters, into additional_annotations/")
     parser.add_argument("--server", default=SERVER, metavar="URL", help=f"the Dataverse to fetch from (default {SERVER})")

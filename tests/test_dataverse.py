@@ -213,10 +213,34 @@ def test_a_complete_set_needs_no_server(server, tmp_path, two_scans):
     assert server.requested == []
 
 
+def test_a_set_of_all_scans_that_lacks_a_file_is_completed(server, tmp_path, two_scans):
+    fetch(server, tmp_path)
+    (tmp_path / "wmh" / FIRST).unlink()
+    assert fetch(server, tmp_path).returncode == 0
+    assert images_below(tmp_path) == SCANS
+
+
 def test_scans_that_lie_elsewhere_are_not_fetched(server, tmp_path):
     write_wmh_subject(tmp_path / "Utrecht" / "0")
     assert fetch(server, tmp_path).returncode == 0
     assert {name for name in images_below(tmp_path) if name.startswith("wmh/")} == {n for n in SCANS if "/100/" in n}
+
+
+def test_observers_that_lie_in_the_raw_folder_itself_are_not_fetched(server, tmp_path):
+    for name in RATERS:
+        path = tmp_path / name.removeprefix("wmh/")
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert fetch(server, tmp_path, "--observers").returncode == 0
+    assert len(server.requested) == 1 + len(SCANS)
+
+
+def test_a_file_that_was_unpacked_from_gzip_is_not_fetched_again(server, tmp_path):
+    fetch(server, tmp_path)
+    path = tmp_path / "wmh" / FIRST
+    path.rename(path.with_suffix(""))
+    assert fetch(server, tmp_path).returncode == 0
+    assert not path.exists()
 
 
 def test_the_scans_of_a_missing_zip_are_fetched(server, tmp_path, two_scans):
@@ -371,8 +395,9 @@ def closed_port():
         return SimpleNamespace(url=f"http://127.0.0.1:{taken.getsockname()[1]}")
 
 
-def test_without_a_connection_it_says_what_to_get_by_hand(server, tmp_path):
-    result = fetch(closed_port(), tmp_path / "raw")
+@pytest.mark.parametrize("options", [(), ("--observers",)])
+def test_without_a_connection_it_says_what_to_get_by_hand(server, tmp_path, options):
+    result = fetch(closed_port(), tmp_path / "raw", *options)
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "put:  the folders or zips into" in result.stderr and "found none (NewConnectionError)" in result.stderr
     assert not (tmp_path / "raw").exists()

@@ -157,6 +157,13 @@ def test_a_member_that_would_leave_the_folder_is_refused(tmp_path, name):
     assert sorted(tmp_path.rglob("*")) == [raw, raw / "Utrecht.zip"]
 
 
+def test_a_folder_of_a_scans_name_is_no_scan(tmp_path):
+    (tmp_path / "raw").mkdir()
+    with zipfile.ZipFile(tmp_path / "raw" / "Utrecht.zip", "w") as archive:
+        archive.writestr("0/wmh.nii/", b"")
+    refuses(unpack(tmp_path / "raw"), "none among 1")
+
+
 def test_an_archive_without_scans_is_refused(tmp_path):
     raw = write_isles_zip(tmp_path / "raw")
     (raw / "ISLES2018_Training.zip").rename(raw / "Utrecht.zip")
