@@ -8,6 +8,8 @@ measured" (with what to run). Intervals are 95 %, from a bootstrap over validati
 both losses, so that what is hard for one is hard for the other.
 """
 
+import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+
 import argparse
 import time
 from pathlib import Path

@@ -9,6 +9,8 @@ once per slice. Every input is checked before anything is written. A subject is 
 repeated command continues with those that are missing.
 """
 
+import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+
 import argparse
 import hashlib
 import random
