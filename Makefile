@@ -14,14 +14,20 @@ PROTOCOL ?= paper
 SCHEDULE ?=
 BATCH    ?=
 DEVICE   ?= auto
-# JOBS: runs side by side. THREADS: CPU threads of each (all when empty). SUBJECTS, VAL, SPLIT: see preprocess.py --help
+# JOBS: runs side by side. THREADS: CPU threads of each (all when empty). SUBJECTS, VAL, SPLIT,
+# PATIENTS: see preprocess.py --help
 JOBS     ?= 1
 THREADS  ?=
 SUBJECTS ?=
 VAL      ?=
 SPLIT    ?=
+PATIENTS ?=
 RAW      ?= data/raw
 LAYOUT   ?= wmh
+
+# Paths are taken as they are given, "$" included, and quoted for the shell
+$(foreach name,RAW SPLIT PATIENTS,$(eval override $(name) := $$(value $(name))))
+quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
@@ -42,7 +48,7 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE JOBS THREADS SUBJECTS VAL SPLIT PY"
+	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE JOBS THREADS SUBJECTS VAL SPLIT PATIENTS PY"
 
 setup: $(ENV)/complete ## build the Python environment from requirements.txt (skipped when it is current)
 	@[ -L .venv ] || [ ! -e .venv ] || { echo "error: .venv: expected a link, found a folder. Remove it." >&2; exit 2; }
@@ -60,7 +66,7 @@ $(ENV)/complete:
 # ---- What people run -------------------------------------------------------------------------------------------------
 given = $(if $(filter command environment,$(firstword $(origin $(1)))),$($(1)),$(2))
 DEMO := EPOCHS="$(call given,EPOCHS,30)" WIDTH="$(call given,WIDTH,8)" BATCH="$(call given,BATCH,4)" \
-	SIZE="$(call given,SIZE,96)" JOBS="$(call given,JOBS,2)" THREADS="$(call given,THREADS,1)" SUBJECTS= VAL= SPLIT=
+	SIZE="$(call given,SIZE,96)" JOBS="$(call given,JOBS,2)" THREADS="$(call given,THREADS,1)" SUBJECTS= VAL= SPLIT= PATIENTS=
 
 demo: $(READY) ## the whole chain on a small phantom, on the CPU, in minutes
 	$(PY) phantom.py --layout wmh --subjects 18 --out data/phantom/wmh
@@ -75,12 +81,12 @@ NAME_OK := $(if $(NAME),$(shell printf %s '$(subst ','\'',$(NAME))' | grep -xE '
 CODE2018 := $(if $(filter code2018,$(PROTOCOL)),-code2018)
 wmh isles: $(READY)
 wmh: ## WMH 2017 by the paper's protocol; the scans or the challenge's zips in data/raw
-	@$(PY) download.py --layout wmh --raw="$(RAW)"
-	+@$(MAKE) --no-print-directory chain NAME=wmh$(CODE2018) LAYOUT=wmh RAW="$(RAW)"
+	@$(PY) download.py --layout wmh --raw=$(call quote,$(RAW))
+	+@$(MAKE) --no-print-directory chain NAME=wmh$(CODE2018) LAYOUT=wmh RAW=$(call quote,$(RAW))
 
 isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip in data/raw
-	@$(PY) download.py --layout isles --raw="$(RAW)"
-	+@$(MAKE) --no-print-directory chain NAME=isles$(CODE2018) LAYOUT=isles RAW="$(RAW)"
+	@$(PY) download.py --layout isles --raw=$(call quote,$(RAW))
+	+@$(MAKE) --no-print-directory chain NAME=isles$(CODE2018) LAYOUT=isles RAW=$(call quote,$(RAW))
 
 custom: $(READY) ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=wmh]
 	@[ -n "$(NAME_OK)" ] || { echo "error: NAME: expected a name for the data set, of letters, digits, . _ + and -." \
@@ -90,7 +96,7 @@ custom: $(READY) ## your own scans: make custom NAME=mine RAW=/path/to/scans [LA
 	+@$(MAKE) --no-print-directory chain
 
 verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=wmh]
-	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw="$(RAW)"
+	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw=$(call quote,$(RAW))
 
 SETS = $(sort $(patsubst results/%/,%,$(dir $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(wildcard results/*/*/*/metrics.csv))))))))
 table figures claims: $(READY)
@@ -118,25 +124,28 @@ clean: ## remove phantoms, their runs, preprocessed slices and caches; raw scans
 # ---- The chain, for one data set: NAME, LAYOUT, RAW ------------------------------------------------------------------
 RUNS = $(foreach loss,$(LOSSES),$(foreach seed,$(SEEDS),results/$(NAME)/$(loss)/seed$(seed)))
 option = $(if $($(1)),--$(2) $($(1)))
+path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call option,SUBJECTS,subjects) \
-	$(call option,VAL,val) $(call option,SPLIT,split)
+	$(call option,VAL,val) $(call path_option,SPLIT,split) $(call path_option,PATIENTS,patients)
 RUN_SETTINGS = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
 	$(call option,SCHEDULE,schedule) $(call option,BATCH,batch-size)
+TABLES = $(foreach name,SPLIT PATIENTS,$(if $($(name)),cksum < $(call quote,$($(name))) 2>/dev/null;))
 MACHINE = --device $(DEVICE) $(call option,THREADS,threads) $(if $(filter-out 1,$(JOBS)),--quiet)
 
 chain: $(READY)
 	+@$(MAKE) --no-print-directory -j $(JOBS) PY="$(PY)" results/$(NAME)/report.html
 
 ifneq ($(NAME_OK),)
-# A settings file changes only when the settings do (or the files in RAW), and so sets off what depends on them
+# A settings file changes only when the settings do (or the files in RAW, or the tables), and so sets off what depends on them
 data/$(NAME).settings results/$(NAME)/settings: FORCE
 	@mkdir -p $(@D)
-	@new="$@.new-$$$$"; $(if $(filter data/%,$@),{ ls -lLR -- "$(RAW)" 2>/dev/null | cksum; echo "$(DATA_SETTINGS)"; } > "$$new",\
+	@new="$@.new-$$$$"; $(if $(filter data/%,$@),{ ls -lLR -- $(call quote,$(RAW)) 2>/dev/null | cksum; $(TABLES) \
+		printf '%s\n' $(call quote,$(DATA_SETTINGS)); } > "$$new",\
 		echo "$(RUN_SETTINGS)" > "$$new"); \
 		if cmp -s "$$new" $@; then rm -f "$$new"; else mv -f "$$new" $@; fi
 
-data/$(NAME)/index.csv: data/$(NAME).settings $(filter %.csv,$(SPLIT))
-	$(PY) preprocess.py $(DATA_SETTINGS) --raw="$(RAW)" --out data/$(NAME)
+data/$(NAME)/index.csv: data/$(NAME).settings
+	$(PY) preprocess.py $(DATA_SETTINGS) --raw=$(call quote,$(RAW)) --out data/$(NAME)
 
 $(RUNS:=/summary.json): results/$(NAME)/%/summary.json: data/$(NAME)/index.csv results/$(NAME)/settings
 	$(PY) main.py --data data/$(NAME) --loss $(patsubst %/,%,$(dir $*)) --seed $(patsubst seed%,%,$(notdir $*)) \
