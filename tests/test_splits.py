@@ -127,7 +127,8 @@ def test_a_table_that_is_not_there_is_refused(raw, tmp_path, option):
 
 
 @pytest.mark.parametrize("text, found", [("subject,subset\ns0,train,x\n", "a row of another length"),
-                                         ("a,b\n1,2\n", "no column"), ("\x80\x81", "UnicodeDecodeError")], ids=["long row", "other columns", "no text"])
+                                         ("a,b\n1,2\n", "no column"), ("\x80", "UnicodeDecodeError")],
+                         ids=["long row", "other columns", "no text"])
 def test_advice_about_a_table_of_the_users_own_is_not_to_delete_it(raw, tmp_path, text, found):
     (tmp_path / "split.csv").write_bytes(text.encode("latin-1"))
     line = refuses(preprocess(raw, tmp_path / "data", "--split", tmp_path / "split.csv"), found, "Correct the table.")
