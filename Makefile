@@ -14,12 +14,14 @@ PROTOCOL ?= paper
 SCHEDULE ?=
 BATCH    ?=
 DEVICE   ?= auto
-# JOBS: runs side by side. THREADS: CPU threads of each (all when empty). SUBJECTS, VAL, SPLIT: see preprocess.py --help
+# JOBS: runs side by side. THREADS: CPU threads of each (all when empty). SUBJECTS, VAL, SPLIT,
+# PATIENTS: see preprocess.py --help
 JOBS     ?= 1
 THREADS  ?=
 SUBJECTS ?=
 VAL      ?=
 SPLIT    ?=
+PATIENTS ?=
 RAW      ?= data/raw
 LAYOUT   ?= wmh
 # The distance map (see preprocess.py --help), and the constants of make sweep
@@ -32,6 +34,10 @@ FETCH     ?= yes
 OBSERVERS ?=
 SERVER    ?=
 ANY_MD5   ?=
+
+# Paths are taken as they are given, "$" included, and quoted for the shell
+$(foreach name,RAW SPLIT PATIENTS,$(eval override $(name) := $$(value $(name))))
+quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
@@ -53,7 +59,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE JOBS THREADS SUBJECTS VAL SPLIT"
-	@echo "             CONVENTION UNIT MAP_DIMS ALPHAS PY"
+	@echo "             PATIENTS CONVENTION UNIT MAP_DIMS ALPHAS PY"
 	@echo "  For wmh and isles also: RAW ANY_MD5; for wmh: FETCH (empty: no network) OBSERVERS SERVER"
 
 setup: $(ENV)/complete ## build the Python environment from requirements.txt (skipped when it is current)
@@ -72,7 +78,7 @@ $(ENV)/complete:
 # ---- What people run -------------------------------------------------------------------------------------------------
 given = $(if $(filter command environment,$(firstword $(origin $(1)))),$($(1)),$(2))
 DEMO := EPOCHS="$(call given,EPOCHS,30)" WIDTH="$(call given,WIDTH,8)" BATCH="$(call given,BATCH,4)" \
-	SIZE="$(call given,SIZE,96)" JOBS="$(call given,JOBS,2)" THREADS="$(call given,THREADS,1)" SUBJECTS= VAL= SPLIT=
+	SIZE="$(call given,SIZE,96)" JOBS="$(call given,JOBS,2)" THREADS="$(call given,THREADS,1)" SUBJECTS= VAL= SPLIT= PATIENTS=
 
 demo: $(READY) ## the whole chain on a small phantom, on the CPU, in minutes
 	$(PY) phantom.py --layout wmh --subjects 18 --out data/phantom/wmh
@@ -87,13 +93,13 @@ NAME_OK := $(if $(NAME),$(shell printf %s '$(subst ','\'',$(NAME))' | grep -xE '
 CODE2018 := $(if $(filter code2018,$(PROTOCOL)),-code2018)
 wmh isles: $(READY)
 wmh: ## WMH 2017 by the paper's protocol; fetches the scans unless they or the challenge's zips are in data/raw
-	@$(PY) download.py --layout wmh --raw="$(RAW)" $(if $(filter-out no 0,$(FETCH)),--fetch) $(if $(OBSERVERS),--observers) \
-		$(if $(SERVER),--server="$(SERVER)") $(if $(ANY_MD5),--any-md5)
-	+@$(MAKE) --no-print-directory chain NAME=wmh$(CODE2018) LAYOUT=wmh RAW="$(RAW)"
+	@$(PY) download.py --layout wmh --raw=$(call quote,$(RAW)) $(if $(filter-out no 0,$(FETCH)),--fetch) $(if $(OBSERVERS),--observers) \
+		$(if $(SERVER),--server=$(call quote,$(SERVER))) $(if $(ANY_MD5),--any-md5)
+	+@$(MAKE) --no-print-directory chain NAME=wmh$(CODE2018) LAYOUT=wmh RAW=$(call quote,$(RAW))
 
 isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip in data/raw
-	@$(PY) download.py --layout isles --raw="$(RAW)" $(if $(ANY_MD5),--any-md5)
-	+@$(MAKE) --no-print-directory chain NAME=isles$(CODE2018) LAYOUT=isles RAW="$(RAW)"
+	@$(PY) download.py --layout isles --raw=$(call quote,$(RAW)) $(if $(ANY_MD5),--any-md5)
+	+@$(MAKE) --no-print-directory chain NAME=isles$(CODE2018) LAYOUT=isles RAW=$(call quote,$(RAW))
 
 named = [ -n "$(NAME_OK)" ] || { echo "error: NAME: expected a name for the data set, of letters, digits, . _ + and -." \
 	"make $@ NAME=mine RAW=folder" >&2; exit 2; }
@@ -117,7 +123,7 @@ ablation: $(READY) ## official, mm and 3-D distance maps, capped GDL weight: mak
 	$(PY) ablation.py --runs results/$(NAME) --variants $(foreach variant,official mm 3d,results/$(NAME)-$(variant))
 
 verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=wmh]
-	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw="$(RAW)"
+	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw=$(call quote,$(RAW))
 
 SETS = $(sort $(patsubst results/%/,%,$(dir $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(wildcard results/*/*/*/metrics.csv))))))))
 table figures claims: $(READY)
@@ -150,11 +156,13 @@ row_options = $(patsubst alpha%,--schedule constant:%,$(filter alpha%,$(subst -,
 	$(patsubst cap%,--gdl-max-weight %,$(filter cap%,$(subst -, ,$(1))))
 RUNS = $(foreach loss,$(LOSSES),$(foreach seed,$(SEEDS),results/$(NAME)/$(loss)/seed$(seed)))
 option = $(if $($(1)),--$(2) $($(1)))
+path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call option,SUBJECTS,subjects) \
-	$(call option,VAL,val) $(call option,SPLIT,split) $(call option,CONVENTION,convention) $(call option,UNIT,unit) \
-	$(call option,MAP_DIMS,map-dims)
+	$(call option,VAL,val) $(call path_option,SPLIT,split) $(call path_option,PATIENTS,patients) \
+	$(call option,CONVENTION,convention) $(call option,UNIT,unit) $(call option,MAP_DIMS,map-dims)
 RUN_SETTINGS = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
 	$(call option,SCHEDULE,schedule) $(call option,BATCH,batch-size)
+TABLES = $(foreach name,SPLIT PATIENTS,$(if $($(name)),cksum < $(call quote,$($(name))) 2>/dev/null;))
 MACHINE = --device $(DEVICE) $(call option,THREADS,threads) $(if $(filter-out 1,$(JOBS)),--quiet)
 
 chain: $(READY)
@@ -164,15 +172,16 @@ scored: $(READY)
 	+@$(MAKE) --no-print-directory -j $(JOBS) PY="$(PY)" $(RUNS:=/evaluation.csv)
 
 ifneq ($(NAME_OK),)
-# A settings file changes only when the settings do (or the files in RAW), and so sets off what depends on them
+# A settings file changes only when the settings do (or the files in RAW, or the tables), and so sets off what depends on them
 data/$(NAME).settings results/$(NAME)/settings: FORCE
 	@mkdir -p $(@D)
-	@new="$@.new-$$$$"; $(if $(filter data/%,$@),{ ls -lLR -- "$(RAW)" 2>/dev/null | cksum; echo "$(DATA_SETTINGS)"; } > "$$new",\
+	@new="$@.new-$$$$"; $(if $(filter data/%,$@),{ ls -lLR -- $(call quote,$(RAW)) 2>/dev/null | cksum; $(TABLES) \
+		printf '%s\n' $(call quote,$(DATA_SETTINGS)); } > "$$new",\
 		echo "$(RUN_SETTINGS)" > "$$new"); \
 		if cmp -s "$$new" $@; then rm -f "$$new"; else mv -f "$$new" $@; fi
 
-data/$(NAME)/index.csv: data/$(NAME).settings $(filter %.csv,$(SPLIT))
-	$(PY) preprocess.py $(DATA_SETTINGS) --raw="$(RAW)" --out data/$(NAME)
+data/$(NAME)/index.csv: data/$(NAME).settings
+	$(PY) preprocess.py $(DATA_SETTINGS) --raw=$(call quote,$(RAW)) --out data/$(NAME)
 
 $(RUNS:=/summary.json): results/$(NAME)/%/summary.json: data/$(NAME)/index.csv results/$(NAME)/settings
 	$(PY) main.py --data data/$(NAME) --loss $(call row_loss,$(patsubst %/,%,$(dir $*))) --seed $(patsubst seed%,%,$(notdir $*)) \

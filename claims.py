@@ -8,6 +8,8 @@ measured" (with what to run). Intervals are 95 %, from a bootstrap over validati
 and over the seeds of each (see bootstrap.py).
 """
 
+import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+
 import argparse
 import time
 from pathlib import Path
@@ -21,8 +23,8 @@ from figures_cases import lesions, load_array, spacing, validation_subjects
 from identity import order, relative_errors, sizes_of
 from losses import build_loss
 from networks import build
-from runs import load_set, read_object
-from utils import choose_amp, choose_device, log, run_program, write_json
+from runs import load_set
+from utils import choose_amp, choose_device, log, read_object, run_program, write_json
 
 FEWEST_SCANS = 5  # below this many validation scans a bootstrap says nothing
 BOTH, REGIONAL = "gdl+boundary", "gdl"

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils import UserError, read_csv, read_json
+from utils import UserError, read_csv, read_object
 
 INTENSITY_MAX = 65535  # images.npy holds uint16; see preprocess.py
+AGAIN = "Remove this subject's folder and index.csv, and run preprocess.py again."
+SETTINGS = {"layout": str, "source": str, "size": int, "classes": list, "modalities": list}  # of dataset.json
 
 Batch = namedtuple("Batch", "images labels distance")  # (B, C, H, W) float32, (B, H, W) uint8, (B, K - 1, H, W) float32
 Scan = namedtuple("Scan", "name rows spacing")         # rows: slice into the data set; spacing: mm along z, x, y
@@ -31,8 +33,9 @@ class Slices:
         if not (folder / "index.csv").exists():
             raise UserError(folder, "a data folder written by preprocess.py",
                             "no index.csv in it" if folder.exists() else "nothing there", "Run preprocess.py first.")
-        self.settings = read_json(folder / "dataset.json")
-        self.fingerprint = read_json(folder / "fingerprint.json")["sha256"]
+        do = f"Repeat preprocess.py into another folder than {folder}."
+        self.settings = read_object(folder / "dataset.json", SETTINGS, do)
+        self.fingerprint = read_object(folder / "fingerprint.json", {"sha256": str}, do)["sha256"]
         names = [row["subject"] for row in read_csv(folder / "split.csv", ("subject", "subset"))
                  if row["subset"] == subset]
         if not names:
@@ -44,8 +47,9 @@ class Slices:
                 arrays = [np.load(here / f"{kind}.npy", mmap_mode="r") for kind in ("images", "labels", "distance")]
             except (OSError, ValueError) as error:
                 raise UserError(here, "images.npy, labels.npy and distance.npy", f"{type(error).__name__}: {error}",
-                                "Remove this subject's folder and index.csv, and run preprocess.py again.") from None
-            x, y, z = read_json(here / "meta.json")["spacing_mm"]
+                                AGAIN) from None
+            check_shapes(here, arrays, self.settings)
+            x, y, z = read_spacing(here / "meta.json")
             start = len(self.where)
             self.where += [(number, index) for index in range(len(arrays[0]))]
             self.arrays.append(arrays)
@@ -74,6 +78,23 @@ class Slices:
         for scan in self.scans:
             for whole, part in zip(self.resident, self.read(range(scan.rows.start, scan.rows.stop)), strict=True):
                 whole[scan.rows] = part.to(device)
+
+
+def check_shapes(here, arrays, settings):
+    """UserError unless the arrays of a subject's folder have as many slices as its labels, of the set's size."""
+    count, plane = len(arrays[1]), (settings["size"], settings["size"])
+    channels = {"images": [len(settings["modalities"])], "labels": [], "distance": [len(settings["classes"]) - 1]}
+    for (name, between), array in zip(channels.items(), arrays, strict=True):
+        if array.shape != (count, *between, *plane):
+            raise UserError(here / f"{name}.npy", f"shape {(count, *between, *plane)}", f"{array.shape}", AGAIN)
+
+
+def read_spacing(path):
+    """spacing_mm of a subject's meta.json, mm along x, y, z; UserError if it is not three positive numbers."""
+    values = read_object(path, {"spacing_mm": list}, AGAIN)["spacing_mm"]
+    if len(values) != 3 or not all(isinstance(value, int | float) and value > 0 for value in values):
+        raise UserError(path, "spacing_mm to be three positive numbers", repr(values)[:60], AGAIN)
+    return values
 
 
 def make_resident(sets, device, share=0.25):

@@ -3,6 +3,7 @@
 A data set is one DatasetSpec. To use your own, add an entry to DATASETS (see the README, "Your own data").
 """
 
+import errno
 import gzip
 import hashlib
 import os
@@ -20,6 +21,13 @@ from utils import UserError
 MAX_VOXELS = 2 ** 28      # 1 GiB as float32: refuse a damaged header before memory is taken
 UNREADABLE = (OSError, ValueError, EOFError, zlib.error)  # what nibabel and gzip raise on damaged files
 SPACING_MM = (0.01, 100)  # what a voxel of a scan can measure along an axis
+WHOLE = 1e-3              # labels stored with a scale factor come out as 0.99999998 where 1 is meant
+NOT_OPENED = {            # why a file cannot be opened: what was found, what to do
+    errno.EACCES: ("no permission to read it", "Change its permissions."),
+    errno.EPERM: ("no permission to read it", "Change its permissions."),
+    errno.EISDIR: ("a folder", "Put the image itself in its place."),
+    errno.ENOENT: ("a link to nothing", "Put the image itself in its place."),
+    errno.ELOOP: ("a link that leads back to itself", "Put the image itself in its place.")}
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,15 @@ class Subject:
     files: dict  # modality or "label" -> [Path, ...]
 
 
-def find_subjects(raw, spec):
+def find_subjects(raw, spec, duplicates=None):
     """Every subject below `raw`, at any depth, sorted by name as strings.
 
     A folder is a subject when any file of the spec lies in it at its place, so a subject with a file missing is found
     and reported. Links are followed, each real folder once.
+
+    Args:
+        duplicates: a dict to which {name: [problem, ...]} is added for names that occur more than once; without it
+            they raise.
 
     Raises:
         UserError: `raw` is not a folder, holds no subject, or holds two of one name.
@@ -86,8 +98,12 @@ def find_subjects(raw, spec):
         if not any(files.values()):
             continue
         if folder.name in subjects:
-            raise UserError(folder, "subject names that occur once", f"{folder.name} also at "
-                            f"{subjects[folder.name].folder}", "Rename one of the folders, or remove the copy.")
+            error = UserError(folder, "subject names that occur once", f"{folder.name} also at "
+                              f"{subjects[folder.name].folder}", "Rename one of the folders, or remove the copy.")
+            if duplicates is None:
+                raise error
+            duplicates.setdefault(folder.name, []).append(str(error))
+            continue
         subjects[folder.name] = Subject(folder.name, folder, files)
     if not subjects:
         raise UserError(raw, f"folders with {', '.join(patterns.values())}", "none at any depth",
@@ -103,7 +119,8 @@ def _walk(folder, skip, seen):
     seen.add(real)
     yield folder
     for entry in sorted(os.scandir(folder), key=lambda item: item.name):
-        if entry.is_dir() and not any(re.fullmatch(pattern, entry.name) for pattern in skip):
+        is_folder = Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()  # Path: False on a loop of links
+        if is_folder and not any(re.fullmatch(pattern, entry.name) for pattern in skip):
             yield from _walk(Path(entry.path), skip, seen)
 
 
@@ -123,6 +140,11 @@ def check_subject(subject, spec):
         (problems, warnings): lists of one-line strings "file: expected ..., found .... What to do."; both empty when
         the subject is clean.
     """
+    return inspect_subject(subject, spec)[:2]
+
+
+def inspect_subject(subject, spec):
+    """The problems and warnings of `check_subject`, and a dict of facts for a fingerprint (None with problems)."""
     problems, warnings, volumes = [], [], {}
     for name, files in subject.files.items():
         pattern = spec.label if name == "label" else spec.modalities[name]
@@ -145,7 +167,20 @@ def check_subject(subject, spec):
             check_grid(subject.files[name][0], image, volumes[first][1], first)
         except UserError as error:
             problems.append(str(error))
-    return problems, warnings
+    return problems, warnings, None if problems else describe(subject, spec, volumes)
+
+
+def describe(subject, spec, volumes):
+    """What a fingerprint of the raw folder needs to know about a clean subject, as plain numbers."""
+    label, image = volumes["label"]
+    foreground = np.isin(label_values(label), [value for value, number in spec.label_map.items() if number])
+    per_slice = foreground.sum(axis=(0, 1))
+    return {"subject": subject.name, "slices": len(per_slice), "empty_slices": int((per_slice == 0).sum()),
+            "foreground": int(per_slice.sum()), "voxels": foreground.size,
+            "spacing_mm": [float(size) for size in nib.affines.voxel_sizes(image.affine)],
+            "intensities": {name: (float(volumes[name][0].min()), float(volumes[name][0].max()))
+                            for name in spec.modalities},
+            "sources": source_hashes(subject)}
 
 
 def read_volume(path):
@@ -158,13 +193,12 @@ def read_volume(path):
         UserError: not a readable NIfTI, not 3-D, empty, implausible spacing, or too large to be a scan.
     """
     again = "Fetch the file again."
+    check_opens(path)
     try:
         image = nib.load(path)
-        shape, spacing = image.shape, nib.affines.voxel_sizes(image.affine)
-    except PermissionError:
-        raise UserError(path, "a readable file", "no permission to read it", "Change its permissions.") from None
+        shape, spacing = image.shape, [*nib.affines.voxel_sizes(image.affine), *stored_spacing(image, path)]
     except (*UNREADABLE, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
-        size = os.path.getsize(path) if os.path.exists(path) else 0
+        size = os.path.getsize(path)
         found = "an empty file" if size == 0 else f"{size} bytes that are not one ({type(error).__name__})"
         raise UserError(path, "a NIfTI image", found, again) from None
     shape = shape[:3] if len(shape) > 3 and set(shape[3:]) == {1} else shape
@@ -172,14 +206,41 @@ def read_volume(path):
         raise UserError(path, "a 3-D image", f"shape {shape}", "Give the 3-D image of this modality.")
     if int(np.prod(shape, dtype=object)) > MAX_VOXELS:
         raise UserError(path, f"at most {MAX_VOXELS} voxels", f"shape {shape}", f"The header is damaged. {again}")
-    if not all(SPACING_MM[0] <= size <= SPACING_MM[1] for size in spacing):  # NaN fails too
+    if implausible(spacing):
         raise UserError(path, f"voxels of {SPACING_MM[0]} to {SPACING_MM[1]} mm",
-                        f"{' x '.join(f'{size:g}' for size in spacing)} mm", "Correct the header's spacing.")
+                        f"{', '.join(f'{size:g}' for size in implausible(spacing))} mm", "Correct the header's spacing.")
     try:
         image = nib.as_closest_canonical(whole(image, path) if str(path).endswith(".gz") else image)
         return np.asanyarray(image.dataobj).reshape(image.shape[:3]), image
     except UNREADABLE as error:
         raise UserError(path, "a complete image", f"a truncated or damaged one ({type(error).__name__})", again) from None
+
+
+def check_opens(path):
+    """UserError that says why a file cannot be opened; nibabel calls it no image."""
+    try:
+        with open(path, "rb"):
+            return
+    except OSError as error:
+        found, do = NOT_OPENED.get(error.errno, (error.strerror or str(error), "Check the file and its disk."))
+        raise UserError(path, "a readable file", found, do) from None
+
+
+def stored_spacing(image, path):
+    """The three voxel sizes as the header holds them, mm; nibabel turns 0 into 1 and drops the sign without a word."""
+    with nib.openers.ImageOpener(path) as file:
+        header = type(image.header).from_fileobj(file, check=False)
+    return [float(size) for size in header["pixdim"][1:4]]
+
+
+def implausible(spacing):
+    """Those of the voxel sizes (mm) that no scan has; NaN among them."""
+    return [size for size in spacing if not SPACING_MM[0] <= size <= SPACING_MM[1]]
+
+
+def label_values(voxels):
+    """Label values as whole numbers, whatever type or scale factor they were stored with; `check_label` checked them."""
+    return voxels if voxels.dtype.kind in "iu" else np.rint(voxels).astype(np.int64)
 
 
 def whole(image, path):
@@ -211,13 +272,13 @@ def check_label(path, voxels, spec):
     """Raise UserError unless every value has a class; return warnings (a label without foreground)."""
     if voxels.dtype.kind not in "iufb":
         raise UserError(path, "one label a voxel", f"type {voxels.dtype}", "Convert it to whole numbers.")
-    values, counts = np.unique(voxels, return_counts=True)
-    unknown = [value for value in values.tolist() if value not in spec.label_map]
+    values = np.unique(voxels)
+    unknown = [value for value in values.tolist() if not any(abs(value - known) <= WHOLE for known in spec.label_map)]
     if unknown:
         listed = ", ".join(f"{value:g}" for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         raise UserError(path, f"labels among {', '.join(map(str, spec.label_map))}", listed,
                         "Correct the label image, or the label map of the DatasetSpec.")
-    if not any(spec.label_map[int(value)] for value in values):
+    if not any(spec.label_map[int(value)] for value in label_values(values)):
         return [f"{path}: no foreground in this label (values {', '.join(f'{v:g}' for v in values)}). "
                 "Its slices count as empty."]
     return []

@@ -33,6 +33,8 @@ of the mean difference, scans in which B is better and worse, and the p-value of
 Exit status: 0, or 2 with one line that says which file is wrong and what to do. Nothing is written in that case.
 """
 
+import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+
 import argparse
 import sys
 import zlib
@@ -45,7 +47,7 @@ import numpy as np
 
 from datasets import DATASETS, DatasetSpec, find_subjects, read_volume
 from metrics import absolute_volume_difference, challenge_hausdorff95, dice, hausdorff_pair, leave_out, lesion_detection
-from utils import IGNORED, UserError, progress, read_json, run_program, write_csv, write_json
+from utils import IGNORED, UserError, progress, read_object, run_program, write_csv, write_json
 
 RESAMPLES = 10_000
 GRID_TOLERANCE = 1e-3  # of a voxel, for every entry of the affine
@@ -313,8 +315,8 @@ def parse_arguments(argv):
                        "left-out voxels; scans without a prediction are training scans")
     add("--csv", metavar="FILE", help="write the scores (or paired differences) of every scan")
     add("--summary", metavar="FILE", help="write summary.json in nnU-Net's shape (or the comparison's statistics)")
-    add("--labels", type=int, nargs="+", default=[1], metavar="L", help="label values to score, each alone (default 1)")
-    add("--ignore", type=int, nargs="+", default=[], metavar="L",
+    add("--labels", type=int, nargs="+", metavar="L", help="label values to score, each alone (default 1)")
+    add("--ignore", type=int, nargs="+", metavar="L",
         help="labels of the reference whose voxels are left out of both masks; 2 in the WMH challenge (default none)")
     add("--empty", choices=("diagonal", "nan"), default="diagonal",
         help="distance if only one mask is empty (default diagonal)")
@@ -322,9 +324,12 @@ def parse_arguments(argv):
     add("--jobs", type=int, default=2, metavar="N", help="scans at a time, each in memory once (default 2)")
     args = parser.parse_args(argv)
     if args.data:
-        settings = read_json(Path(args.data) / "dataset.json", "Give a data folder written by preprocess.py.")
+        if args.labels or args.ignore:
+            parser.error("--labels, --ignore: not with --data, which says them itself; with --references FOLDER instead")
+        settings = read_object(Path(args.data) / "dataset.json", {"classes": list}, "Give a data folder of preprocess.py.")
         args.references, args.partial = str(Path(args.data) / "references"), True
         args.labels, args.ignore = list(range(1, len(settings["classes"]))), [IGNORED]
+    args.labels, args.ignore = args.labels or [1], args.ignore or []
     if args.jobs < 1:
         parser.error(f"--jobs: at least 1, not {args.jobs}")
     if 0 in args.labels or set(args.labels) & set(args.ignore) or len(set(args.labels)) < len(args.labels):

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from metrics import dice
-from utils import UserError, read_csv, read_json
+from utils import UserError, read_csv, read_object
 
 TRUTH, COLOURS = "#ffd92f", {"gdl": "#4da3ff", "gdl+boundary": "#ff5a4f", "boundary": "#bbbbbb"}
 NAMES = {"gdl": "GDL", "gdl+boundary": "GDL + boundary", "boundary": "boundary alone"}
@@ -38,7 +38,7 @@ def load_array(one, subject, name):
 def spacing(one, subject):
     """(row, column, slice) in mm."""
     path = one.data / "subjects" / subject / "meta.json"
-    values = read_json(path, "Repeat preprocess.py.").get("spacing_mm")
+    values = read_object(path, ("spacing_mm",), "Repeat preprocess.py.")["spacing_mm"]
     if not isinstance(values, list) or len(values) != 3:
         raise UserError(path, "spacing_mm with three numbers", repr(values), "Repeat preprocess.py.")
     return [float(value) for value in values]

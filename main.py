@@ -6,6 +6,8 @@ The defaults are the paper's: UNet of width 64, Adam 1e-3, batch 8, learning rat
 better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs. The same command continues an unfinished run.
 """
 
+import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+
 import argparse
 import platform
 import sys
@@ -16,7 +18,7 @@ import numpy as np
 import torch
 
 import scheduler
-from dataloader import Slices, batches, make_resident, one_hot, shuffled
+from dataloader import AGAIN, Slices, batches, make_resident, one_hot, shuffled
 from losses import build_loss
 from metrics import dice, hausdorff_pair, legacy_hausdorff
 from networks import NETWORKS, build
@@ -29,7 +31,7 @@ from utils import (
     git_commit,
     log,
     progress,
-    read_json,
+    read_object,
     remove,
     run_program,
     seed_everything,
@@ -162,7 +164,7 @@ class Run:
         settings = {**vars(self.args), **data, "sessions": []}
         begun = (self.out / "last.pt").exists() or (self.out / "summary.json").exists()
         if path.exists() and begun:  # a run that never ended an epoch binds nobody
-            old = read_json(path, "Remove the run directory and start again.")
+            old = read_object(path, {"epochs": int, "sessions": list}, "Remove the run directory and start again.")
             for key in DEFINES:
                 if old.get(key) != settings[key]:
                     raise UserError(self.out, f"a run with {key} {settings[key]}", f"one with {key} {old.get(key)}",
@@ -185,7 +187,8 @@ class Run:
     def is_finished(self):
         """True if summary.json covers the epochs asked for. A finished run whose last.pt is gone is not begun anew."""
         path = self.out / "summary.json"
-        summary = read_json(path, "Remove it and repeat the command.") if path.exists() else {"epochs": 0}
+        kinds = {"epochs": int, "best": dict}
+        summary = read_object(path, kinds, "Remove it and repeat the command.") if path.exists() else {"epochs": 0}
         if summary["epochs"] and not self.rows:
             if summary["epochs"] < self.args.epochs:
                 raise UserError(self.out, "last.pt, to continue a finished run", "no such file",
@@ -323,7 +326,8 @@ def export_predictions(masks, scans, data, folder):
     with atomic_path(folder) as partial:
         partial.mkdir()
         for scan in scans:
-            image = restore_mask(masks[scan.rows], read_json(data / "subjects" / scan.name / "meta.json"))
+            path = data / "subjects" / scan.name / "meta.json"
+            image = restore_mask(masks[scan.rows], read_object(path, {"affine": list, "original_shape": list}, AGAIN))
             nibabel.save(image, partial / f"{scan.name}.nii.gz")
 
 

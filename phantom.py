@@ -9,6 +9,8 @@ lesions are in phantom_anatomy.py; here are the scanners, the intensities and th
 subject's place in its site, and the scale only, so more subjects or other --jobs give the same ones.
 """
 
+import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+
 import argparse
 import json
 import os

@@ -9,10 +9,10 @@ once per slice. Every input is checked before anything is written. A subject is 
 repeated command continues with those that are missing.
 """
 
+import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+
 import argparse
 import hashlib
-import random
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from datasets import check_subject, find_subjects, get_spec, is_phantom, read_volume, recognise, source_hashes
+from datasets import find_subjects, get_spec, is_phantom, label_values, read_volume, recognise, source_hashes
 from distance import CONVENTIONS, signed_distance, signed_distance_slices
+from splits import check_written, choose_split, read_patients, split_code2018, split_settings  # noqa: F401
 from utils import (
     IGNORED,
     UserError,
@@ -31,14 +32,16 @@ from utils import (
     exclusive,
     log,
     progress,
-    read_csv,
-    read_json,
+    read_object,
     remove,
     run_program,
     write_csv,
     write_json,
 )
+from verify import check_all, print_ok, raw_fingerprint
 
+META = {"spacing_mm": list, "intensity_range": list, "sha256": str, "sources": dict}  # what is read of meta.json here
+REDO = "Remove this subject's folder and repeat the command."
 INTENSITY_MAX = 65535  # images are stored as uint16: value / 65535 is the normalised intensity, exact to 8e-6
 
 
@@ -52,13 +55,14 @@ def convert_subject(subject, spec, out, settings):
     size = settings["size"]
     volumes = [read_volume(subject.files[name][0])[0] for name in spec.modalities]
     raw_label, label_image = read_volume(subject.files["label"][0])
+    raw_label = label_values(raw_label)
     images = np.stack([resample(normalise(volume), size, "bilinear") for volume in volumes], axis=1)  # (S, C, H, W)
     labels = resample_label(raw_label, spec.label_map, size, settings["label_interpolation"])
     scale = np.array(raw_label.shape[:2]) / size
     spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
     with atomic_path(out / "references" / f"{subject.name}.nii.gz") as temporary:
         reference = nib.load(subject.files["label"][0])
-        values = np.asanyarray(reference.dataobj).reshape(reference.shape[:3]).astype(np.int64)
+        values = label_values(np.asanyarray(reference.dataobj).reshape(reference.shape[:3]))
         classes = label_lookup(spec.label_map)[values]
         classes[np.isin(values, spec.ignore)] = IGNORED
         temporary.write_bytes(gzipped(nib.Nifti1Image(classes, reference.affine)))
@@ -169,57 +173,16 @@ def restore_mask(mask, meta):
     return nib.Nifti1Image(np.ascontiguousarray(nib.apply_orientation(volume, back)), affine)
 
 
-def split_code2018(names, n_val):
-    """Validation names of the authors' split: folders sorted as strings, random.seed(0), random.sample."""
-    return random.Random(0).sample(sorted(names), n_val)
-
-
-def choose_split(names, how, n_val, seed):
-    """{name: "train" or "val"} by "random" (seeded), "code2018", or a CSV with the columns subject, subset."""
-    if how.endswith(".csv"):
-        rows = {row["subject"]: row["subset"] for row in read_csv(how, ("subject", "subset"))}
-        wrong = [name for name in names if rows.get(name) not in ("train", "val")]
-        if wrong or set(rows) - set(names):
-            found = f"{wrong[0]} without one" if wrong else f"{sorted(set(rows) - set(names))[0]}, which is not there"
-            raise UserError(how, "a subset, train or val, for each subject", found, "Correct the table.")
-        if set(rows.values()) != {"train", "val"}:
-            raise UserError(how, "subjects in train and in val", f"all in {rows[names[0]]}", "Correct the table.")
-        return {name: rows[name] for name in names}
-    if not 0 < n_val < len(names):
-        raise UserError("--val", f"1 to {len(names) - 1} of the {len(names)} subjects", n_val,
-                        "Give a smaller --val or more subjects.")
-    if how == "code2018":
-        chosen = split_code2018(names, n_val)
-    elif how == "random":
-        chosen = np.random.default_rng(seed).permutation(sorted(names))[:n_val].tolist()
-    else:
-        raise UserError("--split", "random, code2018 or a .csv file", repr(how), "Choose one of them.")
-    return {name: "val" if name in chosen else "train" for name in names}
-
-
-def check_all(subjects, spec, jobs):
-    """Check every subject; print warnings; raise one UserError after listing every problem."""
-    with ThreadPoolExecutor(jobs) as pool:
-        results = list(progress(pool.map(partial(check_subject, spec=spec), subjects), total=len(subjects),
-                                desc="checking", unit="scan"))
-    problems = [line for found, _ in results for line in found]
-    for line in [f"warning: {line}" for _, warnings in results for line in warnings] + problems:
-        print(line, file=sys.stderr)
-    if problems:
-        raise UserError(f"{sum(bool(found) for found, _ in results)} of {len(subjects)} subjects", "no problem",
-                        f"{len(problems)}, listed above", "Mend them and repeat the command.")
-
-
 def summarise(out, split, spec):
     """index rows and fingerprint of a finished data folder, read back from what was written."""
     rows, metas = [], []
     for name in sorted(split):
         folder = out / "subjects" / name
         pixels = (np.load(folder / "labels.npy", mmap_mode="r") > 0).sum(axis=(1, 2))
-        metas.append(read_json(folder / "meta.json"))
+        metas.append(read_object(folder / "meta.json", META, REDO))
         rows += [{"subject": name, "slice": index, "subset": split[name], "foreground_pixels": int(count)}
                  for index, count in enumerate(pixels)]
-    settings = read_json(out / "dataset.json")
+    settings = read_object(out / "dataset.json", {"size": int})
 
     def part(chosen):
         counts = np.array([row["foreground_pixels"] for row in chosen])
@@ -267,7 +230,7 @@ def check_folder(out, settings):
     """Raise UserError unless `out` is new, empty, or begun with the same settings."""
     path = out / "dataset.json"
     if path.exists():
-        old = read_json(path)
+        old = read_object(path, ("layout", "split", "subjects"), "Choose another --out, or remove that folder.")
         different = [key for key in settings if key != "name" and old.get(key) != settings[key]]  # a folder may be renamed
         if different:
             key = different[0]
@@ -281,8 +244,12 @@ def check_folder(out, settings):
 def is_current(subject, out):
     """True if this subject was converted from the files that it has now."""
     meta = out / "subjects" / subject.name / "meta.json"
-    complete = meta.exists() and all(len(files) == 1 for files in subject.files.values())
-    return complete and read_json(meta).get("sources") == source_hashes(subject)
+    if not meta.exists() or any(len(files) != 1 for files in subject.files.values()):
+        return False
+    try:
+        return read_object(meta, META, REDO)["sources"] == source_hashes(subject)
+    except OSError:  # check_all says what is wrong
+        return False
 
 
 def shorten(value):
@@ -294,7 +261,8 @@ def pick_subjects(subjects, limit, seed):
     if limit is None:
         return subjects
     if not 2 <= limit <= len(subjects):
-        raise UserError("--subjects", f"2 to {len(subjects)}", limit, "There are no more subjects in this folder.")
+        do = "There are no more subjects in this folder." if limit > 1 else "Training and validation need one each."
+        raise UserError("--subjects", f"2 to {len(subjects)}", limit, do)
     return [subjects[index] for index in sorted(np.random.default_rng(seed).permutation(len(subjects))[:limit])]
 
 
@@ -302,18 +270,22 @@ def main(argv=None):
     args = parse_arguments(argv)
     torch.set_num_threads(1)  # the scans are what runs in parallel
     spec = get_spec(args.layout)
-    subjects = pick_subjects(find_subjects(args.raw, spec), args.subjects, args.seed)
+    duplicates = {}
+    subjects = pick_subjects(find_subjects(args.raw, spec, duplicates), args.subjects, args.seed)
     if args.verify:
-        check_all(subjects, spec, args.jobs)
-        log(f"OK: {len(subjects)} subjects without a problem")
+        print_ok(raw_fingerprint(check_all(subjects, spec, args.jobs, duplicates)))
         return 0
     args.val = args.val or max(1, round(len(subjects) * spec.n_val / spec.n_subjects))
-    out = Path(args.out)
+    out, names = Path(args.out), [subject.name for subject in subjects]
     settings = make_settings(args, spec, subjects)
-    split = choose_split([subject.name for subject in subjects], settings["split"]["how"], args.val, args.seed)
+    patients = read_patients(args.patients, names) if args.patients else None
+    how = settings["split"]["how"]
+    split = choose_split(names, how, args.val, args.seed, patients)
+    settings["split"] = split_settings(how, args.val, args.seed, split, patients)
     check_folder(out, settings)  # before the long check of the scans
+    check_written(out / "split.csv", split)
     todo = [subject for subject in subjects if not is_current(subject, out)]
-    check_all(todo, spec, args.jobs)
+    check_all(todo, spec, args.jobs, duplicates, len(subjects))
     with exclusive(out):
         convert_all(todo, spec, out, settings, args.jobs)
         finish(out, split, spec)
@@ -346,6 +318,8 @@ def parse_arguments(argv):
     add("--out", help="data folder to write, e.g. data/wmh")
     add("--val", type=int, help="validation subjects (default: 10 of 60 for wmh, 20 of 94 for isles, else that share)")
     add("--split", help="random (default), code2018 (the authors' split) or a CSV with columns subject, subset")
+    add("--patients", metavar="FILE.csv", help="table with columns subject, patient: all scans of a patient then fall in "
+        "one subset (several ISLES cases are of one patient); --val is then the most scans, not the exact number")
     add("--seed", type=int, default=0, help="seed of the random split and of --subjects (default 0)")
     add("--size", type=int, default=256, help="in-plane size in pixels (default 256)")
     add("--subjects", type=int, help="use only this many subjects, drawn by seed")

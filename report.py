@@ -3,6 +3,8 @@
 python report.py --runs results/wmh results/isles --out results
 """
 
+import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+
 import argparse
 import base64
 import os
@@ -15,9 +17,19 @@ import jinja2
 
 import figures
 import figures_cases
-from runs import load_sets, number, read_object
+from runs import load_sets, number
 from tables import build_table, caption, cell, columns, heading, label, latex, markdown, notes, plain, reported_only, tidy_rows
-from utils import UserError, git_commit, read_csv, read_json, run_program, write_csv, write_text
+from utils import (
+    UserError,
+    git_commit,
+    read_csv,
+    read_json,
+    read_object,
+    remove_leftovers,
+    run_program,
+    write_csv,
+    write_text,
+)
 
 REPORTED = Path(__file__).parent / "results" / "reported.json"
 
@@ -123,6 +135,7 @@ def main(argv=None):
     out = Path(options.out or (options.runs[0] if len(folders) == 1 else os.path.relpath(os.path.commonpath(folders))))
     reported = read_json(REPORTED, "Restore it with git checkout results/reported.json.")
     table = build_table(sets, reported)
+    remove_leftovers(out)
     remarks, elsewhere = notes(sets, reported), reported_only(sets, reported)
     write_text(out / "table1.md", markdown(sets, table, remarks, elsewhere))
     write_text(out / "table1.tex", latex(sets, table, remarks))

@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils import UserError, read_csv, read_json
+from utils import UserError, read_csv, read_object
 
 LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; other losses follow them
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "epochs")
@@ -104,16 +104,6 @@ def load_run(folder):
     if run.finished and len(rows) != expected:
         raise UserError(path, f"{expected} epochs, as summary.json says", f"{len(rows)}", do)
     return run
-
-
-def read_object(path, required, do):
-    """A JSON object as a dict; UserError if it is something else or one of `required` is missing or null."""
-    values = read_json(path, do)
-    missing = [key for key in required if not isinstance(values, dict) or values.get(key) is None]
-    if missing or not isinstance(values, dict):
-        raise UserError(path, f"a JSON object with {', '.join(required) or 'the state of the run'}",
-                        f"no {', '.join(missing)}" if missing else type(values).__name__, do)
-    return values
 
 
 def number(text, path, line):

@@ -1,7 +1,9 @@
 """What several programs share: the error type, atomic writes, tables, seeding, device choice, progress."""
 
 import csv
+import errno
 import hashlib
+import io
 import json
 import os
 import platform
@@ -15,6 +17,24 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 IGNORED = 255  # in data/<set>/references: voxels that a challenge's evaluation leaves out of both masks
+KINDS = {str: "text", int: "a whole number", list: "a list", dict: "an object"}  # of JSON values
+INTERRUPTED = "interrupted; the same command continues where this one stopped"
+ADVICE = {  # what to do about an error of the system
+    errno.ENOSPC: "Free some space and repeat the command.", errno.EDQUOT: "Free some space and repeat the command.",
+    errno.EFBIG: "Choose a place that takes larger files, and repeat the command.",
+    errno.EROFS: "It cannot be written to: choose a place that can.",
+    errno.ELOOP: "Remove the link that leads back to itself.", errno.ENAMETOOLONG: "Choose a shorter name."}
+
+
+def report_uncaught(kind, error, trace):
+    """sys.excepthook: one line for Ctrl-C during a program's imports, a traceback for anything else."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(INTERRUPTED, file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = report_uncaught  # programs import this module before the slow ones
 
 
 class UserError(Exception):
@@ -30,6 +50,9 @@ class UserError(Exception):
 
 def run_program(main):
     """Call `main()`; turn a UserError into one line and exit status 2, Ctrl-C into status 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without some letter shows "?" for it
     try:
         sys.exit(main())
     except UserError as error:
@@ -40,9 +63,10 @@ def run_program(main):
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         message = f"{error.filename}: {error.strerror}. Check the path and its permissions."
     except OSError as error:  # disk full, broken device: the unfinished output was removed by atomic_path
-        message = f"{error.filename or 'writing'}: {error.strerror or error}. Free some space and repeat the command."
+        do = ADVICE.get(error.errno or errno.ENOSPC, "Check the disk and repeat the command.")  # NumPy gives no number
+        message = f"{error.filename or 'writing'}: {error.strerror or error}. {do}"
     except KeyboardInterrupt:
-        print("interrupted; the same command continues where this one stopped", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
@@ -92,6 +116,18 @@ def file_md5(path):
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
+def remove_leftovers(folder):
+    """Delete what atomic_path left directly in `folder` for processes that were killed; a living one's stays."""
+    for path in Path(folder).glob("*.partial-*"):
+        number = path.name.rpartition("-")[2]
+        try:
+            os.kill(int(number), 0)
+        except (ProcessLookupError, ValueError, OverflowError):
+            remove(path)
+        except PermissionError:
+            continue
+
+
 def write_text(path, text):
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -106,6 +142,26 @@ def read_json(path, do="Delete it and repeat the step that wrote it."):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(path, "a JSON file", f"{type(error).__name__}: {error}", do) from None
+
+
+def read_object(path, required, do="Delete it and repeat the step that wrote it."):
+    """A JSON object as a dict.
+
+    Args:
+        required: names that must be there and not null; or a dict of them, name -> type.
+
+    Raises:
+        UserError: no JSON, no object, a name missing, or a value of another type.
+    """
+    values = read_json(path, do)
+    missing = [key for key in required if not isinstance(values, dict) or values.get(key) is None]
+    if missing or not isinstance(values, dict):
+        raise UserError(path, f"a JSON object with {', '.join(required) or 'the state of the run'}",
+                        f"no {', '.join(missing)}" if missing else type(values).__name__, do)
+    for key, kind in required.items() if isinstance(required, dict) else ():
+        if not isinstance(values[key], kind):
+            raise UserError(path, f"{key} to be {KINDS[kind]}", f"{values[key]!r:.60}", do)
+    return values
 
 
 def write_csv(path, rows, columns=None):

@@ -47,6 +47,29 @@ def data(raw, tmp_path):
     return tmp_path / "data"
 
 
+def preprocess(raw, out, *more):
+    """preprocess.py to 32x32 with two validation subjects."""
+    return run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", out, "--size", 32, "--val", 2, *more)
+
+
+def damage(name, change):
+    """Change one image of s1: `change` gets (voxels, affine) and returns the new pair."""
+    def do(raw):
+        path = raw / "s1" / name
+        image = nib.load(path)
+        voxels, affine = change(np.asanyarray(image.dataobj).copy(), image.affine.copy())
+        nib.save(nib.Nifti1Image(voxels, affine), path)
+    return do
+
+
+def put(value, index=(0, 0, 0)):
+    def change(voxels, affine):
+        voxels = voxels.astype(np.float32)
+        voxels[index] = value
+        return voxels, affine
+    return change
+
+
 def run(program, *arguments):
     """Run a program in this process, as its command line would; returns a CompletedProcess with text output."""
     module = importlib.import_module(program.removesuffix(".py"))

@@ -91,3 +91,18 @@ def test_resident_batches_equal_those_from_disk(data):
     for one, two in zip(batches(disk, range(20), 8, device), batches(resident, range(20), 8, device)):
         for a, b in zip(one, two):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name, lacking", [("images", slice(0, 4)), ("distance", slice(0, 4)), ("labels", slice(0, 4))])
+def test_arrays_of_unequal_slices_are_refused(data, name, lacking):
+    path = data / "subjects" / Slices(data, "train").scans[2].name / f"{name}.npy"
+    np.save(path, np.load(path)[lacking])
+    with pytest.raises(UserError, match=r"expected shape \([45], .*, found \([45], "):
+        Slices(data, "train")
+
+
+def test_an_array_without_one_of_the_modalities_is_refused(data):
+    path = data / "subjects" / Slices(data, "train").scans[0].name / "images.npy"
+    np.save(path, np.load(path)[:, :1])
+    with pytest.raises(UserError, match=r"expected shape \(5, 2, 32, 32\), found \(5, 1, 32, 32\)"):
+        Slices(data, "train")

@@ -349,6 +349,20 @@ def test_meaningless_options_are_refused(folders, options, capsys):
     assert caught.value.code == 2 and options[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--labels", "--ignore"])
+def test_data_with_labels_or_left_out_ones_is_refused(tmp_path, option):
+    done = program("--predictions", tmp_path, "--data", tmp_path, option, "2")
+    assert done.returncode == 2 and f"{option}" in done.stderr and "not with --data" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "null", '{"classes": 2}'])
+def test_a_data_folder_with_json_of_another_content_is_refused(tmp_path, text):
+    (tmp_path / "dataset.json").write_text(text)
+    done = program("--predictions", tmp_path, "--data", tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"error: {tmp_path / 'dataset.json'}: expected ") and "classes" in done.stderr
+
+
 def test_csv_path_that_is_a_folder_is_refused_and_left_alone(folders):
     (folders / "out.csv").mkdir()
     save(folders / "out.csv/keep.nii", box((1, 1, 1), (3, 3, 3)))

@@ -245,6 +245,29 @@ def test_data_that_is_not_there_is_refused(tmp_path):
     refuses(train(tmp_path / "none", tmp_path / "run"), tmp_path / "none", "Run preprocess.py first")
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "null", "{"])
+@pytest.mark.parametrize("name", ["dataset.json", "fingerprint.json", "subjects/*/meta.json"])
+def test_a_data_folder_with_json_of_another_content_is_refused(data, tmp_path, name, text):
+    for path in data.glob(name):
+        path.write_text(text)
+    refuses(train(data, tmp_path / "run", epochs=1), path.name, "expected a JSON")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "null", '{"epochs": "all"}'])
+@pytest.mark.parametrize("name", ["config.json", "summary.json"])
+def test_a_run_folder_with_json_of_another_content_is_refused(data, tmp_path, name, text):
+    train(data, tmp_path / "run", epochs=1)
+    (tmp_path / "run" / name).write_text(text)
+    refuses(train(data, tmp_path / "run", epochs=1), tmp_path / "run" / name, "expected a JSON object")
+
+
+def test_a_meta_file_without_its_geometry_is_refused(data, tmp_path):
+    for path in data.glob("subjects/*/meta.json"):
+        path.write_text('{"spacing_mm": [1, 1, 3]}')
+    refuses(train(data, tmp_path / "run", epochs=1), "meta.json", "no affine, original_shape")
+
+
 def test_protocols_differ_in_schedule_rate_rule_betas_and_isles_batch(data, tmp_path):
     settings = json.loads((data / "dataset.json").read_text())
     (data / "dataset.json").write_text(json.dumps({**settings, "layout": "isles"}))

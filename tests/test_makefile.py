@@ -146,3 +146,49 @@ def test_clean_keeps_raw_scans_and_real_runs(clone):
         path.touch()
     assert make("clean", folder=clone).returncode == 0
     assert all(path.exists() for path in kept) and not any(path.exists() for path in gone)
+
+
+def write_scans(folder, count=3):
+    for number in range(count):
+        write_wmh_subject(folder / f"s{number}", seed=number)
+    return folder
+
+
+def write_split(path, val=("s0",)):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("subject,subset\n" + "".join(f"s{n},{'val' if f's{n}' in val else 'train'}\n" for n in range(3)))
+    return path
+
+
+@pytest.mark.parametrize("name", ["my scans", "cost$a$(b)", "it's", "a,b#c", "Zoë"])
+def test_the_scans_may_lie_in_a_folder_of_any_name(clone, tmp_path, name):
+    raw = write_scans(tmp_path / name)
+    result = make("verify", f"RAW={raw}", folder=clone)
+    assert result.returncode == 0 and "OK: 3 subjects" in result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("folder", ["my tables", "a$b", "it's"])
+def test_a_split_table_may_lie_in_a_folder_of_any_name_and_reaches_the_chain(clone, tmp_path, folder):
+    raw, table = write_scans(tmp_path / folder / "raw"), write_split(tmp_path / folder / "split.csv")
+    patients = tmp_path / folder / "patients.csv"
+    patients.write_text("subject,patient\ns0,a\ns1,b\ns2,b\n")
+    words = ("chain", "NAME=mine", f"RAW={raw}", f"SPLIT={table}", f"PATIENTS={patients}", "SIZE=32", "LOSSES=gdl",
+             "SEEDS=0", "EPOCHS=0")  # no epochs: training refuses, which ends the chain after preprocessing
+    result = make(*words, folder=clone)
+    assert (clone / "data" / "mine" / "split.csv").read_text() == table.read_text(), result.stderr
+
+
+def test_a_split_table_that_is_not_there_is_our_error_not_makes(clone, tmp_path):
+    raw = write_scans(tmp_path / "raw")
+    result = make("custom", "NAME=mine", f"RAW={raw}", f"SPLIT={tmp_path / 'no such.csv'}", folder=clone)
+    assert result.returncode == 2 and "no such.csv: expected a CSV table with the columns subject, subset" in result.stderr
+    assert "No rule to make target" not in result.stderr
+
+
+def test_an_edited_split_table_is_noticed_and_refused(clone, tmp_path):
+    raw, table = write_scans(tmp_path / "raw"), write_split(tmp_path / "split.csv")
+    words = ("data/mine/index.csv", "NAME=mine", f"RAW={raw}", f"SPLIT={table}", "SIZE=32")
+    assert make(*words, folder=clone).returncode == 0
+    write_split(table, val=("s1",))
+    result = make(*words, folder=clone)
+    assert result.returncode == 2 and "a data set with another split" in result.stderr

@@ -2,24 +2,18 @@
 
 import csv
 import json
-import os
-import random
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from conftest import refuses, run, write_wmh_subject
+from conftest import damage, preprocess, put, refuses, run, write_wmh_subject
 from datasets import DATASETS, check_subject, find_subjects, recognise
 from distance import signed_distance
-from preprocess import choose_split, normalise, resample, resample_label, restore_mask, split_code2018
+from preprocess import normalise, resample, resample_label, restore_mask
 from utils import UserError
 
 WMH = DATASETS["wmh"]
-
-
-def preprocess(raw, out, *more):
-    return run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", out, "--size", 32, "--val", 2, *more)
 
 
 # Values ---------------------------------------------------------------------------------------------------------------
@@ -158,6 +152,21 @@ def test_labels_survive_resizing_and_back_on_lesions_of_some_size(tmp_path):
     assert 2 * (back & label).sum() / (back.sum() + label.sum()) > 0.9
 
 
+@pytest.mark.parametrize("shape", [(240, 240), (232, 256), (132, 256), (256, 256)], ids=lambda shape: "x".join(map(str, shape)))
+def test_every_lesion_above_20_voxels_keeps_its_shape_at_the_challenges_sizes(shape):
+    label = np.zeros((*shape, 1), np.uint8)
+    corners = [(x, y) for x in range(10, shape[0] - 20, 23) for y in range(10, shape[1] - 20, 23)]
+    for number, (x, y) in enumerate(corners):  # rectangles of 21 voxels and more, no two of one place on the grid
+        label[x:x + 3 + number % 4, y:y + 7] = 1
+    classes = resample_label(label, WMH.label_map, 256, "nearest")
+    back = restore_mask(classes, {"affine": np.diag([1.2, 1, 3, 1]).tolist(), "original_shape": label.shape})
+    back = np.asanyarray(back.dataobj)
+    for x, y in corners:
+        one, two = (array[x - 5:x + 12, y - 5:y + 13] for array in (label, back))
+        assert 2 * (one & two).sum() / (one.sum() + two.sum()) > 0.9
+    assert shape != (256, 256) or (back == label).all()  # native size: Dice 1
+
+
 def test_an_image_stored_in_another_orientation_on_the_same_grid_is_reoriented(raw):
     path = raw / "s0" / "pre" / "T1.nii.gz"
     image = nib.load(path)
@@ -168,90 +177,6 @@ def test_an_image_stored_in_another_orientation_on_the_same_grid_is_reoriented(r
     assert check_subject(subject, WMH) == ([], [])
     from datasets import read_volume
     np.testing.assert_array_equal(read_volume(path)[0], voxels)
-
-
-# Splits ---------------------------------------------------------------------------------------------------------------
-
-def test_the_2018_split_sorts_as_strings_and_seeds_with_zero():
-    names = [f"case_{n}" for n in range(1, 95)]
-    random.seed(0)
-    expected = random.sample(sorted(names), 20)
-    assert split_code2018(reversed(names), 20) == expected
-    assert expected[:5] == ["case_54", "case_58", "case_14", "case_4", "case_69"]
-
-
-# The folders of the WMH challenge's training set: bare subject numbers, unique over the three sites
-UTRECHT = (0, 2, 4, 6, 8, 11, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 49)
-SINGAPORE = tuple(range(50, 70))
-GE3T = (*range(100, 111), *range(112, 117), 126, 132, 137, 144)
-
-
-def test_the_2018_split_of_the_wmh_folders_written_out():
-    names = [str(number) for number in (*UTRECHT, *SINGAPORE, *GE3T)]
-    assert len(set(names)) == 60
-    assert split_code2018(names, 10) == ["65", "2", "6", "67", "23", "101", "115", "35", "33", "21"]
-
-
-def test_the_2018_split_of_the_isles_folders_written_out():
-    numbers = (54, 58, 14, 4, 69, 66, 56, 44, 65, 50, 77, 34, 68, 25, 42, 20, 81, 39, 71, 91)
-    assert split_code2018([f"case_{n}" for n in range(1, 95)], 20) == [f"case_{n}" for n in numbers]
-
-
-def test_protocol_code2018_takes_the_2018_split_unless_another_is_given(raw, tmp_path):
-    assert preprocess(raw, tmp_path / "old", "--protocol", "code2018").returncode == 0
-    assert preprocess(raw, tmp_path / "own", "--protocol", "code2018", "--split", "random").returncode == 0
-    assert validation(tmp_path / "old") == sorted(split_code2018([f"s{n}" for n in range(6)], 2))
-    expected = choose_split([f"s{n}" for n in range(6)], "random", 2, 0)
-    assert validation(tmp_path / "own") == [name for name, subset in expected.items() if subset == "val"]
-
-
-def validation(data):
-    with open(data / "split.csv") as file:
-        return [row["subject"] for row in csv.DictReader(file) if row["subset"] == "val"]
-
-
-def test_a_random_split_depends_on_the_seed_alone():
-    names = [f"p{n}" for n in range(60)]
-    one, two = choose_split(names, "random", 10, 0), choose_split(names[::-1], "random", 10, 0)
-    assert one == two and sum(value == "val" for value in one.values()) == 10
-    assert one != choose_split(names, "random", 10, 1)
-
-
-def test_a_split_from_a_table_is_taken_as_it_is(raw, tmp_path):
-    table = tmp_path / "split.csv"
-    table.write_text("subject,subset\n" + "".join(f"s{n},{'val' if n in (1, 4) else 'train'}\n" for n in range(6)))
-    assert preprocess(raw, tmp_path / "data", "--split", table).returncode == 0
-    assert (tmp_path / "data" / "split.csv").read_text() == table.read_text()
-
-
-@pytest.mark.parametrize("subset", ["train", "val"])
-def test_a_split_table_with_one_subset_only_is_refused(raw, tmp_path, subset):
-    table = tmp_path / "split.csv"
-    table.write_text("subject,subset\n" + "".join(f"s{n},{subset}\n" for n in range(6)))
-    refuses(preprocess(raw, tmp_path / "data", "--split", table), table, "subjects in train and in val", f"all in {subset}")
-    assert not (tmp_path / "data").exists()
-
-
-def test_an_empty_split_table_is_refused(raw, tmp_path):
-    (tmp_path / "split.csv").touch()
-    refuses(preprocess(raw, tmp_path / "data", "--split", tmp_path / "split.csv"), "split.csv", "no column subject, subset")
-
-
-def test_a_split_table_saved_by_a_spreadsheet_with_a_byte_order_mark_is_read(raw, tmp_path):
-    table = tmp_path / "split.csv"
-    table.write_text("\ufeffsubject,subset\n" + "".join(f"s{n},{'val' if n else 'train'}\n" for n in range(6)))
-    assert preprocess(raw, tmp_path / "data", "--split", table).returncode == 0
-
-
-def test_a_split_table_without_a_subject_is_refused(raw, tmp_path):
-    table = tmp_path / "split.csv"
-    table.write_text("subject,subset\ns0,train\n")
-    refuses(preprocess(raw, tmp_path / "data", "--split", table), table, "s1 without one")
-
-
-def test_more_validation_subjects_than_there_are_is_refused(raw, tmp_path):
-    result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", tmp_path / "data", "--val", 6)
-    refuses(result, "--val", "1 to 5 of the 6 subjects", "found 6")
 
 
 # Which scans they are -------------------------------------------------------------------------------------------------
@@ -272,6 +197,18 @@ def test_the_challenge_is_recognised_by_sites_and_counts(tmp_path):
     assert recognise(subjects, WMH) and not recognise(subjects[1:], WMH)
 
 
+def test_a_link_to_itself_is_passed_by(raw):
+    (raw / "loop").symlink_to("loop")
+    (raw / "a").symlink_to("b")
+    (raw / "b").symlink_to("a")
+    assert len(find_subjects(raw, WMH)) == 6
+
+
+def test_a_raw_path_that_is_a_loop_of_links_is_refused(tmp_path):
+    (tmp_path / "raw").symlink_to("raw")
+    refuses(preprocess(tmp_path / "raw", tmp_path / "data"), tmp_path / "raw", "expected a folder of scans")
+
+
 def test_a_link_that_leads_back_is_followed_once(tmp_path):
     write_wmh_subject(tmp_path / "raw" / "a")
     (tmp_path / "raw" / "loop").symlink_to(tmp_path / "raw")
@@ -284,122 +221,52 @@ def test_one_name_at_two_places_is_refused(raw):
         find_subjects(raw, WMH)
 
 
-# Bad input ------------------------------------------------------------------------------------------------------------
+# Any type of number, and going on ---------------------------------------------------------------------------------------
 
-def damage(name, change):
-    """Change one image of s1: `change` gets (voxels, affine) and returns the new pair."""
-    def do(raw):
-        path = raw / "s1" / name
-        image = nib.load(path)
-        voxels, affine = change(np.asanyarray(image.dataobj).copy(), image.affine.copy())
-        nib.save(nib.Nifti1Image(voxels, affine), path)
-    return do
+NUMBERS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64]
 
 
-def put(value, index=(0, 0, 0)):
-    def change(voxels, affine):
-        voxels = voxels.astype(np.float32)
-        voxels[index] = value
-        return voxels, affine
-    return change
+@pytest.fixture
+def whole_numbers(raw):
+    """s1 of whole numbers that every type holds, in each of its images."""
+    for name in ("FLAIR", "T1"):
+        damage(f"pre/{name}.nii.gz", lambda v, a: (np.clip(np.rint(v / 2), 0, 127), a))(raw)
+    return raw
 
 
-def scramble(path):
-    content = bytearray(path.read_bytes())
-    content[3000:3100] = bytes(100)
-    path.write_bytes(content)
+@pytest.mark.parametrize("dtype", NUMBERS, ids=lambda kind: kind.__name__)
+def test_any_numeric_type_of_image_and_label_gives_the_same_slices(whole_numbers, tmp_path, dtype):
+    assert preprocess(whole_numbers, tmp_path / "one").returncode == 0
+    for name in ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz"):
+        image = nib.load(whole_numbers / "s1" / name)
+        again = nib.Nifti1Image(np.asanyarray(image.dataobj).astype(dtype), image.affine, dtype=dtype)
+        nib.save(again, whole_numbers / "s1" / name)
+    result = preprocess(whole_numbers, tmp_path / "two")
+    assert result.returncode == 0, result.stderr
+    for name in ("subjects/s1/images.npy", "subjects/s1/labels.npy", "references/s1.nii.gz"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
-BAD = {
-    "missing modality": (lambda raw: (raw / "s1/pre/T1.nii.gz").unlink(), ["one T1 image", "no such file"]),
-    "missing label": (lambda raw: (raw / "s1/wmh.nii.gz").unlink(), ["one label image", "no such file"]),
-    "two files": (lambda raw: nib.save(nib.load(raw / "s1/pre/T1.nii.gz"), raw / "s1/pre/T1.nii"), ["T1.nii, T1.nii.gz"]),
-    "zero bytes": (lambda raw: (raw / "s1/pre/T1.nii.gz").write_bytes(b""), ["T1.nii.gz", "an empty file"]),
-    "not a NIfTI": (lambda raw: (raw / "s1/pre/T1.nii.gz").write_bytes(b"hello" * 99), ["a NIfTI image", "495 bytes"]),
-    "truncated": (lambda raw: os.truncate(raw / "s1/pre/T1.nii.gz", 5000), ["T1.nii.gz", "truncated or damaged"]),
-    "flipped bytes": (lambda raw: scramble(raw / "s1/pre/T1.nii.gz"), ["T1.nii.gz"]),
-    "other shape": (damage("wmh.nii.gz", lambda v, a: (v[:-1], a)), ["shape (20, 24, 5)", "(19, 24, 5)"]),
-    "elsewhere": (damage("wmh.nii.gz", lambda v, a: (v, a + np.eye(4, k=3) * 9)), ["corners 9.00 mm apart"]),
-    "4-D": (damage("pre/T1.nii.gz", lambda v, a: (np.stack([v, v], 3), a)), ["a 3-D image", "(20, 24, 5, 2)"]),
-    "NaN": (damage("pre/T1.nii.gz", put(np.nan)), ["finite intensities", "1 NaN"]),
-    "constant": (damage("pre/T1.nii.gz", put(7, ...)), ["an image with contrast", "7 in every voxel"]),
-    "label 9": (damage("wmh.nii.gz", put(9)), ["labels among 0, 1, 2", "9"]),
-    "label 0.5": (damage("wmh.nii.gz", put(0.5)), ["labels among 0, 1, 2", "0.5"]),
-    "spacing": (damage("wmh.nii.gz", lambda v, a: (v, a @ np.diag([1, 1, 1e4, 1]))), ["voxels of 0.01 to 100 mm"]),
-}
-
-
-@pytest.mark.parametrize("case", ["zero bytes", "not a NIfTI", "missing label"])
-def test_a_damaged_first_subject_is_named_too(raw, tmp_path, case):
-    (raw / "s0").rename(raw / "s9")
-    BAD[case][0](raw)
-    refuses(preprocess(raw, tmp_path / "data"), "1 of 6 subjects")
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_named_and_nothing_is_written(raw, tmp_path, case):
-    spoil, words = BAD[case]
-    spoil(raw)
-    result = preprocess(raw, tmp_path / "data")
-    refuses(result, "1 of 6 subjects")
-    listed = [line for line in result.stderr.splitlines() if str(raw / "s1") in line]
-    assert listed and all(any(word in line for line in listed) for word in words), result.stderr
-    assert not (tmp_path / "data").exists()
-
-
-def test_a_gigantic_header_is_refused_before_memory_is_taken(raw):
-    path = raw / "s1" / "pre" / "T1.nii"
-    header = nib.Nifti1Header()
-    header.set_data_shape((30000, 30000, 3000))
-    path.write_bytes(header.binaryblock + b"\0" * 4)
-    (raw / "s1" / "pre" / "T1.nii.gz").unlink()
-    problems, _ = check_subject(find_subjects(raw, WMH)[1], WMH)
-    assert len(problems) == 1 and "at most 268435456 voxels" in problems[0]
-
-
-@pytest.mark.parametrize("dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])], ids=["complex", "RGB"])
-def test_an_image_that_is_not_one_real_number_a_voxel_is_a_problem_like_others(raw, tmp_path, dtype):
-    voxels = np.zeros((20, 24, 5), dtype)
-    nib.save(nib.Nifti1Image(voxels, np.diag([1.0, 1, 3, 1])), raw / "s1" / "pre" / "T1.nii.gz")
-    result = preprocess(raw, tmp_path / "data")
-    refuses(result, "1 of 6 subjects")
-    assert "one real number a voxel" in result.stderr
-
-
-def test_all_problems_are_listed_before_failing(raw, tmp_path):
-    (raw / "s1" / "pre" / "T1.nii.gz").unlink()
-    (raw / "s4" / "wmh.nii.gz").write_bytes(b"")
-    refuses(preprocess(raw, tmp_path / "data"), "2 of 6 subjects", "2, listed above")
-
-
-def test_a_label_without_foreground_is_a_warning(raw, tmp_path):
-    damage("wmh.nii.gz", lambda v, a: (np.where(v == 1, 2, v), a))(raw)  # only "other pathology"
-    result = preprocess(raw, tmp_path / "data")
-    assert result.returncode == 0 and "no foreground in this label (values 0, 2)" in result.stderr
-
-
-@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float64])
-def test_any_numeric_type_of_image_is_read(tmp_path, dtype):
-    write_wmh_subject(tmp_path / "a", dtype=dtype)
-    assert check_subject(find_subjects(tmp_path, WMH)[0], WMH) == ([], [])
-
-
-def test_raw_that_is_a_file_or_absent_is_refused(tmp_path):
-    (tmp_path / "file").touch()
-    refuses(preprocess(tmp_path / "file", tmp_path / "data"), "a folder of scans", "a file")
-    refuses(preprocess(tmp_path / "nowhere", tmp_path / "data"), "nothing there")
+def test_scale_factor_and_offset_are_applied_to_image_and_label(whole_numbers, tmp_path):
+    assert preprocess(whole_numbers, tmp_path / "one").returncode == 0
+    ranges = json.loads((tmp_path / "one" / "subjects" / "s1" / "meta.json").read_text())["intensity_range"]
+    for name, slope, offset in (("pre/FLAIR.nii.gz", 0.5, -20), ("wmh.nii.gz", 0.01, 0)):  # 0.01: 100 comes out as 0.99999998
+        image = nib.load(whole_numbers / "s1" / name)
+        stored = np.rint((np.asanyarray(image.dataobj) - offset) / slope).astype(np.int16)
+        scaled = nib.Nifti1Image(stored, image.affine)
+        scaled.header.set_slope_inter(slope, offset)
+        nib.save(scaled, whole_numbers / "s1" / name)
+    result = preprocess(whole_numbers, tmp_path / "two")
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "two" / "subjects" / "s1"
+    assert json.loads((folder / "meta.json").read_text())["intensity_range"] == ranges
+    for name in ("subjects/s1/images.npy", "subjects/s1/labels.npy", "references/s1.nii.gz"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
 def test_a_folder_of_another_data_set_is_refused(raw, data):
     result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", data, "--size", 64)
     refuses(result, data, "another size (32, asked for 64)")
-
-
-def test_an_existing_empty_folder_stays_empty_when_the_input_is_bad(raw, tmp_path):
-    (tmp_path / "data").mkdir()
-    (raw / "s1" / "wmh.nii.gz").unlink()
-    refuses(preprocess(raw, tmp_path / "data"), "1 of 6 subjects")
-    assert not list((tmp_path / "data").iterdir())
 
 
 def test_a_scan_that_was_corrected_in_place_is_done_again(raw, data):
@@ -432,13 +299,6 @@ def test_a_renamed_data_folder_is_the_same_data_set(raw, data, tmp_path):
     data.rename(tmp_path / "renamed")
     assert preprocess(raw, tmp_path / "renamed").returncode == 0
     assert json.loads((tmp_path / "renamed" / "fingerprint.json").read_text())["sha256"] == before
-
-
-def test_verify_says_ok_and_writes_nothing(raw, tmp_path):
-    before = sorted(tmp_path.rglob("*"))
-    result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--verify")
-    assert result.returncode == 0 and "OK: 6 subjects" in result.stdout
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_an_interrupted_run_continues_and_ends_the_same(raw, data, tmp_path):

@@ -490,3 +490,10 @@ def test_names_of_subjects_and_labels_are_not_averaged(tmp_path):
     one = runs.load_sets([folder], None)[0]
     (one.runs[0].folder / "evaluation.csv").write_text("subject,label,dice\n2,1,0.5\n4,1,0.7\n")
     assert report.evaluation(one.runs[0]) == {"dice": "0.600 (2 of 2)"}
+
+
+def test_leftovers_of_a_report_that_was_killed_are_cleaned_by_the_next(tmp_path):
+    folder = write_set(tmp_path)
+    (folder / "report.html.partial-99999999").touch()
+    report.main(["--runs", str(folder), "--only", "table"])
+    assert not list(folder.glob("*.partial-*"))

@@ -1,11 +1,15 @@
 """Atomic writes, tables, error lines, locks."""
 
+import errno
 import os
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from conftest import ROOT
+from conftest import ROOT, run_apart
 from utils import (
     UserError,
     atomic_path,
@@ -15,6 +19,8 @@ from utils import (
     exclusive,
     read_csv,
     read_json,
+    read_object,
+    remove_leftovers,
     run_program,
     write_csv,
     write_json,
@@ -130,3 +136,53 @@ def test_no_program_evaluates_or_unpickles_what_it_reads():
 
 def test_cpu_flags_are_words():
     assert all(flag.islower() or flag.isdigit() or "_" in flag for flag in cpu_flags())
+
+
+@pytest.mark.parametrize("number, advice", [
+    (errno.ENOSPC, "Free some space"), (errno.EROFS, "choose a place that can"), (errno.ELOOP, "leads back to itself"),
+    (errno.ENAMETOOLONG, "Choose a shorter name"), (errno.EIO, "Check the disk"), (None, "Free some space")])
+def test_an_error_of_the_system_says_what_helps_against_it(capsys, number, advice):
+    def fail():
+        raise OSError(number, "words of the system", "file") if number else OSError("2048 requested and 0 written")
+    with pytest.raises(SystemExit):
+        run_program(fail)
+    error = capsys.readouterr().err
+    assert advice in error and error.count("expected") == 0 and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("text, found", [("{}", "no a"), ("[]", "no a"), ("null", "no a"), ('{"a": null}', "no a"),
+                                         ('{"a": [1]}', "a to be a whole number, found [1]")])
+def test_a_json_file_of_another_content_is_named(tmp_path, text, found):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=re.escape(found)):
+        read_object(tmp_path / "a.json", {"a": int})
+
+
+def test_a_locked_folder_is_not_called_a_run(tmp_path):
+    with exclusive(tmp_path), pytest.raises(UserError, match="expected a folder that no other process uses"):
+        with exclusive(tmp_path):
+            pass
+
+
+def test_leftovers_of_killed_processes_are_removed_and_those_of_living_ones_kept(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (f"a.partial-{ended.pid}", f"b.partial-{os.getpid()}", "table.md"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [f"b.partial-{os.getpid()}", "table.md"]
+
+
+@pytest.mark.parametrize("program", ["main.py", "preprocess.py", "evaluate.py", "report.py", "claims.py", "phantom.py"])
+def test_ctrl_c_while_a_program_still_imports_is_one_line(tmp_path, program):
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt\n")
+    result = run_apart(program, "--help", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert result.stderr.splitlines() == ["interrupted; the same command continues where this one stopped"]
+    assert result.returncode != 0
+
+
+def test_a_terminal_that_knows_ascii_only_gets_a_question_mark(tmp_path):
+    words = "import utils; utils.run_program(lambda: print('0.5 (\u2013)'))"
+    result = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True,
+                            env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (result.returncode, result.stdout, result.stderr) == (0, "0.5 (?)\n", "")

@@ -1,0 +1,135 @@
+"""Which subjects train and which validate: drawn by seed, as the authors drew them, by a table, or by whole patients.
+
+A split is a dict {subject: "train" or "val"}.
+"""
+
+import hashlib
+import random
+from pathlib import Path
+
+import numpy as np
+
+from utils import UserError, read_csv
+
+CORRECT = "Correct the table."
+
+
+def split_code2018(names, n_val):
+    """Validation names of the authors' split: folders sorted as strings, random.seed(0), random.sample."""
+    return random.Random(0).sample(sorted(names), n_val)
+
+
+def is_table(how):
+    return how.lower().endswith(".csv")
+
+
+def choose_split(names, how, n_val, seed, patients=None):
+    """Split subjects by "random" (seeded), "code2018", or a CSV with the columns subject, subset.
+
+    Args:
+        names: the subjects.
+        n_val: how many validate; ignored with a CSV.
+        patients: {subject: patient}; all scans of a patient then fall in one subset, and "random" draws whole
+            patients until `n_val` scans are reached or the next one would exceed them.
+
+    Raises:
+        UserError: the table does not fit the subjects, a subset would be empty, or a patient would be in both.
+    """
+    if is_table(how):
+        split = read_split(how, names)
+    elif not 0 < n_val < len(names):
+        raise UserError("--val", f"1 to {len(names) - 1} of the {len(names)} subjects", n_val,
+                        "Give a smaller --val or more subjects.")
+    elif how == "code2018":
+        split = assign(names, split_code2018(names, n_val))
+    elif how == "random" and patients:
+        split = assign(names, draw_patients(names, patients, n_val, seed))
+    elif how == "random":
+        split = assign(names, np.random.default_rng(seed).permutation(sorted(names))[:n_val].tolist())
+    else:
+        raise UserError("--split", "random, code2018 or a .csv file", repr(how), "Choose one of them.")
+    if patients:
+        check_patients(split, patients, how)
+    return split
+
+
+def assign(names, chosen):
+    """{name: "val" if it is among the chosen, else "train"}."""
+    chosen = set(chosen)
+    return {name: "val" if name in chosen else "train" for name in names}
+
+
+def draw_patients(names, patients, n_val, seed):
+    """The scans of patients drawn by seed: at most `n_val`, and as near to it as whole patients come in that order."""
+    scans = {}
+    for name in sorted(names):
+        scans.setdefault(patients[name], []).append(name)
+    chosen = []
+    for patient in np.random.default_rng(seed).permutation(sorted(scans)):
+        if len(chosen) + len(scans[patient]) <= n_val:
+            chosen += scans[patient]
+    if not chosen:
+        fewest = min(map(len, scans.values()))
+        raise UserError("--val", f"at least {fewest}, the scans of one patient", n_val, "Give a larger --val.")
+    return chosen
+
+
+def check_patients(split, patients, how):
+    """UserError if the scans of one patient fall in both subsets."""
+    first = {}
+    for name in sorted(split):
+        other = first.setdefault(patients[name], name)
+        if split[other] != split[name]:
+            raise UserError(how if is_table(how) else "--split", "all scans of a patient in one subset",
+                            f"{other} in {split[other]} and {name} in {split[name]}, both of patient {patients[name]}",
+                            CORRECT if is_table(how) else "Use --split random, or leave --patients out.")
+
+
+def read_table(path, column):
+    """{subject: value of `column`} from a user's CSV; UserError if it is not there, or names a subject twice."""
+    path, wanted = Path(path), f"a CSV table with the columns subject, {column}"
+    if not path.is_file():
+        raise UserError(path, wanted, "a folder" if path.is_dir() else "no such file", "Check the path.")
+    found = {}
+    for line, row in enumerate(read_csv(path, ("subject", column), CORRECT), 2):
+        if row["subject"] in found:
+            raise UserError(path, "every subject once", f"{row['subject']} again in row {line}", CORRECT)
+        found[row["subject"]] = row[column]
+    return found
+
+
+def read_split(path, names):
+    """A user's split of exactly these subjects, with both subsets in it."""
+    rows = read_table(path, "subset")
+    wrong = [name for name in names if rows.get(name) not in ("train", "val")]
+    if wrong or set(rows) - set(names):
+        found = f"{wrong[0]} without one" if wrong else f"{sorted(set(rows) - set(names))[0]}, which is not there"
+        raise UserError(path, "a subset, train or val, for each subject", found, CORRECT)
+    if set(rows.values()) != {"train", "val"}:
+        raise UserError(path, "subjects in train and in val", f"all in {rows[names[0]]}", CORRECT)
+    return {name: rows[name] for name in names}
+
+
+def read_patients(path, names):
+    """{subject: patient} of these subjects from a user's CSV, which may name others too; UserError if one lacks."""
+    rows = read_table(path, "patient")
+    lacking = [name for name in names if not rows.get(name)]
+    if lacking:
+        raise UserError(path, "a patient for each subject", f"{lacking[0]} without one", CORRECT)
+    return {name: rows[name] for name in names}
+
+
+def split_settings(how, n_val, seed, split, patients=None):
+    """The split as dataset.json notes it: how it was made, and what it was made from by content, not by path."""
+    def digest(table):
+        return hashlib.sha256(repr(sorted(table.items())).encode()).hexdigest()[:12]
+    drawn = {"how": how, "seed": seed, "val": n_val}
+    settings = {"how": "table", "table": digest(split)} if is_table(how) else drawn
+    return settings | ({"patients": digest(patients)} if patients else {})
+
+
+def check_written(path, split):
+    """UserError if a data folder's split.csv says something else than the split that the folder is made with."""
+    if path.exists() and read_table(path, "subset") != split:
+        raise UserError(path, "the split that this data folder was made with", "another one",
+                        "Remove it to have it written again; for another split give --split FILE.csv and another --out.")
