@@ -243,7 +243,10 @@ def c7(one, folder=None):
         return not_measured(f"make custom NAME={one.folder.name}-unet2018 NETWORK=unet2018, with the other settings as here")
     other = load_set(folders[0])
     result = c1(other)
-    return {**result, "statistic": f"{other.runs[0].config['network']}: {result['statistic']}"}
+    ended = sum(run.ends_empty or run.collapsed for run in other.losses.get(BOTH, []) if run.finished)
+    statistic = f"{other.runs[0].config['network']}: {result['statistic']}" + (
+        f"; {ended} of its runs of GDL + boundary end with empty foreground" if ended else "")
+    return {**result, "statistic": statistic}
 
 
 def is_other_network(one, folder):

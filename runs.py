@@ -50,6 +50,11 @@ class Run:
         return self.best.get("val_foreground") == 0
 
     @property
+    def ends_empty(self):
+        """Does the model of the last epoch predict no foreground at all, though that of the best epoch does?"""
+        return bool(self.rows) and self.rows[-1].get("val_foreground") == 0 and not self.collapsed
+
+    @property
     def seconds(self):
         return self.summary.get("seconds") or sum(row.get("seconds") or 0 for row in self.rows)
 

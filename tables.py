@@ -126,6 +126,7 @@ def tidy_rows(sets, table):
                              "mean": shown.mean, "std": shown.std, "seeds": shown.seeds, "note": "; ".join(note)})
     return rows
 
+
 def notes(sets, reported):
     """What a reader must know to read the table, as plain sentences; the general ones first, then those of each set."""
     windows = [f"{one.title}: {one.window}" for one in sets]
@@ -158,6 +159,10 @@ def set_notes(one, reported):
                          f"{', '.join(collapsed)} ({len(collapsed)} of {len(averaged(runs))} runs). Such a run has no "
                          "Hausdorff distance (NA, or left out of the mean), and its DSC is the fraction of empty "
                          f"validation slices, {empty_fraction(one)} here.")
+        ended = [run.folder.name for run in averaged(runs) if run.ends_empty]
+        if ended:
+            found.append(f"{one.title}, {label(name)}: {', '.join(ended)} ({len(ended)} of {len(averaged(runs))} runs) ends "
+                         "with a model that predicts no foreground at all; its best epoch came before.")
         if any(not run.finished for run in runs):
             partial = " Only finished runs are averaged." if any(run.finished for run in runs) else \
                 " No run has finished: the numbers marked * are those so far."

@@ -156,6 +156,18 @@ def test_collapsed_runs_have_no_distance_and_show_the_empty_fraction(tmp_path):
     assert "L_B: the best model predicts no foreground at all in seed0, seed1 (2 of 2 runs)" in notes
 
 
+def test_a_run_that_ends_empty_after_its_best_epoch_is_named(tmp_path):
+    folder = write_set(tmp_path)
+    path = folder / "gdl+boundary" / "seed1" / "metrics.csv"
+    lines = path.read_text().splitlines()
+    cells = lines[-1].split(",")
+    cells[COLUMNS.index("val_foreground")] = "0"
+    path.write_text("\n".join([*lines[:-1], ",".join(cells)]) + "\n")
+    _, notes, _ = read_table(folder)
+    assert "L_GD + L_B: seed1 (1 of 2 runs) ends with a model that predicts no foreground" in notes
+    assert notes.count("ends with a model") == 1  # a run that is empty at its best epoch too is said to have collapsed
+
+
 def test_one_collapsed_seed_of_two_is_named_and_left_out_of_the_distances(tmp_path):
     folder = write_set(tmp_path)
     path = folder / "gdl" / "seed1" / "metrics.csv"
