@@ -102,11 +102,11 @@ isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip i
 	+@$(MAKE) --no-print-directory chain NAME=isles$(CODE2018) LAYOUT=isles RAW=$(call quote,$(RAW))
 
 named = [ -n "$(NAME_OK)" ] || { echo "error: NAME: expected a name for the data set, of letters, digits, . _ + and -." \
-	"make $@ NAME=mine RAW=folder" >&2; exit 2; }
+	"make $@ NAME=mine RAW=folder" >&2; exit 2; }; \
+	case "$(NAME)" in raw|phantom|phantom-wmh|phantom-isles|demo|bench|lgg-cpu|lgg-gpu|reported.json|README.md) \
+	echo "error: NAME: expected a name that is not taken, found $(NAME). Choose another." >&2; exit 2;; esac
 custom: $(READY) ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=wmh]
 	@$(named)
-	@case "$(NAME)" in raw|phantom|phantom-wmh|phantom-isles|demo|bench|lgg-cpu|lgg-gpu|reported.json|README.md) \
-		echo "error: NAME: expected a name that is not taken, found $(NAME). Choose another." >&2; exit 2;; esac
 	+@$(MAKE) --no-print-directory chain
 
 sweep: $(READY) ## claim C6, alpha held at each of ALPHAS: make sweep NAME=wmh
@@ -114,12 +114,15 @@ sweep: $(READY) ## claim C6, alpha held at each of ALPHAS: make sweep NAME=wmh
 	+@$(MAKE) --no-print-directory chain LOSSES="gdl+boundary $(ALPHAS:%=gdl+boundary-alpha%)"
 
 # The variants differ in their distance maps, so each has data of its own
+varied = $(MAKE) --no-print-directory scored NAME=$(NAME)$(1) LOSSES=gdl+boundary CONVENTION= UNIT= MAP_DIMS=
 ablation: $(READY) ## official, mm and 3-D distance maps, capped GDL weight: make ablation NAME=wmh
 	@$(named)
-	+@$(MAKE) --no-print-directory scored LOSSES="gdl gdl+boundary gdl-cap1 gdl+boundary-cap1"
-	+@$(MAKE) --no-print-directory scored LOSSES=gdl+boundary NAME=$(NAME)-official CONVENTION=official
-	+@$(MAKE) --no-print-directory scored LOSSES=gdl+boundary NAME=$(NAME)-mm UNIT=mm
-	+@$(MAKE) --no-print-directory scored LOSSES=gdl+boundary NAME=$(NAME)-3d MAP_DIMS=3
+	@[ "$(PROTOCOL)" = paper ] || { echo "error: PROTOCOL: expected paper, whose map is varied, found $(PROTOCOL)." \
+		"Leave it out." >&2; exit 2; }
+	+@$(call varied,) LOSSES="gdl gdl+boundary gdl-cap1 gdl+boundary-cap1"
+	+@$(call varied,-official) CONVENTION=official
+	+@$(call varied,-mm) UNIT=mm
+	+@$(call varied,-3d) MAP_DIMS=3
 	$(PY) ablation.py --runs results/$(NAME) --variants $(foreach variant,official mm 3d,results/$(NAME)-$(variant))
 
 verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=wmh]
@@ -152,8 +155,11 @@ clean: ## remove phantoms, their runs, preprocessed slices and caches; raw scans
 # A row of the table is a loss, or a loss with what is changed: gdl+boundary-alpha0.5 holds alpha at 0.5, gdl-cap1 caps
 # the GDL's class weight at 1
 row_loss    = $(firstword $(subst -, ,$(1)))
-row_options = $(patsubst alpha%,--schedule constant:%,$(filter alpha%,$(subst -, ,$(1)))) \
-	$(patsubst cap%,--gdl-max-weight %,$(filter cap%,$(subst -, ,$(1))))
+row_changes = $(wordlist 2,9,$(subst -, ,$(1)))
+row_options = $(patsubst alpha%,--schedule constant:%,$(filter alpha%,$(call row_changes,$(1)))) \
+	$(patsubst cap%,--gdl-max-weight %,$(filter cap%,$(call row_changes,$(1))))
+UNKNOWN := $(foreach row,$(LOSSES),$(if $(filter-out alpha% cap%,$(call row_changes,$(row))),$(row)))
+$(if $(strip $(UNKNOWN)),$(error LOSSES: expected a loss, or one with -alphaNUMBER or -capNUMBER, found $(strip $(UNKNOWN))))
 RUNS = $(foreach loss,$(LOSSES),$(foreach seed,$(SEEDS),results/$(NAME)/$(loss)/seed$(seed)))
 option = $(if $($(1)),--$(2) $($(1)))
 path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
@@ -166,10 +172,10 @@ TABLES = $(foreach name,SPLIT PATIENTS,$(if $($(name)),cksum < $(call quote,$($(
 MACHINE = --device $(DEVICE) $(call option,THREADS,threads) $(if $(filter-out 1,$(JOBS)),--quiet)
 
 chain: $(READY)
-	+@$(MAKE) --no-print-directory -j $(JOBS) PY="$(PY)" results/$(NAME)/report.html
+	+@$(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" results/$(NAME)/report.html
 
 scored: $(READY)
-	+@$(MAKE) --no-print-directory -j $(JOBS) PY="$(PY)" $(RUNS:=/evaluation.csv)
+	+@$(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" $(RUNS:=/evaluation.csv)
 
 ifneq ($(NAME_OK),)
 # A settings file changes only when the settings do (or the files in RAW, or the tables), and so sets off what depends on them

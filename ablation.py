@@ -7,20 +7,21 @@ those of --runs in their distance maps alone. Writes ablation.md and ablation.cs
 bootstrap.py. `make ablation` trains what is missing and calls this.
 """
 
+import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from bootstrap import difference, scan_scores
+from bootstrap import FEWEST_SCANS, difference, row_scores
 from runs import VARIANT, load_set
-from tables import label, spread
+from tables import METRICS, cell, heading, label
 from utils import UserError, log, read_csv, run_program, write_csv, write_text
 
 ROW = "gdl+boundary"
-COLUMNS = (("dsc", "val_dice", 3), ("dsc_last", "val_dice", 3), ("dsc_3d", "val_dice_3d", 3), ("hd95_mm", "val_hd95", 2),
-           ("hd_legacy", "val_hd_legacy", 3), ("dsc_lesion", "val_dice_lesion", 3))
-SAME = ("network", "width", "size", "epochs", "schedule", "batch_size", "lr", "protocol")
+METRIC = {metric[0]: metric for metric in METRICS}
+COLUMNS = (("dsc", "best"), ("dsc", "last"), ("dsc_3d", "best"), ("hd95_mm", "best"), ("hd_legacy", "best"),
+           ("dsc_lesion", "best"))
+SAME = ("network", "width", "size", "epochs", "schedule", "batch_size", "lr", "protocol", "gdl_max_weight")
 MAPS = {"convention": {"paper": "paper's map", "official": "official map"}, "unit": {"px": "pixels", "mm": "mm"},
         "dims": {2: "map of the slice", 3: "map of the volume"}, "truncate": {False: "", True: "integers"}}
 
@@ -37,56 +38,71 @@ def check_variant(base, variant):
         if run.config.get(key) != other.config.get(key):
             raise UserError(other.folder, f"{key} {run.config.get(key)} as in {run.folder}", other.config.get(key),
                             "Repeat these runs with the same settings.")
+    for key in ("layout", "modalities", "classes", "label_interpolation", "subjects"):
+        if base.info.get(key) != variant.info.get(key):
+            raise UserError(variant.data / "dataset.json", f"the {key} of {base.data}", "another", "Preprocess the same scans.")
     tables = [read_csv(one.data / "split.csv", ("subject", "subset")) for one in (base, variant)]
     if tables[0] != tables[1]:
         raise UserError(variant.data / "split.csv", f"the split of {base.data}", "another", "Preprocess it with that split.")
 
 
-def row_of(one, name, reference, words):
-    """One line of the table: means and deviations over seeds, and what differs from `reference` with its interval."""
-    runs = [run for run in one.losses[name] if run.finished]
-    line = {"row": label(name), "map": words, "seeds": len(runs)}
-    for key, column, digits in COLUMNS:
-        values = [run.last(column, one.window) if key.endswith("_last") else run.best[column] for run in runs]
-        values = [value for value in values if value is not None]
-        line[key] = float(np.mean(values)) if values else None
-        line[key + "_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        line[key + "_text"] = spread(line[key], line[key + "_std"], digits) if values else "–"
-    scores = scan_scores(one, name)
-    against = difference(scores, reference, "dsc") if scores and reference and scores is not reference else None
-    line |= against or {"difference": None, "low": None, "high": None}
-    return line
+def row_of(one, name, words, reference=None):
+    """One line of the table: its cells, and what differs in slice-mean DSC from the row_scores `reference`, with its interval.
+
+    Raises:
+        UserError: damaged predictions.
+    """
+    line = {"row": label(name), "map": words, "seeds": len(one.finished(name)),
+            "cells": [cell(one, name, METRIC[key], statistic, {}) for key, statistic in COLUMNS]}
+    scores = row_scores(one, name) if reference else None
+    comparable = scores and reference["dsc"].shape[1] >= FEWEST_SCANS
+    return line | (difference(scores, reference, "dsc") if comparable else dict.fromkeys(("difference", "low", "high")))
 
 
 def build_rows(base, variants):
     """Every line of the table, the references first."""
     words = map_in_words(base.info["distance"])
-    references = {name: scan_scores(base, name) for name in ("gdl", ROW) if name in base.losses}
-    rows = []
-    for name, runs in base.losses.items():
+    references = {name: row_scores(base, name) for name in ("gdl", ROW) if base.finished(name)}
+    rows = [row_of(base, name, words if name == ROW else "–") for name in references]
+    for name in base.losses:
         loss, change = VARIANT.fullmatch(name).group(1, 2) if VARIANT.fullmatch(name) else (name, None)
-        if loss in references and change != "alpha" and any(run.finished for run in runs):
-            rows.append(row_of(base, name, references[loss] if change else None, words if "boundary" in loss else "–"))
+        if change == "cap" and base.finished(name) and loss in references:
+            rows.append(row_of(base, name, words if loss == ROW else "–", references[loss]))
     for variant in variants:
-        if ROW in variant.losses and any(run.finished for run in variant.losses[ROW]):
-            check_variant(base, variant)
-            rows.append(row_of(variant, ROW, references.get(ROW), map_in_words(variant.info["distance"])))
+        if not variant.finished(ROW):
+            log(f"{variant.folder}: no finished run of {ROW}, left out")
+            continue
+        check_variant(base, variant)
+        rows.append(row_of(variant, ROW, map_in_words(variant.info["distance"]), references[ROW]))
     return rows
 
 
+def change_of(row):
+    return "–" if row["difference"] is None else f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+
+
+def headings(base):
+    return ["loss", "distance map", "seeds", *(heading(base, METRIC[key], statistic) for key, statistic in COLUMNS),
+            "DSC against the reference [95 %]"]
+
+
 def markdown(base, rows):
-    heads = ["loss", "distance map", "seeds", "DSC, best epoch", f"DSC, last {base.window}", "3-D DSC", "HD95 (mm)",
-             "legacy HD", "DSC, lesion slices", "DSC against the uncapped paper's map [95 %]"]
+    heads = headings(base)
     lines = [heads, ["---"] * len(heads)]
-    for row in rows:
-        change = "reference" if row["difference"] is None else \
-            f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-        lines.append([row["row"], row["map"], str(row["seeds"]), *(row[key + "_text"] for key, *_ in COLUMNS), change])
+    lines += [[row["row"], row["map"], str(row["seeds"]), *(shown.text for shown in row["cells"]), change_of(row)]
+              for row in rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (f"# What explains the method: {base.title}\n\n{table}\n\n"
-            "- Mean (sample standard deviation) over seeds; 3-D DSC, HD95, legacy HD and lesion slices at the best epoch.\n"
-            "- Last column: slice-mean DSC at the best epoch against the same loss with the paper's map and no cap, paired "
-            "over validation scans, interval over scans and seeds.\n")
+            "- Mean (sample standard deviation) over the finished seeds; columns as in Table 1.\n"
+            "- Last column: slice-mean DSC at the best epoch against the row of the same loss among the first two, paired over "
+            f"validation scans, interval over scans and seeds (at least {FEWEST_SCANS} scans).\n")
+
+
+def tidy_rows(rows):
+    """ablation.csv: one row per line and column of the table."""
+    return [{"loss": row["row"], "map": row["map"], "seeds": row["seeds"], "metric": key, "statistic": statistic,
+             "mean": shown.mean, "std": shown.std, **{name: row[name] for name in ("difference", "low", "high")}}
+            for row in rows for (key, statistic), shown in zip(COLUMNS, row["cells"], strict=True)]
 
 
 def main(argv=None):
@@ -95,12 +111,11 @@ def main(argv=None):
     parser.add_argument("--variants", nargs="*", default=[], help="folders of the runs on data with other distance maps")
     args = parser.parse_args(argv)
     base, variants = load_set(args.runs), [load_set(folder) for folder in args.variants]
-    if ROW not in base.losses or not any(run.finished for run in base.losses[ROW]):
+    if not base.finished(ROW):
         raise UserError(args.runs, f"finished runs of {ROW}", "none", "Train them first, e.g. with make ablation.")
     rows = build_rows(base, variants)
     text = markdown(base, rows)
-    columns = [key for key in rows[0] if not key.endswith("_text")]
-    write_csv(base.folder / "ablation.csv", [{key: row[key] for key in columns} for row in rows])
+    write_csv(base.folder / "ablation.csv", tidy_rows(rows))
     write_text(base.folder / "ablation.md", text)
     log(text)
     log(str(Path(args.runs) / "ablation.md"))

@@ -44,8 +44,8 @@ def spacing(one, subject):
     return [float(value) for value in values]
 
 
-def prediction(run, subject, shape):
-    """Predicted foreground (S, H, W) of one scan at the best epoch, or None if the run has not written it."""
+def predicted_labels(run, subject, shape):
+    """Predicted classes (S, H, W) of one scan at the best epoch, or None if the run has not written them."""
     path = run.folder / "predictions.npz"
     if not path.exists():
         return None
@@ -57,6 +57,12 @@ def prediction(run, subject, shape):
         raise UserError(path, "arrays by subject", f"{type(error).__name__}: {error}", do) from None
     if labels is not None and labels.shape != shape:
         raise UserError(path, f"{shape} for {subject}, as its labels have", f"{labels.shape}", do)
+    return labels
+
+
+def prediction(run, subject, shape):
+    """Predicted foreground (S, H, W), all its classes together, or None if the run has not written it."""
+    labels = predicted_labels(run, subject, shape)
     return None if labels is None else labels > 0
 
 

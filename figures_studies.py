@@ -6,21 +6,8 @@ import numpy as np
 SCHEDULE, CONSTANT = "#d62828", "#1f5fbf"
 
 
-def sweep_rows(one):
-    """(constant, moving) finished runs of GDL + boundary by alpha: {0.25: [run, ...]}, and those of the schedule."""
-    constant, moving = {}, []
-    for run in one.runs:
-        if run.finished and run.config["loss"] == "gdl+boundary" and not run.config.get("gdl_max_weight"):
-            kind, _, number = run.config["schedule"].partition(":")
-            if kind == "constant":
-                constant.setdefault(float(number), []).append(run)
-            elif kind == "rebalance":
-                moving.append(run)
-    return constant, moving
-
-
 def has_sweep(one):
-    constant, moving = sweep_rows(one)
+    constant, moving = one.sweep
     return len(constant) >= 2 and bool(moving)
 
 
@@ -30,21 +17,23 @@ def sweep(sets):
                                 layout="constrained")
     words = []
     for column, one in enumerate(sets):
-        constant, moving = sweep_rows(one)
+        constant, moving = one.sweep
         statistics = (("best epoch", lambda run: run.best["val_dice"]),
                       (f"last {one.window} epochs", lambda run, window=one.window: run.last("val_dice", window)))
         axes[0, column].set_title(one.title)
         axes[1, column].set_xlabel("alpha, held constant")
         for axis, (name, value) in zip(axes[:, column], statistics, strict=True):
-            means = draw_sweep(axis, {alpha: [value(run) for run in runs] for alpha, runs in sorted(constant.items())},
-                               [value(run) for run in moving])
+            means = draw_sweep(axis, {alpha: [value(run) for run in one.finished(row)]
+                                      for row, alpha in sorted(constant.items(), key=lambda pair: pair[1])},
+                               [value(run) for row in moving for run in one.finished(row)])
             axis.set_ylabel(f"validation DSC, {name}" if column == 0 else "")
             words.append(f"{one.title}, {name}: schedule {means.pop('schedule'):.3f}, "
                          + ", ".join(f"alpha {alpha:g} {mean:.3f}" for alpha, mean in means.items()))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     caption = ("GDL + boundary with alpha held constant (points: seeds; line: their mean), and with alpha falling by the "
-               "schedule (line: mean over seeds; band: lowest to highest seed). DSC is the mean over slices.")
+               "schedule (line: mean over seeds; band: lowest to highest seed). DSC is the mean over slices: a model that "
+               "predicts nothing scores the share of empty slices.")
     return figure, "The alpha study: constant alpha against the schedule", caption, "; ".join(words)
 
 
@@ -78,8 +67,8 @@ def convergence(curves):
     axis.grid(color="#dddddd", linewidth=0.5)
     figure.legend(loc="outside right upper")
     caption = ("Half of Dist(dG, dS) as the difference of two integrals of phi on the pixel grid (Eq. 4), against its value in "
-               "the continuum (Eq. 3: closed forms for discs and squares, quadrature for the mean of six random smooth "
-               "shapes). The error shrinks about in proportion to the pixel; identity.py says why not all orders are 1.")
+               "the continuum (Eq. 3: closed forms for discs and squares, quadrature for six random smooth shapes, whose mean "
+               "error is shown). It shrinks about in proportion to the pixel; identity.py says why not all orders are 1.")
     alt = "Relative error against resolution, both on logarithmic axes: " + "; ".join(
         f"{name} from {curve['errors'][0]:.3f} at {curve['sizes'][0]} pixels to {curve['errors'][-1]:.3f} at "
         f"{curve['sizes'][-1]}, order {curve['order']:.2f}" for name, curve in curves.items())

@@ -73,10 +73,18 @@ def claims_of(one):
                                               for value in found.values()):
         raise UserError(path, "a claim, verdict and statistic for each claim", "something else", do)
     curves = found.get("C9", {}).get("curves", {})
-    if not isinstance(curves, dict) or not all(isinstance(curve, dict) and {"sizes", "errors", "order"} <= set(curve)
-                                               for curve in curves.values()):
+    if not isinstance(curves, dict) or not all(map(is_curve, curves.values())):
         raise UserError(path, "sizes, errors and order for each curve of C9", "something else", do)
     return found
+
+
+def is_curve(curve):
+    """Is this a curve of C9: sizes and errors, as many of each, and their order, all numbers above 0?"""
+    try:
+        numbers = [*curve["sizes"], *curve["errors"], curve["order"]]
+        return len(curve["sizes"]) == len(curve["errors"]) > 0 and all(float(number) > 0 for number in numbers)
+    except (TypeError, KeyError, ValueError):
+        return False
 
 
 def evaluation(run):
@@ -141,7 +149,7 @@ def main(argv=None):
     write_text(out / "table1.tex", latex(sets, table, remarks))
     write_csv(out / "table1.csv", tidy_rows(sets, table))
     if options.only != "table":
-        identity = next((found["C9"].get("curves") for one in sets if "C9" in (found := claims_of(one))), None)
+        identity = next(filter(None, (claims_of(one).get("C9", {}).get("curves") for one in sets)), None)
         drawn = figures.draw_all(sets, reported, out, identity)
         write_text(out / "report.html", html(sets, table, remarks, elsewhere, drawn, argv or sys.argv[1:]))
     print(plain(sets, table, remarks))

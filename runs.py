@@ -9,8 +9,8 @@ from pathlib import Path
 from utils import UserError, read_csv, read_object
 
 LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; other losses follow them
-SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "epochs")
-SAME_IN_ROW = ("loss", "schedule", "batch_size", "lr")
+SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "epochs", "batch_size", "lr")
+SAME_IN_ROW = ("loss", "schedule", "gdl_max_weight")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
 VARIANT = re.compile(r"(.+)-(alpha|cap)([\d.]+)")  # a row whose name says what is changed; see the Makefile
 
@@ -72,6 +72,20 @@ class ResultSet:
     @property
     def runs(self):
         return [run for runs in self.losses.values() for run in runs]
+
+    def finished(self, row):
+        """The finished runs of a row; [] if it has none."""
+        return [run for run in self.losses.get(row, []) if run.finished]
+
+    @property
+    def sweep(self):
+        """(constant, moving) rows of GDL + boundary without a capped weight that have finished: {row: alpha}, [row, ...]."""
+        rows = {row: runs[0].config for row in self.losses if (runs := self.finished(row))}
+        rows = {row: config["schedule"] for row, config in rows.items()
+                if config["loss"] == "gdl+boundary" and not config.get("gdl_max_weight")}
+        constant = {row: float(schedule.removeprefix("constant:")) for row, schedule in rows.items()
+                    if schedule.startswith("constant:")}
+        return constant, [row for row in rows if row not in constant]
 
     @property
     def is_phantom(self):

@@ -7,6 +7,7 @@ from test_report import write_data, write_run, write_set
 
 import ablation
 from conftest import refuses, run
+from main import COLUMNS
 from utils import read_json, write_json
 
 
@@ -25,21 +26,48 @@ def table(base, variant):
     result = run("ablation.py", "--runs", base, "--variants", variant)
     assert result.returncode == 0, result.stderr
     with open(base / "ablation.csv") as file:
-        return list(csv.DictReader(file)), result.stdout
+        rows = [row for row in csv.DictReader(file) if (row["metric"], row["statistic"]) == ("dsc", "best")]
+    return rows, result.stdout
 
 
 def test_every_row_is_averaged_over_its_seeds_and_named_by_what_is_changed(tmp_path):
     rows, text = table(*sets(tmp_path))
-    assert [(row["row"], float(row["dsc"]), int(row["seeds"])) for row in rows] == [
-        ("L_GD", 0.3, 2), ("L_GD + L_B", pytest.approx(0.6), 2), ("L_GD, cap 1", 0.4, 1), ("L_GD + L_B", 0.9, 1)]
+    assert [(row["loss"], float(row["mean"]), int(row["seeds"])) for row in rows] == [
+        ("L_GD", pytest.approx(0.3), 2), ("L_GD + L_B", pytest.approx(0.6), 2), ("L_GD, cap 1", 0.4, 1), ("L_GD + L_B", 0.9, 1)]
     assert rows[3]["map"] == "official map, mm, map of the volume" and "| 0.600 (0.141) |" in text
 
 
-def test_references_have_no_difference_and_the_others_are_compared_with_their_own_loss(tmp_path):
-    rows, _ = table(*sets(tmp_path))
-    assert [row["difference"] for row in rows[:2]] == ["", ""]
+def test_references_have_no_difference_and_the_others_are_compared_with_their_own_loss(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation, "FEWEST_SCANS", 2)
+    rows, text = table(*sets(tmp_path))
+    assert [row["difference"] for row in rows[:2]] == ["", ""] and text.count("[+0.000, +0.000]") == 2
     # the masks of equal losses are equal in these folders, so the differences are 0
     assert [float(row["difference"]) for row in rows[2:]] == [0, 0]
+
+
+def test_two_scans_carry_no_interval(tmp_path):
+    rows, _ = table(*sets(tmp_path))
+    assert [row["difference"] for row in rows] == [""] * 4
+
+
+def test_a_collapsed_run_has_no_distance_here_either(tmp_path):
+    base, variant = sets(tmp_path)
+    for seed in (0, 1):
+        path = base / "gdl+boundary" / f"seed{seed}" / "metrics.csv"
+        lines = [line.split(",") for line in path.read_text().splitlines()]
+        for line in lines[1:]:
+            line[COLUMNS.index("val_foreground")] = "0"
+        path.write_text("\n".join(map(",".join, lines)) + "\n")
+    _, text = table(base, variant)
+    line = next(line for line in text.splitlines() if line.startswith("| L_GD + L_B | paper's map"))
+    assert line.split(" | ")[6:8] == ["NA", "NA"]
+
+
+def test_a_variant_that_has_not_finished_is_left_out_and_named(tmp_path):
+    base, variant = sets(tmp_path)
+    (variant / "gdl+boundary" / "seed0" / "summary.json").unlink()
+    rows, text = table(base, variant)
+    assert len(rows) == 3 and f"{variant}: no finished run of gdl+boundary" in text
 
 
 def test_a_variant_of_another_training_is_refused(tmp_path):

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from test_report import write_set
 
 import bootstrap
+from runs import load_set
 
 
 def test_equal_differences_have_an_interval_of_no_width():
@@ -24,7 +26,9 @@ def test_an_interval_covers_the_spread_of_the_scans():
 def test_an_interval_covers_the_spread_of_the_seeds_where_the_scans_agree():
     with_term = [[0.2] * 5, [0.8] * 5]         # two seeds that differ, five scans that do not
     mean, low, high = bootstrap.paired_interval(with_term, [[0.5] * 5])
-    assert (mean, low, high) == pytest.approx((0.0, -0.3, 0.3))
+    assert mean == pytest.approx(0)
+    # each draw is the mean of two seeds, 0.3 off or 0; enlarged by sqrt(2) since two seeds show half of their variance
+    assert (low, high) == pytest.approx((-0.3 * 2 ** 0.5, 0.3 * 2 ** 0.5))
 
 
 def test_scans_are_drawn_for_both_rows_alike():
@@ -38,6 +42,25 @@ def test_scores_of_a_scan_sum_over_slices_and_measure_in_mm():
     score = bootstrap.score_scan(mask, truth, (1.0, 2.0, 3.0))
     assert score["dsc"] == pytest.approx(1.5) and score["dsc_3d"] == pytest.approx(0.5)
     assert score["hd"] == 2.0 and score["slices"] == 2  # one column off, 2 mm
+
+
+def test_scores_of_several_classes_are_means_over_them():
+    truth, mask = np.zeros((1, 8, 8), np.uint8), np.zeros((1, 8, 8), np.uint8)
+    truth[0, 2, 2:4], mask[0, 2, 2:4] = 1, 1       # class 1 is found, class 2 is not
+    truth[0, 5, 5] = 2
+    score = bootstrap.score_scan(mask, truth, (1.0, 1.0, 1.0), classes=3)
+    assert score["dsc"] == pytest.approx(0.5, abs=1e-6) and score["hd_legacy"] == pytest.approx(0.5)
+
+
+def test_scores_of_a_row_are_those_of_its_finished_runs_with_a_mask_of_every_scan_that_did_not_collapse(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.3] * 8] * 4, "boundary": [[0.5] * 8]})
+    (folder / "gdl" / "seed1" / "summary.json").unlink()
+    (folder / "gdl" / "seed2" / "predictions.npz").unlink()
+    one = load_set(folder)
+    scores = bootstrap.row_scores(one, "gdl")
+    assert scores["dsc"].shape == (2, 2) and scores["slices"].tolist() == [[2, 2]] * 2   # seeds 0 and 3, scans a and b
+    assert scores["dsc"][0].tolist() == scores["dsc"][1].tolist()
+    assert bootstrap.row_scores(one, "boundary") is None and bootstrap.row_scores(one, "gdl+boundary") is None
 
 
 def test_differences_of_slice_metrics_are_over_slices_and_of_scan_metrics_over_scans():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -68,12 +69,12 @@ def test_without_internet_make_wmh_says_what_to_get_and_ends_with_status_2(clone
 
 @pytest.mark.parametrize("words, options", [
     (["wmh"], "--fetch"), (["wmh", "FETCH="], ""), (["wmh", "FETCH=no"], ""), (["isles"], ""),
-    (["wmh", "OBSERVERS=yes", "SERVER=http://a.b", "ANY_MD5=yes"], '--fetch --observers --server="http://a.b" --any-md5'),
+    (["wmh", "OBSERVERS=yes", "SERVER=http://a.b", "ANY_MD5=yes"], '--fetch --observers --server=http://a.b --any-md5'),
     (["isles", "ANY_MD5=yes"], "--any-md5")])
 def test_make_passes_the_options_of_the_download(clone, words, options):
     plan = make("-n", *words, folder=clone).stdout.replace("\\\n", " ")
     line = next(line for line in plan.splitlines() if "download.py" in line)
-    assert line.split()[5:] == options.split() and line.split()[4] == '--raw="data/raw"'
+    assert shlex.split(line)[5:] == options.split() and shlex.split(line)[4] == "--raw=data/raw"
 
 
 def test_custom_without_a_name_says_what_is_missing(clone):

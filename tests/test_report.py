@@ -439,8 +439,7 @@ def test_rows_of_the_sweep_say_what_is_changed(tmp_path):
 def test_the_sweep_is_drawn_apart_and_left_out_of_figure_3(tmp_path):
     one = runs.load_sets([write_sweep(tmp_path)], None)[0]
     assert list(figures.plain_rows(one)) == ["gdl", "gdl+boundary"]
-    constant, moving = figures_studies.sweep_rows(one)
-    assert sorted(constant) == [0.25, 0.5] and len(moving) == 2
+    assert one.sweep == ({"gdl+boundary-alpha0.25": 0.25, "gdl+boundary-alpha0.5": 0.5}, ["gdl+boundary"])
     *_, alt = figures_studies.sweep([one])
     assert "best epoch: schedule 0.725, alpha 0.25 0.500, alpha 0.5 0.650" in alt
 
@@ -465,7 +464,9 @@ def test_claims_appear_on_the_page_once_they_are_measured(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"claims": {"C1": {"claim": "x"}}}', '{"claims": 3}',
-                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": [1]}}}'])
+                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": [1]}}}',
+                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": {"disc": '
+                                  '{"sizes": [32, 64], "errors": [0.1], "order": 1}}}}}'])
 def test_a_claims_file_of_another_shape_is_refused(tmp_path, text):
     folder = write_set(tmp_path)
     (folder / "claims.json").write_text(text)

@@ -1,0 +1,159 @@
+"""The claims that need no runs but are measured on the spot: C5 step time, C8 a 3-D network, C9 Eq. 3 and 4."""
+
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from bootstrap import RESAMPLES
+from distance import signed_distance
+from figures_cases import lesions, load_array, spacing, validation_subjects
+from identity import order, relative_errors, sizes_of
+from losses import build_loss
+from metrics import dice
+from networks import build
+from scheduler import weights
+from utils import choose_amp
+
+BOTH, REGIONAL = "gdl+boundary", "gdl"
+
+
+def claim(verdict, statistic, **values):
+    """One entry of claims.json."""
+    return {"verdict": verdict, "statistic": statistic, **values}
+
+
+def not_measured(what):
+    return claim("not measured", f"run: {what}")
+
+
+# C5: the term's share of a step ----------------------------------------------------------------------------------------
+
+def seconds(work, device):
+    """Wall time of one call, the device's queue emptied before and after."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda device: None
+    wait(device)
+    start = time.perf_counter()
+    work()
+    wait(device)
+    return time.perf_counter() - start
+
+
+def step_and_loss_times(config, channels, device, amp, repeats, steps=5):
+    """Seconds of training steps, and of loss and gradient alone, each without and with the term, measured alternately.
+
+    Args:
+        config: a run's settings: network, width, size, batch_size.
+        channels: number of modalities.
+        device, amp: where and in which precision, see utils.choose_amp.
+        repeats, steps: how often the loss alone and the whole step are measured.
+
+    Returns:
+        (steps, losses): arrays (steps, 2) and (repeats, 2); first column without, second with the term.
+    """
+    torch.manual_seed(0)
+    batch, size = config["batch_size"], config["size"]
+    network = build(config["network"], channels, 2, config["width"]).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    images = torch.rand(batch, channels, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.rand(batch, 1, size, size, device=device) < 0.01
+    target, phi = torch.cat([~labels, labels], 1), torch.randn(batch, 1, size, size, device=device)
+    logits = torch.randn(batch, 2, size, size, device=device, requires_grad=True)
+    losses = {name: build_loss(name) for name in (REGIONAL, BOTH)}
+
+    def step(name):
+        with torch.autocast(device.type, amp, enabled=amp is not None):
+            output = network(images)
+        losses[name](output.float().softmax(1), target, phi, (0.5, 0.5))[0].backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def loss_alone(name):
+        losses[name](logits.softmax(1), target, phi, (0.5, 0.5))[0].backward()
+
+    def alternately(work, times):
+        pairs = [[seconds(lambda name=name: work(name), device) for name in (REGIONAL, BOTH)] for _ in range(times + 2)]
+        return np.array(pairs[2:])  # the first two warm up
+
+    return alternately(step, steps), alternately(loss_alone, repeats)
+
+
+def c5(config, channels, device, repeats=100):
+    """The term's share of a step, from the loss and gradient alone: two whole steps differ by more than the term."""
+    steps, losses = step_and_loss_times(config, channels, device, choose_amp("auto", device), repeats)
+    without, both = np.median(steps, 0)
+    drawn = np.random.default_rng(0).integers(repeats, size=(RESAMPLES, repeats))
+    extra = losses[:, 1] - losses[:, 0]
+    low, high = map(float, np.percentile(np.median(extra[drawn], 1) / without, (2.5, 97.5)))
+    share = float(np.median(extra) / without)
+    verdict = "supported" if high < 0.01 else "not supported" if low > 0.01 else "not measured"
+    statistic = (f"{share:+.2%} [{low:+.2%}, {high:+.2%}] of a step ({config['network']}, width {config['width']}, "
+                 f"{config['size']}x{config['size']}, batch {config['batch_size']}, {device.type}); steps of "
+                 f"{without * 1e3:.0f} ms without and {both * 1e3:.0f} ms with the term; negligible = under 1 %")
+    if verdict == "not measured":
+        statistic += "; too noisy to say, run: make claims on an idle machine"
+    return claim(verdict, statistic, share=share, low=low, high=high, step_seconds=float(without),
+                 step_seconds_with=float(both))
+
+
+# C8: 3-D --------------------------------------------------------------------------------------------------------------
+
+def network_3d(channels, width=8):
+    """Two 3x3x3 convolutions with batch normalisation and ReLU, and a 1x1x1 one to two classes."""
+    layers = []
+    for count in (channels, width):
+        layers += [nn.Conv3d(count, width, 3, padding=1, bias=False), nn.BatchNorm3d(width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv3d(width, 2, 1))
+
+
+def lesion_volume(one, subject, half=(8, 32, 32)):
+    """The surroundings of a lesion as (image (1, C, s, h, w), truth bool (s, h, w), phi (s, h, w) in mm, of the 3-D map)."""
+    truth, mm = lesions(one, subject), spacing(one, subject)
+    phi = signed_distance(truth, (mm[2], mm[0], mm[1]))                                    # (S, H, W) mm
+    centre = np.argwhere(truth).mean(0).astype(int)
+    box = tuple(slice(max(0, c - h), c + h) for c, h in zip(centre, half, strict=True))
+    image = np.asarray(load_array(one, subject, "images")[box[0], :, box[1], box[2]], np.float32) / 65535
+    return torch.from_numpy(image).movedim(1, 0)[None], truth[box], phi[box]
+
+
+def train_3d(image, truth, phi, steps, seed=0):
+    """Train on one volume while alpha falls from 1 by 1 / steps; returns (loss of every step, DSC of the last)."""
+    torch.manual_seed(seed)
+    network = network_3d(image.shape[1])
+    target, distance = torch.from_numpy(np.stack([~truth, truth]))[None], torch.from_numpy(phi.copy())[None, None]
+    loss, optimizer, values = build_loss(BOTH), torch.optim.Adam(network.parameters(), 1e-2), []
+    for step in range(steps):
+        probs = network(image).softmax(1)
+        value, _ = loss(probs, target, distance, weights(f"rebalance:{1 / steps}", step))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(float(value.detach()))
+    return values, dice(probs[0].argmax(0).numpy() == 1, truth)
+
+
+def c8(one, steps=60):
+    """Does the joint loss train a small 3-D network on the largest lesion's surroundings, with the 3-D map in mm?"""
+    subject = max(validation_subjects(one), key=lambda name: int(lesions(one, name).sum()))
+    if not lesions(one, subject).any():
+        return not_measured("a data set whose validation scans bear lesions")
+    image, truth, phi = lesion_volume(one, subject)
+    values, score = train_3d(image, truth, phi, steps)
+    trained = bool(np.isfinite(values).all()) and values[-1] < values[0] and score > 0.5
+    return claim("supported" if trained else "not supported",
+                 f"on a volume of {' x '.join(map(str, truth.shape))} voxels with its 3-D map in mm the joint loss goes from "
+                 f"{values[0]:.3f} to {values[-1]:.3f} in {steps} steps of a small 3-D network, its DSC to {score:.3f}; "
+                 "supported if the loss falls and DSC passes 0.5", first=values[0], last=values[-1], dsc=score)
+
+
+# C9: Eq. 3 and 4 ------------------------------------------------------------------------------------------------------
+
+def c9():
+    """Half of Eq. 3 on discs, squares and random smooth shapes against the continuum's value."""
+    errors = {name: np.abs(values).tolist() for name, values in relative_errors().items()}
+    curves = {name: {"sizes": list(sizes_of(name)), "errors": values, "order": order(sizes_of(name), values)}
+              for name, values in errors.items()}
+    holds = all(curve["order"] > 0.7 and curve["errors"] == sorted(curve["errors"], reverse=True) for curve in curves.values())
+    return claim("supported" if holds else "not supported", "relative error at the finest grid, and its order: " + ", ".join(
+        f"{name} {curve['errors'][-1]:.3f} (order {curve['order']:.2f})" for name, curve in curves.items()), curves=curves)
