@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bootstrap import FEWEST_SCANS, difference, row_scores
 from runs import VARIANT, load_set
-from tables import METRICS, cell, heading, label
+from tables import METRICS, cell, heading, label, statistic_name
 from utils import UserError, log, read_csv, run_program, write_csv, write_text
 
 ROW = "gdl+boundary"
@@ -98,10 +98,11 @@ def markdown(base, rows):
             f"validation scans, interval over scans and seeds (at least {FEWEST_SCANS} scans).\n")
 
 
-def tidy_rows(rows):
+def tidy_rows(base, rows):
     """ablation.csv: one row per line and column of the table."""
-    return [{"loss": row["row"], "map": row["map"], "seeds": row["seeds"], "metric": key, "statistic": statistic,
-             "mean": shown.mean, "std": shown.std, **{name: row[name] for name in ("difference", "low", "high")}}
+    return [{"loss": row["row"], "map": row["map"], "seeds": row["seeds"], "metric": key,
+             "statistic": statistic_name(base, statistic), "mean": shown.mean, "std": shown.std,
+             **{name: row[name] for name in ("difference", "low", "high")}}
             for row in rows for (key, statistic), shown in zip(COLUMNS, row["cells"], strict=True)]
 
 
@@ -115,7 +116,7 @@ def main(argv=None):
         raise UserError(args.runs, f"finished runs of {ROW}", "none", "Train them first, e.g. with make ablation.")
     rows = build_rows(base, variants)
     text = markdown(base, rows)
-    write_csv(base.folder / "ablation.csv", tidy_rows(rows))
+    write_csv(base.folder / "ablation.csv", tidy_rows(base, rows))
     write_text(base.folder / "ablation.md", text)
     log(text)
     log(str(Path(args.runs) / "ablation.md"))

@@ -58,7 +58,8 @@ def describe(one):
     varying = sorted({key for run in one.runs for key in run.config} - set(shared) - {"loss", "seed"})
     return {"set": one, "headlines": headlines(one), "scans": figures_cases.scan_scores(one), "shared": shared,
             "varying": varying, "commands": [train_command(run) for run in one.runs],
-            "claims": claims_of(one), "evaluations": [(run.name, evaluation(run)) for run in one.runs
+            "claims": claims_of(one), "stale": one.folder / "claims.json" if claims_are_stale(one) else None,
+            "ablation": ablation_of(one), "evaluations": [(run.name, evaluation(run)) for run in one.runs
                             if (run.folder / "evaluation.csv").exists()]}
 
 
@@ -76,6 +77,28 @@ def claims_of(one):
     if not isinstance(curves, dict) or not all(map(is_curve, curves.values())):
         raise UserError(path, "sizes, errors and order for each curve of C9", "something else", do)
     return found
+
+
+def claims_are_stale(one):
+    """Were the claims measured on other runs, or on runs of other lengths, than this report shows?"""
+    path = one.folder / "claims.json"
+    return path.exists() and read_json(path).get("runs") != {run.name: len(run.rows) for run in one.runs}
+
+
+def ablation_of(one):
+    """ablation.csv as rows for the page: {"loss", "map", "seeds", "change", and a number for each of its columns}."""
+    path = one.folder / "ablation.csv"
+    if not path.exists():
+        return []
+    table = read_csv(path, ("loss", "map", "seeds", "metric", "statistic", "mean", "difference", "low", "high"),
+                     "Remove it, or repeat make ablation.")
+    rows = {}
+    for line, cells in enumerate(table, 2):
+        mean, *change = (number(cells[key], path, line) for key in ("mean", "difference", "low", "high"))
+        row = rows.setdefault((cells["loss"], cells["map"]), {key: cells[key] for key in ("loss", "map", "seeds")})
+        row[f"{cells['metric']}_{cells['statistic']}"] = mean
+        row["change"] = None if None in change else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*change)
+    return list(rows.values())
 
 
 def is_curve(curve):

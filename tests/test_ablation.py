@@ -6,8 +6,11 @@ import pytest
 from test_report import write_data, write_run, write_set
 
 import ablation
+import report
 from conftest import refuses, run
 from main import COLUMNS
+from runs import load_set
+from tables import build_table
 from utils import read_json, write_json
 
 
@@ -26,7 +29,7 @@ def table(base, variant):
     result = run("ablation.py", "--runs", base, "--variants", variant)
     assert result.returncode == 0, result.stderr
     with open(base / "ablation.csv") as file:
-        rows = [row for row in csv.DictReader(file) if (row["metric"], row["statistic"]) == ("dsc", "best")]
+        rows = [row for row in csv.DictReader(file) if (row["metric"], row["statistic"]) == ("dsc", "best_epoch")]
     return rows, result.stdout
 
 
@@ -91,6 +94,17 @@ def test_alpha_rows_do_not_belong_to_the_ablation(tmp_path):
     write_run(base / "gdl+boundary-alpha0.5" / "seed0", tmp_path / "data" / "base", "gdl+boundary", 0, [0.1] * 8,
               schedule="constant:0.5")
     assert len(table(base, variant)[0]) == 4
+
+
+def test_the_page_shows_the_table_once_it_is_there(tmp_path):
+    base, variant = sets(tmp_path)
+    one = load_set(base)
+    assert report.ablation_of(one) == []
+    table(base, variant)
+    rows = report.ablation_of(one)
+    assert [row["dsc_best_epoch"] for row in rows] == [pytest.approx(value) for value in (0.3, 0.6, 0.4, 0.9)]
+    page = report.html([one], build_table([one], {}), [], None, [], ["--runs"])
+    assert 'href="#ablation"' in page and "official map, mm, map of the volume" in page and page.count("0.900") >= 1
 
 
 def test_map_settings_in_words():

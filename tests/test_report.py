@@ -463,6 +463,16 @@ def test_claims_appear_on_the_page_once_they_are_measured(tmp_path):
     assert 'href="#claims"' in page and "it &lt;works&gt;" in page and "+0.1 [0.0, 0.2]" in page
 
 
+def test_claims_of_other_runs_than_the_page_shows_are_called_so(tmp_path):
+    folder = write_set(tmp_path)
+    claim = {"claim": "c", "verdict": "supported", "statistic": "s"}
+    for runs_then, stale in (({"gdl/seed0": 8}, True), ({f"{loss}/seed{seed}": 8 for loss in DSC for seed in (0, 1)}, False)):
+        (folder / "claims.json").write_text(json.dumps({"set": "x", "runs": runs_then, "claims": {"C1": claim}}))
+        one = runs.load_sets([folder], None)[0]
+        page = report.html([one], tables.build_table([one], REPORTED), [], None, [], ["--runs"])
+        assert ("measured on other runs" in page) == stale
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", '{"claims": {"C1": {"claim": "x"}}}', '{"claims": 3}',
                                   '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": [1]}}}',
                                   '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": {"disc": '
