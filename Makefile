@@ -41,7 +41,7 @@ quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup demo wmh isles custom sweep ablation verify table figures claims test lint clean chain scored FORCE
+.PHONY: help setup demo wmh isles custom sweep ablation verify table figures claims test bench lint clean chain scored FORCE
 
 # ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
 PYTHON ?= python3
@@ -142,6 +142,9 @@ figures: ## the figures and report.html of every set that has runs
 
 test: $(READY) ## the tests
 	$(PY) -m pytest -n 2
+
+bench: $(READY) ## memory of preprocessing against the number of scans; writes results/bench/*.json
+	$(PY) benchmarks/memory.py
 
 lint: $(READY) ## ruff
 	$(PY) -m ruff check .
