@@ -54,7 +54,7 @@ def compare(one, metrics, sign):
     collapsed = {row: [run for run in one.finished(row) if run.collapsed] for row in (BOTH, REGIONAL)}
     scans = next((row["dsc"].shape[1] for row in (without, with_term) if row), None)
     if scans and scans < FEWEST_SCANS:
-        return not_measured(f"with at least {FEWEST_SCANS} validation scans, here are {scans}")
+        return claim("not measured", f"needs at least {FEWEST_SCANS} validation scans, here are {scans}")
     if without and len(collapsed[BOTH]) == len(one.finished(BOTH)):
         return claim("not supported", f"every one of {len(collapsed[BOTH])} runs of {BOTH} collapsed to empty foreground")
     if not (with_term and without):
