@@ -1,5 +1,7 @@
 """Per-scan scores of the runs of a table's row, and paired bootstrap intervals of what two rows differ in."""
 
+from functools import cache
+
 import numpy as np
 
 from figures_cases import load_array, predicted_labels, spacing, validation_subjects
@@ -31,6 +33,7 @@ def score_scan(mask, truth, mm, classes=2):
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
+@cache  # several claims ask for the same row
 def row_scores(one, row):
     """Scores of a row's best models on the validation scans.
 

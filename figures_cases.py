@@ -84,7 +84,7 @@ def scan_scores(one):
         truth = lesions(one, subject)
         row = {"subject": subject, "volume": truth.sum() * np.prod(spacing(one, subject)) / 1000}  # ml
         for loss in PAIR:
-            found = [prediction(run, subject, truth.shape) for run in one.losses.get(loss, []) if run.finished]
+            found = [prediction(run, subject, truth.shape) for run in one.finished(loss)]
             scores = [dice(mask, truth) for mask in found if mask is not None]
             row[loss] = float(np.mean(scores)) if scores else None
         known = [row[loss] for loss in PAIR if row[loss] is not None]

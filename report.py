@@ -37,7 +37,7 @@ REPORTED = Path(__file__).parent / "results" / "reported.json"
 def headlines(one):
     """What the boundary term changed, measure by measure; nothing while one of the two losses has no finished run."""
     parts = []
-    if not all(any(run.finished for run in one.losses.get(loss, [])) for loss in ("gdl", "gdl+boundary")):
+    if not all(one.finished(loss) for loss in ("gdl", "gdl+boundary")):
         return parts
     for metric, statistic in columns(one):
         if statistic == "reported" or metric[0] in ("hd_mm", "dsc_lesion"):
@@ -58,7 +58,7 @@ def describe(one):
     varying = sorted({key for run in one.runs for key in run.config} - set(shared) - {"loss", "seed"})
     return {"set": one, "headlines": headlines(one), "scans": figures_cases.scan_scores(one), "shared": shared,
             "varying": varying, "commands": [train_command(run) for run in one.runs],
-            "claims": claims_of(one), "stale": one.folder / "claims.json" if claims_are_stale(one) else None,
+            "claims": claims_of(one), "stale": claims_are_stale(one),
             "ablation": ablation_of(one), "evaluations": [(run.name, evaluation(run)) for run in one.runs
                             if (run.folder / "evaluation.csv").exists()]}
 

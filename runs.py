@@ -59,7 +59,7 @@ class Run:
         return self.summary.get("seconds") or sum(row.get("seconds") or 0 for row in self.rows)
 
 
-@dataclass
+@dataclass(eq=False)
 class ResultSet:
     """The runs of one data set. `losses` maps a row of the table to its runs, in the table's order."""
     folder: Path
