@@ -12,6 +12,7 @@ import argparse
 import platform
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ import torch
 import scheduler
 from dataloader import AGAIN, Slices, batches, make_resident, one_hot, shuffled
 from losses import build_loss
-from metrics import dice, hausdorff_pair, legacy_hausdorff
 from networks import NETWORKS, build
 from utils import (
     UserError,
@@ -29,6 +29,7 @@ from utils import (
     choose_device,
     exclusive,
     git_commit,
+    keep_freed_memory,
     log,
     progress,
     read_object,
@@ -38,6 +39,7 @@ from utils import (
     write_csv,
     write_json,
 )
+from validation import epoch_scores, score_scan
 
 COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", "val_dice", "val_dice_3d", "val_hd",
            "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "seconds"]
@@ -74,6 +76,7 @@ class Run:
         self.amp = choose_amp(args.amp, self.device)
         if args.threads:
             torch.set_num_threads(args.threads)
+        keep_freed_memory()
         self.train, self.val = Slices(args.data, "train"), Slices(args.data, "val")
         if args.batch_size is None:
             isles = self.train.settings["layout"] == "isles"
@@ -89,7 +92,7 @@ class Run:
         self.forward = torch.compile(self.network, dynamic=False) if args.compile else self.network
         self.loss = build_loss(args.loss, self.classes, args.gdl_max_weight)
         betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), args.lr, betas, fused=self.device.type == "cuda")
+        self.optimizer = torch.optim.Adam(self.network.parameters(), args.lr, betas, fused=True)
         self.rows, self.best, self.writer = [], None, None
         self.load_checkpoint()
 
@@ -110,8 +113,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = row["lr"]
         row |= self.train_epoch(bar)
-        masks = self.predict()
-        row |= score(masks, self.labels, self.val.scans, self.classes)
+        row |= self.validate()
         row["seconds"] = round(time.perf_counter() - start, 3)
         self.save_checkpoint(row)
         self.report(row, bar)
@@ -139,16 +141,28 @@ class Run:
                             "Lower --lr, or use --amp off; what was saved before is intact.")
         return means
 
+    def validate(self):
+        """Scores of the validation scans as metrics.csv columns; threads score scans while the next are predicted."""
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            jobs = [pool.submit(score_scan, masks, self.labels[scan.rows], scan.spacing, self.classes)
+                    for scan, masks in self.predict()]
+            return epoch_scores([job.result() for job in jobs])
+
     @torch.inference_mode()
     def predict(self):
-        """Class of every pixel of the validation slices, uint8 (N, H, W)."""
+        """Yield (Scan, class of every pixel, uint8 (S, H, W)) for each validation scan as soon as it is complete."""
         self.network.eval()
-        masks = []
+        waiting, parts, first, done = list(self.val.scans), [], 0, 0  # parts: from slice `first` to `done`, on the device
         for batch in batches(self.val, range(len(self.val)), self.args.batch_size, self.device):
             images = batch.images.contiguous(memory_format=torch.channels_last)
             with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
-                masks.append(self.forward(images).argmax(1).to(torch.uint8))
-        return torch.cat(masks).cpu().numpy()
+                parts.append(self.forward(images).argmax(1).to(torch.uint8))
+            done += len(images)
+            while waiting and waiting[0].rows.stop <= done:
+                scan = waiting.pop(0)
+                masks = torch.cat(parts)
+                yield scan, masks[scan.rows.start - first:scan.rows.stop - first].cpu().numpy()
+                parts, first = [masks[scan.rows.stop - first:]], scan.rows.stop
 
     def learning_rate(self):
         rule = scheduler.code2018_lr if self.args.protocol == "code2018" else scheduler.plateau_lr
@@ -250,10 +264,10 @@ class Run:
     def finish(self):
         """Predict once more with best.pt, write the masks and summary.json, which marks the run as finished."""
         self.network.load_state_dict(self.load("best.pt")["network"])
-        masks = self.predict()
+        masks = {scan.name: masks for scan, masks in self.predict()}               # (S, H, W) uint8 each
         with atomic_path(self.out / "predictions.npz") as partial, open(partial, "wb") as file:
-            np.savez_compressed(file, **{scan.name: masks[scan.rows] for scan in self.val.scans})
-        export_predictions(masks, self.val.scans, Path(self.args.data), self.out / "predictions")
+            np.savez_compressed(file, **masks)
+        export_predictions(masks, Path(self.args.data), self.out / "predictions")
         if self.writer:
             self.writer.close()
         seconds = sum(row["seconds"] for row in self.rows)
@@ -286,36 +300,8 @@ class Run:
         self.writer.flush()
 
 
-def score(masks, labels, scans, classes):
-    """Validation metrics of one epoch, each the mean over the foreground classes.
-
-    Args:
-        masks, labels: (N, H, W) uint8 classes, predicted and true.
-        scans: the Scans the N slices belong to, with the spacing of this grid in mm.
-        classes: K.
-
-    Returns:
-        dict of val_dice (mean over slices), val_dice_3d, val_hd, val_hd95 (mean over scans; mm), val_hd_legacy (mean
-        over slices), val_dice_lesion (mean over slices that bear a lesion), val_foreground (share of pixels).
-    """
-    found = []
-    for k in range(1, classes):
-        pred, true = masks == k, labels == k
-        per_slice = np.array([dice(p, t) for p, t in zip(pred, true)])
-        bearing = true.any(axis=(1, 2))
-        distances = [hausdorff_pair(pred[scan.rows], true[scan.rows], scan.spacing) for scan in scans]
-        found.append({
-            "val_dice": per_slice.mean(),
-            "val_dice_3d": np.mean([dice(pred[scan.rows], true[scan.rows]) for scan in scans]),
-            "val_hd": np.mean([hd for hd, _ in distances]), "val_hd95": np.mean([hd95 for _, hd95 in distances]),
-            "val_hd_legacy": np.mean([legacy_hausdorff(p, t) for p, t in zip(pred, true)]),
-            "val_dice_lesion": per_slice[bearing].mean() if bearing.any() else np.nan, "val_foreground": pred.mean()})
-    means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
-    return {name: value if np.isfinite(value) else None for name, value in means.items()}
-
-
-def export_predictions(masks, scans, data, folder):
-    """Write each scan's mask as NIfTI in the scan's own grid; say so where nibabel is missing (training needs none)."""
+def export_predictions(masks, data, folder):
+    """Write each scan's mask {name: (S, H, W)} as NIfTI in the scan's own grid; say so where nibabel is missing (training needs none)."""
     try:
         import nibabel
 
@@ -325,10 +311,10 @@ def export_predictions(masks, scans, data, folder):
         return
     with atomic_path(folder) as partial:
         partial.mkdir()
-        for scan in scans:
-            path = data / "subjects" / scan.name / "meta.json"
-            image = restore_mask(masks[scan.rows], read_object(path, {"affine": list, "original_shape": list}, AGAIN))
-            nibabel.save(image, partial / f"{scan.name}.nii.gz")
+        for name, mask in masks.items():
+            path = data / "subjects" / name / "meta.json"
+            image = restore_mask(mask, read_object(path, {"affine": list, "original_shape": list}, AGAIN))
+            nibabel.save(image, partial / f"{name}.nii.gz")
 
 
 def parse_arguments(argv):

@@ -1,6 +1,7 @@
 """What several programs share: the error type, atomic writes, tables, seeding, device choice, progress."""
 
 import csv
+import ctypes
 import errno
 import hashlib
 import io
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 IGNORED = 255  # in data/<set>/references: voxels that a challenge's evaluation leaves out of both masks
 KINDS = {str: "text", int: "a whole number", list: "a list", dict: "an object"}  # of JSON values
+MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_MAX = -1, -4  # of malloc.h
 INTERRUPTED = "interrupted; the same command continues where this one stopped"
 ADVICE = {  # what to do about an error of the system
     errno.ENOSPC: "Free some space and repeat the command.", errno.EDQUOT: "Free some space and repeat the command.",
@@ -249,6 +251,20 @@ def cpu_flags():
     except OSError:
         return set()
     return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
+
+
+def keep_freed_memory():
+    """Let the C library keep freed memory for the next request instead of giving it back to the system (glibc only).
+
+    A training step frees and asks for the same large buffers again and again. By default each comes from the system
+    anew, which fills it with zeros page by page: a fifth of a CPU training step (benchmarks/NOTES.md).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return  # another C library
+    mallopt(MALLOC_MMAP_MAX, 0)
+    mallopt(MALLOC_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def git_commit():

@@ -18,6 +18,7 @@ import main
 from conftest import ROOT, refuses, run, run_apart
 from dataloader import Scan
 from networks import build
+from validation import epoch_scores, score_scan
 
 
 def train(data, out, *more, loss="gdl+boundary", epochs=2):
@@ -289,7 +290,7 @@ def test_scores_of_one_epoch_by_hand():
     masks[0, 2:4, 3:5] = 1                     # found, one pixel off: slice DSC 2 * 2 / (4 + 4) = 0.5
     masks[3, 0, 0] = 1                         # scan b: one false positive, slice DSC 0
     scans = [Scan("a", slice(0, 2), (3.0, 2.0, 1.0)), Scan("b", slice(2, 4), (3.0, 2.0, 1.0))]
-    result = main.score(masks, labels, scans, 2)
+    result = epoch_scores([score_scan(masks[scan.rows], labels[scan.rows], scan.spacing, 2) for scan in scans])
     assert result["val_dice"] == pytest.approx((0.5 + 1 + 1 + 0) / 4)
     assert result["val_dice_3d"] == pytest.approx((0.5 + 0) / 2)
     assert result["val_dice_lesion"] == pytest.approx(0.5)
@@ -298,6 +299,22 @@ def test_scores_of_one_epoch_by_hand():
     assert result["val_hd"] == pytest.approx((1.0 + diagonal) / 2)
     # rows as points: slice 0, rows 2 and 3 differ from their nearest counterpart by two pixels; slice 3 by one
     assert result["val_hd_legacy"] == pytest.approx((np.sqrt(2) + 1) / 4)
+
+
+def test_scans_are_predicted_whole_whatever_the_batch(data, tmp_path):
+    def masks(size):
+        train(data, tmp_path / str(size), "--batch-size", "8", epochs=1)
+        run_ = main.Run(main.parse_arguments(["--data", str(data), "--out", str(tmp_path / str(size)), "--width", "2",
+                                              "--batch-size", "8", "--threads", "1"]))
+        run_.args.batch_size = size
+        return {scan.name: masks for scan, masks in run_.predict()}, run_.val
+
+    (one, val), (five, _), (all_, _) = masks(1), masks(5), masks(100)
+    assert list(one) == [scan.name for scan in val.scans]
+    for scan in val.scans:
+        assert one[scan.name].shape == (scan.rows.stop - scan.rows.start, 32, 32)
+        assert np.array_equal(one[scan.name], five[scan.name]) and np.array_equal(one[scan.name], all_[scan.name])
+        assert one[scan.name].dtype == np.uint8
 
 
 def test_best_pt_rebuilds_the_network(data, tmp_path):

@@ -1,0 +1,51 @@
+"""The validation metrics of one epoch, scan by scan, so that scans can be scored while others are still predicted."""
+
+import numpy as np
+
+from metrics import dice, hausdorff_pair, legacy_hausdorff
+
+
+def score_scan(masks, labels, spacing, classes):
+    """What one scan adds to the metrics of its epoch.
+
+    Args:
+        masks, labels: (S, H, W) uint8 classes, predicted and true.
+        spacing: of this grid, mm along z, x, y.
+        classes: K.
+
+    Returns:
+        list over the foreground classes of dicts: dice, legacy (per slice), bearing (bool per slice: has a lesion),
+        dice_3d, hd, hd95 (mm), foreground (share of pixels, per slice).
+    """
+    found = []
+    for k in range(1, classes):
+        pred, true = masks == k, labels == k
+        hd, hd95 = hausdorff_pair(pred, true, spacing)
+        found.append({
+            "dice": [dice(p, t) for p, t in zip(pred, true)], "bearing": true.any(axis=(1, 2)),
+            "legacy": [legacy_hausdorff(p, t) for p, t in zip(pred, true)], "dice_3d": dice(pred, true), "hd": hd,
+            "hd95": hd95, "foreground": pred.mean(axis=(1, 2))})
+    return found
+
+
+def epoch_scores(scans):
+    """Columns of metrics.csv from the results of `score_scan`, each the mean over the foreground classes.
+
+    Returns:
+        dict of val_dice (mean over slices), val_dice_3d, val_hd, val_hd95 (mean over scans; mm), val_hd_legacy (mean
+        over slices), val_dice_lesion (mean over slices that bear a lesion), val_foreground (share of pixels); None
+        where a mean does not exist.
+    """
+    per_class = []
+    for scores in zip(*scans):  # of one class, over the scans
+        all_slices = {name: np.concatenate([one[name] for one in scores])
+                      for name in ("dice", "legacy", "bearing", "foreground")}
+        bearing = all_slices["bearing"]
+        per_class.append({
+            "val_dice": all_slices["dice"].mean(), "val_dice_3d": np.mean([one["dice_3d"] for one in scores]),
+            "val_hd": np.mean([one["hd"] for one in scores]), "val_hd95": np.mean([one["hd95"] for one in scores]),
+            "val_hd_legacy": all_slices["legacy"].mean(),
+            "val_dice_lesion": all_slices["dice"][bearing].mean() if bearing.any() else np.nan,
+            "val_foreground": all_slices["foreground"].mean()})
+    means = {name: float(np.mean([one[name] for one in per_class])) for name in per_class[0]}
+    return {name: value if np.isfinite(value) else None for name, value in means.items()}
