@@ -301,7 +301,7 @@ class Run:
 
 
 def export_predictions(masks, data, folder):
-    """Write each scan's mask {name: (S, H, W)} as NIfTI in the scan's own grid; say so where nibabel is missing (training needs none)."""
+    """Write masks {scan: (S, H, W)} as NIfTI in each scan's own grid; say so where nibabel is missing (training needs none)."""
     try:
         import nibabel
 
