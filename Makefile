@@ -143,8 +143,8 @@ figures: ## the figures and report.html of every set that has runs
 test: $(READY) ## the tests
 	$(PY) -m pytest -n 2
 
-bench: $(READY) ## memory of preprocessing against the number of scans; writes results/bench/*.json
-	$(PY) benchmarks/memory.py
+bench: $(READY) ## speed beside the 2018 code path, half an hour; BENCH="metrics losses" for a part; writes results/bench/*.json
+	$(PY) -m benchmarks $(BENCH)
 
 lint: $(READY) ## ruff
 	$(PY) -m ruff check .

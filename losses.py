@@ -25,6 +25,14 @@ def _check(name, tensor, shape):
         raise ValueError(f"{name}: expected shape {tuple(shape)}, found {tuple(tensor.shape)}")
 
 
+def _select(tensor, classes):
+    """The channels `classes` of (B, K, *spatial); a view where they are neighbours, whose gradient needs no scatter."""
+    first = classes[0]
+    if classes == list(range(first, first + len(classes))) and 0 <= first <= tensor.shape[1] - len(classes):
+        return tensor[:, first:first + len(classes)]
+    return tensor[:, classes]
+
+
 class GeneralizedDiceLoss(nn.Module):
     """Generalized Dice loss, Eq. 1 (Sudre et al. 2017), per image, then the mean over the batch.
 
@@ -50,8 +58,8 @@ class GeneralizedDiceLoss(nn.Module):
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
         _check("target", target, probs.shape)
         with torch.autocast(probs.device.type, enabled=False):
-            s = _precise(probs[:, self.classes].flatten(2))               # (B, k, N)
-            g = target[:, self.classes].flatten(2).to(s.dtype)            # (B, k, N)
+            s = _precise(_select(probs, self.classes).flatten(2))              # (B, k, N)
+            g = _select(target, self.classes).flatten(2).to(s.dtype)           # (B, k, N)
             size = g.sum(2)                                               # (B, k)
             weight = 1 / (size + ABSENT) ** 2
             if self.max_weight is not None:
@@ -82,7 +90,7 @@ class BoundaryLoss(nn.Module):
         """probs (B, K, *spatial) softmax; distance (B, len(classes), *spatial), phi_G in pixels or mm -> scalar."""
         _check("distance", distance, (probs.shape[0], len(self.classes), *probs.shape[2:]))
         with torch.autocast(probs.device.type, enabled=False):
-            return (_precise(probs[:, self.classes]) * _precise(distance)).mean()
+            return (_precise(_select(probs, self.classes)) * _precise(distance)).mean()
 
 
 class JointLoss(nn.Module):

@@ -27,6 +27,7 @@ from utils import (
     atomic_path,
     choose_amp,
     choose_device,
+    choose_memory_format,
     exclusive,
     git_commit,
     keep_freed_memory,
@@ -74,6 +75,7 @@ class Run:
         self.args, self.out = args, Path(args.out)
         self.device = choose_device(args.device)
         self.amp = choose_amp(args.amp, self.device)
+        self.memory_format = choose_memory_format(self.amp, self.device)
         if args.threads:
             torch.set_num_threads(args.threads)
         keep_freed_memory()
@@ -88,7 +90,7 @@ class Run:
         seed_everything(args.seed)
         channels = len(self.train.settings["modalities"])
         self.network = build(args.network, channels, self.classes, args.width)
-        self.network.to(self.device, memory_format=torch.channels_last)
+        self.network.to(self.device, memory_format=self.memory_format)
         self.forward = torch.compile(self.network, dynamic=False) if args.compile else self.network
         self.loss = build_loss(args.loss, self.classes, args.gdl_max_weight)
         betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
@@ -124,7 +126,7 @@ class Run:
         weights = scheduler.weights(self.args.schedule, self.epoch)
         sums, order = {}, shuffled(len(self.train), self.args.seed, self.epoch)
         for batch in batches(self.train, order, self.args.batch_size, self.device):
-            images = batch.images.contiguous(memory_format=torch.channels_last)
+            images = batch.images.contiguous(memory_format=self.memory_format)
             with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
                 logits = self.forward(images)                                      # (B, K, H, W)
             probs = logits.float().softmax(1)
@@ -154,7 +156,7 @@ class Run:
         self.network.eval()
         waiting, parts, first, done = list(self.val.scans), [], 0, 0  # parts: from slice `first` to `done`, on the device
         for batch in batches(self.val, range(len(self.val)), self.args.batch_size, self.device):
-            images = batch.images.contiguous(memory_format=torch.channels_last)
+            images = batch.images.contiguous(memory_format=self.memory_format)
             with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
                 parts.append(self.forward(images).argmax(1).to(torch.uint8))
             done += len(images)

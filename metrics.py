@@ -13,12 +13,12 @@ import numpy as np
 
 SMOOTH = 1e-8  # of the 2018 code: makes the DSC of two empty masks 1
 
-# What one surface-to-surface search costs, in ns, fitted on 256x256x48 masks from one lesion to pure noise. Only speed
-# depends on these numbers: every method is exact.
+# What one surface-to-surface search costs, in ns, fitted on 256x256x48 masks from one lesion to pure noise
+# (benchmarks/NOTES.md). Only speed depends on these numbers: every method is exact.
 TREE_BUILD_NS = 200  # k-d tree, per surface voxel
-TREE_QUERY_NS = 700  # per query voxel
-TREE_VISIT_NS = 10  # per surface voxel at about the same distance, which a query from far away has to look at
-TRANSFORM_NS = 70  # distance transform, per voxel of the crop
+TREE_QUERY_NS = 600  # per query voxel
+TREE_VISIT_NS = 35  # per surface voxel not much farther away than the nearest, which a query has to look at too
+TRANSFORM_NS = 100  # distance transform, per voxel of the crop
 DENSE = 0.08  # share of surface voxels in the crop from which nearly every voxel has one within REACH voxels
 REACH = 3
 
@@ -121,22 +121,27 @@ def _nearest(queries, surface, spacing, method="auto"):
     few points there are: the tree wins for lesions, the transform for large masks far apart. In dense noise most
     voxels find their answer among their neighbours, and only the others are searched for.
     """
-    points = np.argwhere(queries)  # (N, ndim)
-    distances = np.full(len(points), np.inf)
-    distances[surface[queries]] = 0  # on both surfaces
+    flat = np.flatnonzero(queries)  # faster than argwhere, whose coordinates few of them need
+    distances = np.full(len(flat), np.inf)
+    distances[surface.ravel()[flat]] = 0  # on both surfaces
     size = np.count_nonzero(surface)
     if size == 0:
         return distances
     if method == "auto" and size > DENSE * surface.size:
         open_ = np.flatnonzero(distances)
-        distances[open_] = _nearest_neighbours(points[open_], surface, spacing)
+        distances[open_] = _nearest_neighbours(_coordinates(flat[open_], surface.shape), surface, spacing)
     open_ = np.flatnonzero(np.isinf(distances))  # in dense noise, the few with nothing near
-    points, tree = points[open_], None
+    points, tree = _coordinates(flat[open_], surface.shape), None
     if len(points) and method != "transform":
         tree = _tree(points, surface, size, spacing, even_if_slow=method == "tree")
     if len(points):
         distances[open_] = tree.query(points * spacing)[0] if tree else _nearest_by_transform(points, surface, spacing)
     return distances
+
+
+def _coordinates(flat, shape):
+    """(N,) indices into the flattened array -> (N, ndim)."""
+    return np.stack(np.unravel_index(flat, shape), axis=1)
 
 
 def _nearest_neighbours(points, surface, spacing):
@@ -165,13 +170,13 @@ def _tree(points, surface, size, spacing, even_if_slow):
     tree_ns = TREE_BUILD_NS * size + TREE_QUERY_NS * len(points)
     if tree_ns > transform_ns and not even_if_slow:
         return None
-    tree = cKDTree(np.argwhere(surface) * spacing, balanced_tree=False, compact_nodes=False)
+    tree = cKDTree(_coordinates(np.flatnonzero(surface), surface.shape) * spacing, balanced_tree=False, compact_nodes=False)
     if even_if_slow:
         return tree
-    # From deep inside a large mask, many surface voxels are about equally far and the tree cannot tell them apart.
-    sample = points[::-(-len(points) // 32)]
-    voxels_away = tree.query(sample * spacing)[0].mean() / spacing.min()
-    visits = min(size / 15, np.pi * voxels_away ** 2)
+    # From inside a ball, many surface voxels are about equally far, and the tree cannot tell them apart.
+    sample = points[::-(-len(points) // 32)] * spacing
+    reach = tree.query(sample)[0] * (1 + 1e-9) + 2 * spacing.mean()
+    visits = tree.query_ball_point(sample, reach, return_length=True).mean()
     return tree if tree_ns + TREE_VISIT_NS * visits * len(points) < transform_ns else None
 
 

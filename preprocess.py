@@ -48,8 +48,8 @@ INTENSITY_MAX = 65535  # images are stored as uint16: value / 65535 is the norma
 def convert_subject(subject, spec, out, settings):
     """Write one subject's folder: images, labels, distance maps and geometry.
 
-    images.npy (S, C, H, W) uint16; labels.npy (S, H, W) uint8 classes; distance.npy (S, K - 1, H, W) float32 phi_G,
-    whose empty slices take no space on disk; meta.json. Beside it references/<name>.nii.gz: the classes on the scan's
+    images.npy (S, C, H, W) uint16; labels.npy (S, H, W) uint8 classes; distance.npy (S, K - 1, H, W) float32 phi_G;
+    the empty slices of the last two take no space on disk; meta.json. Beside it references/<name>.nii.gz: the classes on the scan's
     own grid, with 255 where the challenge's evaluation leaves voxels out.
     """
     size = settings["size"]
@@ -70,7 +70,7 @@ def convert_subject(subject, spec, out, settings):
         folder.mkdir()
         images = np.rint(images * INTENSITY_MAX).astype(np.uint16)
         np.save(folder / "images.npy", images)
-        np.save(folder / "labels.npy", labels)
+        save_sparse(folder / "labels.npy", labels)
         maps = distance_maps(labels, len(spec.classes), spacing, settings["distance"])
         digest = hashlib.sha256(images.tobytes() + labels.tobytes() + maps.tobytes()).hexdigest()
         save_sparse(folder / "distance.npy", maps)

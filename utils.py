@@ -244,6 +244,12 @@ def choose_amp(name, device):
     return {"bf16": torch.bfloat16, "off": None}[name]
 
 
+def choose_memory_format(amp, device):
+    """torch.channels_last, but on a CPU in float32, whose gradients of wide convolutions are slower in it."""
+    import torch
+    return torch.channels_last if amp or device.type == "cuda" else torch.contiguous_format
+
+
 def cpu_flags():
     """The processor's feature flags as a set (empty where the system does not list them)."""
     try:

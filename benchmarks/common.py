@@ -1,0 +1,118 @@
+"""What the benchmarks share: alternate timing, the record of machine and versions, phantom data."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "numpy", "scipy", "nibabel", "medpy", "scikit-image")
+
+
+def seconds(function):
+    """Wall time of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def alternate(baseline, ours, rounds, warm_up=1):
+    """Time two callables in turn, so that whatever else the machine does falls on both.
+
+    Returns:
+        dict: baseline_s and ours_s (medians of `rounds` calls each), ratio (median of the rounds' own ratios), and
+        ratio_range (their smallest and largest).
+    """
+    for _ in range(warm_up):
+        baseline(), ours()
+    pairs = [(seconds(baseline), seconds(ours)) for _ in range(rounds)]
+    return compare(pairs)
+
+
+def compare(pairs):
+    """The dict of `alternate` from (baseline, ours) measurements of the same amount of work."""
+    ratios = [slow / fast for slow, fast in pairs]
+    slow, fast = (significant(median(times)) for times in zip(*pairs))
+    return {"baseline_s": slow, "ours_s": fast, "ratio": significant(median(ratios)),
+            "ratio_range": [significant(min(ratios)), significant(max(ratios))]}
+
+
+def significant(value, digits=4):
+    """A number rounded to significant digits, for the record."""
+    return float(f"{value:.{digits}g}")
+
+
+def show(name, result, target=None):
+    """One line of a comparison made by `alternate`; `target` is the ratio aimed at."""
+    low, high = result["ratio_range"]
+    aim = "" if target is None else f", aim {target:g}x: {'met' if result['ratio'] >= target else 'not met'}"
+    print(f"{name:<44} {duration(result['baseline_s']):>9} {duration(result['ours_s']):>9} {result['ratio']:>7.1f}x "
+          f"({low:.1f} to {high:.1f}){aim}", flush=True)
+    return result if target is None else {**result, "target": target}
+
+
+def duration(value):
+    """Seconds for a reader: 1.23 s, 4.5 ms, 67 us."""
+    for unit, size in (("s", 1), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e-6:.3g} us"
+
+
+def save(name, results, out):
+    """Write results/bench/NAME.json: the results, and what they were measured with."""
+    import torch
+
+    from utils import git_commit, write_json
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    write_json(out / f"{name}.json", {
+        **results, "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), **gpu,
+        "bf16": "avx512_bf16" in flags(), "system": platform.platform(terse=True), "versions": versions,
+        "commit": git_commit(), "command": " ".join(["python", "-m", "benchmarks", *sys.argv[1:]])})
+
+
+def flags():
+    from utils import cpu_flags
+    return cpu_flags()
+
+
+def processor():
+    """The processor's name where the system tells it, with its widest vector unit: names alone say little on clouds."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    unit = next((unit for unit in ("avx512_bf16", "avx512f", "avx2") if unit in flags()), None)
+    return f"{name} ({unit})" if unit else name
+
+
+def run(words, **options):
+    """Run a program of this repository to its end; stop with its output where it fails."""
+    result = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, **options)
+    if result.returncode:
+        sys.exit(f"error: {' '.join(map(str, words))} ended with status {result.returncode}\n{result.stderr[-2000:]}")
+
+
+def phantom_scans(folder, subjects):
+    """Full-size WMH phantoms below `folder`; returns the raw folder. Made once: scans that exist are kept."""
+    raw = folder / "scans"
+    run(["phantom.py", "--layout", "wmh", "--scale", "full", "--subjects", subjects, "--out", raw])
+    return raw
+
+
+def phantom_data(folder, subjects):
+    """A data folder of full-size phantom scans at 256x256; made once."""
+    data = folder / f"data{subjects}"
+    run(["preprocess.py", "--layout", "wmh", "--raw", phantom_scans(folder, subjects), "--out", data])
+    return data

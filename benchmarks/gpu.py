@@ -1,0 +1,78 @@
+"""Training on a GPU: slices per second and model FLOP utilisation, beside an eager float32 step of the 2018 kind."""
+
+import sys
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.common import significant
+from benchmarks.training import BaselineStep, Step, boundary_term
+
+TARGET, UTILISATION_TARGET = 4, 0.45
+EPOCH_SLICES = 3000  # training slices of WMH, about
+
+
+def run(args, folder, device="cuda", width=64, size=256, steps=30):
+    if device == "cuda" and not torch.cuda.is_available():
+        sys.exit("error: gpu: expected a CUDA device, found none that torch can use. Run it on a machine with one.")
+    rate = matmul_rate(device, 8192 if device == "cuda" else 256)
+    print(f"bfloat16 matrix product: {rate / 1e12:.3g} TFLOP/s", flush=True)
+    results = {"matmul_tflops": significant(rate / 1e12), "device": device}
+    for network in ("unet", "unet2018"):
+        work = flop(Step(network, width, size, device=device)) / 8
+        variants = {"eager fp32, 2018": BaselineStep(network, width, size, device=device)}
+        for name, compiled in (("bf16", False), ("bf16, compiled", True)):
+            variants[name] = Step(network, width, size, device=device, amp=torch.bfloat16, compiled=compiled)
+        found = alternate_rates(variants, steps, device)
+        slow = found["eager fp32, 2018"]
+        use = {name: value * work / rate for name, value in found.items()}
+        for name, value in found.items():
+            print(f"{network}, width {width}, {name:<20} {value:>8.1f} slices/s, {value / slow:.2f}x, {use[name]:.1%} of the "
+                  f"matrix rate (aims {TARGET}x, {UTILISATION_TARGET:.0%}); epoch of {EPOCH_SLICES} slices "
+                  f"{EPOCH_SLICES / value:.1f} s, floor {EPOCH_SLICES * work / rate:.1f} s", flush=True)
+        results[network] = {"gflop_per_slice": significant(work / 1e9),
+                            "slices_per_second": {name: significant(value) for name, value in found.items()},
+                            "utilisation": {name: significant(value) for name, value in use.items()}}
+        if device == "cpu":  # on a GPU nothing waits, so the host's clock sees no single term
+            results[network]["boundary_share"] = boundary_term(variants["bf16"])
+    return results
+
+
+def flop(step):
+    """FLOP of the network's forward and backward for one batch."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def matmul_rate(device, size):
+    """FLOP/s of a bfloat16 matrix product: what the device gives in practice."""
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+    return 2 * size ** 3 / timed(lambda: a @ a, 20, device)
+
+
+def alternate_rates(variants, steps, device):
+    """{name: slices per second}, the best of three rounds in which every variant runs in turn."""
+    spent = {name: [] for name in variants}
+    for _ in range(3):
+        for name, step in variants.items():
+            spent[name].append(timed(step, steps, device))
+    return {name: 8 / min(values) for name, values in spent.items()}
+
+
+def timed(function, count, device):
+    """Seconds a call, of `count` calls queued one behind the other after a warm-up."""
+    for _ in range(3):
+        function()
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        function()
+    wait(device)
+    return (time.perf_counter() - start) / count
+
+
+def wait(device):
+    if device == "cuda":
+        torch.cuda.synchronize()

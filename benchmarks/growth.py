@@ -1,0 +1,84 @@
+"""Time and memory of preprocessing and training against the number of scans; draws results/bench/growth.png.
+
+Each measurement runs a program in a process of its own and takes its highest resident set from the system (wait4).
+"""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from itertools import zip_longest
+
+from benchmarks.common import ROOT, phantom_scans, significant
+
+LIMIT_GIB = 1.5  # of preprocessing, a worker
+WIDTH = 2        # of the network: small, so that 60 scans take a minute
+
+
+def measure(words):
+    """Run a program; returns (peak resident set in GiB, seconds)."""
+    start = time.perf_counter()
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, **silent)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"error: {' '.join(map(str, words))} ended with status {process.returncode}")
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
+    return usage.ru_maxrss * unit / 2**30, time.perf_counter() - start
+
+
+def link_first(scans, count, folder):
+    """A raw folder of `count` scans, each site's in turn since their sizes differ: links, so nothing is written twice."""
+    sites = {}
+    for subject in sorted((path.parent for path in scans.rglob("wmh.nii.gz")), key=lambda path: int(path.name)):
+        sites.setdefault(subject.parent, []).append(subject)
+    in_turn = [subject for row in zip_longest(*sites.values()) for subject in row if subject]
+    folder.mkdir(exist_ok=True)
+    for subject in in_turn[:count]:
+        if not (folder / subject.name).exists():
+            (folder / subject.name).symlink_to(subject)
+    return folder
+
+
+def run(args, folder):
+    scans = phantom_scans(folder, max(args.counts))
+    rows = []
+    for count in sorted(args.counts):
+        raw, row = link_first(scans, count, folder / f"raw{count}"), {"scans": count}
+        for jobs in (1, 2):
+            data = folder / f"growth{count}-{jobs}"
+            peak, spent = measure(["preprocess.py", "--layout", "wmh", "--raw", raw, "--jobs", jobs, "--out", data])
+            row |= {f"preprocess_{jobs}_gib": significant(peak), f"preprocess_{jobs}_s": significant(spent)}
+        out = folder / f"growth-run{count}"
+        peak, _ = measure(["main.py", "--data", data, "--out", out, "--width", WIDTH, "--epochs", 2, "--quiet",
+                           "--device", "cpu"])
+        with open(out / "metrics.csv", newline="") as file:
+            epochs = [float(line["seconds"]) for line in csv.DictReader(file)]
+        with open(data / "index.csv") as file:
+            row |= {"slices": sum(1 for _ in file) - 1, "epoch_s": min(epochs), "training_gib": significant(peak)}
+        rows.append(row)
+        print(f"{count} scans, {row['slices']} slices: preprocessing {row['preprocess_1_s']:.0f} s and "
+              f"{row['preprocess_1_gib']:.2f} GiB, two at a time {row['preprocess_2_s']:.0f} s and "
+              f"{row['preprocess_2_gib']:.2f} GiB; an epoch of width {WIDTH} {row['epoch_s']:.1f} s and "
+              f"{row['training_gib']:.2f} GiB", flush=True)
+    draw(rows, args.out / "growth.png")
+    return {"rows": rows, "limit_gib_per_worker": LIMIT_GIB, "width": WIDTH}
+
+
+def draw(rows, path):
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    counts = [row["scans"] for row in rows]
+    panels = (("preprocessing, s", (("one at a time", "preprocess_1_s"), ("two at a time", "preprocess_2_s"))),
+              (f"an epoch, width {WIDTH}, s", (("training and validation", "epoch_s"),)),
+              ("memory at most, GiB", (("preprocessing, one", "preprocess_1_gib"), ("preprocessing, two", "preprocess_2_gib"),
+                                       ("training", "training_gib"))))
+    for axes, (title, lines) in zip(figure.subplots(1, len(panels)), panels):
+        for name, key in lines:
+            axes.plot(counts, [row[key] for row in rows], "o-", label=name)
+        axes.set(title=title, xlabel="scans of full size", xlim=(0, None), ylim=(0, None))
+        axes.legend(fontsize=7, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,50 @@
+"""Loading: slices per second beside one .npy file per slice and array with the distance map computed for every item."""
+
+import time
+
+import torch
+
+from benchmarks import baseline
+from benchmarks.common import alternate, duration, phantom_data, phantom_scans, show, significant
+from dataloader import Slices, batches, shuffled
+
+TARGET, START_S = 50, 0.2
+BATCH, THEIR_BATCHES = 8, 6
+
+
+def run(args, folder):
+    scans = phantom_scans(folder, args.subjects)
+    files = folder / f"slices{args.subjects}"
+    if not files.exists():
+        baseline.preprocess(scans, files)
+    data = phantom_data(folder, args.subjects)
+    slices = Slices(data, "train")
+    cpu = torch.device("cpu")
+
+    def theirs():  # a few batches, without the making of the iterator
+        for _, batch in zip(range(THEIR_BATCHES), iterator):
+            batch[0].sum()
+
+    def ours():
+        for batch in batches(slices, shuffled(len(slices), 0, 0), BATCH, cpu):
+            batch.images.sum()
+
+    iterator = iter(baseline.loader(files, BATCH))
+    result = alternate(theirs, ours, args.rounds)
+    share = THEIR_BATCHES * BATCH / len(slices)  # both in seconds for one epoch
+    result = {"baseline_s": significant(result["baseline_s"] / share), "ours_s": result["ours_s"],
+              "ratio": significant(result["ratio"] / share),
+              "ratio_range": [significant(value / share) for value in result["ratio_range"]]}
+    results = {"epoch": show(f"one pass over {len(slices)} slices of 256x256", result, TARGET)}
+    rate = {"baseline": len(slices) / result["baseline_s"], "ours": len(slices) / result["ours_s"]}
+    print(f"{'slices per second':<44} {rate['baseline']:>9.0f} {rate['ours']:>9.0f}", flush=True)
+    starts = []
+    for _ in range(args.rounds):
+        start = time.perf_counter()
+        next(iter(batches(Slices(data, "train"), shuffled(len(slices), 0, 0), BATCH, cpu)))
+        starts.append(time.perf_counter() - start)
+    spent = sorted(starts)[len(starts) // 2]
+    print(f"{'opening the set and reading the first batch':<44} {'':>9} {duration(spent):>9}, aim under {START_S} s",
+          flush=True)
+    return results | {"slices_per_second": {name: significant(value) for name, value in rate.items()},
+                      "start_s": significant(spent), "start_target_s": START_S, "slices": len(slices)}

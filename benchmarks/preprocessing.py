@@ -1,0 +1,70 @@
+"""Preprocessing: time and disk beside the scripts of 2018, and where the time goes."""
+
+import shutil
+
+import nibabel as nib
+import numpy as np
+
+from benchmarks import baseline
+from benchmarks.common import compare, phantom_scans, seconds, show, significant
+from benchmarks.common import run as run_program
+from preprocess import distance_maps, normalise, resample, save_sparse
+
+TARGET, DISK_TARGET = 12, 1 / 3
+
+
+def on_disk(folder):
+    """Bytes that a folder takes on the disk, holes and rest of blocks counted as the file system does."""
+    return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
+
+
+def run(args, folder):
+    scans = phantom_scans(folder, args.subjects)
+    theirs, ours = folder / "timed-slices", folder / "timed-data"
+
+    def preprocess():  # with the start of Python and all checks
+        run_program(["preprocess.py", "--layout", "wmh", "--raw", scans, "--jobs", 2, "--out", ours])
+
+    pairs = []
+    for _ in range(max(1, args.rounds // 4)):
+        for path in (theirs, ours):
+            shutil.rmtree(path, ignore_errors=True)
+        pairs.append((seconds(lambda: baseline.preprocess(scans, theirs, jobs=2)), seconds(preprocess)))
+    results = {"preprocess": show(f"preprocessing {args.subjects} scans, two at a time", compare(pairs), TARGET)}
+    disk = {"baseline_mb": on_disk(theirs) / 1e6 / args.subjects, "ours_mb": on_disk(ours) / 1e6 / args.subjects}
+    share = disk["ours_mb"] / disk["baseline_mb"]
+    print(f"{'disk, MB a scan':<44} {disk['baseline_mb']:>9.1f} {disk['ours_mb']:>9.1f} {share:>7.2f} of it, "
+          f"aim {DISK_TARGET:.2f}", flush=True)
+    parts = where_time_goes(scans, folder)
+    total = sum(parts.values())
+    print("one scan, one thread: " + ", ".join(f"{name} {part / total:.0%}" for name, part in parts.items())
+          + f" of {total:.2f} s", flush=True)
+    return results | {"disk": {name: significant(value) for name, value in disk.items()}, "disk_share": significant(share),
+                      "disk_share_target": DISK_TARGET, "parts_s": {name: significant(value) for name, value in parts.items()}}
+
+
+def where_time_goes(scans, folder):
+    """Seconds for the parts of one Utrecht-sized scan, each measured alone."""
+    scan = sorted(path.parent for path in scans.rglob("wmh.nii.gz"))[0]
+    volumes, found = {}, {}
+
+    def read():
+        for name in ("pre/FLAIR", "pre/T1", "wmh"):
+            volumes[name] = np.asarray(nib.load(scan / f"{name}.nii.gz").dataobj)
+
+    def resize():
+        found["images"] = np.stack([resample(normalise(volumes[f"pre/{name}"]), 256, "bilinear")
+                                    for name in ("FLAIR", "T1")], 1)
+        found["labels"] = resample((volumes["wmh"] == 1).astype(np.uint8), 256, "nearest-exact")
+
+    def maps():
+        how = {"dims": 2, "unit": "px", "convention": "paper", "truncate": False}
+        found["maps"] = distance_maps(found["labels"], 2, (1, 1, 1), how)
+
+    def write():
+        np.save(folder / "images.npy", np.rint(found["images"] * 65535).astype(np.uint16))
+        save_sparse(folder / "labels.npy", found["labels"])
+        save_sparse(folder / "maps.npy", found["maps"])
+
+    return {"reading (gzip), once": seconds(read), "normalising and resizing": seconds(resize), "distance maps": seconds(maps),
+            "writing": seconds(write)}
