@@ -41,7 +41,7 @@ from utils import (
 )
 
 COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", "val_dice", "val_dice_3d", "val_hd",
-           "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "skipped_steps", "seconds"]
+           "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "seconds", "skipped_steps"]
 
 
 def main(argv=None):

@@ -126,5 +126,6 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
     options = parser.parse_args()
     count, done, problems = soak(options.kills, options.minutes, options.seed)
-    print(f"{count} kills in {done} rounds: " + (f"DIFFERENT: {', '.join(problems[:10])}" if problems else "all results identical"))
+    verdict = f"DIFFERENT: {', '.join(problems[:10])}" if problems else "all results identical"
+    print(f"{count} kills in {done} rounds: {verdict}")
     sys.exit(1 if problems or count < options.kills else 0)
