@@ -41,7 +41,7 @@ quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup demo wmh isles custom sweep ablation verify table figures claims test bench lint clean chain scored FORCE
+.PHONY: help setup demo wmh isles custom sweep ablation verify table figures claims test soak bench lint clean chain scored FORCE
 
 # ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
 PYTHON ?= python3
@@ -142,6 +142,9 @@ figures: ## the figures and report.html of every set that has runs
 
 test: $(READY) ## the tests
 	$(PY) -m pytest -n 2
+
+soak: $(READY) ## 100 kills at random moments, and the same results: preprocess.py, main.py, evaluate.py, report.py
+	OMP_NUM_THREADS=1 $(PY) tests/soak.py --kills 100 --minutes 30
 
 bench: $(READY) ## speed beside the 2018 code path, half an hour; BENCH="metrics losses" for a part; writes results/bench/*.json
 	$(PY) -m benchmarks $(BENCH)

@@ -66,6 +66,10 @@ class Slices:
         images = np.multiply(images, np.float32(1 / INTENSITY_MAX), dtype=np.float32)
         return Batch(*map(torch.from_numpy, (images, labels, distance)))
 
+    def scans_of(self, rows):
+        """The names of the scans that these slices come from, each once."""
+        return list(dict.fromkeys(self.scans[self.where[row][0]].name for row in rows))
+
     def labels(self):
         """Ground truth of the whole subset, uint8 (N, H, W)."""
         return np.concatenate([labels for _, labels, _ in self.arrays])
@@ -131,6 +135,8 @@ def batches(slices, rows, batch_size, device, rank=0, world=1):
         for start in range(0, len(rows), batch_size):
             chosen = order[start:start + batch_size][rank::world]
             yield Batch(*(tensor[chosen] for tensor in slices.resident))
+        return
+    if not chunks:
         return
     with ThreadPoolExecutor(1) as pool:  # the next batch is read while this one is used
         pending = [pool.submit(slices.read, chunk) for chunk in chunks[:1]]

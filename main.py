@@ -9,7 +9,6 @@ better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs. The same 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
 import argparse
-import platform
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import checkpoint
+import nonfinite
 import scheduler
 from dataloader import AGAIN, Slices, batches, make_resident, one_hot, shuffled
 from losses import build_loss
 from networks import NETWORKS, build
+from settings import checked_settings, defining, note_session
 from utils import (
     UserError,
     atomic_path,
@@ -29,24 +31,20 @@ from utils import (
     choose_device,
     choose_memory_format,
     exclusive,
-    git_commit,
     keep_freed_memory,
     log,
     progress,
     read_object,
-    remove,
     run_program,
     seed_everything,
+    signals,
     write_csv,
     write_json,
 )
 from validation import epoch_scores, score_scan
 
 COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", "val_dice", "val_dice_3d", "val_hd",
-           "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "seconds"]
-# What defines a run: a directory that holds one of other values is refused. Everything else may change on resuming.
-DEFINES = ("loss", "seed", "network", "width", "batch_size", "lr", "schedule", "protocol", "gdl_max_weight", "layout",
-           "source", "size", "data_fingerprint")
+           "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "seconds", "skipped_steps"]
 
 
 def main(argv=None):
@@ -58,13 +56,13 @@ def main(argv=None):
         if run.is_finished():
             log(f"{out}: finished, {run.epoch} epochs, best DSC {run.best['val_dice']:.3f} at epoch {run.best['epoch']}")
             return 0
-        log(f"{out}: {f'continues at epoch {run.epoch}' if run.epoch else 'starts'}, {run.describe()}")
+        log(f"{out}: {run.where_it_begins()}, {run.describe()}")
         if run.epoch < args.epochs:
-            run.start()
-        with run.progress_bar() as bar:
+            note_session(out, run.settings, run.epoch, args.epochs, run.device, run.amp)
+        with run.progress_bar() as bar, signals(run.stop.append):
             while run.epoch < args.epochs:
                 run.one_epoch(bar)
-        run.finish()
+            run.finish()
     return 0
 
 
@@ -84,7 +82,7 @@ class Run:
             isles = self.train.settings["layout"] == "isles"
             args.batch_size = 4 if args.protocol == "code2018" and isles else 8
         self.classes = len(self.train.settings["classes"])
-        self.settings = self.checked_settings()
+        self.settings = checked_settings(args, self.train, self.out)
         make_resident([self.train, self.val], self.device)
         self.labels = self.val.labels()                                            # (N, H, W) uint8
         seed_everything(args.seed)
@@ -95,12 +93,20 @@ class Run:
         self.loss = build_loss(args.loss, self.classes, args.gdl_max_weight)
         betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
         self.optimizer = torch.optim.Adam(self.network.parameters(), args.lr, betas, fused=True)
-        self.rows, self.best, self.writer = [], None, None
+        self.buffers = [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
+        self.rows, self.best, self.best_network, self.writer = [], None, None, None
+        self.part = None  # what an epoch under way has so far, see train_epoch
+        self.stop = []    # numbers of the signals that came
         self.load_checkpoint()
 
     @property
     def epoch(self):
         return len(self.rows)
+
+    def where_it_begins(self):
+        if self.part:
+            return f"continues in epoch {self.epoch} after step {self.part['step']}"
+        return f"continues at epoch {self.epoch}" if self.epoch else "starts"
 
     def describe(self):
         count = sum(parameter.numel() for parameter in self.network.parameters())
@@ -110,13 +116,13 @@ class Run:
     # One epoch ------------------------------------------------------------------------------------------------------
 
     def one_epoch(self, bar):
-        start = time.perf_counter()
+        self.began = time.perf_counter() - (self.part or {"seconds": 0})["seconds"]
         row = {"epoch": self.epoch, "alpha": scheduler.alpha(self.args.schedule, self.epoch), "lr": self.learning_rate()}
         for group in self.optimizer.param_groups:
             group["lr"] = row["lr"]
         row |= self.train_epoch(bar)
         row |= self.validate()
-        row["seconds"] = round(time.perf_counter() - start, 3)
+        row["seconds"] = round(time.perf_counter() - self.began, 3)
         self.save_checkpoint(row)
         self.report(row, bar)
 
@@ -124,24 +130,38 @@ class Run:
         """One pass over the training slices. Returns the mean loss and terms over slices, as metrics.csv columns."""
         self.network.train()
         weights = scheduler.weights(self.args.schedule, self.epoch)
-        sums, order = {}, shuffled(len(self.train), self.args.seed, self.epoch)
-        for batch in batches(self.train, order, self.args.batch_size, self.device):
+        order, size = shuffled(len(self.train), self.args.seed, self.epoch), self.args.batch_size
+        steps = -(-len(self.train) // size)
+        part = self.part = self.part or {"step": 0, "sums": {}, "bad": torch.zeros(steps, dtype=torch.bool)}
+        part["bad"] = part["bad"].to(self.device)
+        sums = part["sums"] = {name: value.to(self.device) for name, value in part["sums"].items()}
+        for batch in batches(self.train, order[part["step"] * size:], size, self.device):
             images = batch.images.contiguous(memory_format=self.memory_format)
+            before = [buffer.clone() for buffer in self.buffers]
             with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
                 logits = self.forward(images)                                      # (B, K, H, W)
             probs = logits.float().softmax(1)
             loss, terms = self.loss(probs, one_hot(batch.labels, self.classes), batch.distance, weights)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            self.optimizer.step()
+            bad = nonfinite.is_bad(loss, self.network.parameters())
+            nonfinite.step_unless(bad, self.optimizer, self.buffers, before)
+            part["bad"][part["step"]] = bad
             for name, value in {"loss": loss.detach(), **terms}.items():           # summed on the device: no waiting
-                sums[name] = sums.get(name, 0) + value.double() * len(images)
+                sums[name] = sums.get(name, 0) + (value.double() * len(images)).masked_fill(bad, 0)
+            part["step"] += 1
             bar.update()
-        means = {f"train_{name}": float(value) / len(self.train) for name, value in sums.items()}
-        if not np.isfinite(list(means.values())).all():
-            raise UserError(self.out, "a finite training loss", f"{means['train_loss']} in epoch {self.epoch}",
-                            "Lower --lr, or use --amp off; what was saved before is intact.")
-        return means
+            self.stop_if_asked()
+        return self.training_row(order, part)
+
+    def training_row(self, order, part):
+        """The means of an epoch over the slices of its finite steps; UserError if too many steps were not finite."""
+        count, slices, words = nonfinite.left_out(part["bad"], order, self.args.batch_size, self.train.scans_of)
+        nonfinite.refuse_many(count, part["step"], self.out, self.epoch, words)
+        if count:
+            log(f"{self.out}: epoch {self.epoch}, {count} steps left out, loss or gradient not finite; the first is {words}")
+        means = {f"train_{name}": float(value) / (len(self.train) - slices) for name, value in part["sums"].items()}
+        return {**means, "skipped_steps": count}
 
     def validate(self):
         """Scores of the validation scans as metrics.csv columns; threads score scans while the next are predicted."""
@@ -158,47 +178,21 @@ class Run:
         for batch in batches(self.val, range(len(self.val)), self.args.batch_size, self.device):
             images = batch.images.contiguous(memory_format=self.memory_format)
             with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
-                parts.append(self.forward(images).argmax(1).to(torch.uint8))
+                parts.append(nonfinite.classes_of(self.forward(images)))
+            self.stop_if_asked()
             done += len(images)
             while waiting and waiting[0].rows.stop <= done:
-                scan = waiting.pop(0)
-                masks = torch.cat(parts)
-                yield scan, masks[scan.rows.start - first:scan.rows.stop - first].cpu().numpy()
-                parts, first = [masks[scan.rows.stop - first:]], scan.rows.stop
+                scan, found = waiting.pop(0), torch.cat(parts)
+                masks = found[scan.rows.start - first:scan.rows.stop - first].cpu().numpy()
+                nonfinite.refuse_undefined(masks, self.out, self.epoch)
+                yield scan, masks
+                parts, first = [found[scan.rows.stop - first:]], scan.rows.stop
 
     def learning_rate(self):
         rule = scheduler.code2018_lr if self.args.protocol == "code2018" else scheduler.plateau_lr
         return rule([row["val_dice"] for row in self.rows], self.args.lr)
 
     # What is kept ---------------------------------------------------------------------------------------------------
-
-    def checked_settings(self):
-        """The settings of this run, for config.json; UserError if the directory holds a run of others."""
-        path = self.out / "config.json"
-        data = {"layout": self.train.settings["layout"], "source": self.train.settings["source"],
-                "size": self.train.settings["size"], "data_fingerprint": self.train.fingerprint}
-        settings = {**vars(self.args), **data, "sessions": []}
-        begun = (self.out / "last.pt").exists() or (self.out / "summary.json").exists()
-        if path.exists() and begun:  # a run that never ended an epoch binds nobody
-            old = read_object(path, {"epochs": int, "sessions": list}, "Remove the run directory and start again.")
-            for key in DEFINES:
-                if old.get(key) != settings[key]:
-                    raise UserError(self.out, f"a run with {key} {settings[key]}", f"one with {key} {old.get(key)}",
-                                    "Choose another --out, or remove that run.")
-            settings = {**old, "data": self.args.data, "epochs": max(self.args.epochs, old["epochs"])}
-        return settings
-
-    def start(self):
-        """Note in config.json what trains from here on; without summary.json the run counts as unfinished again."""
-        session = {"from_epoch": self.epoch, "device": self.device_name(),
-                   "amp": str(self.amp or torch.float32).removeprefix("torch."), "commit": git_commit(),
-                   "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-                   "command": " ".join(["python", "main.py", *sys.argv[1:]])}
-        sessions = [*self.settings["sessions"], session]
-        self.settings |= {**{key: sessions[0][key] for key in session if key != "from_epoch"}, "sessions": sessions,
-                          "epochs": max(self.args.epochs, self.epoch)}
-        remove(self.out / "summary.json")
-        write_json(self.out / "config.json", self.settings)
 
     def is_finished(self):
         """True if summary.json covers the epochs asked for. A finished run whose last.pt is gone is not begun anew."""
@@ -214,58 +208,62 @@ class Run:
         written = all((self.out / name).exists() for name in ("predictions.npz", "predictions", "config.json"))
         return written and summary["epochs"] == self.epoch >= self.args.epochs
 
-    def device_name(self):
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        return f"cpu, {torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
-
     def save_checkpoint(self, row):
         """last.pt before best.pt: after a kill between the two, best.pt is written again from last.pt."""
         better = self.best is None or row["val_dice"] > self.best["val_dice"]
-        self.best = row if better else self.best
+        if better:
+            self.best = row
+            self.best_network = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.rows.append(row)
-        self.save("last.pt", {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
-                              "rows": self.rows, "best": self.best, "rng": torch.get_rng_state()})
+        self.part = None
+        self.save_last()
         if better:
             self.save_best()
         write_csv(self.out / "metrics.csv", self.rows, COLUMNS)
 
+    def save_last(self):
+        if not checkpoint.all_finite(self.network.state_dict()):
+            raise UserError(self.out, "finite weights", f"others in epoch {self.epoch - (not self.part)}", nonfinite.ADVICE)
+        checkpoint.save_last(self.out, {
+            "settings": defining(self.settings, self.train), "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "rng": torch.get_rng_state(), "rows": self.rows, "best": self.best,
+            "best_network": self.best_network, "part": self.part})
+
     def save_best(self):
         channels = len(self.train.settings["modalities"])
-        self.save("best.pt", {"network": self.network.state_dict(), "epoch": self.best["epoch"],
-                              "build": [self.args.network, channels, self.classes, self.args.width],
-                              "data": self.train.settings})
+        checkpoint.write_state(self.out / "best.pt", {
+            "network": self.best_network, "epoch": self.best["epoch"],
+            "build": [self.args.network, channels, self.classes, self.args.width], "data": self.train.settings})
 
-    def save(self, name, state):
-        with atomic_path(self.out / name) as partial:
-            try:
-                torch.save(state, partial)
-            except RuntimeError as error:  # torch's word for a full disk
-                raise UserError(self.out / name, "room for a checkpoint", " ".join(str(error).split())[:120],
-                                "Free some space and repeat the command; the epoch before is kept.") from None
-
-    def load(self, name):
-        try:
-            return torch.load(self.out / name, map_location=self.device, weights_only=True)
-        except Exception as error:  # torch raises half a dozen types for a damaged file
-            raise UserError(self.out / name, "a checkpoint of this run", f"a damaged file ({type(error).__name__})",
-                            "Remove the run directory and start again.") from None
+    def stop_if_asked(self):
+        """End the program if a signal asked for it; what an epoch under way has so far is kept in last.pt."""
+        if not self.stop:
+            return
+        if self.part:
+            self.part["seconds"] = time.perf_counter() - self.began
+            self.save_last()
+        raise KeyboardInterrupt(self.stop[0], f"{self.out}: stopped in epoch {self.epoch}, every step so far is kept; the same "
+                                              "command continues there")
 
     def load_checkpoint(self):
-        if not (self.out / "last.pt").exists():
+        if not checkpoint.load_last(self.out, self.restore) or not self.rows:
             return
-        state = self.load("last.pt")
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"].cpu())
-        self.rows, self.best = state["rows"], state["best"]
-        if self.best == self.rows[-1]:
+        if not checkpoint.is_of_epoch(self.out / "best.pt", self.best["epoch"]):
             self.save_best()
         write_csv(self.out / "metrics.csv", self.rows, COLUMNS)
 
+    def restore(self, path, state):
+        """Take over a checkpoint; UserError if it is none of this run."""
+        checkpoint.check_state(path, state, defining(self.settings, self.train), self.network.state_dict(), COLUMNS)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        self.rows, self.best, self.best_network, self.part = (
+            state[key] for key in ("rows", "best", "best_network", "part"))
+
     def finish(self):
         """Predict once more with best.pt, write the masks and summary.json, which marks the run as finished."""
-        self.network.load_state_dict(self.load("best.pt")["network"])
+        self.network.load_state_dict(self.best_network)
         masks = {scan.name: masks for scan, masks in self.predict()}               # (S, H, W) uint8 each
         with atomic_path(self.out / "predictions.npz") as partial, open(partial, "wb") as file:
             np.savez_compressed(file, **masks)
@@ -275,15 +273,16 @@ class Run:
         seconds = sum(row["seconds"] for row in self.rows)
         write_json(self.out / "summary.json", {"finished": True, "epochs": self.epoch, "best_epoch": self.best["epoch"],
                                                "best": self.best, "seconds": round(seconds, 1)})
+        checkpoint.forget_previous(self.out)
         log(f"{self.out}: done in {seconds / 60:.1f} min, best DSC {self.best['val_dice']:.3f} at epoch "
             f"{self.best['epoch']}")
 
     # What is shown --------------------------------------------------------------------------------------------------
 
     def progress_bar(self):
-        steps = -(-len(self.train) // self.args.batch_size)
-        return progress(total=steps * self.args.epochs, initial=steps * self.epoch, desc=str(self.out), unit="step",
-                        disable=self.args.quiet or not sys.stderr.isatty())
+        steps, part = -(-len(self.train) // self.args.batch_size), self.part or {"step": 0}
+        return progress(total=steps * self.args.epochs, initial=steps * self.epoch + part["step"], desc=str(self.out),
+                        unit="step", disable=self.args.quiet or not sys.stderr.isatty())
 
     def report(self, row, bar):
         left = (self.args.epochs - self.epoch) * np.mean([r["seconds"] for r in self.rows[-5:]]) / 60
@@ -291,6 +290,8 @@ class Run:
                 f"loss {row['train_loss']:.4f} DSC {row['val_dice']:.3f} 3-D {row['val_dice_3d']:.3f} "
                 f"HD95 {row['val_hd95']:.1f} mm, {row['seconds']:.1f} s, {left:.1f} min left")
         bar.set_postfix_str(text)
+        if row["val_foreground"] == 0:
+            text += "; predicts no foreground"
         if bar.disable:
             log(f"{self.out}: {text}")
         if self.writer is None:

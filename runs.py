@@ -141,6 +141,7 @@ def load_set(folder, data=None):
     folder = Path(folder)
     runs = [load_run(path.parent) for path in sorted(folder.glob("*/seed*/config.json"), key=natural)
             if re.fullmatch(r"seed\d+", path.parent.name)]  # seed0.bak is somebody's copy
+    refuse_lost(folder)
     if not runs:
         raise UserError(folder, "runs in <loss>/seed<k>/ with a config.json", "none",
                         "Train first, for example with make wmh, or name the folder of the runs.")
@@ -155,6 +156,15 @@ def load_set(folder, data=None):
     data = Path(data or runs[0].config.get("data") or "data")
     info, fingerprint = load_data_description(data, runs[0])
     return ResultSet(folder, data, info, fingerprint, by_loss, set_title(info))
+
+
+def refuse_lost(folder):
+    """UserError at a run folder that holds results but no config.json: it would drop out of the table unseen."""
+    for name in ("metrics.csv", "summary.json", "last.pt", "best.pt", "predictions.npz"):
+        for path in sorted(folder.glob(f"*/seed*/{name}"), key=natural):
+            if re.fullmatch(r"seed\d+", path.parent.name) and not (path.parent / "config.json").exists():
+                raise UserError(path.parent, f"a config.json beside {name}", "none",
+                                "Move this run folder away, or repeat its training command.")
 
 
 def natural(path):

@@ -163,6 +163,10 @@ def set_notes(one, reported):
         if ended:
             found.append(f"{one.title}, {label(name)}: {', '.join(ended)} ({len(ended)} of {len(averaged(runs))} runs) ends "
                          "with a model that predicts no foreground at all; its best epoch came before.")
+        skipped = {run.folder.name: sum(row.get("skipped_steps") or 0 for row in run.rows) for run in runs}
+        if any(skipped.values()):
+            counts = ", ".join(f"{count:g} in {seed}" for seed, count in skipped.items() if count)
+            found.append(f"{one.title}, {label(name)}: training steps left out, loss or gradient not finite: {counts}.")
         if any(not run.finished for run in runs):
             partial = " Only finished runs are averaged." if any(run.finished for run in runs) else \
                 " No run has finished: the numbers marked * are those so far."

@@ -9,9 +9,12 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -50,13 +53,51 @@ class UserError(Exception):
         return type(self), (self.where, self.expected, self.found, self.do)
 
 
+@contextmanager
+def signals(act):
+    """Inside, the first SIGINT or SIGTERM calls act(its number); the second one ends the process at once."""
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # only the main thread may set them
+    def first(number, _):
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+        act(number)
+    old = {number: signal.signal(number, first) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def interrupt(number):
+    """End the program where it is: run_program says how to continue, and exits with 128 + number."""
+    raise KeyboardInterrupt(number)
+
+
+def explain(error):
+    """(expected, found, what to do) about memory that ran out or a CUDA device that failed; None for other errors."""
+    text = " ".join(str(error).split())[:160] or "no more"
+    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory|ALLOC_FAILED", text):
+        return ("enough memory", text, "Free some, or ask for less of it (smaller --batch-size, --width, --jobs or --size), "
+                "and repeat the command: what was saved before is intact.")
+    if re.search("CUDA|cuDNN|CUBLAS|CUDNN", text):
+        return ("a working CUDA device", text, "Repeat the command: it continues from what was saved. If this comes again, "
+                "try --device cpu.")
+    if "deterministic" in text:
+        return "a network that --deterministic can compute", text, "Leave --deterministic out, or use --device cpu."
+    return None
+
+
 def run_program(main):
-    """Call `main()`; turn a UserError into one line and exit status 2, Ctrl-C into status 130."""
+    """Call `main()`; turn a UserError into one line and exit status 2, SIGINT into status 130, SIGTERM into 143."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without some letter shows "?" for it
     try:
-        sys.exit(main())
+        with signals(interrupt):
+            sys.exit(main())
     except UserError as error:
         message = " ".join(str(error).split())
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
@@ -67,9 +108,14 @@ def run_program(main):
     except OSError as error:  # disk full, broken device: the unfinished output was removed by atomic_path
         do = ADVICE.get(error.errno or errno.ENOSPC, "Check the disk and repeat the command.")  # NumPy gives no number
         message = f"{error.filename or 'writing'}: {error.strerror or error}. {do}"
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        sys.exit(130)
+    except (MemoryError, RuntimeError) as error:  # torch has no type of its own for most of these
+        if (explained := explain(error)) is None:
+            raise
+        message = str(UserError(Path(sys.argv[0]).name, *explained))
+    except KeyboardInterrupt as stop:  # its arguments, where it has any: the signal, what to say
+        number, text = [*stop.args, *(signal.SIGINT, INTERRUPTED)[len(stop.args):]]
+        print(text, file=sys.stderr)
+        sys.exit(128 + number)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 

@@ -1,5 +1,6 @@
 """Small scans that tests write themselves."""
 
+import csv
 import importlib
 import io
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from utils import run_program
 
@@ -97,3 +99,29 @@ def refuses(result, *words):
     for word in words:
         assert str(word) in last, f"{word!r} not in {last!r}"
     return last
+
+
+def train(data, out, *more, loss="gdl+boundary", epochs=2):
+    """main.py with a network of width 2."""
+    return run("main.py", "--data", data, "--out", out, "--loss", loss, "--width", 2, "--epochs", epochs, "--quiet",
+               "--threads", 1, *more)
+
+
+def rows(folder):
+    """metrics.csv without what differs from run to run."""
+    with open(folder / "metrics.csv") as file:
+        return [{**row, "seconds": None} for row in csv.DictReader(file)]
+
+
+def weights(folder, name="best.pt"):
+    return torch.load(folder / name, weights_only=True)["network"]
+
+
+def assert_same_run(one, two):
+    """Assert that two run folders hold the same epochs, weights and masks, bit for bit."""
+    assert rows(one) == rows(two)
+    for name in ("best.pt", "last.pt"):
+        a, b = weights(one, name), weights(two, name)
+        assert all(torch.equal(a[key], b[key]) for key in a), name
+    masks, again = np.load(one / "predictions.npz"), np.load(two / "predictions.npz")
+    assert all((masks[key] == again[key]).all() for key in masks)

@@ -1,6 +1,5 @@
 """A training run: what it writes, that it learns, resumes and repeats exactly, and what it refuses."""
 
-import csv
 import json
 import os
 import shutil
@@ -14,34 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+import checkpoint
 import main
-from conftest import ROOT, refuses, run, run_apart
+from conftest import ROOT, assert_same_run, refuses, rows, run_apart, train
 from dataloader import Scan
 from networks import build
 from validation import epoch_scores, score_scan
-
-
-def train(data, out, *more, loss="gdl+boundary", epochs=2):
-    return run("main.py", "--data", data, "--out", out, "--loss", loss, "--width", 2, "--epochs", epochs, "--quiet",
-               "--threads", 1, *more)
-
-
-def rows(folder):
-    with open(folder / "metrics.csv") as file:
-        return [{**row, "seconds": None} for row in csv.DictReader(file)]
-
-
-def weights(folder, name="best.pt"):
-    return torch.load(folder / name, weights_only=True)["network"]
-
-
-def assert_same_run(one, two):
-    assert rows(one) == rows(two)
-    for name in ("best.pt", "last.pt"):
-        a, b = weights(one, name), weights(two, name)
-        assert all(torch.equal(a[key], b[key]) for key in a), name
-    masks, again = np.load(one / "predictions.npz"), np.load(two / "predictions.npz")
-    assert all((masks[key] == again[key]).all() for key in masks)
 
 
 def test_a_run_writes_the_files_of_the_contract(data, tmp_path):
@@ -115,16 +92,16 @@ def test_a_killed_run_continues_to_the_same_end(data, tmp_path):
 @pytest.mark.parametrize("name, count", [("last.pt", 2), ("best.pt", 1), ("best.pt", 2)])
 def test_a_kill_before_a_checkpoint_is_written_changes_nothing(data, tmp_path, monkeypatch, name, count):
     train(data, tmp_path / "whole", epochs=3)
-    save, calls = main.Run.save, []
+    write, calls = checkpoint.write_state, []
 
-    def die(run, written, state):
-        calls.append(written)
-        if written == name and calls.count(name) == count:
+    def die(path, state, previous=None):
+        calls.append(path.name)
+        if path.name == name and calls.count(name) == count:
             raise KeyboardInterrupt
-        save(run, written, state)
+        write(path, state, previous)
 
     with monkeypatch.context() as patch:
-        patch.setattr(main.Run, "save", die)
+        patch.setattr(checkpoint, "write_state", die)
         stopped = train(data, tmp_path / "cut", epochs=3).returncode
     assert stopped == (130 if calls.count(name) >= count else 0)
     assert train(data, tmp_path / "cut", epochs=3).returncode == 0

@@ -520,3 +520,26 @@ def test_leftovers_of_a_report_that_was_killed_are_cleaned_by_the_next(tmp_path)
     (folder / "report.html.partial-99999999").touch()
     report.main(["--runs", str(folder), "--only", "table"])
     assert not list(folder.glob("*.partial-*"))
+
+
+def test_a_run_folder_that_lost_its_config_is_refused_and_not_left_out(tmp_path):
+    folder = write_set(tmp_path)
+    (folder / "gdl" / "seed1" / "config.json").unlink()
+    with pytest.raises(UserError, match="seed1: expected a config.json beside metrics.csv, found none"):
+        runs.load_sets([folder], None)
+
+
+def test_a_run_folder_that_never_began_does_not_count(tmp_path):
+    folder = write_set(tmp_path)
+    (folder / "gdl" / "seed2").mkdir()
+    (folder / "gdl" / "seed2" / ".lock").touch()
+    cells, _, _ = read_table(folder)
+    assert cells["gdl", "seeds"] == "2"
+
+
+def test_steps_left_out_are_noted(tmp_path):
+    folder = write_set(tmp_path)
+    assert "training steps left out" not in read_table(folder)[1]
+    path = folder / "gdl" / "seed1" / "metrics.csv"
+    path.write_text(path.read_text().replace(",1.5,", ",1.5,2", 3))
+    assert "L_GD: training steps left out, loss or gradient not finite: 6 in seed1." in read_table(folder)[1]

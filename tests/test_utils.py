@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -187,3 +188,48 @@ def test_a_terminal_that_knows_ascii_only_gets_a_question_mark(tmp_path):
     result = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True,
                             env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (result.returncode, result.stdout, result.stderr) == (0, "0.5 (?)\n", "")
+
+
+@pytest.mark.parametrize("error, words", [
+    (MemoryError(), ("expected enough memory", "smaller --batch-size")),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), ("enough memory", "Tried to allocate 2 GiB")),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), ("enough memory",)),
+    (RuntimeError("CUDA error: an illegal memory access\nwas encountered"), ("a working CUDA device", "try --device cpu")),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), ("a working CUDA device",))])
+def test_memory_that_runs_out_and_a_device_that_fails_are_one_line(capsys, error, words):
+    def fail():
+        raise error
+    with pytest.raises(SystemExit) as stop:
+        run_program(fail)
+    lines = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and len(lines) == 1 and all(word in lines[0] for word in words)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_program_with_one_line_and_its_own_status(capsys, number, status):
+    def wait():
+        signal.raise_signal(number)
+        raise AssertionError("went on")
+    with pytest.raises(SystemExit) as stop:
+        run_program(wait)
+    assert stop.value.code == status
+    assert capsys.readouterr().err == "interrupted; the same command continues where this one stopped\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_program_at_once(number):
+    code = ("import signal, utils\nwith utils.signals(lambda _: print('noted', flush=True)):\n"
+            f"    signal.raise_signal({int(number)})\n    signal.raise_signal({int(number)})\n    print('went on')")
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == -number and result.stdout == "noted\n"
+
+
+def test_handlers_are_as_before_after_a_program_and_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    interrupt_before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit):
+            run_program(lambda: signal.raise_signal(signal.SIGTERM))
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN and signal.getsignal(signal.SIGINT) == interrupt_before
+    finally:
+        signal.signal(signal.SIGTERM, before)

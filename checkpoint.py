@@ -1,0 +1,189 @@
+"""Checkpoints: read back before they count, the one before kept, checksums looked at, no object ever unpickled."""
+
+import os
+import zipfile
+
+import torch
+
+from utils import UserError, atomic_path, log, remove
+
+LAST, PREVIOUS, ASIDE = "last.pt", "previous.pt", "last.damaged.pt"
+OWN = "Put the run's own checkpoint back, or choose another --out."
+
+
+def write_state(path, state, previous=None):
+    """torch.save to `path`: written beside it, read back, and only then renamed.
+
+    Args:
+        path: the file to write.
+        state: tensors, numbers and text in dicts and lists.
+        previous: where the file that `path` was goes, once the new one has been read back whole.
+
+    Raises:
+        UserError: there is no room, or the file does not read back as it was written. `path` is as it was before.
+    """
+    with atomic_path(path) as partial:
+        try:
+            torch.save(state, partial)
+        except RuntimeError as error:  # torch's word for a full disk
+            raise UserError(path, "room for a checkpoint", " ".join(str(error).split())[:120],
+                            "Free some space and repeat the command; the checkpoint before is kept.") from None
+        try:
+            check_records(partial)
+        except Exception as error:
+            raise UserError(path, "a disk that keeps what is written to it", f"{type(error).__name__}: {error}",
+                            "Check the disk and repeat the command; the checkpoint before is kept.") from None
+        if previous is not None and path.exists():
+            os.replace(path, previous)
+
+
+def read_state(path):
+    """The state that write_state wrote, its tensors on the CPU.
+
+    Raises:
+        UserError: the file is damaged, or holds anything but tensors, numbers and text.
+    """
+    try:
+        check_records(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        check_storages(state, path.stat().st_size)
+        return state
+    except Exception as error:  # zipfile and torch raise a dozen types for a damaged file
+        raise UserError(path, "a checkpoint of this run", f"a damaged file ({type(error).__name__})",
+                        "Remove it: a finished run stays finished without it, an unfinished one begins again.") from None
+
+
+def check_records(path):
+    """ValueError unless the zip that torch.save wrote is whole. torch.load ignores the CRC-32 of its records."""
+    with zipfile.ZipFile(path) as archive:
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise ValueError("compressed records")  # torch writes none; they could grow beyond the memory
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"checksum of {damaged}")
+
+
+def check_storages(state, size):
+    """ValueError if a tensor claims more bytes than its file has: torch.load would let it read beyond them."""
+    for tensor in tensors(state):
+        if tensor.untyped_storage().nbytes() > size:
+            raise ValueError("a tensor larger than its file")
+
+
+def check_state(path, state, settings, network, columns):
+    """UserError unless a state that was read is one of this run, naming each setting in which it is not.
+
+    Args:
+        path: where it was read.
+        state: what read_state gave.
+        settings: what the run and its checkpoints share.
+        network: state_dict of the network, for its names and shapes.
+        columns: of the rows.
+    """
+    try:
+        asked, found = differences(settings, state["settings"])
+        if asked:
+            raise UserError(path, f"a checkpoint with {asked}", f"one with {found}", OWN)
+        problem = ("other weights" if shapes_of(state["network"]) != shapes_of(network) else
+                   "other rows" if not rows_are_sound(state["rows"], columns) else
+                   "another best epoch" if not best_is_sound(state, network) else
+                   "another part of an epoch" if not part_is_sound(state["part"]) else
+                   "no optimizer" if "param_groups" not in state["optimizer"] else None)
+    except (KeyError, TypeError, AttributeError) as error:
+        problem = f"other contents ({type(error).__name__}: {error})"
+    if problem:
+        raise UserError(path, "a checkpoint of this run", problem, OWN)
+
+
+def rows_are_sound(rows, columns):
+    """Are these epochs 0, 1, ... of metrics.csv, with a score and a time each?"""
+    return ([row["epoch"] for row in rows] == list(range(len(rows)))
+            and all(set(row) <= set(columns) and isinstance(row["val_dice"] + row["seconds"], float) for row in rows))
+
+
+def best_is_sound(state, network):
+    if not state["rows"]:
+        return state["best"] is None
+    return state["best"] in state["rows"] and shapes_of(state["best_network"]) == shapes_of(network)
+
+
+def part_is_sound(part):
+    return part is None or isinstance(part["step"] + part["seconds"] + len(part["bad"]) + len(part["sums"]), float)
+
+
+def shapes_of(network):
+    return {name: tuple(tensor.shape) for name, tensor in network.items()}
+
+
+def is_of_epoch(path, epoch):
+    """Is this file a sound best.pt of that epoch?"""
+    try:
+        return path.exists() and read_state(path)["epoch"] == epoch
+    except (UserError, KeyError, TypeError):
+        return False
+
+
+def tensors(state):
+    """Every tensor in nested dicts and lists."""
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, dict | list | tuple):
+        for value in state.values() if isinstance(state, dict) else state:
+            yield from tensors(value)
+
+
+def all_finite(state):
+    """Is every number in these tensors finite? Waits for the device once."""
+    flags = [tensor.isfinite().all() for tensor in tensors(state)]
+    return bool(torch.stack(flags).all()) if flags else True
+
+
+def save_last(folder, state):
+    """Write last.pt; the one before becomes previous.pt."""
+    write_state(folder / LAST, state, folder / PREVIOUS)
+
+
+def load_last(folder, restore):
+    """Restore last.pt, or previous.pt where last.pt is missing, damaged or another run's; says which and why.
+
+    Args:
+        folder: the run directory.
+        restore: called with the path and the state; raises UserError if that is none of this run.
+
+    Returns:
+        True if a state was restored, False if there is none.
+
+    Raises:
+        UserError: there are checkpoints and none of them can be used; it is about last.pt.
+    """
+    problem = None
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            restore(path, read_state(path))
+        except (UserError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            known = error if isinstance(error, UserError) else UserError(
+                path, "a checkpoint of this run", f"other contents ({type(error).__name__})", OWN)
+            problem = problem or known
+            continue
+        if path.name == PREVIOUS:
+            why = f"expected {problem.expected}, found {problem.found}; kept as {ASIDE}" if problem else "it is not there"
+            log(f"{folder / LAST}: {why}. Going on from {PREVIOUS}, the checkpoint before it.")
+            if problem:  # or the next save would put it in the place of the good one
+                os.replace(folder / LAST, folder / ASIDE)
+        return True
+    if problem:
+        raise problem
+    return False
+
+
+def forget_previous(folder):
+    """A finished run needs no second checkpoint."""
+    for name in (PREVIOUS, ASIDE):
+        remove(folder / name)
+
+
+def differences(expected, found):
+    """The settings in which two dicts differ, as two texts: ("width 8, lr 0.1", "width 4, lr 0.001"); both "" if none."""
+    keys = [key for key in expected if found.get(key) != expected[key]]
+    return tuple(", ".join(f"{key} {values.get(key)}" for key in keys) for values in (expected, found))

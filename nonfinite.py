@@ -1,0 +1,68 @@
+"""Training steps whose loss or gradient is not finite: left out, counted, and named once they are too many.
+
+Nothing here waits for a CUDA device before the end of an epoch, and a finite step comes out bit for bit as without it.
+"""
+
+import torch
+from torch.nn.utils import get_total_norm
+
+from utils import IGNORED, UserError
+
+SHARE = 0.1  # of the steps of an epoch may be left out; one always may, all never
+ADVICE = "Begin another run with a lower --lr or --amp off; what was saved before is intact."
+
+
+def is_bad(loss, parameters):
+    """bool (), on the device: is the loss or any gradient infinite or NaN?"""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return ~(loss.detach().isfinite() & get_total_norm(gradients, float("inf")).isfinite())
+
+
+def step_unless(bad, optimizer, buffers, before):
+    """optimizer.step(), unless `bad`: then weights, moments and buffers stay what they were.
+
+    Args:
+        bad: bool (), on the device.
+        optimizer: Adam; the fused one never waits for the device.
+        buffers: the network's running statistics, which the forward pass has changed already.
+        before: copies of them from before it.
+    """
+    if optimizer.defaults["fused"]:
+        optimizer.found_inf = bad.float()  # where this is 1 the fused Adam does nothing, and nobody need wait to know
+    if optimizer.defaults["fused"] or not bad:
+        optimizer.step()
+    for buffer, old in zip(buffers, before, strict=True):
+        buffer.copy_(torch.where(bad, old, buffer))
+
+
+def left_out(bad_steps, order, batch_size, scans_of):
+    """(steps left out, slices left out, the first such step in words), after one wait for the device.
+
+    Args:
+        bad_steps: bool (steps,) on the device.
+        order: row numbers of the epoch, cut into steps of batch_size.
+        scans_of: function of row numbers that gives the names of their scans.
+    """
+    steps = bad_steps.nonzero().flatten().tolist()
+    rows = [order[step * batch_size:(step + 1) * batch_size] for step in steps]
+    words = f"step {steps[0]} of {len(bad_steps)}, scans {', '.join(scans_of(rows[0]))}" if steps else ""
+    return len(steps), sum(map(len, rows)), words
+
+
+def refuse_many(count, total, where, epoch, words):
+    """UserError if more than a tenth of an epoch's `total` steps, and more than one, were left out, or all of them."""
+    if count > max(1, SHARE * total) or count == total:
+        raise UserError(where, "a finite training loss and gradient",
+                        f"{count} of {total} steps without in epoch {epoch}, the first is {words}", ADVICE)
+
+
+def classes_of(logits):
+    """(B, K, H, W) logits -> (B, H, W) uint8 classes; IGNORED where a logit is not finite."""
+    return logits.argmax(1).to(torch.uint8).masked_fill(~logits.isfinite().all(1), IGNORED)
+
+
+def refuse_undefined(masks, where, epoch):
+    """UserError if `classes_of` found a logit that was not finite."""
+    if (masks == IGNORED).any():
+        raise UserError(where, "finite network outputs on the validation slices",
+                        f"{(masks == IGNORED).mean():.1%} of the pixels without, in epoch {epoch}", ADVICE)
