@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import scheduler
-from dataloader import AGAIN, Slices, batches, make_resident, one_hot, shuffled
+from dataloader import AGAIN, NORMALISATION, Slices, batches, make_resident, one_hot, shuffled
 from losses import build_loss
 from metrics import dice, hausdorff_pair, legacy_hausdorff
 from networks import NETWORKS, build
@@ -218,7 +218,8 @@ class Run:
         channels = len(self.train.settings["modalities"])
         self.save("best.pt", {"network": self.network.state_dict(), "epoch": self.best["epoch"],
                               "build": [self.args.network, channels, self.classes, self.args.width],
-                              "data": self.train.settings})
+                              "data": self.train.settings, "normalisation": NORMALISATION,
+                              "amp": str(self.amp or torch.float32).removeprefix("torch.")})  # see predict.py
 
     def save(self, name, state):
         with atomic_path(self.out / name) as partial:
