@@ -41,7 +41,7 @@ quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup demo wmh isles custom sweep ablation verify table figures claims test bench lint clean chain scored FORCE
+.PHONY: help setup demo wmh isles custom sweep ablation verify status table figures claims test bench lint clean chain scored FORCE
 
 # ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
 PYTHON ?= python3
@@ -129,10 +129,14 @@ verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/
 	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw=$(call quote,$(RAW))
 
 SETS = $(sort $(patsubst results/%/,%,$(dir $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(wildcard results/*/*/*/metrics.csv))))))))
-table figures claims: $(READY)
+status table figures claims: $(READY)
 some_runs = [ -n "$(SETS)" ] || { echo "error: results: expected runs, found none. Train first, e.g. make wmh" >&2; exit 2; }
 claims: ## the paper's claims C1 to C9 on every set that has runs
 	@$(some_runs); status=0; for name in $(SETS); do $(PY) claims.py --runs results/$$name || status=2; done; exit $$status
+
+status: ## epoch, best score and time left of every run: make status [NAME=wmh]
+	@$(if $(NAME_OK),,$(some_runs);) $(PY) status.py $(addprefix results/,$(if $(NAME_OK),$(NAME),$(SETS))) \
+		$(if $(NAME_OK),--losses $(LOSSES) --seeds $(SEEDS))
 
 table: ## Table 1 of every set that has runs, finished or not
 	@$(some_runs); status=0; for name in $(SETS); do $(PY) report.py --runs results/$$name --only table || status=2; done; exit $$status
