@@ -168,6 +168,8 @@ row_options = $(patsubst alpha%,--schedule constant:%,$(filter alpha%,$(call row
 UNKNOWN := $(foreach row,$(LOSSES),$(if $(filter-out alpha% cap%,$(call row_changes,$(row))),$(row)))
 $(if $(strip $(UNKNOWN)),$(error LOSSES: expected a loss, or one with -alphaNUMBER or -capNUMBER, found $(strip $(UNKNOWN))))
 RUNS = $(foreach loss,$(LOSSES),$(foreach seed,$(SEEDS),results/$(NAME)/$(loss)/seed$(seed)))
+# "3/6": which of the runs of this matrix a run is
+position = $(shell printf '%s\n' $(RUNS) | grep -nxF 'results/$(NAME)/$(1)' | cut -d: -f1)/$(words $(RUNS))
 option = $(if $($(1)),--$(2) $($(1)))
 path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call option,SUBJECTS,subjects) \
@@ -197,7 +199,7 @@ data/$(NAME)/index.csv: data/$(NAME).settings
 	$(PY) preprocess.py $(DATA_SETTINGS) --raw=$(call quote,$(RAW)) --out data/$(NAME)
 
 $(RUNS:=/summary.json): results/$(NAME)/%/summary.json: data/$(NAME)/index.csv results/$(NAME)/settings
-	$(PY) main.py --data data/$(NAME) --loss $(call row_loss,$(patsubst %/,%,$(dir $*))) --seed $(patsubst seed%,%,$(notdir $*)) \
+	RUN_OF=$(call position,$*) $(PY) main.py --data data/$(NAME) --loss $(call row_loss,$(patsubst %/,%,$(dir $*))) --seed $(patsubst seed%,%,$(notdir $*)) \
 		--out results/$(NAME)/$* $(RUN_SETTINGS) $(call row_options,$(patsubst %/,%,$(dir $*))) $(MACHINE)
 	@touch $@
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import live
 import scheduler
 from dataloader import AGAIN, NORMALISATION, Slices, batches, make_resident, one_hot, shuffled
 from losses import build_loss
@@ -90,7 +91,7 @@ class Run:
         self.loss = build_loss(args.loss, self.classes, args.gdl_max_weight)
         betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
         self.optimizer = torch.optim.Adam(self.network.parameters(), args.lr, betas, fused=self.device.type == "cuda")
-        self.rows, self.best, self.writer = [], None, None
+        self.rows, self.best, self.live = [], None, live.Live(self.out, args.epochs)
         self.load_checkpoint()
 
     @property
@@ -114,7 +115,7 @@ class Run:
         row |= score(masks, self.labels, self.val.scans, self.classes)
         row["seconds"] = round(time.perf_counter() - start, 3)
         self.save_checkpoint(row)
-        self.report(row, bar)
+        self.report(row, bar, masks)
 
     def train_epoch(self, bar):
         """One pass over the training slices. Returns the mean loss and terms over slices, as metrics.csv columns."""
@@ -255,8 +256,7 @@ class Run:
         with atomic_path(self.out / "predictions.npz") as partial, open(partial, "wb") as file:
             np.savez_compressed(file, **{scan.name: masks[scan.rows] for scan in self.val.scans})
         export_predictions(masks, self.val.scans, Path(self.args.data), self.out / "predictions")
-        if self.writer:
-            self.writer.close()
+        self.live.close()
         seconds = sum(row["seconds"] for row in self.rows)
         write_json(self.out / "summary.json", {"finished": True, "epochs": self.epoch, "best_epoch": self.best["epoch"],
                                                "best": self.best, "seconds": round(seconds, 1)})
@@ -267,24 +267,18 @@ class Run:
 
     def progress_bar(self):
         steps = -(-len(self.train) // self.args.batch_size)
-        return progress(total=steps * self.args.epochs, initial=steps * self.epoch, desc=str(self.out), unit="step",
+        return progress(total=steps * self.args.epochs, initial=steps * self.epoch, desc=live.title(self.out), unit="step",
                         disable=self.args.quiet or not sys.stderr.isatty())
 
-    def report(self, row, bar):
-        left = (self.args.epochs - self.epoch) * np.mean([r["seconds"] for r in self.rows[-5:]]) / 60
-        text = (f"epoch {row['epoch']} ({self.epoch}/{self.args.epochs}) alpha {row['alpha']:.2f} lr {row['lr']:g} "
-                f"loss {row['train_loss']:.4f} DSC {row['val_dice']:.3f} 3-D {row['val_dice_3d']:.3f} "
-                f"HD95 {row['val_hd95']:.1f} mm, {row['seconds']:.1f} s, {left:.1f} min left")
-        bar.set_postfix_str(text)
-        if bar.disable:
-            log(f"{self.out}: {text}")
-        if self.writer is None:
-            from torch.utils.tensorboard import SummaryWriter  # a second of import that --help need not pay
-            self.writer = SummaryWriter(self.out, purge_step=row["epoch"])
-        for name, value in row.items():
-            if name != "epoch" and value is not None:
-                self.writer.add_scalar(name.replace("_", "/", 1), value, row["epoch"])
-        self.writer.flush()
+    def report(self, row, bar, masks):
+        self.live.report(row, self.rows, bar, self.best is row, lambda: self.overlays(masks))
+
+    def overlays(self, masks):
+        """Validation slices with the contours of truth and prediction, for TensorBoard."""
+        chosen = live.shown_rows(self.labels, self.val.scans)
+        images = self.val.read([at for _, at in chosen]).images[:, 0].numpy()                  # (N, H, W)
+        return [(f"validation/{name}", live.overlay(image, self.labels[at] > 0, masks[at] > 0))
+                for (name, at), image in zip(chosen, images)]
 
 
 def score(masks, labels, scans, classes):
