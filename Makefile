@@ -41,7 +41,7 @@ quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup demo wmh isles custom sweep ablation verify table figures claims test soak bench lint clean chain scored FORCE
+.PHONY: help setup demo wmh isles custom sweep ablation verify status table figures claims test soak bench lint clean chain scored FORCE
 
 # ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
 PYTHON ?= python3
@@ -129,10 +129,14 @@ verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/
 	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw=$(call quote,$(RAW))
 
 SETS = $(sort $(patsubst results/%/,%,$(dir $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $(wildcard results/*/*/*/metrics.csv))))))))
-table figures claims: $(READY)
+status table figures claims: $(READY)
 some_runs = [ -n "$(SETS)" ] || { echo "error: results: expected runs, found none. Train first, e.g. make wmh" >&2; exit 2; }
 claims: ## the paper's claims C1 to C9 on every set that has runs
 	@$(some_runs); status=0; for name in $(SETS); do $(PY) claims.py --runs results/$$name || status=2; done; exit $$status
+
+status: ## epoch, best score and time left of every run: make status [NAME=wmh]
+	@$(if $(NAME_OK),,$(some_runs);) $(PY) status.py $(addprefix results/,$(if $(NAME_OK),$(NAME),$(SETS))) \
+		$(if $(NAME_OK),--losses $(LOSSES) --seeds $(SEEDS))
 
 table: ## Table 1 of every set that has runs, finished or not
 	@$(some_runs); status=0; for name in $(SETS); do $(PY) report.py --runs results/$$name --only table || status=2; done; exit $$status
@@ -167,6 +171,8 @@ row_options = $(patsubst alpha%,--schedule constant:%,$(filter alpha%,$(call row
 UNKNOWN := $(foreach row,$(LOSSES),$(if $(filter-out alpha% cap%,$(call row_changes,$(row))),$(row)))
 $(if $(strip $(UNKNOWN)),$(error LOSSES: expected a loss, or one with -alphaNUMBER or -capNUMBER, found $(strip $(UNKNOWN))))
 RUNS = $(foreach loss,$(LOSSES),$(foreach seed,$(SEEDS),results/$(NAME)/$(loss)/seed$(seed)))
+# "3/6": which of the runs of this matrix a run is
+position = $(shell printf '%s\n' $(RUNS) | grep -nxF 'results/$(NAME)/$(1)' | cut -d: -f1)/$(words $(RUNS))
 option = $(if $($(1)),--$(2) $($(1)))
 path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call option,SUBJECTS,subjects) \
@@ -196,7 +202,7 @@ data/$(NAME)/index.csv: data/$(NAME).settings
 	$(PY) preprocess.py $(DATA_SETTINGS) --raw=$(call quote,$(RAW)) --out data/$(NAME)
 
 $(RUNS:=/summary.json): results/$(NAME)/%/summary.json: data/$(NAME)/index.csv results/$(NAME)/settings
-	$(PY) main.py --data data/$(NAME) --loss $(call row_loss,$(patsubst %/,%,$(dir $*))) --seed $(patsubst seed%,%,$(notdir $*)) \
+	RUN_OF=$(call position,$*) $(PY) main.py --data data/$(NAME) --loss $(call row_loss,$(patsubst %/,%,$(dir $*))) --seed $(patsubst seed%,%,$(notdir $*)) \
 		--out results/$(NAME)/$* $(RUN_SETTINGS) $(call row_options,$(patsubst %/,%,$(dir $*))) $(MACHINE)
 	@touch $@
 

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 import checkpoint
+import live
 import nonfinite
 import scheduler
-from dataloader import AGAIN, Slices, batches, make_resident, one_hot, shuffled
+from dataloader import AGAIN, NORMALISATION, Slices, batches, make_resident, one_hot, shuffled
 from losses import build_loss
 from networks import NETWORKS, build
 from settings import checked_settings, defining, note_session
@@ -94,7 +95,7 @@ class Run:
         betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
         self.optimizer = torch.optim.Adam(self.network.parameters(), args.lr, betas, fused=True)
         self.buffers = [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
-        self.rows, self.best, self.best_network, self.writer = [], None, None, None
+        self.rows, self.best, self.best_network, self.live = [], None, None, live.Live(self.out, args.epochs)
         self.part = None  # what an epoch under way has so far, see train_epoch
         self.stop = []    # numbers of the signals that came
         self.load_checkpoint()
@@ -121,10 +122,11 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = row["lr"]
         row |= self.train_epoch(bar)
-        row |= self.validate()
+        scores, masks = self.validate()
+        row |= scores
         row["seconds"] = round(time.perf_counter() - self.began, 3)
         self.save_checkpoint(row)
-        self.report(row, bar)
+        self.report(row, bar, masks)
 
     def train_epoch(self, bar):
         """One pass over the training slices. Returns the mean loss and terms over slices, as metrics.csv columns."""
@@ -164,11 +166,14 @@ class Run:
         return {**means, "skipped_steps": count}
 
     def validate(self):
-        """Scores of the validation scans as metrics.csv columns; threads score scans while the next are predicted."""
+        """(Scores as metrics.csv columns, classes (N, H, W)) of the validation slices.
+
+        Threads score scans while the next are predicted.
+        """
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            jobs = [pool.submit(score_scan, masks, self.labels[scan.rows], scan.spacing, self.classes)
-                    for scan, masks in self.predict()]
-            return epoch_scores([job.result() for job in jobs])
+            found = [(masks, pool.submit(score_scan, masks, self.labels[scan.rows], scan.spacing, self.classes))
+                     for scan, masks in self.predict()]
+            return epoch_scores([job.result() for _, job in found]), np.concatenate([masks for masks, _ in found])
 
     @torch.inference_mode()
     def predict(self):
@@ -233,7 +238,8 @@ class Run:
         channels = len(self.train.settings["modalities"])
         checkpoint.write_state(self.out / "best.pt", {
             "network": self.best_network, "epoch": self.best["epoch"],
-            "build": [self.args.network, channels, self.classes, self.args.width], "data": self.train.settings})
+            "build": [self.args.network, channels, self.classes, self.args.width], "data": self.train.settings,
+            "normalisation": NORMALISATION, "amp": str(self.amp or torch.float32).removeprefix("torch.")})  # see predict.py
 
     def stop_if_asked(self):
         """End the program if a signal asked for it; what an epoch under way has so far is kept in last.pt."""
@@ -268,8 +274,7 @@ class Run:
         with atomic_path(self.out / "predictions.npz") as partial, open(partial, "wb") as file:
             np.savez_compressed(file, **masks)
         export_predictions(masks, Path(self.args.data), self.out / "predictions")
-        if self.writer:
-            self.writer.close()
+        self.live.close()
         seconds = sum(row["seconds"] for row in self.rows)
         write_json(self.out / "summary.json", {"finished": True, "epochs": self.epoch, "best_epoch": self.best["epoch"],
                                                "best": self.best, "seconds": round(seconds, 1)})
@@ -281,26 +286,18 @@ class Run:
 
     def progress_bar(self):
         steps, part = -(-len(self.train) // self.args.batch_size), self.part or {"step": 0}
-        return progress(total=steps * self.args.epochs, initial=steps * self.epoch + part["step"], desc=str(self.out),
+        return progress(total=steps * self.args.epochs, initial=steps * self.epoch + part["step"], desc=live.title(self.out),
                         unit="step", disable=self.args.quiet or not sys.stderr.isatty())
 
-    def report(self, row, bar):
-        left = (self.args.epochs - self.epoch) * np.mean([r["seconds"] for r in self.rows[-5:]]) / 60
-        text = (f"epoch {row['epoch']} ({self.epoch}/{self.args.epochs}) alpha {row['alpha']:.2f} lr {row['lr']:g} "
-                f"loss {row['train_loss']:.4f} DSC {row['val_dice']:.3f} 3-D {row['val_dice_3d']:.3f} "
-                f"HD95 {row['val_hd95']:.1f} mm, {row['seconds']:.1f} s, {left:.1f} min left")
-        bar.set_postfix_str(text)
-        if row["val_foreground"] == 0:
-            text += "; predicts no foreground"
-        if bar.disable:
-            log(f"{self.out}: {text}")
-        if self.writer is None:
-            from torch.utils.tensorboard import SummaryWriter  # a second of import that --help need not pay
-            self.writer = SummaryWriter(self.out, purge_step=row["epoch"])
-        for name, value in row.items():
-            if name != "epoch" and value is not None:
-                self.writer.add_scalar(name.replace("_", "/", 1), value, row["epoch"])
-        self.writer.flush()
+    def report(self, row, bar, masks):
+        self.live.report(row, self.rows, bar, self.best is row, lambda: self.overlays(masks))
+
+    def overlays(self, masks):
+        """Validation slices with the contours of truth and prediction, for TensorBoard; masks (N, H, W)."""
+        chosen = live.shown_rows(self.labels, self.val.scans)
+        images = self.val.read([at for _, at in chosen]).images[:, 0].numpy()                  # (N, H, W)
+        return [(f"validation/{name}", live.overlay(image, self.labels[at] > 0, masks[at] > 0))
+                for (name, at), image in zip(chosen, images)]
 
 
 def export_predictions(masks, data, folder):

@@ -49,14 +49,14 @@ def convert_subject(subject, spec, out, settings):
     """Write one subject's folder: images, labels, distance maps and geometry.
 
     images.npy (S, C, H, W) uint16; labels.npy (S, H, W) uint8 classes; distance.npy (S, K - 1, H, W) float32 phi_G;
-    the empty slices of the last two take no space on disk; meta.json. Beside it references/<name>.nii.gz: the classes on the scan's
-    own grid, with 255 where the challenge's evaluation leaves voxels out.
+    the empty slices of the last two take no space on disk; meta.json. Beside it references/<name>.nii.gz: the classes on
+    the scan's own grid, with 255 where the challenge's evaluation leaves voxels out.
     """
     size = settings["size"]
     volumes = [read_volume(subject.files[name][0])[0] for name in spec.modalities]
     raw_label, label_image = read_volume(subject.files["label"][0])
     raw_label = label_values(raw_label)
-    images = np.stack([resample(normalise(volume), size, "bilinear") for volume in volumes], axis=1)  # (S, C, H, W)
+    images = network_input(volumes, size)
     labels = resample_label(raw_label, spec.label_map, size, settings["label_interpolation"])
     scale = np.array(raw_label.shape[:2]) / size
     spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
@@ -68,7 +68,6 @@ def convert_subject(subject, spec, out, settings):
         temporary.write_bytes(gzipped(nib.Nifti1Image(classes, reference.affine)))
     with atomic_path(out / "subjects" / subject.name) as folder:
         folder.mkdir()
-        images = np.rint(images * INTENSITY_MAX).astype(np.uint16)
         np.save(folder / "images.npy", images)
         save_sparse(folder / "labels.npy", labels)
         maps = distance_maps(labels, len(spec.classes), spacing, settings["distance"])
@@ -79,6 +78,15 @@ def convert_subject(subject, spec, out, settings):
             "original_shape": list(map(int, reference.shape[:3])), "affine": reference.affine.tolist(),
             "intensity_range": [[float(v.min()), float(v.max())] for v in volumes], "sha256": digest,
             "sources": source_hashes(subject)})
+
+
+def network_input(volumes, size):
+    """What a network sees of a scan: (X, Y, Z) intensities of each modality -> (S, C, size, size) uint16.
+
+    The only place where scans are normalised and resampled, for training and prediction alike.
+    """
+    images = np.stack([resample(normalise(volume), size, "bilinear") for volume in volumes], axis=1)  # (S, C, H, W)
+    return np.rint(images * INTENSITY_MAX).astype(np.uint16)
 
 
 def distance_maps(labels, classes, spacing, how):
@@ -153,10 +161,10 @@ def label_lookup(label_map):
 
 
 def restore_mask(mask, meta):
-    """A mask on the network's grid back on the scan's own: the inverse of `convert_subject`.
+    """A mask on the network's grid back on the scan's own: the inverse of `convert_subject`, by the nearest pixel.
 
     Args:
-        mask: (S, H, W) uint8 classes.
+        mask: (S, H, W) uint8 classes, or float32 of any kind.
         meta: the subject's meta.json.
 
     Returns:

@@ -38,8 +38,14 @@ def clone(tmp_path):
 def test_make_alone_lists_the_targets():
     result = make()
     assert result.returncode == 0
-    for target in ("demo", "wmh", "isles", "custom", "verify", "table", "figures", "test", "clean"):
+    for target in ("demo", "wmh", "isles", "custom", "verify", "status", "table", "figures", "test", "clean"):
         assert f"make {target} " in result.stdout
+
+
+def test_status_asks_for_the_runs_of_the_matrix(clone):
+    assert "status.py results/mine --losses gdl --seeds 3 4" in " ".join(
+        make("-n", "status", "NAME=mine", "LOSSES=gdl", "SEEDS=3 4", folder=clone).stdout.replace("\\\n", " ").split())
+    assert make("status", folder=clone).returncode == 2  # no runs
 
 
 def test_wmh_follows_the_papers_protocol(clone):

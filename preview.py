@@ -1,0 +1,43 @@
+"""A picture of a predicted mask: the slices of a scan with the largest predicted area, and the contour."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+
+from figures_cases import corner, head_box, outline, say, show  # noqa: E402
+from utils import atomic_path  # noqa: E402
+
+SHOWN = 6
+CONTOUR = "#ff5a4f"
+
+
+def draw_preview(path, name, image, mask, step):
+    """Write a PNG of up to six slices.
+
+    Args:
+        path: the PNG to write.
+        name: of the scan, for the title.
+        image: (S, H, W) intensities of one modality, any range from 0.
+        mask: (S, H, W) predicted classes; every class above 0 is foreground.
+        step: size of a pixel along rows and columns, mm.
+    """
+    foreground = mask > 0
+    area = foreground.sum(axis=(1, 2))
+    largest = np.sort(np.argsort(-area, kind="stable")[:min(SHOWN, max(1, np.count_nonzero(area)))])
+    if not area.any():  # nothing found: the middle of the scan, for a look at the input
+        largest = [len(image) // 2]
+    figure, axes = plt.subplots(1, len(largest), figsize=(2.4 * len(largest), 3.0), squeeze=False, layout="constrained")
+    for axis, index in zip(axes[0], largest):
+        part = image[index].astype(float)
+        window = head_box(part, [foreground[index]], step)
+        show(axis, part, window, step)
+        outline(axis, foreground[index], window, CONTOUR)
+        corner(axis, f"slice {index}")
+        if not area.any():
+            say(axis, "no foreground predicted")
+    figure.suptitle(f"{name}: {np.count_nonzero(area)} of {len(image)} slices with predicted foreground", fontsize=9)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
+    plt.close(figure)

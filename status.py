@@ -1,0 +1,134 @@
+"""Where every run stands: epoch, best score, time left.
+
+Examples:
+  python status.py results/wmh
+  python status.py results/wmh results/isles --losses gdl gdl+boundary --seeds 0 1
+  python status.py results/wmh --csv > status.csv
+
+Runs are looked for in <folder>/<loss>/seed<k>/. With --losses and --seeds, those of the matrix that have not begun are
+listed too; `make status` gives both, with NAME=wmh for one set.
+
+Columns: run; state (finished, running, stopped, not begun, damaged); epochs done of those asked for; highest slice-mean
+validation DSC and its epoch (from 0); seconds per epoch, over the last five; time left, h:mm. A run that has not begun is
+taken to be as slow as the others of its set. The last line of a set adds up what is left, as if one run followed another.
+
+Exit status: 0, or 2 if no folder given holds a run.
+"""
+
+import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+
+import argparse
+import csv
+import os
+import platform
+import re
+import statistics
+import sys
+from pathlib import Path
+
+from runs import load_run, natural, row_order
+from utils import UserError, run_program
+
+COLUMNS = ("run", "state", "epoch", "epochs", "best_dsc", "best_epoch", "seconds_per_epoch", "seconds_left")
+
+
+def is_held(folder):
+    """Does a living process of this machine hold the run? Read from its lock's text: asking the lock would take it."""
+    try:
+        text = (folder / ".lock").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    found = re.fullmatch(r"process (\d+) on (.*)", text.strip())
+    if not found or found[2] != platform.node():
+        return False
+    try:
+        os.kill(int(found[1]), 0)  # signal 0: only asks whether it is there
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # there, of another user
+        return True
+    return True
+
+
+def run_row(folder):
+    """The columns of one run folder; None where there is nothing to say yet."""
+    row = dict.fromkeys(COLUMNS) | {"run": str(folder), "state": "not begun", "epoch": 0}
+    if not (folder / "config.json").exists():
+        return row | {"state": "running"} if is_held(folder) else row
+    try:
+        run = load_run(folder)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return row | {"state": "damaged"}
+    state = "finished" if run.finished else "running" if is_held(folder) else "stopped"
+    recent = [line["seconds"] for line in run.rows[-5:] if line.get("seconds") is not None]
+    pace = statistics.fmean(recent) if recent else None
+    left = 0 if run.finished else None if pace is None else pace * max(0, run.config["epochs"] - len(run.rows))
+    return row | {"state": state, "epoch": len(run.rows), "epochs": run.config["epochs"],
+                  "best_dsc": run.best.get("val_dice"), "best_epoch": run.best.get("epoch"),
+                  "seconds_per_epoch": pace, "seconds_left": left}
+
+
+def set_rows(folder, losses, seeds):
+    """The rows of a set: the runs that exist and those of losses x seeds, in the table's order."""
+    folder = Path(folder)
+    places = {path.parent for path in folder.glob("*/seed*/config.json") if re.fullmatch(r"seed\d+", path.parent.name)}
+    places |= {folder / loss / f"seed{seed}" for loss in losses for seed in seeds}
+    order = sorted(places, key=lambda path: (row_order(path.parent.name), natural(path)))
+    rows = [run_row(path) for path in order]
+    for row in rows:
+        if row["seconds_left"] is None and row["state"] != "damaged":  # by the set's other runs
+            whole = [other["seconds_per_epoch"] * other["epochs"] for other in rows if other["seconds_per_epoch"]]
+            row["seconds_left"] = statistics.fmean(whole) if whole else None
+    return rows
+
+
+def clock(seconds):
+    """h:mm, rounded up, so that 0:00 means finished."""
+    if seconds is None:
+        return "?"
+    minutes = -int(-seconds // 60)
+    return f"{minutes // 60}:{minutes % 60:02}"
+
+
+def shown(row):
+    """The cells of a row as text."""
+    best = "–" if row["best_dsc"] is None else f"{row['best_dsc']:.3f} @{row['best_epoch']:.0f}"
+    pace = "–" if row["seconds_per_epoch"] is None else f"{row['seconds_per_epoch']:.1f}"
+    return [row["run"], row["state"], f"{row['epoch']}/{row['epochs'] or '?'}", best, pace, clock(row["seconds_left"])]
+
+
+def table(rows):
+    lines = [["run", "state", "epochs", "best DSC", "s/epoch", "left (h:mm)"], *map(shown, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join([*map(str.ljust, line[:2], widths), *map(str.rjust, line[2:], widths[2:])]) for line in lines)
+
+
+def total(rows):
+    states = [row["state"] for row in rows]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    left = [row["seconds_left"] for row in rows if row["state"] != "damaged"]
+    return f"{len(rows)} runs: {counts}; {clock(None if None in left else sum(left))} left, one after another"
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="FOLDER", help="results of a data set, e.g. results/wmh")
+    parser.add_argument("--losses", nargs="*", default=[], metavar="ROW", help="rows of the matrix, e.g. gdl gdl+boundary")
+    parser.add_argument("--seeds", nargs="*", default=[], type=int, metavar="K", help="its seeds, e.g. 0 1")
+    parser.add_argument("--csv", action="store_true", help="print the columns as CSV, times in seconds")
+    args = parser.parse_args(argv)
+    sets = [set_rows(folder, args.losses, args.seeds) for folder in args.runs]
+    if not any(row["state"] != "not begun" for rows in sets for row in rows):
+        raise UserError(", ".join(args.runs), "runs in <loss>/seed<k>/", "none", "Train first, for example with make wmh.")
+    if args.csv:
+        writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for rows in sets for row in rows)
+        return 0
+    print("\n\n".join(f"{table(rows)}\n{total(rows)}" for rows in sets if rows))
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)
