@@ -212,6 +212,8 @@ def read_volume(path):
     try:
         image = nib.as_closest_canonical(whole(image, path) if str(path).endswith(".gz") else image)
         return np.asanyarray(image.dataobj).reshape(image.shape[:3]), image
+    except nib.orientations.OrientationError:
+        raise UserError(path, "three directions of the axes", "an affine that has fewer", "Correct the header.") from None
     except UNREADABLE as error:
         raise UserError(path, "a complete image", f"a truncated or damaged one ({type(error).__name__})", again) from None
 

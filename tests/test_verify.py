@@ -245,3 +245,11 @@ def test_verify_lists_every_problem_then_counts_them_and_writes_nothing(raw, tmp
     assert "OK" not in result.stdout and sorted(tmp_path.rglob("*")) == before
 
 
+
+
+def test_an_affine_whose_axes_are_not_three_directions_is_named(raw):
+    flat = np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])  # found by a fuzzer
+    damage("pre/T1.nii.gz", lambda voxels, affine: (voxels, flat))(raw)
+    result = run("preprocess.py", "--verify", "--layout", "wmh", "--raw", raw)
+    refuses(result, "1 of 6 subjects")
+    assert "T1.nii.gz: expected three directions of the axes" in result.stderr
