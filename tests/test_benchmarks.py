@@ -1,0 +1,71 @@
+"""The benchmarks compare like with like: the baseline computes what this repository computes."""
+
+import argparse
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import baseline, common, gpu, training
+from distance import signed_distance
+from losses import build_loss
+
+
+def test_the_baselines_objective_and_gradient_are_ours():
+    torch.manual_seed(0)
+    probs = torch.randn(2, 2, 8, 8).softmax(1).requires_grad_()
+    labels = torch.zeros(2, 8, 8, dtype=torch.long)
+    labels[0, 2:5, 2:5] = 1
+    target, maps = torch.stack([labels == 0, labels == 1], 1), torch.randn(2, 1, 8, 8)
+    ours = build_loss("gdl+boundary")(probs, target, maps, (0.3, 0.7))[0]
+    theirs = baseline.objective(probs, target.int(), torch.cat([maps, maps], 1), alpha=0.3)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, probs)[0] for loss in (ours, theirs)))
+
+
+def test_the_baselines_losses_check_their_arguments():
+    with pytest.raises(AssertionError):
+        baseline.generalized_dice(torch.full((1, 2, 4, 4), 0.6), torch.zeros(1, 2, 4, 4, dtype=torch.int32))
+
+
+def test_the_baselines_maps_are_the_official_ones():
+    mask = np.zeros((12, 12), bool)
+    mask[3:8, 4:9] = True
+    maps = baseline.distance_maps(np.stack([~mask, mask]))
+    np.testing.assert_allclose(maps[1], signed_distance(mask, convention="official"), atol=1e-6)
+    assert not baseline.distance_maps(np.stack([~mask & False, mask]))[0].any()  # an absent class
+
+
+def test_ratios_are_medians_of_the_rounds():
+    result = common.compare([(10.0, 1.0), (30.0, 2.0), (8.0, 4.0)])
+    assert result == {"baseline_s": 10.0, "ours_s": 2.0, "ratio": 10.0, "ratio_range": [2.0, 15.0]}
+
+
+def test_both_steps_train_alike():
+    pairs = training.same_training()
+    assert all(ours == pytest.approx(theirs, rel=1e-3) for ours, theirs in pairs)
+
+
+def test_convolutions_of_a_network_are_all_found():
+    step = training.Step("unet", 2, 32, batch=2)
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "convolve", lambda module, image, first: calls.append((module, first)))
+        training.convolutions(step, None)
+    modules = [module for module in step.network.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d)]
+    assert {id(module) for module, _ in calls} == set(map(id, modules)) and len(calls) == 3 * len(modules)
+    assert calls[0] == (step.network.down[0][0], True) and not calls[-1][1]
+    assert not any(module._forward_hooks for module in modules)
+
+
+def test_the_gpu_benchmark_runs_through_on_a_small_network(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "compile", lambda network, **options: network)
+    results = gpu.run(argparse.Namespace(rounds=1), tmp_path, device="cpu", width=2, size=32, steps=1)
+    assert set(results["unet2018"]["slices_per_second"]) == {"eager fp32, 2018", "bf16", "bf16, compiled"}
+    assert results["unet"]["gflop_per_slice"] > 0
+
+
+def test_without_a_cuda_device_the_gpu_benchmark_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="expected a CUDA device"):
+        gpu.run(argparse.Namespace(rounds=1), tmp_path)
