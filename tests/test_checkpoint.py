@@ -195,7 +195,7 @@ def test_a_network_of_numbers_that_are_not_finite_is_not_saved(data, tmp_path, m
     one_epoch = main.Run.predict
 
     def spoil(run):
-        masks = one_epoch(run)
+        masks = list(one_epoch(run))
         next(run.network.parameters()).data[0] = float("nan")
         return masks
 
