@@ -3,6 +3,7 @@
 import csv
 import importlib
 import io
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -16,6 +17,8 @@ import torch
 from utils import run_program
 
 ROOT = Path(__file__).parent.parent
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def write_wmh_subject(folder, shape=(20, 24, 5), affine=None, seed=0, dtype=np.float32):
