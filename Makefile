@@ -145,7 +145,7 @@ figures: ## the figures and report.html of every set that has runs
 	@$(some_runs); status=0; for name in $(SETS); do $(PY) report.py --runs results/$$name || status=2; done; exit $$status
 
 test: $(READY) ## the tests
-	$(PY) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 soak: $(READY) ## 100 kills at random moments, and the same results: preprocess.py, main.py, evaluate.py, report.py
 	OMP_NUM_THREADS=1 $(PY) tests/soak.py --kills 100 --minutes 30
