@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metrics import surface
 from utils import atomic_path, log
 
 SHARE = 0.02  # of the time that drawing may take: shorter epochs than 50 drawings share one
@@ -14,9 +15,15 @@ OVERLAYS = 3  # validation slices shown in TensorBoard
 TRUTH, FOUND = (255, 217, 47), (255, 90, 79)
 
 
+def pace(rows):
+    """Seconds an epoch, over the last five; None before the first."""
+    recent = [row["seconds"] for row in rows[-5:] if row.get("seconds") is not None]
+    return float(np.mean(recent)) if recent else None
+
+
 def seconds_left(rows, epochs):
     """Time left at the pace of the last five epochs, s."""
-    return (epochs - len(rows)) * float(np.mean([row["seconds"] for row in rows[-5:]]))
+    return (epochs - len(rows)) * pace(rows)
 
 
 def for_people(row, rows, epochs):
@@ -102,18 +109,12 @@ def shown_rows(labels, scans, count=OVERLAYS):
     return [(scan.name, scan.rows.start + int(area[scan.rows].argmax())) for scan in chosen]
 
 
-def edge(mask):
-    """The pixels of a bool mask (H, W) with a face neighbour outside it."""
-    inside = np.pad(mask, 1)
-    return mask & ~(inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:])
-
-
 def overlay(image, truth, found):
     """A grey image (H, W) in [0, 1] with the edges of truth (yellow) and prediction (red): (2H, 2W, 3) uint8."""
     picture = np.repeat((255 * np.clip(image / max(float(image.max()), 1e-6), 0, 1)).astype(np.uint8)[..., None], 3, 2)
     picture, truth, found = (array.repeat(2, 0).repeat(2, 1) for array in (picture, truth, found))  # thin lines on it
-    picture[edge(truth)] = TRUTH
-    picture[edge(found)] = FOUND
+    picture[surface(truth)] = TRUTH
+    picture[surface(found)] = FOUND
     return picture
 
 

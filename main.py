@@ -21,16 +21,17 @@ import checkpoint
 import live
 import nonfinite
 import scheduler
-from dataloader import AGAIN, NORMALISATION, Slices, batches, make_resident, one_hot, shuffled
+from dataloader import AGAIN, NORMALISATION, Slices, batches, make_resident, shuffled
 from losses import build_loss
 from networks import NETWORKS, build
 from settings import checked_settings, defining, note_session
+from trainer import Trainer, logits_of
 from utils import (
     UserError,
+    amp_name,
     atomic_path,
     choose_amp,
     choose_device,
-    choose_memory_format,
     exclusive,
     keep_freed_memory,
     log,
@@ -67,14 +68,12 @@ def main(argv=None):
     return 0
 
 
-class Run:
+class Run(Trainer):
     """The state of a training run: network, optimiser, rows of metrics.csv, best epoch."""
 
     def __init__(self, args):
         self.args, self.out = args, Path(args.out)
-        self.device = choose_device(args.device)
-        self.amp = choose_amp(args.amp, self.device)
-        self.memory_format = choose_memory_format(self.amp, self.device)
+        device = choose_device(args.device)
         if args.threads:
             torch.set_num_threads(args.threads)
         keep_freed_memory()
@@ -84,17 +83,13 @@ class Run:
             args.batch_size = 4 if args.protocol == "code2018" and isles else 8
         self.classes = len(self.train.settings["classes"])
         self.settings = checked_settings(args, self.train, self.out)
-        make_resident([self.train, self.val], self.device)
+        make_resident([self.train, self.val], device)
         self.labels = self.val.labels()                                            # (N, H, W) uint8
         seed_everything(args.seed)
-        channels = len(self.train.settings["modalities"])
-        self.network = build(args.network, channels, self.classes, args.width)
-        self.network.to(self.device, memory_format=self.memory_format)
-        self.forward = torch.compile(self.network, dynamic=False) if args.compile else self.network
-        self.loss = build_loss(args.loss, self.classes, args.gdl_max_weight)
+        network = build(args.network, len(self.train.settings["modalities"]), self.classes, args.width)
         betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), args.lr, betas, fused=True)
-        self.buffers = [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
+        super().__init__(network, build_loss(args.loss, self.classes, args.gdl_max_weight), device,
+                         choose_amp(args.amp, device), args.lr, betas, args.compile)
         self.rows, self.best, self.best_network, self.live = [], None, None, live.Live(self.out, args.epochs)
         self.part = None  # what an epoch under way has so far, see train_epoch
         self.stop = []    # numbers of the signals that came
@@ -138,19 +133,10 @@ class Run:
         part["bad"] = part["bad"].to(self.device)
         sums = part["sums"] = {name: value.to(self.device) for name, value in part["sums"].items()}
         for batch in batches(self.train, order[part["step"] * size:], size, self.device):
-            images = batch.images.contiguous(memory_format=self.memory_format)
-            before = [buffer.clone() for buffer in self.buffers]
-            with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
-                logits = self.forward(images)                                      # (B, K, H, W)
-            probs = logits.float().softmax(1)
-            loss, terms = self.loss(probs, one_hot(batch.labels, self.classes), batch.distance, weights)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            bad = nonfinite.is_bad(loss, self.network.parameters())
-            nonfinite.step_unless(bad, self.optimizer, self.buffers, before)
+            bad, values = self.step(batch, weights)
             part["bad"][part["step"]] = bad
-            for name, value in {"loss": loss.detach(), **terms}.items():           # summed on the device: no waiting
-                sums[name] = sums.get(name, 0) + (value.double() * len(images)).masked_fill(bad, 0)
+            for name, value in values.items():                                     # summed on the device: no waiting
+                sums[name] = sums.get(name, 0) + (value.double() * len(batch.images)).masked_fill(bad, 0)
             part["step"] += 1
             bar.update()
             self.stop_if_asked()
@@ -181,11 +167,9 @@ class Run:
         self.network.eval()
         waiting, parts, first, done = list(self.val.scans), [], 0, 0  # parts: from slice `first` to `done`, on the device
         for batch in batches(self.val, range(len(self.val)), self.args.batch_size, self.device):
-            images = batch.images.contiguous(memory_format=self.memory_format)
-            with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
-                parts.append(nonfinite.classes_of(self.forward(images)))
+            parts.append(nonfinite.classes_of(logits_of(self.forward, batch.images, self.amp)))
             self.stop_if_asked()
-            done += len(images)
+            done += len(batch.images)
             while waiting and waiting[0].rows.stop <= done:
                 scan, found = waiting.pop(0), torch.cat(parts)
                 masks = found[scan.rows.start - first:scan.rows.stop - first].cpu().numpy()
@@ -239,7 +223,7 @@ class Run:
         checkpoint.write_state(self.out / "best.pt", {
             "network": self.best_network, "epoch": self.best["epoch"],
             "build": [self.args.network, channels, self.classes, self.args.width], "data": self.train.settings,
-            "normalisation": NORMALISATION, "amp": str(self.amp or torch.float32).removeprefix("torch.")})  # see predict.py
+            "normalisation": NORMALISATION, "amp": amp_name(self.amp)})  # see predict.py
 
     def stop_if_asked(self):
         """End the program if a signal asked for it; what an epoch under way has so far is kept in last.pt."""

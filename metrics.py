@@ -110,7 +110,7 @@ def surface_distances(pred, target, spacing=None, method="auto"):
     pred, target = _masks(pred, target)
     spacing = _spacing(spacing, pred.ndim)
     box = _bounding_box(pred | target)
-    pred, target = _surface(pred[box]), _surface(target[box])  # outside the box both are background: nothing changes
+    pred, target = surface(pred[box]), surface(target[box])  # outside the box both are background: nothing changes
     return _nearest(pred, target, spacing, method), _nearest(target, pred, spacing, method)
 
 
@@ -188,8 +188,8 @@ def _nearest_by_transform(points, surface, spacing):
     return np.sqrt(np.square((nearest - points.T) * spacing[:, None]).sum(axis=0))  # of these voxels only: saves half
 
 
-def _surface(mask):
-    """The voxels of `mask` with a face neighbour in the background; outside the array is background."""
+def surface(mask):
+    """The voxels of a bool array with a face neighbour in the background; outside the array is background."""
     inside = mask.copy()
     for axis in range(mask.ndim):
         whole, part = np.moveaxis(mask, axis, 0), np.moveaxis(inside, axis, 0)  # views

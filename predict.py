@@ -36,11 +36,13 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from checkpoint import check_records
 from dataloader import INTENSITY_MAX, NORMALISATION
 from datasets import DATASETS, check_grid, check_intensities, find_subjects, read_volume
 from networks import build
 from preprocess import gzipped, network_input, restore_mask
-from utils import UserError, atomic_path, choose_amp, choose_device, log, progress, run_program
+from trainer import logits_of
+from utils import UserError, atomic_path, choose_amp, choose_device, choose_memory_format, log, progress, run_program
 
 NEEDED = ("network", "build", "data")
 AMP = {"bfloat16": "bf16", "float32": "off"}  # how checkpoints call it -> --amp
@@ -54,6 +56,7 @@ def load_model(path, device):
     """
     do = "Give the best.pt of a run."
     try:
+        check_records(path)
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise
@@ -69,7 +72,7 @@ def load_model(path, device):
         network.load_state_dict(state["network"])
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(path, "a network of this code", " ".join(str(error).split())[:100], do) from None
-    return network.to(device, memory_format=torch.channels_last).eval(), state
+    return network.to(device).eval(), state
 
 
 def find_scans(places, settings):
@@ -179,9 +182,7 @@ def segment(network, slices, batch_size, device, amp):
     masks, probabilities = [], []
     for start in range(0, len(slices), batch_size):
         images = np.multiply(slices[start:start + batch_size], np.float32(1 / INTENSITY_MAX), dtype=np.float32)
-        images = torch.from_numpy(images).to(device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, amp, enabled=amp is not None):
-            logits = network(images)                                               # (B, K, H, W)
+        logits = logits_of(network, torch.from_numpy(images).to(device), amp)      # (B, K, H, W)
         masks.append(logits.argmax(1).to(torch.uint8).cpu())
         probabilities.append(logits.float().softmax(1).cpu())
     return torch.cat(masks).numpy(), torch.cat(probabilities).numpy()
@@ -235,6 +236,7 @@ def main(argv=None):
     if state["data"]["source"] == "phantom":
         log(f"{args.checkpoint}: trained on a phantom; its masks show that the program works, and nothing about patients")
     amp = choose_amp(AMP.get(state.get("amp"), "auto") if args.amp == "auto" else args.amp, device)
+    network.to(memory_format=choose_memory_format(amp, device))
     scans = find_scans(args.scans, state["data"])
     check_complete(scans, state["data"]["modalities"])
     failed = 0

@@ -139,8 +139,7 @@ def number(text, path, line):
 def load_set(folder, data=None):
     """Read every run below `folder` (<loss>/seed<k>/config.json) and the data set they were trained on."""
     folder = Path(folder)
-    runs = [load_run(path.parent) for path in sorted(folder.glob("*/seed*/config.json"), key=natural)
-            if re.fullmatch(r"seed\d+", path.parent.name)]  # seed0.bak is somebody's copy
+    runs = [load_run(place) for place in run_folders(folder, "config.json")]
     refuse_lost(folder)
     if not runs:
         raise UserError(folder, "runs in <loss>/seed<k>/ with a config.json", "none",
@@ -158,12 +157,18 @@ def load_set(folder, data=None):
     return ResultSet(folder, data, info, fingerprint, by_loss, set_title(info))
 
 
+def run_folders(folder, name):
+    """The run folders <loss>/seed<k>/ below `folder` that hold a file of this name, in natural order."""
+    return [path.parent for path in sorted(folder.glob(f"*/seed*/{name}"), key=natural)
+            if re.fullmatch(r"seed\d+", path.parent.name)]  # seed0.bak is somebody's copy
+
+
 def refuse_lost(folder):
     """UserError at a run folder that holds results but no config.json: it would drop out of the table unseen."""
     for name in ("metrics.csv", "summary.json", "last.pt", "best.pt", "predictions.npz"):
-        for path in sorted(folder.glob(f"*/seed*/{name}"), key=natural):
-            if re.fullmatch(r"seed\d+", path.parent.name) and not (path.parent / "config.json").exists():
-                raise UserError(path.parent, f"a config.json beside {name}", "none",
+        for place in run_folders(folder, name):
+            if not (place / "config.json").exists():
+                raise UserError(place, f"a config.json beside {name}", "none",
                                 "Move this run folder away, or repeat its training command.")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 import checkpoint
-from utils import UserError, git_commit, read_object, remove, write_json
+from utils import UserError, amp_name, git_commit, read_object, remove, write_json
 
 # What defines a run: a directory that holds one of other values is refused. Everything else may change on resuming.
 DEFINES = ("loss", "seed", "network", "width", "batch_size", "lr", "schedule", "protocol", "gdl_max_weight", "layout",
@@ -51,7 +51,7 @@ def note_session(out, settings, epoch, epochs, device, amp):
         epoch, epochs: the one that this session begins with, and how many there shall be.
         device, amp: a torch.device and the autocast dtype, or None.
     """
-    session = {"from_epoch": epoch, "device": device_name(device), "amp": str(amp or torch.float32).removeprefix("torch."),
+    session = {"from_epoch": epoch, "device": device_name(device), "amp": amp_name(amp),
                "commit": git_commit(),
                "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
                "command": " ".join(["python", "main.py", *sys.argv[1:]])}

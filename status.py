@@ -19,15 +19,15 @@ import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below 
 
 import argparse
 import csv
-import os
 import platform
 import re
 import statistics
 import sys
 from pathlib import Path
 
-from runs import load_run, natural, row_order
-from utils import UserError, run_program
+from live import pace
+from runs import load_run, natural, row_order, run_folders
+from utils import UserError, is_alive, run_program
 
 COLUMNS = ("run", "state", "epoch", "epochs", "best_dsc", "best_epoch", "seconds_per_epoch", "seconds_left")
 
@@ -39,15 +39,7 @@ def is_held(folder):
     except OSError:
         return False
     found = re.fullmatch(r"process (\d+) on (.*)", text.strip())
-    if not found or found[2] != platform.node():
-        return False
-    try:
-        os.kill(int(found[1]), 0)  # signal 0: only asks whether it is there
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # there, of another user
-        return True
-    return True
+    return bool(found) and found[2] == platform.node() and is_alive(found[1])
 
 
 def run_row(folder):
@@ -61,18 +53,17 @@ def run_row(folder):
         print(error, file=sys.stderr)
         return row | {"state": "damaged"}
     state = "finished" if run.finished else "running" if is_held(folder) else "stopped"
-    recent = [line["seconds"] for line in run.rows[-5:] if line.get("seconds") is not None]
-    pace = statistics.fmean(recent) if recent else None
-    left = 0 if run.finished else None if pace is None else pace * max(0, run.config["epochs"] - len(run.rows))
+    seconds = pace(run.rows)
+    left = 0 if run.finished else None if seconds is None else seconds * max(0, run.config["epochs"] - len(run.rows))
     return row | {"state": state, "epoch": len(run.rows), "epochs": run.config["epochs"],
                   "best_dsc": run.best.get("val_dice"), "best_epoch": run.best.get("epoch"),
-                  "seconds_per_epoch": pace, "seconds_left": left}
+                  "seconds_per_epoch": seconds, "seconds_left": left}
 
 
 def set_rows(folder, losses, seeds):
     """The rows of a set: the runs that exist and those of losses x seeds, in the table's order."""
     folder = Path(folder)
-    places = {path.parent for path in folder.glob("*/seed*/config.json") if re.fullmatch(r"seed\d+", path.parent.name)}
+    places = set(run_folders(folder, "config.json"))
     places |= {folder / loss / f"seed{seed}" for loss in losses for seed in seeds}
     order = sorted(places, key=lambda path: (row_order(path.parent.name), natural(path)))
     rows = [run_row(path) for path in order]

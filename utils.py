@@ -85,8 +85,6 @@ def explain(error):
     if re.search("CUDA|cuDNN|CUBLAS|CUDNN", text):
         return ("a working CUDA device", text, "Repeat the command: it continues from what was saved. If this comes again, "
                 "try --device cpu.")
-    if "deterministic" in text:
-        return "a network that --deterministic can compute", text, "Leave --deterministic out, or use --device cpu."
     return None
 
 
@@ -164,16 +162,22 @@ def file_md5(path):
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
+def is_alive(number):
+    """Is there a process of this number on this machine? Text that is no process number is none."""
+    try:
+        os.kill(int(number), 0)  # signal 0: only asks
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:  # there, of another user
+        return True
+    return True
+
+
 def remove_leftovers(folder):
     """Delete what atomic_path left directly in `folder` for processes that were killed; a living one's stays."""
     for path in Path(folder).glob("*.partial-*"):
-        number = path.name.rpartition("-")[2]
-        try:
-            os.kill(int(number), 0)
-        except (ProcessLookupError, ValueError, OverflowError):
+        if not is_alive(path.name.rpartition("-")[2]):
             remove(path)
-        except PermissionError:
-            continue
 
 
 def write_text(path, text):
@@ -288,6 +292,11 @@ def choose_amp(name, device):
             native = "avx512_bf16" in cpu_flags()
         name = "bf16" if native else "off"
     return {"bf16": torch.bfloat16, "off": None}[name]
+
+
+def amp_name(amp):
+    """The precision as config.json and checkpoints call it: "bfloat16", or "float32" without autocast."""
+    return str(amp or "float32").removeprefix("torch.")
 
 
 def choose_memory_format(amp, device):

@@ -9,6 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
+import torch
+
+from utils import cpu_flags, git_commit, write_json
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "numpy", "scipy", "nibabel", "medpy", "scikit-image")
 
@@ -65,9 +69,6 @@ def duration(value):
 
 def save(name, results, out):
     """Write results/bench/NAME.json: the results, and what they were measured with."""
-    import torch
-
-    from utils import git_commit, write_json
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -77,13 +78,8 @@ def save(name, results, out):
     gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     write_json(out / f"{name}.json", {
         **results, "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), **gpu,
-        "bf16": "avx512_bf16" in flags(), "system": platform.platform(terse=True), "versions": versions,
+        "bf16": "avx512_bf16" in cpu_flags(), "system": platform.platform(terse=True), "versions": versions,
         "commit": git_commit(), "command": " ".join(["python", "-m", "benchmarks", *sys.argv[1:]])})
-
-
-def flags():
-    from utils import cpu_flags
-    return cpu_flags()
 
 
 def processor():
@@ -93,7 +89,7 @@ def processor():
     except OSError:
         lines = []
     name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    unit = next((unit for unit in ("avx512_bf16", "avx512f", "avx2") if unit in flags()), None)
+    unit = next((unit for unit in ("avx512_bf16", "avx512f", "avx2") if unit in cpu_flags()), None)
     return f"{name} ({unit})" if unit else name
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import significant
-from benchmarks.training import BaselineStep, Step, boundary_term
+from benchmarks.training import BaselineStep, Step
 
 TARGET, UTILISATION_TARGET = 4, 0.45
 EPOCH_SLICES = 3000  # training slices of WMH, about
@@ -34,8 +34,6 @@ def run(args, folder, device="cuda", width=64, size=256, steps=30):
         results[network] = {"gflop_per_slice": significant(work / 1e9),
                             "slices_per_second": {name: significant(value) for name, value in found.items()},
                             "utilisation": {name: significant(value) for name, value in use.items()}}
-        if device == "cpu":  # on a GPU nothing waits, so the host's clock sees no single term
-            results[network]["boundary_share"] = boundary_term(variants["bf16"])
     return results
 
 

@@ -5,6 +5,7 @@ Each measurement runs a program in a process of its own and takes its highest re
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -49,9 +50,11 @@ def run(args, folder):
         raw, row = link_first(scans, count, folder / f"raw{count}"), {"scans": count}
         for jobs in (1, 2):
             data = folder / f"growth{count}-{jobs}"
+            shutil.rmtree(data, ignore_errors=True)  # of an earlier time: what is finished would be measured as nothing
             peak, spent = measure(["preprocess.py", "--layout", "wmh", "--raw", raw, "--jobs", jobs, "--out", data])
             row |= {f"preprocess_{jobs}_gib": significant(peak), f"preprocess_{jobs}_s": significant(spent)}
         out = folder / f"growth-run{count}"
+        shutil.rmtree(out, ignore_errors=True)
         peak, _ = measure(["main.py", "--data", data, "--out", out, "--width", WIDTH, "--epochs", 2, "--quiet",
                            "--device", "cpu"])
         with open(out / "metrics.csv", newline="") as file:

@@ -2,13 +2,13 @@
 
 import shutil
 
-import nibabel as nib
 import numpy as np
 
 from benchmarks import baseline
 from benchmarks.common import compare, phantom_scans, seconds, show, significant
 from benchmarks.common import run as run_program
-from preprocess import distance_maps, normalise, resample, save_sparse
+from datasets import get_spec, read_volume
+from preprocess import INTENSITY_MAX, distance_maps, normalise, resample, resample_label, save_sparse
 
 TARGET, DISK_TARGET = 12, 1 / 3
 
@@ -50,19 +50,19 @@ def where_time_goes(scans, folder):
 
     def read():
         for name in ("pre/FLAIR", "pre/T1", "wmh"):
-            volumes[name] = np.asarray(nib.load(scan / f"{name}.nii.gz").dataobj)
+            volumes[name] = read_volume(scan / f"{name}.nii.gz")[0]
 
     def resize():
         found["images"] = np.stack([resample(normalise(volumes[f"pre/{name}"]), 256, "bilinear")
                                     for name in ("FLAIR", "T1")], 1)
-        found["labels"] = resample((volumes["wmh"] == 1).astype(np.uint8), 256, "nearest-exact")
+        found["labels"] = resample_label(volumes["wmh"], get_spec("wmh").label_map, 256, "nearest")
 
     def maps():
         how = {"dims": 2, "unit": "px", "convention": "paper", "truncate": False}
         found["maps"] = distance_maps(found["labels"], 2, (1, 1, 1), how)
 
     def write():
-        np.save(folder / "images.npy", np.rint(found["images"] * 65535).astype(np.uint16))
+        np.save(folder / "images.npy", np.rint(found["images"] * INTENSITY_MAX).astype(np.uint16))
         save_sparse(folder / "labels.npy", found["labels"])
         save_sparse(folder / "maps.npy", found["maps"])
 

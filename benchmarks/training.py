@@ -10,36 +10,26 @@ from torch import nn
 
 from benchmarks import baseline
 from benchmarks.common import alternate, duration, seconds, show, significant
-from dataloader import one_hot
+from dataloader import Batch, one_hot
 from losses import build_loss
 from networks import build
-from utils import choose_amp, choose_memory_format, keep_freed_memory
+from trainer import Trainer, logits_of
+from utils import amp_name, choose_amp, keep_freed_memory
 
 TARGET, PEAK_TARGET, BOUNDARY_TARGET = 2.1, 0.9, 0.01
 SIZES = ((16, 128), (64, 256))  # width, pixels
 
 
-class Step:
-    """One training step of main.py on random images: everything but the loader."""
+class Step(Trainer):
+    """The training step of main.py on random images: everything but the loader."""
 
-    def __init__(self, network, width, size, batch=8, device="cpu", amp=None, compiled=False, loss="gdl+boundary"):
+    def __init__(self, network, width, size, batch=8, device="cpu", amp=None, compiled=False):
         torch.manual_seed(0)
-        self.amp, self.loss = amp, build_loss(loss)
-        self.memory_format = choose_memory_format(amp, torch.device(device))
-        self.network = build(network, 2, 2, width).to(device, memory_format=self.memory_format)
-        self.forward = torch.compile(self.network, dynamic=False) if compiled else self.network
-        self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, fused=True)
-        self.images, self.labels, self.maps = (tensor.to(device) for tensor in random_batch(batch, size))
+        super().__init__(build(network, 2, 2, width), build_loss("gdl+boundary"), torch.device(device), amp, compiled=compiled)
+        self.batch = Batch(*(tensor.to(device) for tensor in random_batch(batch, size)))
 
     def __call__(self):
-        images = self.images.contiguous(memory_format=self.memory_format)
-        with torch.autocast(images.device.type, self.amp) if self.amp else nullcontext():
-            logits = self.forward(images)
-        value, _ = self.loss(logits.float().softmax(1), one_hot(self.labels, 2), self.maps, (0.5, 0.5))
-        self.optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        self.optimizer.step()
-        return value.detach()
+        return self.step(self.batch, (0.5, 0.5))[1]["loss"]
 
 
 class BaselineStep:
@@ -67,7 +57,7 @@ def random_batch(batch, size):
 
 def run(args, folder):
     amp = choose_amp("auto", torch.device("cpu"))
-    results = {"precision": str(amp or torch.float32).removeprefix("torch."), "equal_first_losses": same_training()}
+    results = {"precision": amp_name(amp), "equal_first_losses": same_training()}
     keep_freed_memory()
     for width, size in SIZES:
         rounds = args.rounds if width < 64 else max(2, args.rounds // 4)
@@ -130,7 +120,7 @@ def convolutions(step, amp):
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             handles.append(module.register_forward_hook(keep))
     with torch.autocast("cpu", amp) if amp else nullcontext():
-        step.network(step.images.contiguous(memory_format=step.memory_format))
+        logits_of(step.network, step.batch.images, amp)
         for handle in handles:
             handle.remove()
         return sum(min(seconds(partial(convolve, module, image, first=index == 0)) for _ in range(3))
@@ -146,11 +136,11 @@ def convolve(module, image, first):
 def boundary_term(step, pairs=50):
     """Seconds that GDL + boundary takes more than GDL alone, forward and backward."""
     with torch.no_grad():
-        probs = step.network(step.images).softmax(1)
-    probs, target, weights = probs.requires_grad_(), one_hot(step.labels, 2), (0.5, 0.5)
+        probs = step.network(step.batch.images).softmax(1)
+    probs, target, weights = probs.requires_grad_(), one_hot(step.batch.labels, 2), (0.5, 0.5)
 
     def gradient(loss):
-        torch.autograd.grad(loss(probs, target, step.maps, weights)[0], probs)
+        torch.autograd.grad(loss(probs, target, step.batch.distance, weights)[0], probs)
 
     both, alone = (partial(gradient, build_loss(name)) for name in ("gdl+boundary", "gdl"))
     return max(0.0, median(seconds(both) - seconds(alone) for _ in range(pairs)))

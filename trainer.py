@@ -1,0 +1,50 @@
+"""A network with its loss and Adam: the training step, and the logits of images, for main.py and for benchmarks/."""
+
+import torch
+
+import nonfinite
+from dataloader import one_hot
+from utils import choose_memory_format
+
+
+def logits_of(network, images, amp):
+    """images (B, C, H, W) float32 -> logits (B, K, H, W), in the autocast dtype `amp` (None: float32)."""
+    images = images.contiguous(memory_format=choose_memory_format(amp, images.device))
+    with torch.autocast(images.device.type, amp, enabled=amp is not None):
+        return network(images)
+
+
+class Trainer:
+    """What a training step needs.
+
+    Args:
+        network: images (B, C, H, W) -> logits (B, K, H, W); moved to the device.
+        loss: a losses.JointLoss.
+        device: torch.device.
+        amp: autocast dtype, or None for float32 throughout.
+        lr, betas: of Adam.
+        compiled: torch.compile the network.
+    """
+
+    def __init__(self, network, loss, device, amp=None, lr=1e-3, betas=(0.9, 0.999), compiled=False):
+        self.loss, self.device, self.amp = loss, device, amp
+        self.network = network.to(device, memory_format=choose_memory_format(amp, device))
+        self.forward = torch.compile(network, dynamic=False) if compiled else network
+        self.optimizer = torch.optim.Adam(network.parameters(), lr, betas, fused=True)
+        self.buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+
+    def step(self, batch, weights):
+        """One step on a dataloader.Batch; weights = (alpha, 1 - alpha). Waits for nothing on a GPU.
+
+        Returns:
+            (bad, values): bool (), True where loss or gradient was not finite and the step was left out; the loss and its
+            terms by name, each a scalar on the device.
+        """
+        before = [buffer.clone() for buffer in self.buffers]
+        probs = logits_of(self.forward, batch.images, self.amp).float().softmax(1)                       # (B, K, H, W)
+        loss, terms = self.loss(probs, one_hot(batch.labels, probs.shape[1]), batch.distance, weights)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        bad = nonfinite.is_bad(loss, self.network.parameters())
+        nonfinite.step_unless(bad, self.optimizer, self.buffers, before)
+        return bad, {"loss": loss.detach(), **terms}
