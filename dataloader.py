@@ -9,8 +9,8 @@ import torch
 
 from utils import UserError, read_csv, read_object
 
-INTENSITY_MAX = 65535  # images.npy holds uint16; see preprocess.py
-NORMALISATION = "each volume min-max to [0, 1], 16 bits"  # what preprocess.network_input does; checkpoints carry it
+INTENSITY_MAX = 65535  # images.npy holds uint16; see volumes.py
+NORMALISATION = "each volume min-max to [0, 1], 16 bits"  # what volumes.network_input does; checkpoints carry it
 AGAIN = "Remove this subject's folder and index.csv, and run preprocess.py again."
 SETTINGS = {"layout": str, "source": str, "size": int, "classes": list, "modalities": list}  # of dataset.json
 

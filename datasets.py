@@ -144,7 +144,11 @@ def check_subject(subject, spec):
 
 
 def inspect_subject(subject, spec):
-    """The problems and warnings of `check_subject`, and a dict of facts for a fingerprint (None with problems)."""
+    """The problems and warnings of `check_subject`, and what was read for it.
+
+    Returns:
+        (problems, warnings, volumes): volumes is {modality or "label": (voxels, image)} as `read_volume` gives them.
+    """
     problems, warnings, volumes = [], [], {}
     for name, files in subject.files.items():
         pattern = spec.label if name == "label" else spec.modalities[name]
@@ -167,10 +171,10 @@ def inspect_subject(subject, spec):
             check_grid(subject.files[name][0], image, volumes[first][1], first)
         except UserError as error:
             problems.append(str(error))
-    return problems, warnings, None if problems else describe(subject, spec, volumes)
+    return problems, warnings, volumes
 
 
-def describe(subject, spec, volumes):
+def describe(subject, volumes, spec):
     """What a fingerprint of the raw folder needs to know about a clean subject, as plain numbers."""
     label, image = volumes["label"]
     foreground = np.isin(label_values(label), [value for value, number in spec.label_map.items() if number])
@@ -274,7 +278,8 @@ def check_label(path, voxels, spec):
     """Raise UserError unless every value has a class; return warnings (a label without foreground)."""
     if voxels.dtype.kind not in "iufb":
         raise UserError(path, "one label a voxel", f"type {voxels.dtype}", "Convert it to whole numbers.")
-    values = np.unique(voxels)
+    foreground = voxels[voxels != 0]  # few: sorting them all would take longer than the rest of the checks
+    values = np.unique([*np.unique(foreground), 0] if foreground.size < voxels.size else foreground)
     unknown = [value for value in values.tolist() if not any(abs(value - known) <= WHOLE for known in spec.label_map)]
     if unknown:
         listed = ", ".join(f"{value:g}" for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")

@@ -289,7 +289,7 @@ def export_predictions(masks, data, folder):
     try:
         import nibabel
 
-        from preprocess import restore_mask
+        from volumes import restore_mask
     except ImportError:
         log(f"{folder}: not written, nibabel is not installed here; predictions.npz holds the masks")
         return

@@ -40,9 +40,9 @@ from checkpoint import check_records
 from dataloader import INTENSITY_MAX, NORMALISATION
 from datasets import DATASETS, check_grid, check_intensities, find_subjects, read_volume
 from networks import build
-from preprocess import gzipped, network_input, restore_mask
 from trainer import logits_of
 from utils import UserError, atomic_path, choose_amp, choose_device, choose_memory_format, log, progress, run_program
+from volumes import gzipped, network_input, restore_mask
 
 NEEDED = ("network", "build", "data")
 AMP = {"bfloat16": "bf16", "float32": "off"}  # how checkpoints call it -> --amp

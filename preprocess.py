@@ -13,16 +13,14 @@ import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below 
 
 import argparse
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
-from torch.nn import functional
 
-from datasets import find_subjects, get_spec, is_phantom, label_values, read_volume, recognise, source_hashes
+from datasets import find_subjects, get_spec, is_phantom, label_values, recognise, source_hashes
 from distance import CONVENTIONS, signed_distance, signed_distance_slices
 from splits import check_written, choose_split, read_patients, split_code2018, split_settings  # noqa: F401
 from utils import (
@@ -30,63 +28,60 @@ from utils import (
     UserError,
     atomic_path,
     exclusive,
+    keep_freed_memory,
     log,
-    progress,
+    read_json,
     read_object,
     remove,
     run_program,
     write_csv,
     write_json,
 )
-from verify import check_all, print_ok, raw_fingerprint
+from verify import check_all, verify
+from volumes import from_ras, gzipped, label_lookup, network_input, resample_label
 
 META = {"spacing_mm": list, "intensity_range": list, "sha256": str, "sources": dict}  # what is read of meta.json here
+BLOCK = 4096             # bytes that a file system gives to a file at least
 REDO = "Remove this subject's folder and repeat the command."
-INTENSITY_MAX = 65535  # images are stored as uint16: value / 65535 is the normalised intensity, exact to 8e-6
+PENDING = ".pending"     # in a data folder: subjects converted while others still wait for their checks
 
 
-def convert_subject(subject, spec, out, settings):
+def convert_subject(subject, volumes, spec, out, settings):
     """Write one subject's folder: images, labels, distance maps and geometry.
 
     images.npy (S, C, H, W) uint16; labels.npy (S, H, W) uint8 classes; distance.npy (S, K - 1, H, W) float32 phi_G;
-    the empty slices of the last two take no space on disk; meta.json. Beside it references/<name>.nii.gz: the classes on
+    zeros, as in empty slices, take no space on disk; meta.json. Beside it references/<name>.nii.gz: the classes on
     the scan's own grid, with 255 where the challenge's evaluation leaves voxels out.
+
+    Args:
+        volumes: {modality or "label": (voxels, image)} of a scan that passed its checks, in RAS+.
     """
     size = settings["size"]
-    volumes = [read_volume(subject.files[name][0])[0] for name in spec.modalities]
-    raw_label, label_image = read_volume(subject.files["label"][0])
-    raw_label = label_values(raw_label)
-    images = network_input(volumes, size)
+    scans = [volumes[name][0] for name in spec.modalities]
+    raw_label, label_image = label_values(volumes["label"][0]), volumes["label"][1]
+    images = network_input(scans, size)
     labels = resample_label(raw_label, spec.label_map, size, settings["label_interpolation"])
     scale = np.array(raw_label.shape[:2]) / size
     spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
+    stored = nib.load(subject.files["label"][0])  # its header: how the scan's own grid lies
     with atomic_path(out / "references" / f"{subject.name}.nii.gz") as temporary:
-        reference = nib.load(subject.files["label"][0])
-        values = label_values(np.asanyarray(reference.dataobj).reshape(reference.shape[:3]))
-        classes = label_lookup(spec.label_map)[values]
-        classes[np.isin(values, spec.ignore)] = IGNORED
-        temporary.write_bytes(gzipped(nib.Nifti1Image(classes, reference.affine)))
+        classes = label_lookup(spec.label_map)[raw_label]
+        classes[np.isin(raw_label, spec.ignore)] = IGNORED
+        temporary.write_bytes(gzipped(nib.Nifti1Image(from_ras(classes, stored.affine), stored.affine)))
     with atomic_path(out / "subjects" / subject.name) as folder:
         folder.mkdir()
-        np.save(folder / "images.npy", images)
+        save_sparse(folder / "images.npy", images)
         save_sparse(folder / "labels.npy", labels)
         maps = distance_maps(labels, len(spec.classes), spacing, settings["distance"])
-        digest = hashlib.sha256(images.tobytes() + labels.tobytes() + maps.tobytes()).hexdigest()
         save_sparse(folder / "distance.npy", maps)
+        digest = hashlib.sha256(images)
+        digest.update(labels)
+        digest.update(maps[maps.any(axis=(1, 2, 3))])  # where they are empty, the labels say
         write_json(folder / "meta.json", {
             "subject": subject.name, "spacing_mm": [float(value) for value in spacing],
-            "original_shape": list(map(int, reference.shape[:3])), "affine": reference.affine.tolist(),
-            "intensity_range": [[float(v.min()), float(v.max())] for v in volumes], "sha256": digest,
+            "original_shape": list(map(int, stored.shape[:3])), "affine": stored.affine.tolist(),
+            "intensity_range": [[float(v.min()), float(v.max())] for v in scans], "sha256": digest.hexdigest(),
             "sources": source_hashes(subject)})
-
-
-def network_input(volumes, size):
-    """What a network sees of a scan: (X, Y, Z) intensities of each modality -> (S, C, size, size) uint16.
-
-    The only place where scans are normalised and resampled, for training and prediction alike.
-    """
-    images = np.stack([resample(normalise(volume), size, "bilinear") for volume in volumes], axis=1)  # (S, C, H, W)
-    return np.rint(images * INTENSITY_MAX).astype(np.uint16)
 
 
 def distance_maps(labels, classes, spacing, how):
@@ -107,78 +102,22 @@ def distance_maps(labels, classes, spacing, how):
 
 
 def save_sparse(path, array):
-    """np.save, but slices of zeros are skipped over: the file has holes there, which take no space on disk."""
+    """np.save, but blocks of zeros are skipped over: the file has holes there, which take no space on disk."""
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         start = file.tell()
-        for index in np.flatnonzero(array.any(axis=tuple(range(1, array.ndim)))):
-            file.seek(start + int(index) * array[0].nbytes)
-            file.write(array[index].tobytes())
-        file.truncate(start + array.nbytes)
-
-
-def gzipped(image):
-    """A NIfTI image as gzip bytes without a time stamp, so that equal images are equal files."""
-    import gzip
-    return gzip.compress(image.to_bytes(), compresslevel=5, mtime=0)
-
-
-def normalise(volume):
-    """(X, Y, Z) intensities -> float32 in [0, 1], min-max over the volume.
-
-    In float64 throughout: float32 holds neither 1e9 + noise nor the range of a scan that reaches 3e38.
-    """
-    low, high = float(volume.min()), float(volume.max())
-    return ((volume.astype(np.float64) - low) / (high - low)).astype(np.float32)
-
-
-def resample(volume, size, mode):
-    """(X, Y, Z) -> (Z, size, size): every axial slice resampled in plane, rows = x, columns = y."""
-    slices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, 2, 0)))[:, None]   # (Z, 1, X, Y)
-    if slices.shape[2:] != (size, size):
-        align = {"align_corners": False} if mode == "bilinear" else {}
-        slices = functional.interpolate(slices, (size, size), mode=mode, **align)
-    return slices[:, 0].numpy()
-
-
-def resample_label(raw_label, label_map, size, interpolation):
-    """(X, Y, Z) label values -> (Z, size, size) uint8 classes.
-
-    "nearest" maps the values to classes, then takes the nearest pixel. "linear2018" repeats the authors' code, which
-    interpolated the values linearly, cut them to integers and only then dropped label 2.
-    """
-    lookup = label_lookup(label_map)
-    if interpolation == "linear2018":
-        return lookup[resample(raw_label.astype(np.float32), size, "bilinear").astype(np.int64)]
-    return resample(lookup[raw_label.astype(np.int64)], size, "nearest-exact")
-
-
-def label_lookup(label_map):
-    """Array of classes indexed by label value."""
-    lookup = np.zeros(max(label_map) + 1, np.uint8)
-    lookup[list(label_map)] = list(label_map.values())
-    return lookup
-
-
-def restore_mask(mask, meta):
-    """A mask on the network's grid back on the scan's own: the inverse of `convert_subject`, by the nearest pixel.
-
-    Args:
-        mask: (S, H, W) uint8 classes, or float32 of any kind.
-        meta: the subject's meta.json.
-
-    Returns:
-        nibabel Nifti1Image with the scan's shape, orientation and affine.
-    """
-    affine, shape = np.array(meta["affine"]), meta["original_shape"]
-    to_ras = nib.io_orientation(affine)
-    ras_shape = [0, 0, 0]
-    for axis, (target, _) in enumerate(to_ras):
-        ras_shape[int(target)] = shape[axis]
-    slices = functional.interpolate(torch.from_numpy(mask)[:, None], tuple(ras_shape[:2]), mode="nearest-exact")
-    volume = np.moveaxis(slices[:, 0].numpy(), 0, 2)                                      # (X, Y, Z) in RAS+
-    back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), to_ras)
-    return nib.Nifti1Image(np.ascontiguousarray(nib.apply_orientation(volume, back)), affine)
+        head, count = -start % BLOCK, max(0, len(content) - (-start % BLOCK)) // BLOCK  # blocks as they lie in the file
+        blocks = content[head:head + count * BLOCK].reshape(count, BLOCK)
+        filled = np.zeros(count + 2, np.int8)
+        filled[1:-1] = blocks.view(np.uint64).any(axis=1)
+        file.write(content[:head])
+        for first, end in np.flatnonzero(np.diff(filled)).reshape(-1, 2):  # runs of blocks that hold something
+            file.seek(start + head + int(first) * BLOCK)
+            file.write(blocks[first:end])
+        file.seek(start + head + count * BLOCK)
+        file.write(content[head + count * BLOCK:])
+        file.truncate(start + len(content))
 
 
 def summarise(out, split, spec):
@@ -245,7 +184,7 @@ def check_folder(out, settings):
             found = f"{shorten(old.get(key))}, asked for {shorten(settings[key])}"
             raise UserError(out, "a new folder or one of the same settings", f"a data set with another {key} ({found})",
                             "Choose another --out, or remove that folder.")
-    elif out.exists() and (inside := [entry.name for entry in out.iterdir() if entry.name != ".lock"]):
+    elif out.exists() and (inside := [entry.name for entry in out.iterdir() if entry.name not in (".lock", PENDING)]):
         raise UserError(out, "a new or empty folder", f"{inside[0]} in it", "Choose another --out.")
 
 
@@ -276,12 +215,13 @@ def pick_subjects(subjects, limit, seed):
 
 def main(argv=None):
     args = parse_arguments(argv)
+    keep_freed_memory()
     torch.set_num_threads(1)  # the scans are what runs in parallel
     spec = get_spec(args.layout)
     duplicates = {}
     subjects = pick_subjects(find_subjects(args.raw, spec, duplicates), args.subjects, args.seed)
     if args.verify:
-        print_ok(raw_fingerprint(check_all(subjects, spec, args.jobs, duplicates)))
+        verify(subjects, spec, args.jobs, duplicates)
         return 0
     args.val = args.val or max(1, round(len(subjects) * spec.n_val / spec.n_subjects))
     out, names = Path(args.out), [subject.name for subject in subjects]
@@ -292,22 +232,50 @@ def main(argv=None):
     settings["split"] = split_settings(how, args.val, args.seed, split, patients)
     check_folder(out, settings)  # before the long check of the scans
     check_written(out / "split.csv", split)
-    todo = [subject for subject in subjects if not is_current(subject, out)]
-    check_all(todo, spec, args.jobs, duplicates, len(subjects))
+    made = not out.exists()
     with exclusive(out):
-        convert_all(todo, spec, out, settings, args.jobs)
+        convert_all(subjects, spec, out, settings, args.jobs, duplicates, made)
         finish(out, split, spec)
     return 0
 
 
-def convert_all(todo, spec, out, settings, jobs):
-    for leftover in out.glob("*/*.partial-*"):  # of a run that was killed
+def convert_all(subjects, spec, out, settings, jobs, duplicates, made):
+    """Check and convert the subjects that are not in `out` yet, each read once.
+
+    They are put aside until all have passed their checks, so that nothing is written, or replaced, where one has not.
+    What a killed run has put aside is used by the next one of the same settings. `made`: this run has made `out`.
+    """
+    pending = out / PENDING
+    if not (pending / "dataset.json").exists() or read_json(pending / "dataset.json") != settings:
+        remove(pending)
+        pending.mkdir()
+        write_json(pending / "dataset.json", settings)
+    for leftover in [*out.glob("*/*.partial-*"), *pending.glob("*/*.partial-*")]:  # of a run that was killed
         remove(leftover)
+    todo = [subject for subject in subjects if not is_current(subject, out)]
+    new = [subject for subject in todo if not is_current(subject, pending)]
+    try:
+        check_all(new, spec, jobs, partial(convert_subject, spec=spec, out=pending, settings=settings), duplicates,
+                  len(subjects), desc=f"preprocessing {settings['name']}")
+    except UserError:
+        remove(pending)
+        if [entry.name for entry in out.iterdir()] == [".lock"]:
+            remove(out if made else out / ".lock")
+        raise
     remove(out / "index.csv")  # its presence says that the folder is complete
     write_json(out / "dataset.json", settings)
-    with ThreadPoolExecutor(jobs) as pool:
-        work = pool.map(partial(convert_subject, spec=spec, out=out, settings=settings), todo)
-        list(progress(work, total=len(todo), desc=f"preprocessing {settings['name']}", unit="scan"))
+    for subject in todo:
+        move(pending / "references" / f"{subject.name}.nii.gz", out / "references" / f"{subject.name}.nii.gz")
+        move(pending / "subjects" / subject.name, out / "subjects" / subject.name)
+    remove(pending)
+
+
+def move(source, target):
+    """Put a file or a folder in the place of `target`; one that was moved by a run killed after it is there already."""
+    if source.exists():
+        target.parent.mkdir(exist_ok=True)
+        remove(target)
+        source.rename(target)
 
 
 def finish(out, split, spec):

@@ -5,43 +5,54 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from datasets import inspect_subject
+from datasets import describe, inspect_subject
 from utils import UserError, log, progress
 
 
-def check_all(subjects, spec, jobs, duplicates=None, total=None):
-    """Check every subject; print every warning and every problem.
+def check_all(subjects, spec, jobs, use, duplicates=None, total=None, **options):
+    """Check every subject, and use those that are clean while they are in memory; print every warning and problem.
 
     Args:
         subjects: those to check.
+        jobs: how many at a time.
+        use: called as use(subject, volumes) with what `inspect_subject` read; no more once a problem was found.
         duplicates: {subject: [problem, ...]} found while looking for them.
         total: number of subjects in the raw folder, if more than those to check.
+        options: of the progress bar.
 
     Returns:
-        what `inspect_subject` found out about each, in order.
+        what `use` returned for each, in order.
 
     Raises:
         UserError: there were problems; it counts them.
     """
-    with ThreadPoolExecutor(jobs) as pool:
-        results = list(progress(pool.map(partial(inspect_subject, spec=spec), subjects), total=len(subjects),
-                                desc="checking", unit="scan"))
     problems = {name: list(lines) for name, lines in (duplicates or {}).items()}
-    for subject, (found, warnings, _) in zip(subjects, results):
-        for line in warnings:
-            print(f"warning: {line}", file=sys.stderr)
+
+    def check(subject):
+        found, warnings, volumes = inspect_subject(subject, spec)
         if found:
             problems.setdefault(subject.name, []).extend(found)
+        return warnings, None if problems else use(subject, volumes)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        results = list(progress(pool.map(check, subjects), total=len(subjects), unit="scan", **options))
+    for line in (line for warnings, _ in results for line in warnings):
+        print(f"warning: {line}", file=sys.stderr)
     for line in (line for name in sorted(problems) for line in problems[name]):
         print(line, file=sys.stderr)
     if problems:
         raise UserError(f"{len(problems)} of {total or len(subjects)} subjects", "no problem",
                         f"{sum(map(len, problems.values()))}, listed above", "Mend them and repeat the command.")
-    return [facts for _, _, facts in results]
+    return [used for _, used in results]
+
+
+def verify(subjects, spec, jobs, duplicates):
+    """`preprocess.py --verify`: check all, then print what the raw folder holds."""
+    print_ok(raw_fingerprint(check_all(subjects, spec, jobs, partial(describe, spec=spec), duplicates, desc="checking")))
 
 
 def raw_fingerprint(facts):
-    """What a raw folder holds, from the facts of `inspect_subject`; a dict with the sha256 over all source files.
+    """What a raw folder holds, from the facts of `datasets.describe`; a dict with the sha256 over all source files.
 
     Slices, empty slices and the foreground's share of voxels count on the scans' own grids.
     """

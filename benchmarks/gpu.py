@@ -1,16 +1,19 @@
 """Training on a GPU: slices per second and model FLOP utilisation, beside an eager float32 step of the 2018 kind."""
 
+import subprocess
 import sys
 import time
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import significant
+from benchmarks.common import ROOT, seconds, significant
+from benchmarks.common import run as run_program
 from benchmarks.training import BaselineStep, Step
 
 TARGET, UTILISATION_TARGET = 4, 0.45
 EPOCH_SLICES = 3000  # training slices of WMH, about
+SIDE_BY_SIDE, EPOCHS = (1, 2, 4), 3  # runs of a small set at a time, and the length of each
 
 
 def run(args, folder, device="cuda", width=64, size=256, steps=30):
@@ -34,7 +37,37 @@ def run(args, folder, device="cuda", width=64, size=256, steps=30):
         results[network] = {"gflop_per_slice": significant(work / 1e9),
                             "slices_per_second": {name: significant(value) for name, value in found.items()},
                             "utilisation": {name: significant(value) for name, value in use.items()}}
-    return results
+    return results | {"side_by_side": side_by_side(folder, device, width, size)}
+
+
+def isles_data(folder, size, subjects=94):
+    raw, data = folder / "isles-scans", folder / "isles-data"
+    run_program(["phantom.py", "--layout", "isles", "--scale", "full", "--subjects", subjects, "--out", raw])
+    run_program(["preprocess.py", "--layout", "isles", "--raw", raw, "--size", size, "--out", data])
+    return data
+
+
+def side_by_side(folder, device, width, size):
+    """Runs per hour of a set of ISLES' size (about 400 slices) with several on the device at a time, as `make JOBS=4` does.
+
+    Phantom scans; EPOCHS stand for the 200 of a run, start-up included.
+    """
+    data, found = isles_data(folder, size), {}
+    for count in SIDE_BY_SIDE:
+        def together(count=count):
+            runs = [start(data, folder / f"side{count}-{seed}", seed, device, width) for seed in range(count)]
+            if any(process.wait() for process in runs):
+                sys.exit(f"error: main.py failed with {count} runs at a time; its output is above")
+        spent = seconds(together)
+        found[count] = significant(count * EPOCHS / spent * 3600 / 200)
+        print(f"{count} at a time: {found[count]:.3g} runs of 200 epochs per hour", flush=True)
+    return found
+
+
+def start(data, out, seed, device, width):
+    words = ["main.py", "--data", data, "--out", out, "--seed", seed, "--device", device, "--width", width, "--epochs", EPOCHS,
+             "--quiet"]
+    return subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def flop(step):

@@ -58,11 +58,15 @@ def test_convolutions_of_a_network_are_all_found():
     assert not any(module._forward_hooks for module in modules)
 
 
-def test_the_gpu_benchmark_runs_through_on_a_small_network(monkeypatch, tmp_path):
+def test_the_gpu_benchmark_runs_through_on_a_small_network(monkeypatch, tmp_path, data):
     monkeypatch.setattr(torch, "compile", lambda network, **options: network)
+    monkeypatch.setattr(gpu, "SIDE_BY_SIDE", (2,))
+    monkeypatch.setattr(gpu, "EPOCHS", 1)
+    monkeypatch.setattr(gpu, "isles_data", lambda folder, size: data)
     results = gpu.run(argparse.Namespace(rounds=1), tmp_path, device="cpu", width=2, size=32, steps=1)
     assert set(results["unet2018"]["slices_per_second"]) == {"eager fp32, 2018", "bf16", "bf16, compiled"}
-    assert results["unet"]["gflop_per_slice"] > 0
+    assert results["unet"]["gflop_per_slice"] > 0 and results["side_by_side"][2] > 0
+    assert sorted(path.parent.name for path in tmp_path.glob("*/summary.json")) == ["side2-0", "side2-1"]
 
 
 def test_without_a_cuda_device_the_gpu_benchmark_says_so(monkeypatch, tmp_path):

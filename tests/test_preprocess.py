@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from conftest import damage, preprocess, put, refuses, run, write_wmh_subject
 from datasets import DATASETS, check_subject, find_subjects, recognise
 from distance import signed_distance
-from preprocess import normalise, resample, resample_label, restore_mask
+from preprocess import save_sparse
 from utils import UserError
+from volumes import normalise, resample, resample_label, restore_mask
 
 WMH = DATASETS["wmh"]
 
@@ -115,6 +117,25 @@ def test_empty_slices_of_the_distance_maps_take_no_space_on_disk(tmp_path):
     assert result.returncode == 0, result.stderr
     status = (tmp_path / "data" / "subjects" / "a" / "distance.npy").stat()
     assert status.st_blocks * 512 < status.st_size / 4
+
+
+@pytest.mark.parametrize("shape, dtype", [((0, 4), np.uint8), ((3,), np.uint8), ((3968,), np.uint8), ((3969,), np.uint8),
+                                          ((5, 2, 64, 64), np.uint16), ((7, 1, 33, 31), np.float32)])
+@pytest.mark.parametrize("share", [0, 0.0003, 1])
+def test_sparse_files_hold_what_np_save_would_write(tmp_path, shape, dtype, share):
+    rng = np.random.default_rng(0)
+    array = (rng.random(shape) < share).astype(dtype)
+    save_sparse(tmp_path / "ours.npy", array)
+    np.save(tmp_path / "numpy.npy", array)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
+
+
+def test_background_of_zeros_takes_no_space_on_disk(tmp_path):
+    image = np.zeros((8, 128, 128), np.uint16)
+    image[:, 40:88] = 7
+    save_sparse(tmp_path / "images.npy", image)
+    status = (tmp_path / "images.npy").stat()
+    assert status.st_blocks * 512 <= status.st_size * (48 / 128) + 8 * 2 * 4096  # the blocks at the edges of each slice
 
 
 # Geometry -------------------------------------------------------------------------------------------------------------
@@ -314,6 +335,42 @@ def test_an_interrupted_run_continues_and_ends_the_same(raw, data, tmp_path):
     assert (part / "subjects" / "s0" / "images.npy").stat().st_mtime_ns == kept
     assert (part / "fingerprint.json").read_bytes() == (data / "fingerprint.json").read_bytes()
     assert not list(part.glob("*/*.partial-*"))
+
+
+def test_what_a_killed_run_has_converted_is_used_by_the_next_of_the_same_settings(raw, data, tmp_path):
+    part = tmp_path / "part" / "data"
+    assert preprocess(raw, part).returncode == 0
+    (part / "index.csv").unlink()
+    for name in ("s1", "s2", "s3"):  # as if killed while moving them to their place: s1's reference is there already
+        for path in (part / "subjects" / name, part / "references" / f"{name}.nii.gz"):
+            if path.name != "s1.nii.gz":
+                target = part / ".pending" / path.relative_to(part)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+    shutil.copy(part / "dataset.json", part / ".pending")
+    kept = (part / ".pending" / "subjects" / "s3" / "images.npy").stat().st_mtime_ns
+    assert preprocess(raw, part).returncode == 0
+    assert (part / "subjects" / "s3" / "images.npy").stat().st_mtime_ns == kept
+    for path in sorted(p.relative_to(data) for p in data.rglob("*") if p.is_file()):
+        assert (data / path).read_bytes() == (part / path).read_bytes(), path
+
+
+def test_what_was_converted_with_other_settings_is_not_used(raw, data, tmp_path):
+    out = tmp_path / "other" / "data"
+    for name in ("subjects", "references", "dataset.json"):
+        (out / ".pending").mkdir(parents=True, exist_ok=True)
+        (data / name).rename(out / ".pending" / name)
+    assert preprocess(raw, out, "--unit", "mm").returncode == 0
+    assert np.load(out / "subjects" / "s0" / "distance.npy").max() < 20  # mm: 20x24 of them, here 32x32 pixels
+    assert not (out / ".pending").exists()
+
+
+def test_a_problem_leaves_a_finished_folder_as_it_was(raw, data):
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    damage("wmh.nii.gz", put(1, slice(0, 9)))(raw)  # s1: another label, to be converted again
+    (raw / "s4" / "pre" / "T1.nii.gz").write_bytes(b"damaged")
+    refuses(preprocess(raw, data, "--jobs", 1), "1 of 6 subjects")
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
 
 
 def test_paths_with_spaces_and_other_letters_work(raw, tmp_path):

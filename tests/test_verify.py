@@ -12,6 +12,7 @@ import pytest
 
 from conftest import damage, preprocess, put, refuses, run, run_apart, write_wmh_subject
 from datasets import DATASETS, check_subject, find_subjects
+from preprocess import save_sparse
 
 WMH = DATASETS["wmh"]
 
@@ -137,18 +138,21 @@ def test_a_folder_without_permission_is_named(raw, tmp_path, monkeypatch):
 def test_a_full_disk_leaves_no_half_subject_and_the_next_run_continues(raw, tmp_path, monkeypatch):
     saved = []
 
-    def save(path, array, really=np.save):
+    def save(path, array, really=save_sparse):
         saved.append(path)
-        if len(saved) == 6:  # labels.npy of the third subject
+        if len(saved) == 11:  # labels.npy of the fourth subject
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         return really(path, array)
-    monkeypatch.setattr(np, "save", save)
+    monkeypatch.setattr("preprocess.save_sparse", save)
     refuses(preprocess(raw, tmp_path / "data", "--jobs", 1), "No space left on device", "Free some space")
     monkeypatch.undo()
     assert not (tmp_path / "data" / "index.csv").exists() and not list(tmp_path.rglob("*.partial-*"))
     whole = {"images.npy", "labels.npy", "distance.npy", "meta.json"}
-    assert all(set(os.listdir(folder)) == whole for folder in (tmp_path / "data" / "subjects").iterdir())
+    converted = list((tmp_path / "data").glob("*/subjects/*"))
+    assert len(converted) >= 3 and all(set(os.listdir(folder)) == whole for folder in converted)
     assert preprocess(raw, tmp_path / "data").returncode == 0
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {
+        ".lock", "dataset.json", "fingerprint.json", "index.csv", "references", "split.csv", "subjects"}
 
 
 def test_a_program_of_its_own_refuses_bad_scans_with_status_2_and_no_traceback(raw, tmp_path):
