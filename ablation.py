@@ -1,10 +1,16 @@
 """What explains the method: other distance maps and a capped GDL weight, each against the paper's setting, in one table.
 
-    python ablation.py --runs results/wmh --variants results/wmh-official results/wmh-mm results/wmh-3d
+Examples:
+  python ablation.py --runs results/wmh --variants results/wmh-official results/wmh-mm results/wmh-3d
+  python ablation.py --runs results/wmh
 
 The rows of --runs with and without a capped weight, and GDL + boundary of each of --variants, whose data differ from
-those of --runs in their distance maps alone. Writes ablation.md and ablation.csv beside the runs. Intervals: see
-bootstrap.py. `make ablation` trains what is missing and calls this.
+those of --runs in their distance maps alone. `make ablation` trains what is missing and calls this. Differences are
+from the paper's setting, with 95 % intervals over validation scans and seeds (see bootstrap.py).
+
+Written to --runs: ablation.md, which is printed too, and ablation.csv, a row per line and column of the table.
+
+Exit status: 0, or 2 with one line that says which runs do not belong together and what to do.
 """
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
@@ -106,11 +112,17 @@ def tidy_rows(base, rows):
             for row in rows for (key, statistic), shown in zip(COLUMNS, row["cells"], strict=True)]
 
 
-def main(argv=None):
+def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", required=True, help="folder of the runs with the paper's settings, e.g. results/wmh")
-    parser.add_argument("--variants", nargs="*", default=[], help="folders of the runs on data with other distance maps")
-    args = parser.parse_args(argv)
+    parser.add_argument("--runs", required=True, metavar="FOLDER",
+                        help="folder of the runs with the paper's settings, e.g. results/wmh")
+    parser.add_argument("--variants", nargs="*", default=[], metavar="FOLDER",
+                        help="folders of the runs on data with other distance maps")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
     base, variants = load_set(args.runs), [load_set(folder) for folder in args.variants]
     if not base.finished(ROW):
         raise UserError(args.runs, f"finished runs of {ROW}", "none", "Train them first, e.g. with make ablation.")

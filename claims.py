@@ -1,12 +1,22 @@
 """The paper's claims C1 to C9, each measured on the runs that exist, with its statistic, uncertainty and verdict.
 
-    python claims.py --runs results/wmh
-    python claims.py --runs results/wmh --network-runs results/wmh-unet2018
+Examples:
+  python claims.py --runs results/wmh
+  python claims.py --runs results/wmh --network-runs results/wmh-unet2018 --device cpu
+
+C1 to C3: GDL + boundary against GDL in DSC, Hausdorff distance and smoothness of the validation curve. C4: the boundary
+loss alone collapses. C5: what the boundary term adds to the time of a step. C6: constant alphas against the
+schedule. C7: another network. C8: 3-D. C9: Eq. 3 and 4 hold on shapes
+with known answers.
 
 Verdicts: "supported"; "not supported", which includes what these runs are too few or too uneven to show; "not measured",
 with what to run. Intervals are 95 %, from a bootstrap over validation scans, the same ones for both losses, and over the
 seeds of each (see bootstrap.py). Runs that collapsed to empty foreground enter no mean: their DSC is the share of empty
 slices. A claim about GDL + boundary is not supported if any of its runs collapsed.
+
+Written: claims.json in --runs, which report.py shows; each claim is printed too.
+
+Exit status: 0 whatever the verdicts, or 2 with one line that says which file is wrong and what to do.
 """
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
@@ -201,14 +211,18 @@ def is_other_network(one, folder):
     return config["data_fingerprint"] == own["data_fingerprint"] and config["network"] != own["network"]
 
 
-def main(argv=None):
+def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", required=True, help="folder of one data set's runs, e.g. results/wmh")
-    parser.add_argument("--data", help="its data folder (default: what the runs name)")
-    parser.add_argument("--network-runs", help="runs of another architecture, for C7 (default: "
+    parser.add_argument("--runs", required=True, metavar="FOLDER", help="folder of one data set's runs, e.g. results/wmh")
+    parser.add_argument("--data", metavar="FOLDER", help="its data folder (default: what the runs name)")
+    parser.add_argument("--network-runs", metavar="FOLDER", help="runs of another architecture, for C7 (default: "
                         "a folder beside --runs whose name begins alike, if it is of the same data)")
-    parser.add_argument("--device", default="auto", help="for the step times of C5 (default auto)")
-    args = parser.parse_args(argv)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1: where C5 times a step (default auto)")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
     one = load_set(args.runs, args.data)
     channels = len(one.info.get("modalities", "12"))
     found = {"C1": c1(one), "C2": c2(one), "C3": c3(one), "C4": c4(one),

@@ -1,13 +1,18 @@
 """Have a challenge's scans ready for preprocess.py: accept folders, unpack archives, fetch what is open, or say what to get.
 
-    python download.py --layout wmh --raw data/raw --fetch
-    python download.py --layout isles --raw data/raw
+Examples:
+  python download.py --layout wmh --raw data/raw --fetch
+  python download.py --layout wmh --raw data/raw --fetch --observers
+  python download.py --layout isles --raw data/raw
 
 Scans are looked for at any depth below --raw. Where there are not all, the challenge's zips there are checked against
 their published md5 and unpacked beside themselves into --raw/<layout>/, only the files that are needed. With --fetch, the
-WMH scans still missing come from DataverseNL, into --raw/wmh/training/; what is there already is not fetched again.
-Where there is neither, or no internet, the program says what to get, from where and where to put it, and ends with
-status 2.
+WMH scans still missing come from DataverseNL, into --raw/wmh/training/; what is there already is not fetched again, and
+each file's checksum is compared. The data's terms are shown and kept beside the scans. ISLES 2018 wants a registration,
+so its zip has to be fetched by hand.
+
+Exit status: 0 when the scans are there; 2 with one line that says what to get, from where and where to put it, or what is
+wrong with a file.
 """
 
 import argparse
@@ -69,8 +74,8 @@ def main(argv=None):
 def parse_arguments(argv):
     """The command line; UserError for options that do not go together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layout", required=True, choices=ARCHIVES)
-    parser.add_argument("--raw", default="data/raw", help="where the scans or zips lie (default data/raw)")
+    parser.add_argument("--layout", required=True, choices=ARCHIVES, help="the challenge: WMH 2017 or ISLES 2018")
+    parser.add_argument("--raw", default="data/raw", metavar="FOLDER", help="where the scans or zips lie (default data/raw)")
     parser.add_argument("--fetch", action="store_true", help="WMH: fetch the scans that are missing")
     parser.add_argument("--observers", action="store_true",
                         help="with --fetch: also the label images of two further raters, into additional_annotations/")

@@ -1,12 +1,19 @@
 """Write a synthetic data set in the exact layout of the WMH 2017 or ISLES 2018 challenge, at full or demo scale.
 
-    python phantom.py --layout wmh --out raw/wmh_phantom                  # 12 small scans, seconds
-    python phantom.py --layout isles --out raw/isles_phantom --scale full  # 94 scans of the real sizes
+Examples:
+  python phantom.py --layout wmh --out raw/wmh_phantom
+  python phantom.py --layout isles --out raw/isles_phantom --scale full --jobs 8
+  python phantom.py --layout wmh --out raw/tiny --subjects 4 --size 48 --slices 6
 
 It exists to run and test the whole chain without patient data. Numbers measured on it say nothing about patients: every
 NIfTI header carries descrip = "phantom", and PHANTOM.json in the output folder lists all parameters. The head and its
-lesions are in phantom_anatomy.py; here are the scanners, the intensities and the files. Voxels depend on --seed, the
-subject's place in its site, and the scale only, so more subjects or other --jobs give the same ones.
+lesions are in phantom_anatomy.py; here are the scanners, the intensities and the files.
+
+Demo scale is small scans in seconds; full scale has the challenges' matrix sizes and spacings. Voxels depend on --seed,
+the subject's place in its site, and the scale only, so more subjects or other --jobs give the same ones. The same command
+continues an unfinished folder; one of other parameters is refused.
+
+Exit status: 0, or 2 with one line that says what is wrong.
 """
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
@@ -339,17 +346,22 @@ def write_all(tasks, jobs):
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--layout", required=True, choices=("wmh", "isles"), help="FLAIR and T1, or CT with four perfusion maps")
+    add("--out", required=True, type=Path, metavar="FOLDER", help="folder to write; a second run continues it")
+    add("--subjects", type=int, metavar="N", help="scans (default: wmh 12, at full scale 60; isles 16, at full scale 94)")
+    add("--scale", default="demo", choices=("demo", "full"), help="small scans, or the challenge's sizes (default demo)")
+    add("--size", type=int, metavar="PX", help="demo scale: longer in-plane side (default 96)")
+    add("--slices", type=int, metavar="N", help="demo scale: slices of wmh (default 12); most of isles (default 8)")
+    add("--seed", type=int, default=0, metavar="K", help="fixes every voxel (default 0)")
+    add("--jobs", type=int, default=2, metavar="N", help="processes, a scan each (default 2)")
+    return parser.parse_args(argv)
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--layout", required=True, choices=("wmh", "isles"))
-    parser.add_argument("--out", required=True, type=Path, help="folder to write; a second run continues it")
-    parser.add_argument("--subjects", type=int, help="default: wmh 12 (full: 60), isles 16 (full: 94)")
-    parser.add_argument("--scale", default="demo", choices=("demo", "full"))
-    parser.add_argument("--size", type=int, help="demo scale: longer in-plane side, px (default 96)")
-    parser.add_argument("--slices", type=int, help="demo scale: slices of wmh (default 12); most of isles (default 8)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
-    args = parser.parse_args(argv)
+    args = parse_arguments(argv)
     check_options(args)
     prepare_folder(args.out, parameters(args))
     folders = [wmh_name(k)[2] if args.layout == "wmh" else isles_name(k) for k in range(args.subjects)]

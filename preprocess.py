@@ -1,12 +1,28 @@
-"""Raw scans -> 2-D slices, labels, distance maps and their index.
+"""Raw scans to what training reads: 2-D slices, labels, distance maps and their index.
 
-    python preprocess.py --layout wmh --raw data/raw/wmh --out data/wmh
-    python preprocess.py --layout isles --raw data/raw/isles --out data/isles --split code2018
-    python preprocess.py --layout wmh --raw data/raw/wmh --verify
+Examples:
+  python preprocess.py --layout wmh --raw data/raw/wmh --out data/wmh
+  python preprocess.py --layout isles --raw data/raw/isles --out data/isles --split code2018
+  python preprocess.py --layout wmh --raw scans/ --out data/mine --patients patients.csv --jobs 8
+  python preprocess.py --layout wmh --raw data/raw/wmh --verify
 
-Each scan is min-max normalised over its volume and resampled in plane (Section 3.2 of the paper); phi_G is computed
-once per slice. Every input is checked before anything is written. A subject is written whole or not at all, and a
-repeated command continues with those that are missing.
+Each modality is min-max normalised over its volume and resampled in plane to --size (Section 3.2 of the paper), labels
+to the nearest pixel. phi_G, the signed distance to the lesions' boundary, is computed once per slice; slices without a
+lesion have zeros. What a layout is made of stands in datasets.py; subjects are found at any depth below --raw.
+
+Every scan is checked: files there and readable, one 3-D grid, finite intensities with contrast, known labels. Where one
+has a problem, all problems are listed and nothing is written. The same command on an unfinished folder continues; on a
+finished one it converts again only the scans that have changed.
+
+Written to --out:
+  subjects/<scan>/images.npy     (slices, modalities, size, size) uint16, 0 to 65535 for the volume's least to greatest
+  subjects/<scan>/labels.npy     (slices, size, size) uint8 classes
+  subjects/<scan>/distance.npy   (slices, classes - 1, size, size) float32 phi_G, px or mm: negative inside
+  subjects/<scan>/meta.json      spacing in mm, geometry, range of intensities, sha256 of the scan's files
+  references/<scan>.nii.gz       classes on the scan's own grid, 255 where the challenge's evaluation leaves voxels out
+  split.csv, index.csv, dataset.json, fingerprint.json   subsets; one row a slice; settings; what the set is like
+
+Exit status: 0, or 2 with one line that says what is wrong and what to do.
 """
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
@@ -289,23 +305,26 @@ def finish(out, split, spec):
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--layout", required=True, help="wmh, isles, or the name of your own DatasetSpec in datasets.py")
-    add("--raw", required=True, help="folder of scans; subjects are found at any depth")
-    add("--out", help="data folder to write, e.g. data/wmh")
-    add("--val", type=int, help="validation subjects (default: 10 of 60 for wmh, 20 of 94 for isles, else that share)")
-    add("--split", help="random (default), code2018 (the authors' split) or a CSV with columns subject, subset")
+    add("--layout", required=True, metavar="NAME", help="wmh, isles, or the name of your own DatasetSpec in datasets.py")
+    add("--raw", required=True, metavar="FOLDER", help="folder of scans; subjects are found at any depth")
+    add("--out", metavar="FOLDER", help="data folder to write, e.g. data/wmh")
+    add("--val", type=int, metavar="N",
+        help="validation subjects (default: 10 of 60 for wmh, 20 of 94 for isles, else that share)")
+    add("--split", metavar="HOW", help="random (default), code2018 (the authors' split) or a CSV with columns subject, subset")
     add("--patients", metavar="FILE.csv", help="table with columns subject, patient: all scans of a patient then fall in "
         "one subset (several ISLES cases are of one patient); --val is then the most scans, not the exact number")
-    add("--seed", type=int, default=0, help="seed of the random split and of --subjects (default 0)")
-    add("--size", type=int, default=256, help="in-plane size in pixels (default 256)")
-    add("--subjects", type=int, help="use only this many subjects, drawn by seed")
+    add("--seed", type=int, default=0, metavar="K", help="seed of the random split and of --subjects (default 0)")
+    add("--size", type=int, default=256, metavar="PX", help="in-plane size of a slice (default 256)")
+    add("--subjects", type=int, metavar="N", help="use only this many subjects, drawn by seed (default all)")
     add("--protocol", choices=("paper", "code2018"), default="paper", help="code2018: integer official maps, labels "
         "interpolated linearly, the authors' split (default paper)")
-    add("--convention", choices=CONVENTIONS, default="paper", help="of the distance map (default paper)")
-    add("--unit", choices=("px", "mm"), default="px", help="of the distance map (default px)")
+    add("--convention", choices=CONVENTIONS, default="paper", help="distance map: "
+        "to the boundary's points, 0 on them, or that of the authors' code, EDT outside and -(EDT - 1) inside (default paper)")
+    add("--unit", choices=("px", "mm"), default="px", help="of the distance map; mm counts the resampled spacing "
+        "(default px)")
     add("--map-dims", type=int, choices=(2, 3), default=2, help="a distance map per slice, or one of the volume, of which "
         "each slice takes its part (default 2)")
-    add("--jobs", type=int, default=2, help="scans at a time (default 2)")
+    add("--jobs", type=int, default=2, metavar="N", help="scans at a time, each with some 0.4 GiB (default 2)")
     add("--verify", action="store_true", help="check the scans, write nothing")
     args = parser.parse_args(argv)
     if not args.verify and not args.out:

@@ -102,13 +102,17 @@ def total(rows):
     return f"{len(rows)} runs: {counts}; {clock(None if None in left else sum(left))} left, one after another"
 
 
-def main(argv=None):
+def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="FOLDER", help="results of a data set, e.g. results/wmh")
     parser.add_argument("--losses", nargs="*", default=[], metavar="ROW", help="rows of the matrix, e.g. gdl gdl+boundary")
     parser.add_argument("--seeds", nargs="*", default=[], type=int, metavar="K", help="its seeds, e.g. 0 1")
     parser.add_argument("--csv", action="store_true", help="print the columns as CSV, times in seconds")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
     sets = [set_rows(folder, args.losses, args.seeds) for folder in args.runs]
     if not any(row["state"] != "not begun" for rows in sets for row in rows):
         raise UserError(", ".join(args.runs), "runs in <loss>/seed<k>/", "none", "Train first, for example with make wmh.")

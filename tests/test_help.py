@@ -1,0 +1,52 @@
+"""--help of every program: a purpose, examples that are real command lines, every option explained."""
+
+import argparse
+import importlib
+import re
+import shlex
+
+import pytest
+
+PROGRAMS = ("ablation", "claims", "download", "evaluate", "phantom", "predict", "preprocess", "status")
+
+
+class Parsed(Exception):
+    """Ends a program's parse_arguments where the parser is complete."""
+
+
+@pytest.fixture(params=PROGRAMS)
+def parser(request, monkeypatch):
+    made = []
+
+    def stop(parser, argv):
+        made.append(parser)
+        raise Parsed
+
+    program = importlib.import_module(request.param)
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        with pytest.raises(Parsed):
+            program.parse_arguments([])
+    made[0].prog = f"{request.param}.py"
+    return made[0]
+
+
+def test_help_has_purpose_examples_and_exit_status(parser):
+    text = parser.format_help()
+    assert f"\n\nExamples:\n  python {parser.prog} " in text and "\nExit status: 0" in text
+    assert all(len(line) <= 122 for line in parser.description.splitlines())
+
+
+def test_every_option_is_explained_and_says_its_default(parser):
+    for action in parser._actions:
+        assert action.help, action.option_strings
+        if action.nargs != 0 and action.option_strings and action.default not in (None, []):
+            shown = f"{action.default:g}" if isinstance(action.default, float) else str(action.default)
+            assert re.search(rf"default[^)]*{re.escape(shown)}", action.help), action.option_strings
+
+
+def test_every_example_is_a_command_line_that_the_program_takes(parser):
+    examples = re.findall(rf"^  python {re.escape(parser.prog)} (.+)$", parser.description, re.MULTILINE)
+    assert len(examples) >= 2
+    for example in examples:
+        parser.parse_args(shlex.split(example.split(" > ")[0]))
