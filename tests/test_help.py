@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-PROGRAMS = ("ablation", "claims", "download", "evaluate", "phantom", "predict", "preprocess", "status")
+PROGRAMS = ("ablation", "claims", "download", "evaluate", "phantom", "predict", "preprocess", "raters", "status")
 
 
 class Parsed(Exception):

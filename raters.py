@@ -1,0 +1,94 @@
+"""The human ceiling: how well further raters agree with the reference, by the models' own metrics and scans.
+
+Examples:
+  python raters.py --data data/wmh --raw data/raw --out results/wmh/raters.csv
+  python raters.py --data data/mine --raw scans/
+
+The WMH challenge has two further raters' label images for its training scans (make wmh OBSERVERS=yes fetches them). They
+are looked for in additional_annotations/<rater>/ at most three folders below --raw, named by subject as evaluate.py finds
+masks. Each rater's masks of the validation scans are brought to the network's grid as the reference was, and scored
+against it as a model's masks are after every epoch, so that both can stand in one table.
+
+Printed, and written to --out: one row per rater with the validation columns of metrics.csv (DSC 0 to 1, distances in mm)
+and the number of scans. report.py shows the rows of results/<set>/raters.csv below the models'. For scores on each scan's
+own grid: python evaluate.py --predictions data/raw/wmh/additional_annotations/observer_o3 --data data/wmh
+
+Exit status: 0, or 2 with one line that says what is wrong and what to do.
+"""
+
+import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from dataloader import Slices
+from datasets import check_label, get_spec
+from evaluate import check_grid, find_masks, read_labels
+from utils import UserError, log, progress, run_program, write_csv
+from validation import epoch_scores, score_scan
+from volumes import resample_label
+
+FOLDER = "additional_annotations"
+
+
+def find_raters(raw):
+    """{rater: folder} of every further rater at most three folders below `raw`; UserError if there is none."""
+    raw = Path(raw)
+    found = {}
+    for place in sorted(place for depth in range(4) for place in raw.glob("*/" * depth + FOLDER)):
+        for folder in sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+            if folder.name in found:
+                raise UserError(folder, "one folder per rater", f"also {found[folder.name]}", "Rename one of the two.")
+            found[folder.name] = folder
+    if not found:
+        raise UserError(raw, f"{FOLDER}/<rater>/ in it or at most three folders below", "none",
+                        "Fetch them with make wmh OBSERVERS=yes, or check the path.")
+    return found
+
+
+def score_rater(folder, slices, data):
+    """The validation columns of one rater, and the number of scans: those of `slices` that the rater has labelled."""
+    masks, spec, results = find_masks(folder), get_spec(slices.settings["layout"]), []
+    for scan, (_, labels, _) in zip(slices.scans, slices.arrays, strict=True):
+        if scan.name not in masks:
+            continue
+        path, reference = masks[scan.name], data / "references" / f"{scan.name}.nii.gz"
+        values, image = read_labels(path)
+        check_label(path, values, spec)
+        check_grid(image, read_labels(reference)[1], path, reference)
+        classes = resample_label(values, spec.label_map, slices.settings["size"], slices.settings["label_interpolation"])
+        results.append(score_scan(classes, np.asarray(labels), scan.spacing, len(spec.classes)))
+    if not results:
+        raise UserError(folder, f"masks of validation scans such as {slices.scans[0].name}", f"others: {min(masks)}",
+                        "Name the masks after the subjects.")
+    return {"scans": len(results), **epoch_scores(results)}
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", required=True, type=Path, metavar="FOLDER",
+        help="data folder of preprocess.py: the reference and the validation scans")
+    add("--raw", required=True, type=Path, metavar="FOLDER", help="where the raw scans lie, the raters' among them")
+    add("--out", metavar="FILE", help="CSV to write, e.g. results/wmh/raters.csv")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    slices, raters = Slices(args.data, "val"), find_raters(args.raw)
+    rows = []
+    for name in progress(raters, desc="raters", unit="rater"):
+        scores = score_rater(raters[name], slices, args.data)
+        rows.append({"rater": name, "val_scans": len(slices.scans), "data_fingerprint": slices.fingerprint, **scores})
+        log(f"{name}: {scores['scans']} of {len(slices.scans)} validation scans, DSC {scores['val_dice']:.3f}, 3-D DSC "
+            f"{scores['val_dice_3d']:.3f}, HD95 {scores['val_hd95']:.2f} mm")
+    if args.out:
+        write_csv(args.out, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)

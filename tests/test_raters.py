@@ -1,0 +1,86 @@
+"""Further raters: found, brought to the network's grid, and scored as a model's masks are."""
+
+import csv
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from conftest import preprocess, refuses, run
+from metrics import dice
+
+
+def rate(raw, rater, name, change=lambda label: label, affine=None):
+    """Write a rater's mask of one subject, in the layout of the challenge's additional annotations."""
+    reference = nib.load(raw / name / "wmh.nii.gz")
+    path = raw / "additional_annotations" / rater / "training" / "Utrecht" / name / "result.nii.gz"
+    path.parent.mkdir(parents=True)
+    label = change(np.asanyarray(reference.dataobj).copy())
+    nib.save(nib.Nifti1Image(label, reference.affine if affine is None else affine), path)
+
+
+def validation_scans(data):
+    with open(data / "split.csv") as file:
+        return [row["subject"] for row in csv.DictReader(file) if row["subset"] == "val"]
+
+
+def only_first_slice(label):
+    label[..., 2] = 0
+    return label
+
+
+def raters(data, raw, *more):
+    return run("raters.py", "--data", data, "--raw", raw, *more)
+
+
+def test_a_rater_who_agrees_is_perfect_and_one_who_misses_a_slice_is_not(raw, data, tmp_path):
+    for name in validation_scans(data):
+        rate(raw, "o3", name)
+        rate(raw, "o4", name, only_first_slice)
+    result = raters(data, raw, "--out", tmp_path / "raters.csv")
+    assert result.returncode == 0, result.stderr
+    with open(tmp_path / "raters.csv") as file:
+        rows = {row["rater"]: row for row in csv.DictReader(file)}
+    assert {name: (row["scans"], row["val_scans"]) for name, row in rows.items()} == {"o3": ("2", "2"), "o4": ("2", "2")}
+    same, other = rows["o3"], rows["o4"]
+    assert [float(same[key]) for key in ("val_dice", "val_dice_3d", "val_hd", "val_hd95", "val_hd_legacy")] == [1, 1, 0, 0, 0]
+    # 5 slices of which 2 bear the lesion; the second of them missed: slices 1, 1, 0, 1, 1; half of the voxels found
+    assert float(other["val_dice"]) == pytest.approx(4 / 5) and float(other["val_dice_lesion"]) == pytest.approx(1 / 2)
+    assert float(other["val_dice_3d"]) == pytest.approx(2 / 3) and float(other["val_hd"]) == pytest.approx(3)  # mm: a slice
+
+
+def test_masks_are_brought_to_the_grid_of_the_reference(raw, data, tmp_path):
+    def grown(label):
+        label[4:12, 7:14, 1:3] = 1
+        label[0, 0, 0] = 2  # dropped, as in the reference
+        return label
+    names = validation_scans(data)
+    rate(raw, "o3", names[0], grown)
+    result = raters(data, raw, "--out", tmp_path / "raters.csv")
+    assert "o3: 1 of 2 validation scans" in result.stdout, result.stderr
+    with open(tmp_path / "raters.csv") as file:
+        row = next(csv.DictReader(file))
+    reference = np.load(data / "subjects" / names[0] / "labels.npy") == 1
+    rows, columns = ((np.arange(32) + 0.5) * size // 32 for size in (20, 24))  # the nearest of 20x24 pixels
+    mine = np.zeros_like(reference)
+    mine[1:3] = ((rows >= 4) & (rows < 12))[:, None] & ((columns >= 7) & (columns < 14))
+    assert float(row["val_dice_3d"]) == pytest.approx(dice(mine, reference))
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda raw, data: None, "additional_annotations/<rater>/ in it"),
+    (lambda raw, data: rate(raw, "o3", "s0" if "s0" not in validation_scans(data) else "s1"), "masks of validation scans"),
+    (lambda raw, data: rate(raw, "o3", validation_scans(data)[0], lambda label: label * 7), "labels among 0, 1, 2"),
+    (lambda raw, data: rate(raw, "o3", validation_scans(data)[0], lambda label: label[1:]), "the shape of"),
+    (lambda raw, data: rate(raw, "o3", validation_scans(data)[0], affine=np.diag([2.0, 1, 3, 1])), "the position and spacing"),
+], ids=["none", "training scans", "label 7", "other shape", "other grid"])
+def test_what_cannot_be_scored_is_refused_and_nothing_is_written(raw, data, tmp_path, change, said):
+    change(raw, data)
+    refuses(raters(data, raw, "--out", tmp_path / "raters.csv"), said)
+    assert not (tmp_path / "raters.csv").exists()
+
+
+def test_further_raters_are_no_scans_of_the_data_set(raw, data, tmp_path):
+    rate(raw, "o3", "s0")
+    assert preprocess(raw, tmp_path / "again").returncode == 0
+    assert (tmp_path / "again" / "split.csv").read_bytes() == (data / "split.csv").read_bytes()
