@@ -1,6 +1,7 @@
 """The losses against numbers worked out by hand, a plain NumPy version, MONAI, and half precision against float64."""
 
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from numpy.testing import assert_allclose
 from torch.autograd import gradcheck
 
 from distance import signed_distance
-from losses import BoundaryLoss, GeneralizedDiceLoss, JointLoss, build_loss
+from losses import ABSENT, BoundaryLoss, GeneralizedDiceLoss, JointLoss, _precise, _select, build_loss
 
 
 def two_classes(foreground):
@@ -86,6 +87,19 @@ def test_gdl_of_the_opposite_prediction_is_1():
 def test_gdl_takes_an_integer_target():
     probs, target = random_case(1)
     assert GeneralizedDiceLoss()(probs, target.long()) == GeneralizedDiceLoss()(probs, target)
+
+
+def test_gdl_adds_1e_10_where_the_2018_code_does():
+    # Class 0 has no pixel and weighs 1 / (1e-10)^2, class 1 has one, found by 3/4. Exact fractions: float64 holds 1e-15.
+    tiny, s = Fraction(ABSENT), Fraction(3, 4)
+    weight = 1 / tiny ** 2, 1 / (1 + tiny) ** 2
+    overlap, total = weight[1] * s, weight[0] * (1 - s) + weight[1] * (1 + s)
+    expected = 1 - 2 * (overlap + tiny) / (total + tiny)
+    loss = GeneralizedDiceLoss()(two_classes([[[0.75]]]), two_classes([[[1]]])).item()
+    assert loss == pytest.approx(float(expected), rel=0, abs=1e-15)
+    both = GeneralizedDiceLoss(classes=(1,))(two_classes([[[0.75]]]), two_classes([[[1]]])).item()
+    expected = 1 - 2 * (weight[1] * s + tiny) / (weight[1] * (1 + s) + tiny)
+    assert both == pytest.approx(float(expected), rel=0, abs=1e-15)
 
 
 # -------------------------------------------------------------------------------------------- GDL on an empty slice
@@ -215,6 +229,38 @@ def test_joint_gradient_through_the_softmax():
     logits = torch.as_tensor(np.random.default_rng(5).normal(size=(1, 2, 9, 9))).requires_grad_()
     loss = build_loss("gdl+boundary")
     assert gradcheck(lambda z: loss(z.softmax(1), two_classes(mask), phi, (0.3, 0.7))[0], logits)
+
+
+# ------------------------------------------------------------------------------------------------ channels, precision
+
+@pytest.mark.parametrize("classes, view", [([0], True), ([0, 1], True), ([0, 1, 2], True), ([1, 2], True), ([2], True),
+                                           ([0, 2], False), ([2, 1], False), ([-1], False)])
+def test_neighbouring_channels_are_a_view_and_others_a_copy(classes, view):
+    tensor = torch.arange(2 * 3 * 2).reshape(2, 3, 2)
+    chosen = _select(tensor, classes)
+    assert torch.equal(chosen, torch.stack([tensor[:, k] for k in classes], 1))
+    assert (chosen.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()) == view
+
+
+@pytest.mark.parametrize("classes", [[3], [2, 3], [1, 2, 3], [4]])
+def test_a_class_that_is_not_there_is_an_error(classes):
+    with pytest.raises(IndexError):
+        _select(torch.zeros(2, 3, 5), classes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradients_into_half_precision_are_clamped_on_both_sides(dtype):
+    half, limit = torch.ones(4, dtype=dtype, requires_grad=True), torch.finfo(dtype).max / 4
+    precise = _precise(half)
+    assert precise.dtype == torch.float32
+    precise.backward(torch.tensor([3.4e38, -3.4e38, 2.0, -0.5]))
+    assert half.grad.tolist() == torch.tensor([limit, -limit, 2.0, -0.5]).to(dtype).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_other_precisions_are_left_alone(dtype):
+    tensor = torch.ones(3, dtype=dtype)
+    assert _precise(tensor) is tensor
 
 
 # ------------------------------------------------------------------------------------------------------- build_loss
@@ -440,8 +486,22 @@ def test_half_precision_gradients_stay_finite_on_a_slice_correctly_predicted_emp
 
 
 def test_a_boundary_loss_without_its_maps_names_them():
-    with pytest.raises(ValueError, match="distance: expected the maps"):
+    with pytest.raises(ValueError, match="^distance: expected the maps phi_G of the boundary loss, found None$"):
         build_loss("gdl+boundary")(torch.full((1, 2, 4, 4), 0.5), torch.ones(1, 2, 4, 4))
+
+
+def test_an_unknown_loss_is_answered_with_those_there_are():
+    with pytest.raises(ValueError) as error:
+        build_loss("nonsense")
+    names = str(error.value).removeprefix("loss: expected one of ").removesuffix(", found 'nonsense'").split(", ")
+    assert {"gdl", "boundary", "gdl+boundary"} <= set(names)
+    for name in names:
+        build_loss(name)
+
+
+@pytest.mark.parametrize("cap", [1e-3, 0.5, 1, 7])
+def test_any_positive_cap_is_taken(cap):
+    assert GeneralizedDiceLoss(max_weight=cap).max_weight == cap
 
 
 @pytest.mark.parametrize("cap", [0, -1, float("nan")])
