@@ -126,6 +126,17 @@ def test_gdl_of_an_empty_slice_found_empty_is_0():
     assert GeneralizedDiceLoss()(target.float(), target).item() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("max_weight", [None, 1])
+def test_gdl_without_background_is_0_where_nothing_is_and_nothing_is_found(max_weight):
+    # Here the 2018 code's 1 - 2 * 1e-10 / 1e-10 is -1, less than any perfect prediction's. The other image: 1 - 2/2.
+    target = two_classes([[[0, 0, 0, 0]], [[1, 0, 0, 0]]])
+    probs = target.clone().requires_grad_()
+    loss = GeneralizedDiceLoss(classes=(1,), max_weight=max_weight)
+    assert loss(probs, target).item() == pytest.approx(0, abs=1e-9)
+    loss(probs, target).backward()
+    assert probs.grad[0].tolist() == [[[0] * 4]] * 2 and probs.grad[1, 1].isfinite().all()
+
+
 def test_max_weight_punishes_a_false_positive_on_an_empty_slice():
     # w_G = 1 in place of 1e20, w_B = 1/16. Overlap: 3/16. Sums: 1 * (0 + 1) + (4 + 3) / 16 = 23/16.
     probs = two_classes([[[1, 0, 0, 0]]])
