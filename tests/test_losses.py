@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from torch.autograd import gradcheck
 
 from distance import signed_distance
-from losses import ABSENT, BoundaryLoss, GeneralizedDiceLoss, JointLoss, _precise, _select, build_loss
+from losses import ABSENT, REGIONAL, BoundaryLoss, GeneralizedDiceLoss, JointLoss, _precise, _select, build_loss
 
 
 def two_classes(foreground):
@@ -90,16 +90,14 @@ def test_gdl_takes_an_integer_target():
 
 
 def test_gdl_adds_1e_10_where_the_2018_code_does():
-    # Class 0 has no pixel and weighs 1 / (1e-10)^2, class 1 has one, found by 3/4. Exact fractions: float64 holds 1e-15.
-    tiny, s = Fraction(ABSENT), Fraction(3, 4)
-    weight = 1 / tiny ** 2, 1 / (1 + tiny) ** 2
-    overlap, total = weight[1] * s, weight[0] * (1 - s) + weight[1] * (1 + s)
+    # Class 1 has one pixel, found by 3/4, and 1/4 beside it; class 0 has three, found by 2 + 3/4, and 1/4. In fractions.
+    tiny = Fraction(ABSENT)
+    weights = 1 / (3 + tiny) ** 2, 1 / (1 + tiny) ** 2
+    overlap = weights[0] * Fraction(11, 4) + weights[1] * Fraction(3, 4)
+    total = weights[0] * (3 + 3) + weights[1] * (1 + 1)
     expected = 1 - 2 * (overlap + tiny) / (total + tiny)
-    loss = GeneralizedDiceLoss()(two_classes([[[0.75]]]), two_classes([[[1]]])).item()
-    assert loss == pytest.approx(float(expected), rel=0, abs=1e-15)
-    both = GeneralizedDiceLoss(classes=(1,))(two_classes([[[0.75]]]), two_classes([[[1]]])).item()
-    expected = 1 - 2 * (weight[1] * s + tiny) / (weight[1] * (1 + s) + tiny)
-    assert both == pytest.approx(float(expected), rel=0, abs=1e-15)
+    loss = GeneralizedDiceLoss()(two_classes([[[0.75, 0.25, 0, 0]]]), two_classes([[[1, 0, 0, 0]]]))
+    assert loss.item() == pytest.approx(float(expected), rel=0, abs=1e-15)
 
 
 # -------------------------------------------------------------------------------------------- GDL on an empty slice
@@ -311,6 +309,20 @@ def test_gdl_alone_needs_no_map_and_has_weight_1():
 def test_boundary_alone_has_weight_1():
     probs, target, phi, _, bound = losses_apart()
     assert build_loss("boundary")(probs, target, phi, weights=(0.25, 0.75)) == (bound, {"boundary": bound})
+
+
+def test_joint_loss_is_the_plain_sum_by_default_and_calls_its_regional_part_gdl():
+    probs, target, phi, gdl, bound = losses_apart()
+    loss, terms = JointLoss(GeneralizedDiceLoss(), BoundaryLoss())(probs, target, phi)
+    assert loss == gdl + bound and terms == {"gdl": gdl, "boundary": bound}
+
+
+def test_a_further_regional_loss_is_built_by_its_name_and_joins_the_boundary_loss_only(monkeypatch):
+    monkeypatch.setitem(REGIONAL, "further", GeneralizedDiceLoss)
+    probs, target, phi, gdl, bound = losses_apart()
+    assert build_loss("further+boundary")(probs, target, phi)[1] == {"further": gdl, "boundary": bound}
+    with pytest.raises(ValueError, match=r"^loss: expected one of .*further\+boundary, found 'gdl\+further'$"):
+        build_loss("gdl+further")
 
 
 def test_build_loss_passes_the_weight_cap_on():
