@@ -41,7 +41,8 @@ quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup demo wmh isles custom sweep ablation verify status table figures claims test soak bench lint clean chain scored FORCE
+.PHONY: help setup demo wmh isles custom sweep ablation verify status table figures claims test coverage mutants soak bench lint \
+	clean chain scored FORCE
 
 # ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
 PYTHON ?= python3
@@ -147,6 +148,12 @@ figures: ## the figures and report.html of every set that has runs
 test: $(READY) ## the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
+coverage: $(READY) ## the tests, with the lines of the library that they reach; fails under 95 %
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --cov --cov-report=term-missing
+
+mutants: $(READY) ## faults planted in the core files, of which the tests must find 90 %; MUTANTS=losses.py for a part
+	$(PY) tests/mutants.py $(MUTANTS)
+
 soak: $(READY) ## 100 kills at random moments, and the same results: preprocess.py, main.py, evaluate.py, report.py
 	OMP_NUM_THREADS=1 $(PY) tests/soak.py --kills 100 --minutes 30
 
@@ -159,7 +166,7 @@ lint: $(READY) ## ruff
 clean: ## remove phantoms, their runs, preprocessed slices and caches; raw scans and real runs stay
 	rm -rf data/phantom $(patsubst %/dataset.json,%,$(wildcard data/*/dataset.json)) results/demo \
 		results/phantom-wmh results/phantom-isles $(wildcard data/*.settings)
-	rm -rf .pytest_cache .ruff_cache .hypothesis .coverage $(wildcard __pycache__ */__pycache__)
+	rm -rf .pytest_cache .ruff_cache .hypothesis .coverage $(wildcard .coverage.* __pycache__ */__pycache__)
 
 # ---- The chain, for one data set: NAME, LAYOUT, RAW ------------------------------------------------------------------
 # A row of the table is a loss, or a loss with what is changed: gdl+boundary-alpha0.5 holds alpha at 0.5, gdl-cap1 caps

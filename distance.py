@@ -63,7 +63,8 @@ def _as_bool(mask):
     if mask.ndim not in (2, 3):
         raise ValueError(f"mask: expected 2 or 3 dimensions, found {mask.ndim}")
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"mask: expected zeros and ones, found values from {mask.min()} to {mask.max()}")
+        found = f"values from {mask.min()} to {mask.max()}" if mask.dtype.kind in "uif" else f"dtype {mask.dtype}"
+        raise ValueError(f"mask: expected zeros and ones, found {found}")
     return mask.astype(bool)
 
 

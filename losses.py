@@ -66,7 +66,8 @@ class GeneralizedDiceLoss(nn.Module):
                 weight = weight.clamp(max=self.max_weight)
             overlap = (weight * (g * s).sum(2)).sum(1)                    # (B,)
             total = (weight * (size + s.sum(2))).sum(1)                   # (B,)
-            return (1 - 2 * (overlap + ABSENT) / (total + ABSENT)).mean()
+            loss = 1 - 2 * (overlap + ABSENT) / (total + ABSENT)          # (B,)
+            return loss.where(total > 0, 0).mean()  # no pixel of these classes, and none predicted: perfect
 
 
 class BoundaryLoss(nn.Module):

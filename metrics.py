@@ -75,12 +75,12 @@ def challenge_hausdorff95(pred, target, spacing=None, slice_axis=-1, empty="diag
     pred, target = _masks(pred, target)
     if pred.ndim != 3 or slice_axis not in range(-3, 3):
         raise ValueError(f"slice_axis: expected an axis of a 3-D mask, got {slice_axis} for shape {pred.shape}")
+    spacing = _spacing(spacing, 3)
     box = _bounding_box(pred | target, margin=1)
     in_plane = [axis for axis in range(3) if axis != slice_axis % 3]
     pred_edge, target_edge = (_slice_surface(mask[box], in_plane) for mask in (pred, target))
     if not pred_edge.any() or not target_edge.any():
         return _of_empty(pred_edge.any() == target_edge.any(), pred.shape, spacing, empty)
-    spacing = _spacing(spacing, 3)
     return percentile95(_nearest(pred_edge, target_edge, spacing), _nearest(target_edge, pred_edge, spacing), False)
 
 
@@ -318,7 +318,10 @@ def _spacing(spacing, ndim):
     """The voxel size as a float64 array (ndim,), or ValueError."""
     if spacing is None:
         return np.ones(ndim)
-    values = np.asarray(spacing, dtype=np.float64)
+    try:
+        values = np.asarray(spacing, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
     if values.shape != (ndim,) or not (np.isfinite(values) & (values > 0)).all():
         raise ValueError(f"spacing: expected {ndim} positive numbers in mm, one per axis, got {spacing}")
     return values

@@ -174,7 +174,9 @@ def test_thick_slices_take_their_spacing_from_the_first_axis():
 
 def test_slices_get_a_2d_map_each():
     masks = np.array([[[0, 1, 1]], [[0, 0, 0]], [[1, 0, 0]], [[1, 1, 1]]], bool)
-    close(signed_distance_slices(masks), [[[1, 0, -1]], [[0, 0, 0]], [[0, 1, 2]], [[0, 0, 0]]])
+    maps = signed_distance_slices(masks)
+    close(maps, [[[1, 0, -1]], [[0, 0, 0]], [[0, 1, 2]], [[0, 0, 0]]])
+    assert maps.dtype == np.float32
 
 
 def test_slices_pass_spacing_and_convention_on():
@@ -329,16 +331,27 @@ def test_mask_is_left_as_it_was():
     assert_array_equal(mask, [[False, True, True]])
 
 
-@pytest.mark.parametrize("mask", [[0, 1], np.zeros((2, 2, 2, 2)), [[0, 2]], [[0, 0.5]], [[0, -1]], [[0, np.nan]]])
-def test_error_names_the_mask(mask):
-    with pytest.raises(ValueError, match="^mask: expected"):
+@pytest.mark.parametrize("mask, message", [
+    ([0, 1], "2 or 3 dimensions, found 1"), (np.zeros((2, 2, 2, 2)), "2 or 3 dimensions, found 4"),
+    ([[0, 2]], "zeros and ones, found values from 0 to 2"), ([[0, 0.5]], "zeros and ones, found values from 0.0 to 0.5"),
+    ([[0, -1]], "zeros and ones, found values from -1 to 0"), ([[0, np.nan]], "zeros and ones, found values from nan to nan"),
+    (np.full((1, 2), 3, np.uint8), "zeros and ones, found values from 3 to 3"),
+    ([["a", "b"]], "zeros and ones, found dtype <U1"), ([[0, 1j]], "zeros and ones, found dtype complex128")])
+def test_error_names_the_mask(mask, message):
+    with pytest.raises(ValueError, match=f"^mask: expected {message}$"):
         signed_distance(mask)
 
 
-@pytest.mark.parametrize("spacing", [(1,), (1, 1, 1), (0, 1), (-1, 1), (np.nan, 1), (np.inf, 1)])
+@pytest.mark.parametrize("spacing", [(1,), (1, 1, 1), (0, 1), (-1, 1), (np.nan, 1), (np.inf, 1), 2, "ab", (1, "a"), (1, None),
+                                     (1, (1, 1))])
 def test_error_names_the_spacing(spacing):
-    with pytest.raises(ValueError, match="^spacing: expected 2 positive numbers"):
+    with pytest.raises(ValueError, match="^spacing: expected 2 positive numbers, found (?!None)"):
         signed_distance([[0, 1]], spacing)
+
+
+@pytest.mark.parametrize("spacing", [(0.25, 0.5), [0.25, 0.5], np.array([0.25, 0.5])])
+def test_spacing_is_any_sequence(spacing):
+    close(signed_distance([[0, 1, 1]], spacing), [[0.5, 0, -0.5]])
 
 
 def test_error_names_the_convention():

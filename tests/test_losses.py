@@ -1,6 +1,7 @@
 """The losses against numbers worked out by hand, a plain NumPy version, MONAI, and half precision against float64."""
 
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from numpy.testing import assert_allclose
 from torch.autograd import gradcheck
 
 from distance import signed_distance
-from losses import BoundaryLoss, GeneralizedDiceLoss, JointLoss, build_loss
+from losses import ABSENT, REGIONAL, BoundaryLoss, GeneralizedDiceLoss, JointLoss, _precise, _select, build_loss
 
 
 def two_classes(foreground):
@@ -88,6 +89,17 @@ def test_gdl_takes_an_integer_target():
     assert GeneralizedDiceLoss()(probs, target.long()) == GeneralizedDiceLoss()(probs, target)
 
 
+def test_gdl_adds_1e_10_where_the_2018_code_does():
+    # Class 1 has one pixel, found by 3/4, and 1/4 beside it; class 0 has three, found by 2 + 3/4, and 1/4. In fractions.
+    tiny = Fraction(ABSENT)
+    weights = 1 / (3 + tiny) ** 2, 1 / (1 + tiny) ** 2
+    overlap = weights[0] * Fraction(11, 4) + weights[1] * Fraction(3, 4)
+    total = weights[0] * (3 + 3) + weights[1] * (1 + 1)
+    expected = 1 - 2 * (overlap + tiny) / (total + tiny)
+    loss = GeneralizedDiceLoss()(two_classes([[[0.75, 0.25, 0, 0]]]), two_classes([[[1, 0, 0, 0]]]))
+    assert loss.item() == pytest.approx(float(expected), rel=0, abs=1e-15)
+
+
 # -------------------------------------------------------------------------------------------- GDL on an empty slice
 
 def empty_slice(foreground=0.3):
@@ -110,6 +122,17 @@ def test_gdl_does_not_punish_a_false_positive_on_an_empty_slice():
 def test_gdl_of_an_empty_slice_found_empty_is_0():
     _, target = empty_slice()
     assert GeneralizedDiceLoss()(target.float(), target).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("max_weight", [None, 1])
+def test_gdl_without_background_is_0_where_nothing_is_and_nothing_is_found(max_weight):
+    # Here the 2018 code's 1 - 2 * 1e-10 / 1e-10 is -1, less than any perfect prediction's. The other image: 1 - 2/2.
+    target = two_classes([[[0, 0, 0, 0]], [[1, 0, 0, 0]]])
+    probs = target.clone().requires_grad_()
+    loss = GeneralizedDiceLoss(classes=(1,), max_weight=max_weight)
+    assert loss(probs, target).item() == pytest.approx(0, abs=1e-9)
+    loss(probs, target).backward()
+    assert probs.grad[0].tolist() == [[[0] * 4]] * 2 and probs.grad[1, 1].isfinite().all()
 
 
 def test_max_weight_punishes_a_false_positive_on_an_empty_slice():
@@ -217,6 +240,38 @@ def test_joint_gradient_through_the_softmax():
     assert gradcheck(lambda z: loss(z.softmax(1), two_classes(mask), phi, (0.3, 0.7))[0], logits)
 
 
+# ------------------------------------------------------------------------------------------------ channels, precision
+
+@pytest.mark.parametrize("classes, view", [([0], True), ([0, 1], True), ([0, 1, 2], True), ([1, 2], True), ([2], True),
+                                           ([0, 2], False), ([2, 1], False), ([-1], False)])
+def test_neighbouring_channels_are_a_view_and_others_a_copy(classes, view):
+    tensor = torch.arange(2 * 3 * 2).reshape(2, 3, 2)
+    chosen = _select(tensor, classes)
+    assert torch.equal(chosen, torch.stack([tensor[:, k] for k in classes], 1))
+    assert (chosen.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()) == view
+
+
+@pytest.mark.parametrize("classes", [[3], [2, 3], [1, 2, 3], [4]])
+def test_a_class_that_is_not_there_is_an_error(classes):
+    with pytest.raises(IndexError):
+        _select(torch.zeros(2, 3, 5), classes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradients_into_half_precision_are_clamped_on_both_sides(dtype):
+    half, limit = torch.ones(4, dtype=dtype, requires_grad=True), torch.finfo(dtype).max / 4
+    precise = _precise(half)
+    assert precise.dtype == torch.float32
+    precise.backward(torch.tensor([3.4e38, -3.4e38, 2.0, -0.5]))
+    assert half.grad.tolist() == torch.tensor([limit, -limit, 2.0, -0.5]).to(dtype).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_other_precisions_are_left_alone(dtype):
+    tensor = torch.ones(3, dtype=dtype)
+    assert _precise(tensor) is tensor
+
+
 # ------------------------------------------------------------------------------------------------------- build_loss
 
 def losses_apart(seed=6, classes=2):
@@ -254,6 +309,20 @@ def test_gdl_alone_needs_no_map_and_has_weight_1():
 def test_boundary_alone_has_weight_1():
     probs, target, phi, _, bound = losses_apart()
     assert build_loss("boundary")(probs, target, phi, weights=(0.25, 0.75)) == (bound, {"boundary": bound})
+
+
+def test_joint_loss_is_the_plain_sum_by_default_and_calls_its_regional_part_gdl():
+    probs, target, phi, gdl, bound = losses_apart()
+    loss, terms = JointLoss(GeneralizedDiceLoss(), BoundaryLoss())(probs, target, phi)
+    assert loss == gdl + bound and terms == {"gdl": gdl, "boundary": bound}
+
+
+def test_a_further_regional_loss_is_built_by_its_name_and_joins_the_boundary_loss_only(monkeypatch):
+    monkeypatch.setitem(REGIONAL, "further", GeneralizedDiceLoss)
+    probs, target, phi, gdl, bound = losses_apart()
+    assert build_loss("further+boundary")(probs, target, phi)[1] == {"further": gdl, "boundary": bound}
+    with pytest.raises(ValueError, match=r"^loss: expected one of .*further\+boundary, found 'gdl\+further'$"):
+        build_loss("gdl+further")
 
 
 def test_build_loss_passes_the_weight_cap_on():
@@ -440,8 +509,22 @@ def test_half_precision_gradients_stay_finite_on_a_slice_correctly_predicted_emp
 
 
 def test_a_boundary_loss_without_its_maps_names_them():
-    with pytest.raises(ValueError, match="distance: expected the maps"):
+    with pytest.raises(ValueError, match="^distance: expected the maps phi_G of the boundary loss, found None$"):
         build_loss("gdl+boundary")(torch.full((1, 2, 4, 4), 0.5), torch.ones(1, 2, 4, 4))
+
+
+def test_an_unknown_loss_is_answered_with_those_there_are():
+    with pytest.raises(ValueError) as error:
+        build_loss("nonsense")
+    names = str(error.value).removeprefix("loss: expected one of ").removesuffix(", found 'nonsense'").split(", ")
+    assert {"gdl", "boundary", "gdl+boundary"} <= set(names)
+    for name in names:
+        build_loss(name)
+
+
+@pytest.mark.parametrize("cap", [1e-3, 0.5, 1, 7])
+def test_any_positive_cap_is_taken(cap):
+    assert GeneralizedDiceLoss(max_weight=cap).max_weight == cap
 
 
 @pytest.mark.parametrize("cap", [0, -1, float("nan")])

@@ -1,10 +1,12 @@
 """Scores: answers worked out by hand first, then independent programs as oracles, then properties."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -271,11 +273,20 @@ def test_zeros_and_ones_of_any_type_are_accepted(dtype):
 
 
 @pytest.mark.parametrize("function", [hausdorff, hausdorff95, hausdorff_pair, surface_distances])
-@pytest.mark.parametrize("spacing", [(1, 1, 1), (1,), 1.0, (1, 0), (1, -2), (1, math.nan), (1, math.inf)])
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (1,), 1.0, (1, 0), (1, -2), (1, math.nan), (1, math.inf), (1, "a"), (1, None),
+                                     (1, (1, 1))])
 def test_impossible_spacing_is_refused(function, spacing):
     for pred in (PIXEL, EMPTY):
         with pytest.raises(ValueError, match="spacing: expected 2 positive numbers"):
             function(pred, PIXEL, spacing)
+
+
+@pytest.mark.parametrize("pred, target", [(0, 0), (0, 1), (1, 1)])
+@pytest.mark.parametrize("empty", ["diagonal", "nan"])
+def test_the_challenge_distance_refuses_a_spacing_for_empty_masks_too(pred, target, empty):
+    masks = [mask((3, 4, 5), *[(1, 1, 1)] * count) for count in (pred, target)]
+    with pytest.raises(ValueError, match=r"^spacing: expected 3 positive numbers in mm, one per axis, got \(1, 1\)$"):
+        challenge_hausdorff95(*masks, (1, 1), empty=empty)
 
 
 def test_scalars_three_dimensional_slices_and_unknown_words_are_refused():
@@ -283,12 +294,33 @@ def test_scalars_three_dimensional_slices_and_unknown_words_are_refused():
         dice(True, True)
     with pytest.raises(ValueError, match=r"pred: expected a 2-D mask, got shape \(2, 2, 2\)"):
         legacy_hausdorff(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)))
-    with pytest.raises(ValueError, match="empty: .*'zero'"):
-        hausdorff(PIXEL, PIXEL, empty="zero")
-    with pytest.raises(ValueError, match="method: .*'fast'"):
+    for function, masks in ((hausdorff, [PIXEL] * 2), (challenge_hausdorff95, [np.zeros((2, 2, 2))] * 2)):
+        with pytest.raises(ValueError, match="^empty: .*'zero'$"):
+            function(*masks, empty="zero")
+    with pytest.raises(ValueError, match="^method: .*'fast'$"):
         surface_distances(PIXEL, PIXEL, method="fast")
-    with pytest.raises(ValueError, match="slice_axis: .*3"):
-        challenge_hausdorff95(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), slice_axis=3)
+
+
+@pytest.mark.parametrize("shape, axis", [((2, 2, 2), 3), ((2, 2, 2), -4), ((2, 2), 0), ((2, 2, 2, 2), 0)])
+def test_slices_along_an_axis_that_is_not_there_are_refused(shape, axis):
+    with pytest.raises(ValueError, match=rf"^slice_axis: .*got {axis} for shape {re.escape(str(shape))}$"):
+        challenge_hausdorff95(np.zeros(shape), np.zeros(shape), slice_axis=axis)
+
+
+def test_at_most_five_wrong_values_are_shown():
+    with pytest.raises(ValueError, match=r"got values \[2 3 4 5 6\]$"):
+        dice(np.array([7, 6, 5, 4, 3, 2]), np.zeros(6))
+
+
+@pytest.mark.parametrize("bad, name", [((2, 0, 0), "pred"), ((0, 2, 0), "target"), ((0, 0, 2), "ignored")])
+def test_leave_out_names_the_wrong_array(bad, name):
+    with pytest.raises(ValueError, match=f"^{name}: expected a bool array"):
+        leave_out(*(np.array([value]) for value in bad))
+
+
+def test_leave_out_refuses_a_map_of_another_shape():
+    with pytest.raises(ValueError, match=r"^ignored: expected the shape of pred, \(3,\), got \(2,\)$"):
+        leave_out(np.zeros(3), np.zeros(3), np.zeros(2))
 
 
 # --- Oracles ---
@@ -335,10 +367,82 @@ def test_dense_noise_is_searched_among_neighbours_and_the_rest_by_a_full_search(
     monkeypatch.setattr(metrics, "_tree", lambda *args, **options: None)
     monkeypatch.setattr(metrics, "_nearest_by_transform", lambda points, *rest: sizes.append(len(points))
                         or search(points, *rest))
-    got = surface_distances(pred, target, (1, 1, 2))
-    assert len(sizes) == 1 and 0 < sizes[0] < len(got[0])
-    for a, b in zip(got, surface_distances(pred, target, (1, 1, 2), method="transform")):
+    got = surface_distances(pred, target, (2, 2, 5))
+    assert sizes == [np.count_nonzero(got[0] >= 2 * 4)]  # what is more than REACH = 3 voxels of 2 mm away
+    assert 0 < sizes[0] < len(got[0])
+    for a, b in zip(got, surface_distances(pred, target, (2, 2, 5), method="transform")):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("target, spacing, expected", [
+    ((4, 4), (1, 1), 0), ((4, 7), (1, 1), 3), ((1, 4), (1, 1), 3), ((6, 7), (1, 1), math.sqrt(13)),
+    ((7, 7), (1, 1), math.inf), ((8, 4), (1, 1), math.inf),  # at (8, 4), one beyond the cube, 4 < sqrt(18)
+    ((6, 6), (1, 2), math.inf), ((4, 5), (1, 3.5), 3.5), ((4, 3), (3.5, 1), 1), ((7, 4), (2, 2), 6)])
+def test_neighbours_are_searched_3_voxels_far(target, spacing, expected):
+    found = metrics._nearest_neighbours(np.array([[4, 4]]), mask((9, 9), target), np.array(spacing))
+    assert found == pytest.approx([expected])
+
+
+def test_neighbours_are_not_found_across_the_edge():
+    surface = mask((5, 6), (0, 0), (4, 5))
+    points = np.array([[0, 5], [4, 0], [1, 0], [3, 5], [0, 2]])
+    assert metrics._nearest_neighbours(points, surface, np.ones(2)).tolist() == [math.inf, math.inf, 1, 1, 2]
+
+
+@pytest.mark.parametrize("method, voxels, searched", [("auto", 8, False), ("auto", 9, True), ("tree", 9, False)])
+def test_neighbours_are_searched_where_more_than_8_percent_of_the_box_is_surface(method, voxels, searched, monkeypatch):
+    calls, search = [], metrics._nearest_neighbours
+    monkeypatch.setattr(metrics, "_nearest_neighbours", lambda *args: calls.append(args) or search(*args))
+    surface = mask((10, 10), (0, slice(0, voxels)))
+    assert metrics._nearest(mask((10, 10), (2, 2), (0, 0)), surface, np.ones(2), method).tolist() == [0, 2]
+    assert [points.tolist() for points, _, _ in calls] == searched * [[[2, 2]]]  # (0, 0) is known to be at 0
+
+
+def costs(monkeypatch, **ns):
+    for name, value in {"TREE_BUILD_NS": 0, "TREE_QUERY_NS": 0, "TREE_VISIT_NS": 0, "TRANSFORM_NS": 0, **ns}.items():
+        monkeypatch.setattr(metrics, name, value)
+
+
+@pytest.mark.parametrize("transform_ns, chosen", [(22, False), (23, False), (24, True)])
+def test_the_tree_is_taken_where_building_and_asking_cost_less_than_the_transform(transform_ns, chosen, monkeypatch):
+    costs(monkeypatch, TREE_BUILD_NS=1, TREE_QUERY_NS=10, TRANSFORM_NS=transform_ns / 100)  # 3 * 1 + 2 * 10 = 23
+    surface, points = mask((10, 10), (0, slice(0, 3))), np.array([[5, 5], [6, 6]])
+    assert (metrics._tree(points, surface, 3, np.ones(2), even_if_slow=False) is not None) == chosen
+    assert metrics._tree(points, surface, 3, np.ones(2), even_if_slow=True).n == 3
+
+
+@pytest.mark.parametrize("transform_ns, chosen", [(127, False), (128, False), (129, True)])
+def test_the_tree_is_taken_where_a_sample_looks_at_few_voxels(transform_ns, chosen, monkeypatch):
+    # 64 points 100 voxels of 2 mm apart; every second one is asked. The nearest voxel is 20 mm away, and those up to
+    # 2 voxels farther count: 2 for the points asked, 3 for the others. 64 * 2 = 128.
+    surface, starts = np.zeros(6400, bool), np.arange(0, 6400, 100)
+    surface[np.add.outer(starts, (10, 12, 13))] = True
+    surface[starts[1::2] + 11] = True
+    costs(monkeypatch, TREE_VISIT_NS=1, TRANSFORM_NS=transform_ns / 6400)
+    tree = metrics._tree(starts[:, None], surface, surface.sum(), np.array([2.0]), even_if_slow=False)
+    assert (tree is not None) == chosen
+
+
+def test_the_chosen_search_is_the_one_that_runs(monkeypatch):
+    costs(monkeypatch, TRANSFORM_NS=1)  # the tree is free
+    monkeypatch.setattr(metrics, "_nearest_by_transform", lambda points, *_: np.full(len(points), -1.0))
+    pair = mask((20, 20), (0, 0)), mask((20, 20), (0, 19))
+    assert [metrics._nearest(*pair, np.ones(2), method)[0] for method in ("auto", "tree", "transform")] == [19, 19, -1]
+    costs(monkeypatch)  # now the tree costs as much as the transform
+    assert [metrics._nearest(*pair, np.ones(2), method)[0] for method in ("auto", "tree")] == [-1, 19]
+
+
+@pytest.mark.parametrize("masked, margin, expected", [
+    ([(2, 3)], 0, (2, 3, 3, 4)), ([(2, 3)], 1, (1, 4, 2, 5)), ([(0, 0), (5, 7)], 1, (0, 7, 0, 9)),
+    ([(1, 4), (3, 2)], 0, (1, 4, 2, 5)), ([], 0, (0, 0, 0, 0)), ([], 1, (0, 0, 0, 0))])
+def test_the_box_around_a_mask(masked, margin, expected):
+    box = metrics._bounding_box(mask((6, 8), *masked), margin)
+    assert tuple(edge for part in box for edge in (part.start, part.stop)) == expected
+
+
+def test_equal_rows_are_compared_once():
+    rows = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0], [0, 0, 0]], bool)
+    assert metrics._distinct_rows(rows).tolist() == [[0, 1, 0], [1, 1, 1], [0, 0, 0]]
 
 
 def test_surface_distances_equal_all_pairs_of_points():
@@ -409,6 +513,25 @@ def test_challenge_distance_equals_the_challenge_program_step_by_step(slice_axis
             pairs = cdist(*edges)
             expected = max(np.percentile(pairs.min(axis=1), 95), np.percentile(pairs.min(axis=0), 95))
             assert challenge_hausdorff95(pred, target, spacing, slice_axis) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("percentile", [100, 95])
+def test_the_larger_directed_percentile_equals_monais(percentile):
+    from monai.metrics import compute_hausdorff_distance  # takes seconds to import
+    for pred, target, spacing in random_pairs(100, seed=10):
+        masks = [torch.as_tensor(m)[None, None] for m in (pred, target)]
+        expected = compute_hausdorff_distance(*masks, include_background=True, percentile=percentile,
+                                              spacing=spacing.tolist()).item()
+        found = hausdorff_pair(pred, target, spacing, pooled=False)[percentile == 95]
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("count, expected", [(10, 0.5), (19, 0.05), (20, 0.0), (21, 0.0)])
+def test_the_percentile_among_ties_is_interpolated_and_directed_ones_are_not_pooled(count, expected):
+    # `count` + 1 distances, the last of which is 1 and the others 0: position 0.95 * count.
+    there, back = np.zeros(count), np.ones(1)
+    assert metrics.percentile95(there, back) == pytest.approx(expected, abs=1e-12)
+    assert metrics.percentile95(there, back, pooled=False) == 1.0
 
 
 def test_lesion_detection_equals_simpleitk_components():

@@ -1,5 +1,6 @@
 """Alpha schedules and learning-rate rules against the rules written out, with exact fractions."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -97,6 +98,18 @@ def test_unknown_schedule_is_named_in_the_error(function, schedule):
         function(schedule, 0)
 
 
+def test_the_error_lists_the_schedules():
+    with pytest.raises(ValueError) as error:
+        alpha("linear", 0)
+    assert "rebalance[:STEP], increase[:STEP], constant:ALPHA or code2018" in str(error.value)
+    assert "with a number from 0 to 1, found 'linear'" in str(error.value)
+
+
+def test_weights_are_rounded_to_ten_decimals():
+    assert alpha("rebalance:0.00000000001", 1) == 1.0  # 1 - 1e-11
+    assert weights("constant:0.00000000001", 0) == (1e-11, 1.0)
+
+
 # ---------------------------------------------------------------------------------------------- plateau of 20 epochs
 
 def test_plateau_keeps_the_rate_without_scores():
@@ -125,6 +138,11 @@ def test_plateau_counts_anew_after_a_better_score():
 
 def test_plateau_judges_by_the_best_score_not_by_the_last():
     assert plateau_lr([0.5] + [0.1, 0.2, 0.3, 0.4] * 5) == 5e-4
+
+
+def test_plateau_counts_scores_that_are_no_numbers_as_no_improvement():
+    assert [plateau_lr([math.nan] * epochs) for epochs in (19, 20, 40)] == [1e-3, 5e-4, 2.5e-4]
+    assert [plateau_lr([0.5] + [math.nan] * epochs) for epochs in (19, 20)] == [1e-3, 5e-4]
 
 
 def test_plateau_takes_rate_and_patience():
@@ -165,6 +183,10 @@ def test_code2018_does_not_halve_while_the_score_rises():
 
 def test_code2018_keeps_the_first_of_equal_scores_as_the_best():
     assert [code2018_lr([0.5] * epochs) for epochs in (1, 20, 21, 40, 41)] == [5e-4, 5e-4, 2.5e-4, 2.5e-4, 1.25e-4]
+
+
+def test_code2018_counts_from_epoch_0_while_no_score_is_a_number():
+    assert [code2018_lr([math.nan] * epochs) for epochs in (1, 20, 21, 22)] == [5e-4, 5e-4, 2.5e-4, 2.5e-4]
 
 
 def test_code2018_takes_rate_and_patience():

@@ -1,0 +1,81 @@
+"""Mutation testing: every small fault that mutmut plants in a file must fail one of the file's tests.
+
+    python tests/mutants.py [losses.py distance.py metrics.py scheduler.py] [--least 0.9]        (make mutants)
+
+Works on a copy in a temporary folder, on one core. Prints the change that each survivor makes and what was killed by
+file; ends with status 1 if less than --least of a file's mutants are. tests/MUTANTS.md explains the survivors.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FILES = ["losses.py", "distance.py", "metrics.py", "scheduler.py"]
+VERDICTS = {0: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout", 36: "timeout", 33: "no test"}  # by status
+
+
+def copy_checkout(folder, files):
+    """Programs and tests alone, with mutmut's settings: of the tests, those of `files`."""
+    for path in [*ROOT.glob("*.py"), ROOT / "pytest.ini"]:
+        shutil.copy(path, folder)
+    for name in ("networks", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    others = sorted(path.name for path in folder.iterdir() if path.name not in [*files, "tests"])
+    settings = {"source_paths": files, "also_copy": others, "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+                "pytest_add_cli_args_test_selection": [f"tests/test_{file}" for file in files]}
+    lines = [f"{key} =\n" + "\n".join(f"    {value}" for value in values) for key, values in settings.items()]
+    (folder / "setup.cfg").write_text("[mutmut]\nuse_git_change_detection = false\n" + "\n".join(lines) + "\n")
+
+
+def mutmut(folder, *words, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run([sys.executable, "-m", "mutmut", *words], cwd=folder, env=environment, **options)
+
+
+def verdicts(folder, file):
+    """{mutant: "killed", "timeout", "survived", ...} of one file, from what mutmut wrote."""
+    statuses = json.loads((folder / "mutants" / f"{file}.meta").read_text())["exit_code_by_key"]
+    return {mutant: VERDICTS.get(status, f"status {status}") for mutant, status in statuses.items()}
+
+
+def table(found):
+    """Lines of text from {file: {mutant: verdict}}, and the smallest share of killed mutants of a file."""
+    lines, shares = [f"{'file':<14}{'mutants':>9}{'killed':>9}{'timeout':>9}{'others':>9}{'share':>9}"], []
+    for file, mutants in found.items():
+        count = Counter(mutants.values())
+        killed = count["killed"] + count["timeout"]  # whether a timeout really loops is for the reader to see
+        shares.append(killed / len(mutants))
+        lines.append(f"{file:<14}{len(mutants):>9}{count['killed']:>9}{count['timeout']:>9}{len(mutants) - killed:>9}"
+                     f"{shares[-1]:>9.1%}")
+    return lines, min(shares)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", default=FILES)
+    parser.add_argument("--least", type=float, default=0.9, help="the share of killed mutants that each file needs")
+    options = parser.parse_args()
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        copy_checkout(Path(name), options.files)
+        if mutmut(name, "run", "--max-children", "1").returncode:
+            sys.exit("error: mutmut did not end well; what it says stands above")
+        found = {file: verdicts(Path(name), file) for file in options.files}
+        for mutant in (mutant for mutants in found.values() for mutant, verdict in mutants.items() if verdict != "killed"):
+            print(mutmut(name, "show", mutant, capture_output=True, text=True).stdout)
+    lines, least = table(found)
+    print(*lines, f"{time.monotonic() - start:.0f} s", sep="\n")
+    if least < options.least:
+        sys.exit(f"error: expected {options.least:.0%} of each file's mutants killed, found {least:.1%}. Write tests for them.")
+
+
+if __name__ == "__main__":
+    main()
