@@ -227,8 +227,8 @@ class Run(Trainer):
             raise UserError(self.out, "finite weights", f"others in epoch {self.epoch - (not self.part)}", nonfinite.ADVICE)
         checkpoint.save_last(self.out, {
             "settings": defining(self.settings, self.train), "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "rng": torch.get_rng_state(), "rows": self.rows, "best": self.best,
-            "best_network": self.best_network, "part": self.part})
+            "optimizer": self.optimizer.state_dict(), **checkpoint.random_state(self.device), "rows": self.rows,
+            "best": self.best, "best_network": self.best_network, "part": self.part})
 
     def save_best(self):
         channels = len(self.train.settings["modalities"])
@@ -259,7 +259,7 @@ class Run(Trainer):
         checkpoint.check_state(path, state, defining(self.settings, self.train), self.network.state_dict(), self.columns)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
+        checkpoint.set_random_state(state, self.device)
         self.rows, self.best, self.best_network, self.part = (
             state[key] for key in ("rows", "best", "best_network", "part"))
 

@@ -9,6 +9,7 @@ from test_claims import best_scores, made_run, made_set
 from test_makefile import clone, make  # noqa: F401
 from test_report import write_run, write_set
 
+import checkpoint
 import claims
 import figures_studies
 import main
@@ -82,6 +83,19 @@ def test_wce_enet_and_switch_train_resume_and_predict(data, raw, tmp_path):
     assert state["build"] == ["enet", 2, 2, 8] and type(network) is NETWORKS["enet"]
     result = run("predict.py", "--checkpoint", tmp_path / "whole" / "best.pt", "--out", tmp_path / "masks", raw / "s0")
     assert result.returncode == 0 and (tmp_path / "masks" / "s0.nii.gz").exists()
+
+
+def test_random_numbers_of_a_cuda_device_are_kept_and_taken_over(monkeypatch):
+    state, taken = torch.get_rng_state(), []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor([7], dtype=torch.uint8))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: taken.append((state.item(), device)))
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    for saved_on, taken_on, expected in ((gpu, gpu, [(7, gpu)]), (cpu, gpu, []), (gpu, cpu, []), (cpu, cpu, [])):
+        kept = checkpoint.random_state(saved_on)
+        torch.rand(3)
+        checkpoint.set_random_state(kept, taken_on)
+        assert taken == expected and torch.equal(torch.get_rng_state(), state)
+        taken.clear()
 
 
 def test_another_loss_has_its_own_column(data, tmp_path):
