@@ -24,11 +24,13 @@ SPLIT    ?=
 PATIENTS ?=
 RAW      ?= data/raw
 LAYOUT   ?= wmh
-# The distance map (see preprocess.py --help), and the constants of make sweep
+# The distance map (see preprocess.py --help); make sweep: the constants, and the other ways for alpha to go, with the steps of
+# SCHEDULE's, the switch where alpha passes 0.5 if it reaches its floor half way
 CONVENTION ?=
 UNIT       ?=
 MAP_DIMS   ?=
 ALPHAS     ?= 0.1 0.25 0.5 0.75 0.9
+STRATEGIES ?= increase$(patsubst rebalance:%,%,$(filter rebalance:%,$(SCHEDULE))) switch$(shell expr $(EPOCHS) / 4)
 # FETCH= never uses the network. OBSERVERS=yes fetches two further raters, ANY_MD5=yes takes zips packed again: download.py --help
 FETCH     ?= yes
 OBSERVERS ?=
@@ -60,7 +62,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE JOBS THREADS SUBJECTS VAL SPLIT"
-	@echo "             PATIENTS CONVENTION UNIT MAP_DIMS ALPHAS PY"
+	@echo "             PATIENTS CONVENTION UNIT MAP_DIMS ALPHAS STRATEGIES PY"
 	@echo "  For wmh and isles also: RAW ANY_MD5; for wmh: FETCH (empty: no network) OBSERVERS SERVER"
 
 setup: $(ENV)/complete ## build the Python environment from requirements.txt (skipped when it is current)
@@ -110,9 +112,9 @@ custom: $(READY) ## your own scans: make custom NAME=mine RAW=/path/to/scans [LA
 	@$(named)
 	+@$(MAKE) --no-print-directory chain
 
-sweep: $(READY) ## claim C6, alpha held at each of ALPHAS: make sweep NAME=wmh
+sweep: $(READY) ## claim C6, alpha held at each of ALPHAS, and each of STRATEGIES: make sweep NAME=wmh
 	@$(named)
-	+@$(MAKE) --no-print-directory chain LOSSES="gdl+boundary $(ALPHAS:%=gdl+boundary-alpha%)"
+	+@$(MAKE) --no-print-directory chain LOSSES="gdl+boundary $(ALPHAS:%=gdl+boundary-alpha%) $(STRATEGIES:%=gdl+boundary-%)"
 
 # The variants differ in their distance maps, so each has data of its own
 varied = $(MAKE) --no-print-directory scored NAME=$(NAME)$(1) LOSSES=gdl+boundary CONVENTION= UNIT= MAP_DIMS=
@@ -170,13 +172,16 @@ clean: ## remove phantoms, their runs, preprocessed slices and caches; raw scans
 
 # ---- The chain, for one data set: NAME, LAYOUT, RAW ------------------------------------------------------------------
 # A row of the table is a loss, or a loss with what is changed: gdl+boundary-alpha0.5 holds alpha at 0.5, gdl-cap1 caps
-# the GDL's class weight at 1
+# the GDL's class weight at 1; -rebalance0.02, -increase, -increase0.02 and -switch50 are schedules of alpha (main.py --help)
+KINDS       = rebalance increase switch
 row_loss    = $(firstword $(subst -, ,$(1)))
 row_changes = $(wordlist 2,9,$(subst -, ,$(1)))
 row_options = $(patsubst alpha%,--schedule constant:%,$(filter alpha%,$(call row_changes,$(1)))) \
+	$(foreach kind,$(KINDS),$(patsubst %:,%,$(patsubst $(kind)%,--schedule $(kind):%,$(filter $(kind)%,$(call row_changes,$(1)))))) \
 	$(patsubst cap%,--gdl-max-weight %,$(filter cap%,$(call row_changes,$(1))))
-UNKNOWN := $(foreach row,$(LOSSES),$(if $(filter-out alpha% cap%,$(call row_changes,$(row))),$(row)))
-$(if $(strip $(UNKNOWN)),$(error LOSSES: expected a loss, or one with -alphaNUMBER or -capNUMBER, found $(strip $(UNKNOWN))))
+UNKNOWN := $(foreach row,$(LOSSES),$(if $(filter-out alpha% cap% $(KINDS:=%),$(call row_changes,$(row))),$(row)))
+$(if $(strip $(UNKNOWN)),$(error LOSSES: expected a loss, or one with -alphaNUMBER, -capNUMBER, -rebalanceSTEP, -increaseSTEP or \
+	-switchEPOCHS, found $(strip $(UNKNOWN))))
 RUNS = $(foreach loss,$(LOSSES),$(foreach seed,$(SEEDS),results/$(NAME)/$(loss)/seed$(seed)))
 # "3/6": which of the runs of this matrix a run is
 position = $(shell printf '%s\n' $(RUNS) | grep -nxF 'results/$(NAME)/$(1)' | cut -d: -f1)/$(words $(RUNS))

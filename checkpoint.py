@@ -137,6 +137,19 @@ def all_finite(state):
     return bool(torch.stack(flags).all()) if flags else True
 
 
+def random_state(device):
+    """What the next random numbers depend on, on the CPU and, for dropout, on a CUDA device: entries of a checkpoint."""
+    of_device = {"cuda_rng": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"rng": torch.get_rng_state(), **of_device}
+
+
+def set_random_state(state, device):
+    """Take over what `random_state` gave; a run that moves from a CPU to a GPU has nothing for that."""
+    torch.set_rng_state(state["rng"])
+    if device.type == "cuda" and "cuda_rng" in state:
+        torch.cuda.set_rng_state(state["cuda_rng"], device)
+
+
 def save_last(folder, state):
     """Write last.pt; the one before becomes previous.pt."""
     write_state(folder / LAST, state, folder / PREVIOUS)

@@ -29,7 +29,7 @@ import numpy as np
 from bootstrap import FEWEST_SCANS, RESAMPLES, difference, row_scores
 from claims_measured import BOTH, REGIONAL, c5, c8, c9, claim, not_measured
 from figures_cases import validation_subjects
-from runs import load_set
+from runs import VARIANT, load_set, schedule_name
 from utils import UserError, choose_device, log, read_object, run_program, write_json
 
 MARGIN = 0.01  # of DSC, within which C6 calls two schedules similar
@@ -152,7 +152,10 @@ def c4(one):
 # C6, C7: other runs -----------------------------------------------------------------------------------------------------
 
 def c6(one):
-    """The row of the schedule against the rows whose alpha is constant, by slice-mean DSC at the best epoch."""
+    """The row of the schedule against the rows whose alpha is constant, by slice-mean DSC at the best epoch.
+
+    Other schedules (make sweep's STRATEGIES) are named beside it and do not decide: the best of several is no fair match.
+    """
     constant, moving = one.sweep
     hint = f"make sweep NAME={one.folder.name}, {settings_as(one)}"
     if len(constant) < 2 or not moving:
@@ -160,16 +163,19 @@ def c6(one):
     scores = {row: row_scores(one, row) for row in (*constant, *moving)}
     scores = {row: score for row, score in scores.items() if score}
     held = [row for row in constant if row in scores]
-    moving = [row for row in moving if row in scores]
+    row = next((row for row in moving if row in scores), None)
+    if row and VARIANT.fullmatch(row) and not VARIANT.fullmatch(moving[0]):
+        row = None  # the schedule's own row has collapsed
     scans = next((score["dsc"].shape[1] for score in scores.values()), 0)
-    if len(held) < 2 or not moving or scans < FEWEST_SCANS:
+    if len(held) < 2 or not row or scans < FEWEST_SCANS:
         return not_measured(hint)
     means = {row: float(score["dsc"].mean(0).sum() / score["slices"][0].sum()) for row, score in scores.items()}
-    row, best = max(moving, key=means.get), max(held, key=means.get)
+    best, others = max(held, key=means.get), [name for name in moving if name in means and name != row]
     against = difference(scores[row], scores[best], "dsc")
     spread = max(means[name] for name in held) - min(means[name] for name in held)
-    collapsed = {name: sum(run.collapsed for run in one.finished(name)) for name in (row, *constant)}
-    statistic = (f"DSC at the best epoch {means[row]:.3f} with the schedule; "
+    collapsed = {name: sum(run.collapsed for run in one.finished(name)) for name in (*moving, *constant)}
+    statistic = (f"DSC at the best epoch {means[row]:.3f} with {schedule_name(row)}; "
+                 + "".join(f"{means[other]:.3f} with {schedule_name(other)}; " for other in others)
                  + ", ".join(f"{means[name]:.3f} with alpha {constant[name]:g}" for name in sorted(held, key=constant.get))
                  + f"; they spread by {spread:.3f}; schedule against the best constant {in_words(against)}, similar = not "
                  f"worse by {MARGIN}"

@@ -75,6 +75,11 @@ class Slices:
         """Ground truth of the whole subset, uint8 (N, H, W)."""
         return np.concatenate([labels for _, labels, _ in self.arrays])
 
+    def class_counts(self):
+        """Pixels of each class in the whole subset, int (K,)."""
+        classes = len(self.settings["classes"])
+        return sum(np.bincount(np.ravel(labels), minlength=classes) for _, labels, _ in self.arrays)
+
     def move_to(self, device):
         """Keep every slice on a device from now on; one scan at a time passes through the host's memory."""
         images, labels, distance = (arrays[0] for arrays in zip(*self.arrays, strict=True))

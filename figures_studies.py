@@ -1,9 +1,14 @@
 """Figures of what the paper claims beside Table 1: constant alphas (C6) and the convergence of Eq. 3 and 4 (C9)."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 
+from runs import schedule_name
+
 SCHEDULE, CONSTANT = "#d62828", "#1f5fbf"
+STRATEGIES = ("#2a9d3f", "#8e44ad", "#e08214")  # other schedules beside it
 
 
 def has_sweep(one):
@@ -12,7 +17,7 @@ def has_sweep(one):
 
 
 def sweep(sets):
-    """DSC of GDL + boundary against a constant alpha, beside the schedule's; a column a set, best epoch over last epochs."""
+    """DSC of GDL + boundary against a constant alpha, beside the schedules'; a column a set, best epoch over last epochs."""
     figure, axes = plt.subplots(2, len(sets), figsize=(max(4.8, 3.4 * len(sets)), 5.2), squeeze=False, sharex="col",
                                 layout="constrained")
     words = []
@@ -25,29 +30,35 @@ def sweep(sets):
         for axis, (name, value) in zip(axes[:, column], statistics, strict=True):
             means = draw_sweep(axis, {alpha: [value(run) for run in one.finished(row)]
                                       for row, alpha in sorted(constant.items(), key=lambda pair: pair[1])},
-                               [value(run) for row in moving for run in one.finished(row)])
+                               {schedule_name(row): [value(run) for run in one.finished(row)] for row in moving})
             axis.set_ylabel(f"validation DSC, {name}" if column == 0 else "")
-            words.append(f"{one.title}, {name}: schedule {means.pop('schedule'):.3f}, "
-                         + ", ".join(f"alpha {alpha:g} {mean:.3f}" for alpha, mean in means.items()))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+            words.append(f"{one.title}, {name}: " + ", ".join(f"{label} {mean:.3f}" for label, mean in means.items()))
+    entries = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2)
     caption = ("GDL + boundary with alpha held constant (points: seeds; line: their mean), and with alpha falling by the "
-               "schedule (line: mean over seeds; band: lowest to highest seed). DSC is the mean over slices: a model that "
+               "schedule or going another way: increase keeps the regional weight at 1 while the boundary's grows, switch "
+               "begins with the regional loss alone for so many epochs (lines: mean over seeds; bands: lowest to highest "
+               "seed). DSC is the mean over slices: a model that "
                "predicts nothing scores the share of empty slices.")
     return figure, "The alpha study: constant alpha against the schedule", caption, "; ".join(words)
 
 
 def draw_sweep(axis, constant, moving):
-    """Points and mean of each constant, line and band of the schedule; returns {alpha or "schedule": mean}."""
+    """Points and mean of each constant {alpha: values}, line and band of each schedule {name: values}; {label: mean}."""
     means = {alpha: float(np.mean(values)) for alpha, values in constant.items()}
-    axis.axhspan(min(moving), max(moving), color=SCHEDULE, alpha=0.15, linewidth=0)
-    axis.axhline(np.mean(moving), color=SCHEDULE, linewidth=1.5, label="the schedule")
+    others = cycle(STRATEGIES)
+    for name, values in moving.items():
+        own = name == "the schedule"
+        colour = SCHEDULE if own else next(others)
+        axis.axhspan(min(values), max(values), color=colour, alpha=0.15 if own else 0.08, linewidth=0)
+        axis.axhline(np.mean(values), color=colour, linewidth=1.5, linestyle="-" if own else "--", label=name)
     axis.plot(list(means), list(means.values()), color=CONSTANT, linewidth=1.2, label="constant alpha")
     for alpha, values in constant.items():
         axis.plot([alpha] * len(values), values, "o", color=CONSTANT, markersize=3.5, alpha=0.7)
     axis.set_xlim(0, 1)
     axis.grid(axis="y", color="#dddddd", linewidth=0.5)
-    return {**means, "schedule": float(np.mean(moving))}
+    return {**{name.removeprefix("the "): float(np.mean(values)) for name, values in moving.items()},
+            **{f"alpha {alpha:g}": mean for alpha, mean in means.items()}}
 
 
 def convergence(curves):

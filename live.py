@@ -26,9 +26,14 @@ def seconds_left(rows, epochs):
     return (epochs - len(rows)) * pace(rows)
 
 
+def terms_of(row):
+    """Columns of the loss's terms in a row of metrics.csv."""
+    return [name for name, value in row.items() if name.startswith("train_") and name != "train_loss" and value is not None]
+
+
 def for_people(row, rows, epochs):
     """An epoch as words, for the right end of a progress bar."""
-    terms = " ".join(f"{name[6:]} {row[name]:.4f}" for name in ("train_gdl", "train_boundary") if row.get(name) is not None)
+    terms = " ".join(f"{name[6:]} {row[name]:.4f}" for name in terms_of(row))
     return (f"epoch {row['epoch']} ({len(rows)}/{epochs}) alpha {row['alpha']:.2f} lr {row['lr']:g} "
             f"loss {row['train_loss']:.4f} ({terms}) DSC {row['val_dice']:.3f} "
             f"3-D {row['val_dice_3d']:.3f} HD95 {row['val_hd95']:.1f} mm, "
@@ -123,7 +128,8 @@ def draw_progress(rows, path):
     from matplotlib.figure import Figure  # not pyplot: nothing global is touched
     figure = Figure(figsize=(9, 6), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True).flat
-    plots = (("training loss", {"train_loss": "loss", "train_gdl": "GDL", "train_boundary": "boundary"}),
+    terms = {name: "GDL" if name == "train_gdl" else name[6:].replace("_", " ") for name in terms_of(rows[-1])}
+    plots = (("training loss", {"train_loss": "loss", **terms}),
              ("validation DSC", {"val_dice": "slices", "val_dice_3d": "3-D", "val_dice_lesion": "lesion slices"}),
              ("validation HD95 (mm)", {"val_hd95": "HD95"}), ("alpha, learning rate", {"alpha": "alpha"}))
     epochs = [row["epoch"] for row in rows]

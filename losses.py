@@ -1,36 +1,26 @@
-"""The losses of the paper: Eq. 1 (generalized Dice), Eq. 5 (boundary), Eq. 6 (both).
+"""The losses of the paper: Eq. 1 (generalized Dice), Eq. 5 (boundary), Eq. 6 (both); regional.py has others for Eq. 1's place.
 
-Every loss takes softmax probabilities (B, K, *spatial), 2-D or 3-D, and returns a scalar. Inputs in half precision
+Every loss here takes softmax probabilities (B, K, *spatial), 2-D or 3-D, and returns a scalar. Inputs in half precision
 are computed in float32, also under autocast: sums over a 256x256 image overflow float16.
 """
+
+from inspect import signature
 
 import torch
 from torch import nn
 
+from regional import (
+    CrossEntropyLoss,
+    DiceCELoss,
+    DiceLoss,
+    FocalLoss,
+    FocalTverskyLoss,
+    HausdorffLoss,
+    TverskyLoss,
+)
+from tensors import check_shape, precise, select
+
 ABSENT = 1e-10  # stands in for the size of a class with no pixel, whose weight 1/size^2 thereby becomes 1e20
-
-
-def _precise(tensor):
-    """A half-precision tensor as float32, whose gradient stays finite on the way back; others as they are."""
-    if tensor.dtype not in (torch.float16, torch.bfloat16):
-        return tensor
-    precise, limit = tensor.float(), torch.finfo(tensor.dtype).max / 4
-    if precise.requires_grad:  # an absent class weighs 1e20: its gradient overflows float16
-        precise.register_hook(lambda gradient: gradient.clamp(-limit, limit))
-    return precise
-
-
-def _check(name, tensor, shape):
-    if tuple(tensor.shape) != tuple(shape):
-        raise ValueError(f"{name}: expected shape {tuple(shape)}, found {tuple(tensor.shape)}")
-
-
-def _select(tensor, classes):
-    """The channels `classes` of (B, K, *spatial); a view where they are neighbours, whose gradient needs no scatter."""
-    first = classes[0]
-    if classes == list(range(first, first + len(classes))) and 0 <= first <= tensor.shape[1] - len(classes):
-        return tensor[:, first:first + len(classes)]
-    return tensor[:, classes]
 
 
 class GeneralizedDiceLoss(nn.Module):
@@ -56,10 +46,10 @@ class GeneralizedDiceLoss(nn.Module):
 
     def forward(self, probs, target):
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
-        _check("target", target, probs.shape)
+        check_shape("target", target, probs.shape)
         with torch.autocast(probs.device.type, enabled=False):
-            s = _precise(_select(probs, self.classes).flatten(2))              # (B, k, N)
-            g = _select(target, self.classes).flatten(2).to(s.dtype)           # (B, k, N)
+            s = precise(select(probs, self.classes).flatten(2))              # (B, k, N)
+            g = select(target, self.classes).flatten(2).to(s.dtype)           # (B, k, N)
             size = g.sum(2)                                               # (B, k)
             weight = 1 / (size + ABSENT) ** 2
             if self.max_weight is not None:
@@ -89,16 +79,16 @@ class BoundaryLoss(nn.Module):
 
     def forward(self, probs, distance):
         """probs (B, K, *spatial) softmax; distance (B, len(classes), *spatial), phi_G in pixels or mm -> scalar."""
-        _check("distance", distance, (probs.shape[0], len(self.classes), *probs.shape[2:]))
+        check_shape("distance", distance, (probs.shape[0], len(self.classes), *probs.shape[2:]))
         with torch.autocast(probs.device.type, enabled=False):
-            return (_precise(_select(probs, self.classes)) * _precise(distance)).mean()
+            return (precise(select(probs, self.classes)) * precise(distance)).mean()
 
 
 class JointLoss(nn.Module):
     """Eq. 6: regional_weight * L_regional + boundary_weight * L_B; either part may be absent.
 
     Args:
-        regional: a loss of (probs, target), or None.
+        regional: a loss of (probs, target), or of (logits, target) if it has a true `from_logits`; or None.
         boundary: a loss of (probs, distance), or None.
         name: the regional loss's name, the key of its value in the terms.
     """
@@ -107,15 +97,19 @@ class JointLoss(nn.Module):
         super().__init__()
         self.regional, self.boundary, self.name = regional, boundary, name
 
-    def forward(self, probs, target, distance=None, weights=(1.0, 1.0)):
+    def forward(self, probs, target, distance=None, weights=(1.0, 1.0), logits=None):
         """Returns (loss, {term name: its unweighted value, detached}).
 
         probs, target (B, K, *spatial); distance (B, k, *spatial), only needed with a boundary part; weights =
-        (alpha, 1 - alpha). A single part is taken with weight 1, whatever the weights.
+        (alpha, 1 - alpha). A single part is taken with weight 1, whatever the weights. logits (B, K, *spatial), of which
+        probs are the softmax, are only needed by a regional part that says so.
         """
         terms = {}
         if self.regional is not None:
-            terms[self.name] = self.regional(probs, target)
+            from_logits = getattr(self.regional, "from_logits", False)
+            if from_logits and logits is None:
+                raise ValueError(f"logits: expected those of the network for the loss {self.name}, found None")
+            terms[self.name] = self.regional(logits if from_logits else probs, target)
         if self.boundary is not None:
             if distance is None:
                 raise ValueError("distance: expected the maps phi_G of the boundary loss, found None")
@@ -125,25 +119,66 @@ class JointLoss(nn.Module):
         return loss, {name: value.detach() for name, value in terms.items()}
 
 
-REGIONAL = {"gdl": GeneralizedDiceLoss}
+REGIONAL = {  # name -> module, and the first class of those that enter it (None: a loss of all classes)
+    "gdl": (GeneralizedDiceLoss, 0), "ce": (CrossEntropyLoss, None), "wce": (CrossEntropyLoss, None),
+    "focal": (FocalLoss, None), "dice": (DiceLoss, 1), "dice+ce": (DiceCELoss, 1), "tversky": (TverskyLoss, 1),
+    "focal_tversky": (FocalTverskyLoss, 1), "hausdorff": (HausdorffLoss, 1),
+}
 
 
-def build_loss(name, classes=2, gdl_max_weight=None):
-    """The training loss by its command-line name: "gdl", "boundary" or "gdl+boundary".
+def parts_of(name):
+    """(name of the regional loss or None, has it a boundary part?) of a loss's command-line name.
+
+    Raises:
+        ValueError: it is neither a regional loss, nor "boundary", nor both joined by "+".
+    """
+    parts = name.split("+")
+    bound = "boundary" in parts
+    if bound:
+        parts.remove("boundary")
+    regional = "+".join(parts) if parts else None
+    if regional not in (*REGIONAL, None):
+        raise ValueError(f"loss: expected one of {', '.join(REGIONAL)}, boundary, or one of the first {len(REGIONAL)} with "
+                         f"+boundary, found {name!r}")
+    return regional, bound
+
+
+def term_name(regional):
+    """Name of a regional loss among the terms and in the columns of metrics.csv: dice+ce -> dice_ce."""
+    return (regional or "gdl").replace("+", "_")
+
+
+def checked_options(name, options, classes=None):
+    """The options of a loss's regional part; ValueError if one is not known, or the weights are not one a class."""
+    options, regional = dict(options or {}), parts_of(name)[0]
+    known = set(signature(REGIONAL[regional][0]).parameters) - {"classes", "max_weight"} if regional else set()
+    if unknown := set(options) - known:
+        raise ValueError(f"loss-options: expected {', '.join(sorted(known)) or 'none'} for {name}, "
+                         f"found {', '.join(sorted(unknown))}")
+    if classes and options.get("weights") is not None and len(options["weights"]) != classes:
+        raise ValueError(f"weights: expected {classes} of them, one a class, found {len(options['weights'])}")
+    return options
+
+
+def build_loss(name, classes=2, gdl_max_weight=None, options=None):
+    """The training loss by its command-line name: "gdl", "boundary", "gdl+boundary", "ce", "ce+boundary", ...
 
     Args:
         name: a regional loss, "boundary", or both joined by "+".
         classes: number of classes K including background; the boundary part covers classes 1 to K-1.
         gdl_max_weight: see GeneralizedDiceLoss.
+        options: keyword arguments of the regional loss, e.g. {"gamma": 1.0}; "wce" needs {"weights": [...]}.
 
     Raises:
-        ValueError: the name is not known.
+        ValueError: the name or an option is not known, or an option has no sense.
     """
-    parts = name.split("+")
-    regional = [part for part in parts if part in REGIONAL]
-    if len(set(parts)) != len(parts) or len(regional) > 1 or set(parts) - set(REGIONAL) - {"boundary"}:
-        known = ", ".join([*REGIONAL, "boundary", *(f"{loss}+boundary" for loss in REGIONAL)])
-        raise ValueError(f"loss: expected one of {known}, found {name!r}")
-    part = REGIONAL[regional[0]](classes=range(classes), max_weight=gdl_max_weight) if regional else None
-    bound = BoundaryLoss(classes=range(1, classes)) if "boundary" in parts else None
-    return JointLoss(part, bound, *regional)
+    regional, bound = parts_of(name)
+    options = checked_options(name, options, classes)
+    if regional == "wce" and options.get("weights") is None:
+        raise ValueError(f"weights: expected {classes} of them for wce, found none")
+    part = None
+    if regional:
+        module, first = REGIONAL[regional]
+        options |= {"max_weight": gdl_max_weight} if regional == "gdl" else {}
+        part = module(**options) if first is None else module(classes=range(first, classes), **options)
+    return JointLoss(part, BoundaryLoss(classes=range(1, classes)) if bound else None, term_name(regional))

@@ -22,9 +22,16 @@ import live
 import nonfinite
 import scheduler
 from dataloader import AGAIN, NORMALISATION, Slices, batches, make_resident, shuffled
-from losses import build_loss
-from networks import NETWORKS, build
-from settings import checked_settings, defining, note_session
+from losses import REGIONAL, build_loss, parts_of, term_name
+from networks import NETWORKS, build, flops
+from settings import (
+    checked_settings,
+    defining,
+    loss_options,
+    note_session,
+    refuse_mismatch,
+    with_class_weights,
+)
 from trainer import Trainer, logits_of
 from utils import (
     UserError,
@@ -52,7 +59,7 @@ COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", 
 def main(argv=None):
     args = parse_arguments(argv)
     out = Path(args.out)
-    Slices(args.data, "train")  # refuses what is no data folder before the run directory is made
+    refuse_mismatch(args, Slices(args.data, "train"))  # before the run directory is made
     with exclusive(out):
         run = Run(args)
         if run.is_finished():
@@ -82,13 +89,16 @@ class Run(Trainer):
             isles = self.train.settings["layout"] == "isles"
             args.batch_size = 4 if args.protocol == "code2018" and isles else 8
         self.classes = len(self.train.settings["classes"])
+        args.loss_options = with_class_weights(args, self.train)
         self.settings = checked_settings(args, self.train, self.out)
+        term = f"train_{term_name(parts_of(args.loss)[0])}"
+        self.columns = [term if name == "train_gdl" else name for name in COLUMNS]
         make_resident([self.train, self.val], device)
         self.labels = self.val.labels()                                            # (N, H, W) uint8
         seed_everything(args.seed)
         network = build(args.network, len(self.train.settings["modalities"]), self.classes, args.width)
         betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
-        super().__init__(network, build_loss(args.loss, self.classes, args.gdl_max_weight), device,
+        super().__init__(network, build_loss(args.loss, self.classes, args.gdl_max_weight, args.loss_options), device,
                          choose_amp(args.amp, device), args.lr, betas, args.compile)
         self.rows, self.best, self.best_network, self.live = [], None, None, live.Live(self.out, args.epochs)
         self.part = None  # what an epoch under way has so far, see train_epoch
@@ -106,8 +116,10 @@ class Run(Trainer):
 
     def describe(self):
         count = sum(parameter.numel() for parameter in self.network.parameters())
-        return (f"{self.args.network} of width {self.args.width} ({count:,} parameters), {len(self.train)} training and "
-                f"{len(self.val)} validation slices, {self.device}, {self.amp or torch.float32}")
+        size, channels = self.train.settings["size"], len(self.train.settings["modalities"])
+        cost = flops(self.network, (channels, size, size)) / 1e9
+        return (f"{self.args.network} of width {self.args.width} ({count:,} parameters, {cost:.3g} GFLOP a slice forward), "
+                f"{len(self.train)} training and {len(self.val)} validation slices, {self.device}, {self.amp or torch.float32}")
 
     # One epoch ------------------------------------------------------------------------------------------------------
 
@@ -208,15 +220,15 @@ class Run(Trainer):
         self.save_last()
         if better:
             self.save_best()
-        write_csv(self.out / "metrics.csv", self.rows, COLUMNS)
+        write_csv(self.out / "metrics.csv", self.rows, self.columns)
 
     def save_last(self):
         if not checkpoint.all_finite(self.network.state_dict()):
             raise UserError(self.out, "finite weights", f"others in epoch {self.epoch - (not self.part)}", nonfinite.ADVICE)
         checkpoint.save_last(self.out, {
             "settings": defining(self.settings, self.train), "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "rng": torch.get_rng_state(), "rows": self.rows, "best": self.best,
-            "best_network": self.best_network, "part": self.part})
+            "optimizer": self.optimizer.state_dict(), **checkpoint.random_state(self.device), "rows": self.rows,
+            "best": self.best, "best_network": self.best_network, "part": self.part})
 
     def save_best(self):
         channels = len(self.train.settings["modalities"])
@@ -240,14 +252,14 @@ class Run(Trainer):
             return
         if not checkpoint.is_of_epoch(self.out / "best.pt", self.best["epoch"]):
             self.save_best()
-        write_csv(self.out / "metrics.csv", self.rows, COLUMNS)
+        write_csv(self.out / "metrics.csv", self.rows, self.columns)
 
     def restore(self, path, state):
         """Take over a checkpoint; UserError if it is none of this run."""
-        checkpoint.check_state(path, state, defining(self.settings, self.train), self.network.state_dict(), COLUMNS)
+        checkpoint.check_state(path, state, defining(self.settings, self.train), self.network.state_dict(), self.columns)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
+        checkpoint.set_random_state(state, self.device)
         self.rows, self.best, self.best_network, self.part = (
             state[key] for key in ("rows", "best", "best_network", "part"))
 
@@ -306,14 +318,19 @@ def parse_arguments(argv):
     add = parser.add_argument
     add("--data", required=True, help="data folder written by preprocess.py")
     add("--out", required=True, help="run directory, e.g. results/wmh/gdl/seed0")
-    add("--loss", default="gdl+boundary", help="gdl, boundary or gdl+boundary (default gdl+boundary)")
+    add("--loss", default="gdl+boundary", help=f"boundary, a regional loss ({', '.join(REGIONAL)}), or one with +boundary, "
+        "e.g. dice+ce+boundary (default gdl+boundary)")
+    add("--loss-options", nargs="+", metavar="NAME=NUMBER", help="of the regional loss (regional.py), e.g. gamma=1 for focal, "
+        "alpha=0.5 beta=0.5 for tversky, weights=1,20 for ce, wce, focal, one a class (default: the papers'; wce: inverse "
+        "frequencies of the training pixels)")
     add("--seed", type=int, default=0, help="fixes the initial weights and the order of the slices (default 0)")
     add("--network", default="unet", choices=NETWORKS, help="default unet")
     add("--width", type=int, default=64, help="channels at full resolution (default 64)")
     add("--epochs", type=int, default=200, help="default 200; a finished run goes on when this is raised")
     add("--batch-size", type=int, help="slices (default 8; 4 for isles with --protocol code2018)")
     add("--lr", type=float, default=1e-3, help="Adam's learning rate (default 1e-3)")
-    add("--schedule", help="rebalance[:STEP], increase[:STEP], constant:ALPHA or code2018 (default: the protocol's)")
+    add("--schedule", help="of alpha: rebalance[:STEP], increase[:STEP], constant:ALPHA, switch:EPOCHS[:ALPHA] or code2018 "
+        "(default: the protocol's)")
     add("--protocol", choices=("paper", "code2018"), default="paper", help="the paper's text or the authors' code: "
         "loss weights, learning-rate rule, Adam betas, ISLES batch size (default paper)")
     add("--gdl-max-weight", type=float, help="cap of the GDL's class weight, e.g. 1 (default: none, as in the paper)")
@@ -326,7 +343,7 @@ def parse_arguments(argv):
     try:
         args.schedule = args.schedule or ("code2018" if args.protocol == "code2018" else "rebalance")
         scheduler.alpha(args.schedule, 0)
-        build_loss(args.loss)
+        args.loss_options = loss_options(args)
     except ValueError as error:
         parser.error(str(error))
     limits = {"width": (1, 4096), "epochs": (1, 10**6), "batch_size": (1, 10**5), "threads": (1, 1024),

@@ -10,9 +10,9 @@ from utils import UserError, read_csv, read_object
 
 LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; other losses follow them
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "epochs", "batch_size", "lr")
-SAME_IN_ROW = ("loss", "schedule", "gdl_max_weight")
+SAME_IN_ROW = ("loss", "loss_options", "schedule", "gdl_max_weight")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
-VARIANT = re.compile(r"(.+)-(alpha|cap)([\d.]+)")  # a row whose name says what is changed; see the Makefile
+VARIANT = re.compile(r"(.+)-(alpha|cap|rebalance|increase|switch)([\d.]*)")  # a row whose name says what changes; see Makefile
 
 
 @dataclass
@@ -79,13 +79,17 @@ class ResultSet:
 
     @property
     def sweep(self):
-        """(constant, moving) rows of GDL + boundary without a capped weight that have finished: {row: alpha}, [row, ...]."""
+        """(constant, moving) rows of GDL + boundary without a capped weight that have finished: {row: alpha}, [row, ...].
+
+        The moving ones begin with the row of the runs' own schedule, whose name says no change.
+        """
         rows = {row: runs[0].config for row in self.losses if (runs := self.finished(row))}
         rows = {row: config["schedule"] for row, config in rows.items()
                 if config["loss"] == "gdl+boundary" and not config.get("gdl_max_weight")}
         constant = {row: float(schedule.removeprefix("constant:")) for row, schedule in rows.items()
                     if schedule.startswith("constant:")}
-        return constant, [row for row in rows if row not in constant]
+        moving = [row for row in rows if row not in constant]
+        return constant, sorted(moving, key=lambda row: VARIANT.fullmatch(row) is not None)
 
     @property
     def is_phantom(self):
@@ -175,6 +179,12 @@ def refuse_lost(folder):
 def natural(path):
     """Sort key that puts seed10 after seed9."""
     return [(len(part), part) for part in path.parts[-3:]]
+
+
+def schedule_name(row):
+    """The schedule of alpha that a row's name tells: "increase 0.02", "switch 50"; "the schedule" if it tells none."""
+    variant = VARIANT.fullmatch(row)
+    return f"{variant[2]} {variant[3]}".rstrip() if variant else "the schedule"
 
 
 def row_order(name):

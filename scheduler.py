@@ -3,6 +3,8 @@
 Nothing here has state, so a resumed run needs no more than its metrics.csv to go on exactly.
 """
 
+STEP, FLOOR = 0.01, 0.01  # of alpha: what it loses after each epoch, and where it stops (Section 3.2)
+
 
 def alpha(schedule, epoch):
     """Weight of the regional loss in Eq. 6 at an epoch (0-based).
@@ -10,17 +12,20 @@ def alpha(schedule, epoch):
     Args:
         schedule: "rebalance" is the paper's: 1, falling by 0.01 after each epoch to 0.01 (Section 3.2).
             "rebalance:0.05" falls by 0.05, for short runs. "increase[:STEP]" has the same alpha, but only the
-            boundary weight 1 - alpha moves (see `weights`). "constant:0.5" stays at 0.5. "code2018" is the
+            boundary weight 1 - alpha moves (see `weights`). "constant:0.5" stays at 0.5. "switch:N[:ALPHA]" is 1 for
+            N epochs, the regional loss alone, and ALPHA from then on (0.01, where "rebalance" ends). "code2018" is the
             regional weight of the authors' code: max(0.1, 1 - 0.01 epoch).
         epoch: 0, 1, ...
 
     Raises:
-        ValueError: the schedule is not one of these or its number is not in [0, 1].
+        ValueError: the schedule is not one of these, or its numbers are not in [0, 1] (N: a whole number, 0 or more).
     """
-    kind, number = _parse(schedule)
+    kind, number, warm_up = _parse(schedule)
     if kind == "constant":
         return number
-    floor = 0.1 if kind == "code2018" else 0.01
+    if kind == "switch":
+        return 1.0 if epoch < warm_up else number
+    floor = 0.1 if kind == "code2018" else FLOOR
     return max(floor, round(1 - epoch * number, 10))  # rounded: 0.99, not 0.98999...
 
 
@@ -30,7 +35,7 @@ def weights(schedule, epoch):
     "increase" keeps the regional weight at 1. "code2018" starts the boundary weight at 0.01 and adds 0.01 after each
     epoch without a cap, as the authors' code did, so that it passes 1 at epoch 100.
     """
-    kind, _ = _parse(schedule)
+    kind, *_ = _parse(schedule)
     regional = alpha(schedule, epoch)
     if kind == "code2018":
         return regional, round(0.01 + 0.01 * epoch, 10)
@@ -66,13 +71,18 @@ def code2018_lr(scores, lr=1e-3, patience=20):
 
 
 def _parse(schedule):
+    """(kind, its number, epochs of warm-up)."""
     kind, _, number = schedule.partition(":")
-    defaults = {"rebalance": 0.01, "increase": 0.01, "code2018": 0.01}
+    warm_up, defaults = 0, {"rebalance": STEP, "increase": STEP, "code2018": STEP, "switch": FLOOR}
     try:
+        if kind == "switch":
+            epochs, _, number = number.partition(":")
+            warm_up = int(epochs)
         value = float(number) if number else defaults[kind]
-        if kind in ("rebalance", "increase", "constant") and 0 <= value <= 1 or schedule == "code2018":
-            return kind, value
+        known = schedule == "code2018" or kind in ("rebalance", "increase", "constant", "switch")
+        if known and 0 <= value <= 1 and warm_up >= 0:
+            return kind, value, warm_up
     except (KeyError, ValueError):
         pass
-    raise ValueError("schedule: expected rebalance[:STEP], increase[:STEP], constant:ALPHA or code2018, "
-                     f"with a number from 0 to 1, found {schedule!r}")
+    raise ValueError("schedule: expected rebalance[:STEP], increase[:STEP], constant:ALPHA, switch:EPOCHS[:ALPHA] or code2018, "
+                     f"with STEP and ALPHA from 0 to 1, found {schedule!r}")

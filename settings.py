@@ -1,4 +1,4 @@
-"""config.json: the settings of a run, which of them define it, and the sessions that trained it."""
+"""The settings of a run: whether they fit the data, which of them define it, and config.json with its sessions."""
 
 import platform
 import sys
@@ -7,11 +7,14 @@ import numpy as np
 import torch
 
 import checkpoint
+from losses import build_loss, checked_options, parts_of
+from networks import NETWORKS
+from regional import inverse_frequency
 from utils import UserError, amp_name, git_commit, read_object, remove, write_json
 
 # What defines a run: a directory that holds one of other values is refused. Everything else may change on resuming.
-DEFINES = ("loss", "seed", "network", "width", "batch_size", "lr", "schedule", "protocol", "gdl_max_weight", "layout",
-           "source", "size", "data_fingerprint")
+DEFINES = ("loss", "loss_options", "seed", "network", "width", "batch_size", "lr", "schedule", "protocol", "gdl_max_weight",
+           "layout", "source", "size", "data_fingerprint")
 
 
 def checked_settings(args, train, out):
@@ -32,8 +35,56 @@ def checked_settings(args, train, out):
         asked, found = checkpoint.differences({key: settings[key] for key in DEFINES}, old)
         if asked:
             raise UserError(out, f"a run with {asked}", f"one with {found}", "Choose another --out, or remove that run.")
-        settings = {**old, "data": args.data, "epochs": max(args.epochs, old["epochs"])}
+        missing = {key: settings[key] for key in DEFINES}  # in a config.json that was written before there was such a setting
+        settings = {**missing, **old, "data": args.data, "epochs": max(args.epochs, old["epochs"])}
     return settings
+
+
+def loss_options(args):
+    """--loss-options as a dict: ["gamma=1", "weights=1,20"] -> {"gamma": 1.0, "weights": [1.0, 20.0]}; None if there are none.
+
+    Raises:
+        ValueError: a word is not NAME=NUMBER or NAME=NUMBER,NUMBER,..., or this loss has no such option.
+    """
+    options = {}
+    for word in args.loss_options or ():
+        name, _, text = word.partition("=")
+        try:
+            numbers = [float(number) for number in text.split(",")]
+        except ValueError:
+            raise ValueError(f"loss-options: expected NAME=NUMBER, or NAME=NUMBER,NUMBER, found {word!r}") from None
+        options[name] = numbers if len(numbers) > 1 or name == "weights" else numbers[0]
+    checked_options(args.loss, options)
+    if args.gdl_max_weight is not None and parts_of(args.loss)[0] not in ("gdl", None):
+        raise ValueError(f"gdl-max-weight: expected a loss with gdl, found {args.loss}")
+    return options or None
+
+
+def with_class_weights(args, train):
+    """The options of the loss; those of wce without weights get them from the frequencies of the training pixels."""
+    options = args.loss_options
+    if parts_of(args.loss)[0] == "wce" and "weights" not in (options or {}):
+        options = {**(options or {}), "weights": inverse_frequency(train.class_counts())}
+    return options
+
+
+def refuse_mismatch(args, train):
+    """UserError if these options do not fit the data.
+
+    Args:
+        args: main.py's options.
+        train: the Slices it trains on.
+    """
+    if NETWORKS[args.network].dims != 2:
+        planar = ", ".join(name for name, network in NETWORKS.items() if network.dims == 2)
+        raise UserError("--network", f"a network of 2-D slices, which {args.data} holds ({planar})",
+                        f"{args.network}, which is of volumes", "Choose one of them.")
+    try:
+        build_loss(args.loss, len(train.settings["classes"]), args.gdl_max_weight, with_class_weights(args, train))
+    except ValueError as error:
+        name, _, rest = str(error).partition(": expected ")
+        expected, _, found = rest.partition(", found ")
+        raise UserError(f"--loss-options {name}", expected, found, "Correct it.") from None
 
 
 def defining(settings, train):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from runs import CHALLENGES, LOSSES, VARIANT, row_order
 
-SHORT = {"gdl": "GD", "boundary": "B"}  # the paper's subscripts
+SHORT = {"gdl": "GD", "boundary": "B",  # the paper's subscripts
+         "dice": "Dice", "focal": "Focal", "tversky": "Tversky", "focal_tversky": "FTversky", "hausdorff": "HDT"}
 
 # key in table1.csv, heading, column of metrics.csv, decimals, a Hausdorff distance?, the statistics shown
 METRICS = (
@@ -217,8 +218,9 @@ def reported_only(sets, reported):
 def label(loss):
     """gdl+boundary -> L_GD + L_B, ce -> L_CE, gdl-cap1 -> L_GD, cap 1; the name of another folder stays as it is."""
     if variant := VARIANT.fullmatch(loss):
-        return f"{label(variant[1])}, {variant[2]} {variant[3]}"
-    return " + ".join(f"L_{SHORT.get(part, part.upper())}" if part.isalpha() else part for part in loss.split("+"))
+        return f"{label(variant[1])}, {variant[2]} {variant[3]}".rstrip()
+    known = [f"L_{SHORT.get(part, part.upper())}" if part in SHORT or part.isalpha() else part for part in loss.split("+")]
+    return " + ".join(known)
 
 
 def caption(sets):

@@ -41,8 +41,9 @@ class Trainer:
             terms by name, each a scalar on the device.
         """
         before = [buffer.clone() for buffer in self.buffers]
-        probs = logits_of(self.forward, batch.images, self.amp).float().softmax(1)                       # (B, K, H, W)
-        loss, terms = self.loss(probs, one_hot(batch.labels, probs.shape[1]), batch.distance, weights)
+        logits = logits_of(self.forward, batch.images, self.amp).float()                                 # (B, K, H, W)
+        probs, target = logits.softmax(1), one_hot(batch.labels, logits.shape[1])
+        loss, terms = self.loss(probs, target, batch.distance, weights, logits)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         bad = nonfinite.is_bad(loss, self.network.parameters())

@@ -1,12 +1,19 @@
 """The registry of networks: one file each, one interface.
 
-A network maps images (B, in_channels, H, W) to logits (B, classes, H, W), for any H and W.
+A network maps images (B, in_channels, H, W) to logits (B, classes, H, W), for any H and W; one whose `dims` is 3, volumes
+(B, in_channels, D, H, W) to logits of that size.
 """
 
+import torch
+from torch.func import functional_call
+
+from networks.enet import ENet
+from networks.resunet import ResUNet
 from networks.unet import UNet
+from networks.unet3d import UNet3d
 from networks.unet2018 import UNet2018
 
-NETWORKS = {"unet": UNet, "unet2018": UNet2018}
+NETWORKS = {"unet": UNet, "unet2018": UNet2018, "resunet": ResUNet, "enet": ENet, "unet3d": UNet3d}
 
 
 def build(name, in_channels, classes, width=64):
@@ -26,3 +33,20 @@ def build(name, in_channels, classes, width=64):
     if width < 1:
         raise ValueError(f"width: expected at least 1, found {width}")
     return NETWORKS[name](in_channels, classes, width)
+
+
+def flops(network, shape):
+    """Floating-point operations of one image's forward pass: two for each multiply-add of a convolution, others not counted.
+
+    Args:
+        network: stays as it is; nothing is computed, and no random number drawn.
+        shape: of one image, (in_channels, *spatial).
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # a tenth of a second of import that only main.py needs
+    state = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
+    training = network.training
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        functional_call(network, state, (torch.empty(1, *shape, device="meta"),))
+    network.train(training)
+    return counter.get_total_flops()

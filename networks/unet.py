@@ -20,6 +20,8 @@ class UNet(nn.Module):
         width: channels at full resolution; 64 in the paper.
     """
 
+    dims = 2
+
     def __init__(self, in_channels, classes, width=64):
         super().__init__()
         widths = [width * 2 ** level for level in range(LEVELS + 1)]

@@ -20,6 +20,8 @@ class UNet2018(nn.Module):
         width: channels at full resolution; 64 in the 2018 code.
     """
 
+    dims = 2
+
     def __init__(self, in_channels, classes, width=64):
         super().__init__()
         w = width

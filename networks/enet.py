@@ -1,0 +1,134 @@
+"""ENet (Paszke et al. 2016), the small fast network: 0.36 million parameters, a fiftieth of the operations of `unet`."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from networks.padding import crop_to, pad_to_multiple
+
+MULTIPLE = 8   # the input is halved three times
+KERNELS = ("regular", "dilated 2", "asymmetric", "dilated 4", "regular", "dilated 8", "asymmetric", "dilated 16")
+
+
+class ENet(nn.Module):
+    """The stages of Table 1 there, with w = 64: initial block w/4; 1: w at 1/4; 2, 3: 2w at 1/8; 4: w; 5: w/4; full conv.
+
+    Spatial dropout of 0.01 in stage 1 and of 0.1 from then on. Up-sampling undoes the max-pooling of the same resolution by
+    its indices. What the paper leaves open: a bottleneck's projection has a quarter of its output channels; batch
+    normalisation and PReLU, one slope a channel, stand between the 5x1 and 1x5 convolutions too; the last one is 2x2.
+
+    Args:
+        in_channels: number of modalities.
+        classes: number of classes K.
+        width: channels of stage 1, at a quarter of the resolution; 64 in the paper.
+    """
+
+    dims = 2
+
+    def __init__(self, in_channels, classes, width=64):
+        super().__init__()
+        w, first = width, max(width // 4, in_channels + 1)
+        self.initial = nn.Conv2d(in_channels, first - in_channels, 3, stride=2, padding=1, bias=False)
+        self.activation = activation(first)
+        self.down1, self.stage1 = Downsampling(first, w, 0.01), nn.Sequential(*(Bottleneck(w, dropout=0.01) for _ in range(4)))
+        self.down2 = Downsampling(w, 2 * w, 0.1)
+        self.stage2, self.stage3 = (nn.Sequential(*(Bottleneck(2 * w, kind) for kind in KERNELS)) for _ in range(2))
+        self.up4, self.stage4 = Upsampling(2 * w, w), nn.Sequential(Bottleneck(w), Bottleneck(w))
+        self.up5, self.stage5 = Upsampling(w, first), Bottleneck(first)
+        self.head = nn.ConvTranspose2d(first, classes, 2, stride=2)
+
+    def forward(self, images):
+        """images (B, in_channels, H, W) -> logits (B, classes, H, W)."""
+        x = pad_to_multiple(images, MULTIPLE)
+        x = self.activation(torch.cat([self.initial(x), functional.max_pool2d(x, 2)], dim=1))      # (B, w/4, H/2, W/2)
+        x, indices1 = self.down1(x)                                                                # (B, w, H/4, W/4)
+        x, indices2 = self.down2(self.stage1(x))                                                   # (B, 2w, H/8, W/8)
+        x = self.up4(self.stage3(self.stage2(x)), indices2)                                        # (B, w, H/4, W/4)
+        x = self.up5(self.stage4(x), indices1)                                                     # (B, w/4, H/2, W/2)
+        return crop_to(self.head(self.stage5(x)), images.shape[2:])
+
+
+class Bottleneck(nn.Module):
+    """1x1 projection, the convolution, 1x1 expansion, spatial dropout; added to the input.
+
+    Args:
+        channels: of input and output.
+        kind: "regular" (3x3), "dilated D" (3x3), or "asymmetric" (5x1, then 1x5).
+        dropout: probability that a channel of the branch is dropped.
+    """
+
+    def __init__(self, channels, kind="regular", dropout=0.1):
+        super().__init__()
+        inner = narrow(channels)
+        self.branch = nn.Sequential(convolution(channels, inner, 1), *middle(inner, kind), *expansion(inner, channels, dropout))
+        self.activation = nn.PReLU(channels)
+
+    def forward(self, x):
+        return self.activation(x + self.branch(x))
+
+
+class Downsampling(nn.Module):
+    """A bottleneck that begins with a strided 2x2 convolution, beside max-pooling padded with channels of zeros."""
+
+    def __init__(self, in_channels, out_channels, dropout):
+        super().__init__()
+        inner = narrow(out_channels)
+        self.extra = out_channels - in_channels
+        self.branch = nn.Sequential(convolution(in_channels, inner, 2, stride=2), *middle(inner, "regular"),
+                                    *expansion(inner, out_channels, dropout))
+        self.activation = nn.PReLU(out_channels)
+
+    def forward(self, x):
+        """Returns (features at half the resolution, indices of the maxima)."""
+        pooled, indices = functional.max_pool2d(x, 2, return_indices=True)
+        branch = self.branch(x)
+        return self.activation(branch + functional.pad(pooled, (0, 0, 0, 0, 0, self.extra))), indices
+
+
+class Upsampling(nn.Module):
+    """A bottleneck with a strided 3x3 transposed convolution, beside a 1x1 convolution put back to where the maxima were."""
+
+    def __init__(self, in_channels, out_channels, dropout=0.1):
+        super().__init__()
+        inner = narrow(out_channels)
+        self.main = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
+        self.branch = nn.Sequential(
+            convolution(in_channels, inner, 1),
+            nn.Sequential(nn.ConvTranspose2d(inner, inner, 3, stride=2, padding=1, output_padding=1, bias=False),
+                          activation(inner)),
+            *expansion(inner, out_channels, dropout))
+        self.activation = nn.PReLU(out_channels)
+
+    def forward(self, x, indices):
+        return self.activation(functional.max_unpool2d(self.main(x), indices, 2) + self.branch(x))
+
+
+def narrow(channels):
+    """Channels inside a bottleneck."""
+    return max(1, channels // 4)
+
+
+def middle(channels, kind):
+    """The convolution, or the two, between projection and expansion."""
+    kind, _, dilation = kind.partition(" ")
+    if kind == "asymmetric":
+        return convolution(channels, channels, (5, 1)), convolution(channels, channels, (1, 5))
+    return (convolution(channels, channels, 3, dilation=int(dilation or 1)),)
+
+
+def expansion(in_channels, out_channels, dropout):
+    """1x1 convolution, batch normalisation, spatial dropout."""
+    return (nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels), nn.Dropout2d(dropout))
+
+
+def convolution(in_channels, out_channels, kernel, stride=1, dilation=1):
+    """A convolution without bias that keeps the size (or divides it by the stride), batch normalisation, PReLU."""
+    sides = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    padding = (0, 0) if stride == 2 else tuple(dilation * (side // 2) for side in sides)
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, sides, stride, padding, dilation, bias=False),
+                         activation(out_channels))
+
+
+def activation(channels):
+    """Batch normalisation, then PReLU with a slope of its own for each channel."""
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.PReLU(channels))

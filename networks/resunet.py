@@ -1,0 +1,72 @@
+"""Residual UNet: the encoder's levels are residual blocks (He et al. 2016), the decoder's a single convolution.
+
+As in nnU-Net's residual-encoder networks (Isensee et al. 2024) most of the depth lies in the encoder, and the channels
+stop growing at 8w; here with batch normalisation and ReLU, and at a size near that of `unet`.
+"""
+
+import torch
+from torch import nn
+
+from networks.padding import crop_to, pad_to_multiple
+
+GROWTH = (1, 2, 4, 8, 8)  # channels of each level, in widths
+BLOCKS = (1, 2, 2, 2, 2)  # residual blocks of each level of the encoder
+LEVELS = len(GROWTH) - 1  # down-samplings; the input is padded to a multiple of 2^4
+
+
+class ResUNet(nn.Module):
+    """Encoder of residual blocks, strided where the resolution halves; transposed convolutions and skips on the way up.
+
+    Args:
+        in_channels: number of modalities.
+        classes: number of classes K.
+        width: channels at full resolution.
+    """
+
+    dims = 2
+
+    def __init__(self, in_channels, classes, width=64):
+        super().__init__()
+        widths = [width * times for times in GROWTH]
+        self.down = nn.ModuleList(
+            nn.Sequential(Residual(a, b, stride=2 if level else 1), *(Residual(b, b) for _ in range(BLOCKS[level] - 1)))
+            for level, (a, b) in enumerate(zip([in_channels, *widths], widths)))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(widths[:0:-1], widths[-2::-1]))
+        self.merge = nn.ModuleList(nn.Sequential(*convolution(2 * w, w), nn.ReLU(inplace=True)) for w in widths[-2::-1])
+        self.head = nn.Conv2d(width, classes, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, images):
+        """images (B, in_channels, H, W) -> logits (B, classes, H, W)."""
+        x = pad_to_multiple(images, 2 ** LEVELS)
+        skips = []
+        for block in self.down:
+            x = block(x)                                                  # (B, w * GROWTH, H / 2^level, W / 2^level)
+            skips.append(x)
+        skips.pop()
+        for up, merge in zip(self.up, self.merge):
+            x = merge(torch.cat([skips.pop(), up(x)], dim=1))
+        return crop_to(self.head(x), images.shape[2:])
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside the identity, or beside a 1x1 convolution where channels or resolution change."""
+
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__()
+        self.branch = nn.Sequential(*convolution(in_channels, out_channels, stride=stride), nn.ReLU(inplace=True),
+                                    *convolution(out_channels, out_channels))
+        same = in_channels == out_channels and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(in_channels, out_channels, 1, stride))
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.activation(self.branch(x) + self.shortcut(x))
+
+
+def convolution(in_channels, out_channels, kernel=3, stride=1):
+    """A convolution without bias, and its batch normalisation."""
+    return (nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(out_channels))

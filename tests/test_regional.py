@@ -1,0 +1,438 @@
+"""The regional losses against numbers worked out by hand, torch, torchvision and MONAI, and at the ends of half precision."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from test_losses import one_hot, random_case, two_classes
+from torch.autograd import gradcheck
+
+from losses import REGIONAL, BoundaryLoss, JointLoss, build_loss, checked_options
+from regional import (
+    CrossEntropyLoss,
+    DiceCELoss,
+    DiceLoss,
+    FocalLoss,
+    FocalTverskyLoss,
+    HausdorffLoss,
+    TverskyLoss,
+    contour_distances,
+    inverse_frequency,
+)
+
+NAMES = [name for name in REGIONAL if name != "gdl"]
+SIZED = [DiceLoss, TverskyLoss, FocalTverskyLoss, HausdorffLoss]  # of classes=
+
+
+def options_of(name, classes=2):
+    """What the loss needs beside its name."""
+    return {"weights": [1.0 + k for k in range(classes)]} if name == "wce" else None
+
+
+def value(name, logits, target, options=None):
+    """The regional loss of logits by its name, in their dtype."""
+    classes = logits.shape[1]
+    loss = build_loss(name, classes, None, options or options_of(name, classes))
+    return loss(logits.softmax(1), target, logits=logits)[0]
+
+
+def row(*foreground):
+    """Background and foreground of one image of a single row, (1, 2, 1, W)."""
+    return two_classes([[list(map(float, foreground))]])
+
+
+def logits_of(*foreground):
+    """Logits whose softmax is `row(*foreground)`."""
+    return row(*foreground).log()
+
+
+# ---------------------------------------------------------------------------------------------- cross-entropy by hand
+
+def test_cross_entropy_is_the_mean_of_minus_log_of_the_true_class():
+    # probabilities of the true class: 1/4, 3/4, 1/2
+    loss = CrossEntropyLoss()(logits_of(0.25, 0.25, 0.5), row(1, 0, 0))
+    assert loss.item() == pytest.approx((math.log(4) + math.log(4 / 3) + math.log(2)) / 3)
+
+
+def test_weighted_cross_entropy_is_divided_by_the_weights_of_the_pixels():
+    # one foreground pixel of weight 6, two of background of weight 2: sum of weights 10
+    loss = CrossEntropyLoss([2, 6])(logits_of(0.25, 0.25, 0.5), row(1, 0, 0))
+    assert loss.item() == pytest.approx((6 * math.log(4) + 2 * math.log(4 / 3) + 2 * math.log(2)) / 10)
+
+
+def test_cross_entropy_of_three_classes():
+    probs = torch.tensor([[[[0.5, 0.2]], [[0.25, 0.2]], [[0.25, 0.6]]]], dtype=torch.float64)
+    loss = CrossEntropyLoss()(probs.log(), one_hot([[[1, 2]]], 3))
+    assert loss.item() == pytest.approx((math.log(4) - math.log(0.6)) / 2)
+
+
+def test_cross_entropy_punishes_a_false_positive_on_an_empty_slice():
+    logits = logits_of(0.75, 0.25).requires_grad_()
+    loss = CrossEntropyLoss()(logits, row(0, 0))
+    assert loss.item() == pytest.approx((math.log(4) + math.log(4 / 3)) / 2)
+    loss.backward()
+    assert_allclose(logits.grad[0, 1, 0], [0.75 / 2, 0.25 / 2])  # (s - g) / pixels
+
+
+def test_weights_of_classes_that_are_not_there_give_0():
+    logits = logits_of(0.75, 0.25).requires_grad_()
+    loss = CrossEntropyLoss([0, 1])(logits, row(0, 0))
+    loss.backward()
+    assert loss.item() == 0 and not logits.grad.any()
+
+
+@pytest.mark.parametrize("counts, weights", [([6, 2], [2 / 3, 2.0]), ([4, 4], [1.0, 1.0]), ([8, 0], [0.5, 0.0]),
+                                             ([6, 2, 4], [2 / 3, 2.0, 1.0])])
+def test_weights_are_the_inverse_frequencies(counts, weights):
+    assert inverse_frequency(np.array(counts)) == pytest.approx(weights)
+
+
+# ------------------------------------------------------------------------------------------------------ focal by hand
+
+def test_focal_takes_the_square_of_the_miss():
+    # the true class has 1/4 and 3/4: misses 3/4 and 1/4
+    loss = FocalLoss()(logits_of(0.25, 0.25), row(1, 0))
+    assert loss.item() == pytest.approx((9 / 16 * math.log(4) + 1 / 16 * math.log(4 / 3)) / 2)
+
+
+def test_focal_with_weights_is_the_mean_over_pixels_all_the_same():
+    loss = FocalLoss(gamma=1, weights=[0.75, 0.25])(logits_of(0.25, 0.25), row(1, 0))
+    assert loss.item() == pytest.approx((0.25 * 3 / 4 * math.log(4) + 0.75 * 1 / 4 * math.log(4 / 3)) / 2)
+
+
+def test_focal_without_gamma_is_the_cross_entropy():
+    logits, target = logits_of(0.25, 0.6, 0.9), row(1, 0, 0)
+    assert FocalLoss(gamma=0)(logits, target).item() == pytest.approx(CrossEntropyLoss()(logits, target).item())
+
+
+@pytest.mark.parametrize("gamma", [0, 0.5, 1, 2])
+def test_focal_gradient_of_certain_pixels_is_finite(gamma):
+    logits = torch.tensor([[[100.0, -100.0]], [[-100.0, 100.0]]])[None].requires_grad_()
+    FocalLoss(gamma)(logits, one_hot([[[0, 0]]], 2)).backward()  # one certainly right, one certainly wrong
+    assert logits.grad.isfinite().all()
+
+
+# ------------------------------------------------------------------------------------- Dice, Tversky by hand, e = 0
+
+def test_dice_of_one_pixel_half_found():
+    # 2 * 0.5 / (1 + 1)
+    assert DiceLoss(smooth=0)(row(0.5, 0.5, 0, 0), row(1, 0, 0, 0)).item() == pytest.approx(0.5)
+
+
+def test_squared_dice_of_one_pixel_half_found():
+    # 2 * 0.5 / (0.25 + 0.25 + 1) = 2/3
+    assert DiceLoss(squared=True, smooth=0)(row(0.5, 0.5, 0, 0), row(1, 0, 0, 0)).item() == pytest.approx(1 / 3)
+
+
+def test_dice_is_the_mean_over_images_and_classes():
+    # image 1: class 1 found whole, 0; class 2 half, 1 - 1 / 1.5 = 1/3. image 2: class 1 missed, 1; class 2 found, 0.
+    target = one_hot([[[1, 2]], [[1, 2]]], 3).double()
+    probs = target.clone()
+    probs[0, :, 0, 1] = torch.tensor([0.5, 0, 0.5])
+    probs[1, :, 0, 0] = torch.tensor([1.0, 0, 0])
+    assert DiceLoss((1, 2), smooth=0)(probs, target).item() == pytest.approx((0 + 1 / 3 + 1 + 0) / 4)
+
+
+def test_tversky_weighs_false_positives_and_false_negatives():
+    # found with one false positive: 0.3 / 1.3; half found: 0.7 * 0.5 / (0.5 + 0.35)
+    loss = TverskyLoss(smooth=0)
+    assert loss(row(1, 1, 0, 0), row(1, 0, 0, 0)).item() == pytest.approx(0.3 / 1.3)
+    assert loss(row(0.5, 0, 0, 0), row(1, 0, 0, 0)).item() == pytest.approx(0.35 / 0.85)
+
+
+def test_tversky_takes_other_weights():
+    assert TverskyLoss(alpha=1, beta=0, smooth=0)(row(1, 1, 0, 0), row(1, 0, 0, 0)).item() == pytest.approx(1 / 2)
+
+
+def test_tversky_of_equal_weights_is_dice():
+    probs, target = random_case(1)
+    half = TverskyLoss(alpha=0.5, beta=0.5, smooth=0.1)(probs, target)
+    assert half.item() == pytest.approx(DiceLoss(smooth=0.2)(probs, target).item())
+
+
+def test_focal_tversky_is_the_three_quarters_power_of_each_image():
+    probs, target = torch.cat([row(1, 1, 0, 0), row(0.5, 0, 0, 0)]), torch.cat([row(1, 0, 0, 0)] * 2)
+    expected = ((0.3 / 1.3) ** 0.75 + (0.35 / 0.85) ** 0.75) / 2
+    assert FocalTverskyLoss(smooth=0)(probs, target).item() == pytest.approx(expected)
+
+
+def test_focal_tversky_takes_another_power():
+    assert FocalTverskyLoss(gamma=2, smooth=0)(row(1, 1, 0, 0), row(1, 0, 0, 0)).item() == pytest.approx((0.3 / 1.3) ** 0.5)
+
+
+def test_focal_tversky_of_the_perfect_prediction_has_a_finite_gradient():
+    target = row(1, 0, 0, 0)
+    probs = target.clone().requires_grad_()
+    FocalTverskyLoss()(probs, target).backward()
+    assert probs.grad.isfinite().all()
+
+
+def test_dice_and_cross_entropy_add_up():
+    # Dice: s = 1/4, 1/4 of target 1, 0: 1 - 0.5 / 1.5; cross-entropy: log 4 and log 4/3
+    loss = DiceCELoss(smooth=0)(logits_of(0.25, 0.25), row(1, 0))
+    assert loss.item() == pytest.approx(2 / 3 + (math.log(4) + math.log(4 / 3)) / 2)
+
+
+@pytest.mark.parametrize("loss, weight", [(DiceLoss, 1), (TverskyLoss, 0.3)])
+def test_an_empty_slice_gives_about_1_and_hardly_a_gradient(loss, weight):
+    probs = row(0.5, 0.5, 0, 0).requires_grad_()  # sum s = 1
+    found = loss()(probs, row(0, 0, 0, 0))
+    assert found.item() == pytest.approx(weight / (weight + 1e-5))
+    found.backward()
+    assert probs.grad[:, 1].abs().max().item() == pytest.approx(weight * 1e-5 / (weight + 1e-5) ** 2)
+
+
+@pytest.mark.parametrize("loss", [DiceLoss(), TverskyLoss(), HausdorffLoss()])
+def test_an_empty_slice_found_empty_gives_0(loss):
+    assert loss(row(0, 0, 0, 0), row(0, 0, 0, 0)).item() == pytest.approx(0, abs=1e-12)
+
+
+# ---------------------------------------------------------------------------------------------------- Hausdorff by hand
+
+def test_distances_to_the_contour_count_from_the_other_side():
+    masks = torch.tensor([[[[1, 0, 0, 0]], [[0, 0, 1, 0]], [[0, 0, 0, 0]], [[1, 1, 1, 1]]]]).bool()
+    assert contour_distances(masks).tolist() == [[[[1, 1, 2, 3]], [[2, 1, 1, 1]], [[0, 0, 0, 0]], [[0, 0, 0, 0]]]]
+
+
+def test_hausdorff_of_a_pixel_two_places_off():
+    # errors at places 0 and 2, of cost 1^2 + 2^2 and 2^2 + 1^2: 10 over 4 pixels
+    assert HausdorffLoss()(row(0, 0, 1, 0), row(1, 0, 0, 0)).item() == 2.5
+
+
+def test_hausdorff_takes_another_power():
+    assert HausdorffLoss(power=1)(row(0, 0, 1, 0), row(1, 0, 0, 0)).item() == 6 / 4  # 1 + 2 and 2 + 1
+
+
+def test_hausdorff_squares_the_error_of_probabilities():
+    # nothing above 0.5: only the map of the ground truth counts. 0.6^2 * 1^2 over 4 pixels
+    assert HausdorffLoss()(row(0.4, 0, 0, 0), row(1, 0, 0, 0)).item() == pytest.approx(0.09)
+
+
+def test_hausdorff_gradient_is_twice_the_error_times_the_cost():
+    probs = row(0, 0, 0.75, 0).requires_grad_()
+    HausdorffLoss()(probs, row(1, 0, 0, 0)).backward()
+    assert probs.grad[0, 1, 0].tolist() == [2 * -1 * 5 / 4, 0, 2 * 0.75 * 5 / 4, 0]
+
+
+def test_hausdorff_of_a_false_positive_on_an_empty_slice():
+    # d_G = 0; the prediction's own map is 1 on its pixel: 0.8^2 over 4
+    assert HausdorffLoss()(row(0, 0, 0.8, 0), row(0, 0, 0, 0)).item() == pytest.approx(0.16)
+
+
+def test_hausdorff_has_no_gradient_where_both_are_empty():
+    probs = row(0.4, 0, 0.3, 0).requires_grad_()
+    loss = HausdorffLoss()(probs, row(0, 0, 0, 0))
+    loss.backward()
+    assert loss.item() == 0 and not probs.grad.any()
+
+
+# -------------------------------------------------------------------------------------------------- all of them at once
+
+ANY_SHAPE = [(1, 2, (5, 9)), (3, 4, (8, 8)), (2, 3, (3, 5, 4))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("classes, spatial", [(2, (3, 4)), (3, (2, 2, 3))])
+def test_gradient(name, classes, spatial):
+    probs, target = random_case(3, 2, classes, spatial)
+    assert gradcheck(lambda logits: value(name, logits, target), probs.log().requires_grad_())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
+def test_the_perfect_prediction_gives_about_0_and_the_opposite_more(name, batch, classes, spatial):
+    _, target = random_case(4, batch, classes, spatial)
+    right, wrong = (value(name, 40 * one, target).item() for one in (target, target.roll(1, 1)))
+    assert abs(right) < 1e-4 and wrong > 0.2
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "wce"])  # whose weights are summed over the batch
+def test_a_batch_is_the_mean_of_its_images(name):
+    probs, target = random_case(5, 3, 3)
+    apart = [value(name, one.log()[None], g[None]).item() for one, g in zip(probs, target)]
+    assert value(name, probs.log(), target).item() == pytest.approx(np.mean(apart))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_along_the_gradient_lowers_the_loss(name):
+    _, target = random_case(6, 2, 3)
+    logits = (torch.as_tensor(np.random.default_rng(6).normal(size=target.shape)) + 0.5 * target).requires_grad_()
+    before = value(name, logits, target)
+    step, = torch.autograd.grad(before, logits)
+    assert value(name, logits - 0.1 * step / step.norm(), target) < before
+
+
+EXTREMES = [1e4, 300.0, 1.0]
+
+
+@pytest.mark.parametrize("image", ["empty", "full", "one pixel"])
+@pytest.mark.parametrize("scale", EXTREMES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_of_half_precision_give_finite_values_and_gradients(name, dtype, scale, image):
+    labels = torch.zeros(2, 32, 32, dtype=torch.long)
+    labels[:, 7, 9:10] = 1
+    labels = {"empty": 0 * labels, "full": 0 * labels + 1, "one pixel": labels}[image]
+    signs = torch.randint(0, 2, (2, 2, 32, 32), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    logits = (scale * signs).to(dtype).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = value(name, logits, one_hot(labels, 2))
+    loss.backward()
+    assert loss.dtype == torch.float32 and loss.isfinite() and logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_changes_nothing(name):
+    probs, target = random_case(7)
+    logits, phi = probs.float().log(), torch.as_tensor(np.random.default_rng(7).normal(size=(3, 1, 6, 7))).float()
+    loss = build_loss(f"{name}+boundary", 2, None, options_of(name))
+    plain = loss(logits.softmax(1), target, phi, (0.5, 0.5), logits)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss(logits.float().softmax(1), target, phi, (0.5, 0.5), logits)[0] == plain
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_is_computed_in_float32(name):
+    probs, target = random_case(8, 2, 2, (40, 40))
+    rounded = probs.log().to(torch.bfloat16)
+    expected = build_loss(name, 2, None, options_of(name))(rounded.double().softmax(1), target, logits=rounded.double())[0]
+    loss = build_loss(name, 2, None, options_of(name))(rounded.float().softmax(1), target, logits=rounded)[0]
+    assert_allclose(loss.double(), expected, rtol=1e-4)
+
+
+# --------------------------------------------------------------------------------------------- beside the boundary loss
+
+@pytest.mark.parametrize("name", NAMES)
+def test_joined_with_the_boundary_loss_it_is_weighed_as_the_gdl(name):
+    probs, target = random_case(9, 2, 3)
+    logits, phi = probs.log(), torch.as_tensor(np.random.default_rng(9).normal(size=(2, 2, 6, 7)))
+    joint, terms = build_loss(f"{name}+boundary", 3, None, options_of(name, 3))(probs, target, phi, (0.25, 0.75), logits)
+    alone, bound = value(name, logits, target).item(), BoundaryLoss((1, 2))(probs, phi).item()
+    assert joint.item() == pytest.approx(0.25 * alone + 0.75 * bound)
+    assert terms.keys() == {name.replace("+", "_"), "boundary"} and terms["boundary"].item() == pytest.approx(bound)
+
+
+@pytest.mark.parametrize("name", ["dice+boundary+dice", "ce+dice", "dice+focal", "dice+ce+boundary+boundary", "gdl+ce"])
+def test_two_regional_losses_are_refused(name):
+    with pytest.raises(ValueError, match="^loss: expected one of gdl, ce, wce, focal, dice, "):
+        build_loss(name)
+
+
+@pytest.mark.parametrize("kind", SIZED + [DiceCELoss])
+def test_the_foreground_classes_enter(kind):
+    name = next(name for name, (module, _) in REGIONAL.items() if module is kind)
+    part = build_loss(name, 4).regional
+    assert getattr(part, "dice", part).classes == [1, 2, 3]
+
+
+def test_a_loss_of_logits_without_them_names_them():
+    with pytest.raises(ValueError, match="^logits: expected those of the network for the loss focal"):
+        build_loss("focal")(*torch.zeros(2, 1, 2, 3, 3))
+
+
+@pytest.mark.parametrize("kind", [*SIZED, CrossEntropyLoss, FocalLoss, DiceCELoss])
+def test_a_target_of_the_wrong_shape_is_named(kind):
+    with pytest.raises(ValueError, match=r"^target: expected shape \(2, 2, 4, 4\), found \(2, 2, 4, 5\)"):
+        kind()(torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 4, 5))
+
+
+@pytest.mark.parametrize("name, options, words", [
+    ("dice", {"gamma": 1.0}, "loss-options: expected smooth, squared for dice, found gamma"),
+    ("gdl+boundary", {"max_weight": 1.0}, r"loss-options: expected none for gdl\+boundary, found max_weight"),
+    ("boundary", {"gamma": 1.0}, "loss-options: expected none for boundary, found gamma"),
+    ("focal", {"gamma": -1.0}, "gamma: expected a number of at least 0, found -1.0"),
+    ("focal", {"gamma": [1.0, 2.0]}, "gamma: expected a number of at least 0"),
+    ("tversky", {"alpha": float("nan")}, "alpha: expected a number"),
+    ("hausdorff", {"power": 0.0}, "power: expected a number"),
+    ("ce", {"weights": [1.0, 2.0, 3.0]}, "weights: expected 2 of them, one a class, found 3"),
+    ("ce", {"weights": [0.0, 0.0]}, "weights: expected one above 0"),
+    ("ce", {"weights": [1.0, -2.0]}, "weights: expected a number of at least 0, found -2.0"),
+    ("wce", None, "weights: expected 2 of them for wce, found none")])
+def test_options_that_make_no_sense_are_named(name, options, words):
+    with pytest.raises(ValueError, match=f"^{words}"):
+        build_loss(name, 2, None, options)
+
+
+def test_options_reach_the_loss():
+    loss = build_loss("focal_tversky+boundary", 2, None, {"alpha": 0.4, "gamma": 2.0}).regional
+    assert (loss.alpha, loss.beta, loss.gamma) == (0.4, 0.7, 2.0)
+    assert checked_options("boundary", None) == {} and build_loss("dice", 2, None, {"squared": 1.0}).regional.squared
+
+
+def test_any_module_may_be_the_regional_part():
+    probs, target = random_case(10)
+    loss, _ = JointLoss(torch.nn.L1Loss())(probs, target)
+    assert loss == torch.nn.functional.l1_loss(probs, target)
+
+
+# ---------------------------------------------------------------------------------------------------------- oracles
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
+def test_cross_entropy_equals_torchs(batch, classes, spatial, weighted):
+    probs, target = random_case(11, batch, classes, spatial)
+    weights = torch.arange(1.0, classes + 1, dtype=torch.float64) ** 2 if weighted else None
+    expected = torch.nn.functional.cross_entropy(3 * probs, target.argmax(1), weights)
+    assert_allclose(CrossEntropyLoss(weights)(3 * probs, target), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("gamma, weights", [(2, [0.75, 0.25]), (2, None), (1, None), (0, [0.5, 0.5])])
+def test_focal_equals_torchvisions_for_two_classes(gamma, weights):
+    from torchvision.ops import sigmoid_focal_loss
+    probs, target = random_case(12)
+    logits = probs.log()
+    expected = sigmoid_focal_loss(logits[:, 1] - logits[:, 0], target[:, 1], weights[1] if weights else -1, gamma, "mean")
+    assert_allclose(FocalLoss(gamma, weights)(logits, target), expected, rtol=1e-10)
+
+
+@pytest.fixture(scope="module")
+def monais():
+    import monai.losses  # takes seconds
+    return monai.losses
+
+
+@pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
+def test_overlaps_equal_monais(monais, batch, classes, spatial):
+    probs, target = random_case(13, batch, classes, spatial)
+    foreground, options = range(1, classes), {"include_background": False, "smooth_nr": 1e-5, "smooth_dr": 1e-5}
+    tversky = monais.TverskyLoss(**options, alpha=0.3, beta=0.7, reduction="none")(probs, target)
+    for ours, theirs in [(DiceLoss(foreground), monais.DiceLoss(**options)(probs, target)),
+                         (DiceLoss(foreground, squared=True), monais.DiceLoss(**options, squared_pred=True)(probs, target)),
+                         (TverskyLoss(foreground), tversky.mean()), (FocalTverskyLoss(foreground), (tversky ** 0.75).mean())]:
+        assert_allclose(ours(probs, target), theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
+def test_losses_of_logits_equal_monais(monais, batch, classes, spatial):
+    probs, target = random_case(14, batch, classes, spatial)
+    logits = 3 * probs
+    focal = monais.FocalLoss(include_background=True, gamma=2, use_softmax=True)  # its mean is over the classes too
+    assert_allclose(FocalLoss()(logits, target), classes * focal(logits, target), rtol=1e-6)
+    both = monais.DiceCELoss(include_background=False, softmax=True)
+    assert_allclose(DiceCELoss(range(1, classes))(logits, target), both(logits, target), rtol=1e-6)
+
+
+@pytest.mark.parametrize("power", [2, 1])
+@pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
+def test_hausdorff_equals_monais(monais, batch, classes, spatial, power):
+    probs, target = random_case(15, batch, classes, spatial)
+    probs = (8 * probs).softmax(1)  # some above 0.5
+    theirs = monais.HausdorffDTLoss(alpha=power, include_background=False)(probs, target)
+    assert_allclose(HausdorffLoss(range(1, classes), power)(probs, target), theirs, rtol=1e-5)
+
+
+def test_hausdorff_equals_brute_force():
+    rng = np.random.default_rng(16)
+    s, g = rng.random((9, 11)), rng.random((9, 11)) < 0.2
+    places = np.argwhere(np.ones_like(g))
+    total = 0.0
+    for mask in (s > 0.5, g):
+        other = [np.argwhere(mask != mask[tuple(place)]) for place in places]
+        nearest = [((place - others) ** 2).sum(1).min() for place, others in zip(places, other)]
+        total += np.sum((s - g).ravel() ** 2 * np.array(nearest))
+    loss = HausdorffLoss()(two_classes(s[None]), two_classes(g[None]))
+    assert_allclose(loss, total / s.size, rtol=1e-6)
+
+
