@@ -18,6 +18,8 @@ DEVICE   ?= auto
 # PATIENTS: see preprocess.py --help
 JOBS     ?= 1
 THREADS  ?=
+# yes: bit-identical runs on a GPU too, see main.py --help
+DETERMINISTIC ?=
 SUBJECTS ?=
 VAL      ?=
 SPLIT    ?=
@@ -61,8 +63,8 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE JOBS THREADS SUBJECTS VAL SPLIT"
-	@echo "             PATIENTS CONVENTION UNIT MAP_DIMS ALPHAS STRATEGIES PY"
+	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE JOBS THREADS DETERMINISTIC"
+	@echo "             SUBJECTS VAL SPLIT PATIENTS CONVENTION UNIT MAP_DIMS ALPHAS STRATEGIES PY"
 	@echo "  For wmh and isles also: RAW ANY_MD5; for wmh: FETCH (empty: no network) OBSERVERS SERVER"
 
 setup: $(ENV)/complete ## build the Python environment from requirements.txt (skipped when it is current)
@@ -193,7 +195,8 @@ DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call 
 RUN_SETTINGS = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
 	$(call option,SCHEDULE,schedule) $(call option,BATCH,batch-size)
 TABLES = $(foreach name,SPLIT PATIENTS,$(if $($(name)),cksum < $(call quote,$($(name))) 2>/dev/null;))
-MACHINE = --device $(DEVICE) $(call option,THREADS,threads) $(if $(filter-out 1,$(JOBS)),--quiet)
+MACHINE = --device $(DEVICE) $(call option,THREADS,threads) $(if $(DETERMINISTIC),--deterministic) \
+	$(if $(filter-out 1,$(JOBS)),--quiet)
 
 chain: $(READY)
 	+@$(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" results/$(NAME)/report.html

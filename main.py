@@ -32,7 +32,7 @@ from settings import (
     refuse_mismatch,
     with_class_weights,
 )
-from trainer import Trainer, logits_of
+from trainer import Trainer, be_deterministic, logits_of
 from utils import (
     UserError,
     amp_name,
@@ -80,6 +80,8 @@ class Run(Trainer):
 
     def __init__(self, args):
         self.args, self.out = args, Path(args.out)
+        if args.deterministic:
+            be_deterministic()
         device = choose_device(args.device)
         if args.threads:
             torch.set_num_threads(args.threads)
@@ -337,6 +339,8 @@ def parse_arguments(argv):
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
     add("--amp", default="auto", choices=("auto", "bf16", "off"), help="autocast (default: bf16 where native)")
     add("--compile", action="store_true", help="torch.compile the network: pays after some minutes of training")
+    add("--deterministic", action="store_true", help="bit-identical runs on one kind of CUDA device, as they are on a CPU "
+        "without it: slower operations there, no TF32; an operation that has no such form ends the run (not with --compile)")
     add("--threads", type=int, help="CPU threads (default: all cores)")
     add("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
     args = parser.parse_args(argv)
@@ -346,6 +350,8 @@ def parse_arguments(argv):
         args.loss_options = loss_options(args)
     except ValueError as error:
         parser.error(str(error))
+    if args.deterministic and args.compile:
+        parser.error("--deterministic: not with --compile, whose kernels are chosen by their speed; leave one of them out")
     limits = {"width": (1, 4096), "epochs": (1, 10**6), "batch_size": (1, 10**5), "threads": (1, 1024),
               "seed": (0, 2**63 - 1), "lr": (1e-12, 1e3), "gdl_max_weight": (1e-30, 1e30)}
     for name, (least, most) in limits.items():

@@ -40,7 +40,7 @@ from checkpoint import check_records
 from dataloader import INTENSITY_MAX, NORMALISATION
 from datasets import DATASETS, check_grid, check_intensities, find_subjects, read_volume
 from networks import build
-from trainer import logits_of
+from trainer import be_deterministic, logits_of
 from utils import UserError, atomic_path, choose_amp, choose_device, choose_memory_format, log, progress, run_program
 from volumes import gzipped, network_input, restore_mask
 
@@ -226,6 +226,8 @@ def describe(state, path):
 
 def main(argv=None):
     args = parse_arguments(argv)
+    if args.deterministic:
+        be_deterministic()
     device = choose_device(args.device)
     network, state = load_model(args.checkpoint, device)
     if args.describe:
@@ -264,6 +266,7 @@ def parse_arguments(argv):
     add("--describe", action="store_true", help="print what the checkpoint holds, and stop")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto: a GPU if there is one)")
     add("--amp", default="auto", choices=("auto", "bf16", "off"), help="autocast (default auto: as in training)")
+    add("--deterministic", action="store_true", help="the same bits every time on a CUDA device, without TF32, as main.py's")
     add("--batch-size", type=int, default=8, metavar="N", help="slices at a time (default 8)")
     args = parser.parse_args(argv)
     if not 1 <= args.batch_size <= 10**5:

@@ -103,11 +103,11 @@ def note_session(out, settings, epoch, epochs, device, amp):
         device, amp: a torch.device and the autocast dtype, or None.
     """
     session = {"from_epoch": epoch, "device": device_name(device), "amp": amp_name(amp),
-               "commit": git_commit(),
+               "deterministic": torch.are_deterministic_algorithms_enabled(), "commit": git_commit(),
                "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
                "command": " ".join(["python", "main.py", *sys.argv[1:]])}
     sessions = [*settings["sessions"], session]
-    settings |= {**{key: sessions[0][key] for key in session if key != "from_epoch"}, "sessions": sessions,
+    settings |= {**{key: value for key, value in sessions[0].items() if key != "from_epoch"}, "sessions": sessions,
                  "epochs": max(epochs, epoch)}
     remove(out / "summary.json")
     write_json(out / "config.json", settings)

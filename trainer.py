@@ -1,10 +1,25 @@
 """A network with its loss and Adam: the training step, and the logits of images, for main.py and for benchmarks/."""
 
+import os
+
 import torch
 
 import nonfinite
 from dataloader import one_hot
 from utils import choose_memory_format
+
+
+def be_deterministic():
+    """Have torch take only operations that give the same bits in every run, and float32 without TF32; before CUDA starts.
+
+    An operation without such a form then raises a RuntimeError, which run_program reports in one line.
+    """
+    if os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in (":4096:8", ":16:8"):
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it once; other workspaces may change sums
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
+    torch.backends.cudnn.benchmark = False  # else timing chooses the algorithm
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def logits_of(network, images, amp):
