@@ -25,6 +25,7 @@ from torch.nn import functional
 from datasets import find_subjects, get_spec, is_phantom, label_values, read_volume, recognise, source_hashes
 from distance import CONVENTIONS, signed_distance, signed_distance_slices
 from splits import check_written, choose_split, read_patients, split_code2018, split_settings  # noqa: F401
+from stages import clock, note_preprocessing
 from utils import (
     IGNORED,
     UserError,
@@ -275,7 +276,7 @@ def pick_subjects(subjects, limit, seed):
 
 
 def main(argv=None):
-    args = parse_arguments(argv)
+    args, elapsed = parse_arguments(argv), clock()
     torch.set_num_threads(1)  # the scans are what runs in parallel
     spec = get_spec(args.layout)
     duplicates = {}
@@ -297,6 +298,7 @@ def main(argv=None):
     with exclusive(out):
         convert_all(todo, spec, out, settings, args.jobs)
         finish(out, split, spec)
+        note_preprocessing(out, elapsed(), len(todo), len(subjects))
     return 0
 
 
