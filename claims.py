@@ -30,6 +30,7 @@ from bootstrap import FEWEST_SCANS, RESAMPLES, difference, row_scores
 from claims_measured import BOTH, REGIONAL, c5, c8, c9, claim, not_measured
 from figures_cases import validation_subjects
 from runs import VARIANT, load_set, schedule_name
+from stages import clock
 from utils import UserError, choose_device, log, read_object, run_program, write_json
 
 MARGIN = 0.01  # of DSC, within which C6 calls two schedules similar
@@ -228,7 +229,7 @@ def parse_arguments(argv):
 
 
 def main(argv=None):
-    args = parse_arguments(argv)
+    args, elapsed = parse_arguments(argv), clock()
     one = load_set(args.runs, args.data)
     channels = len(one.info.get("modalities", "12"))
     found = {"C1": c1(one), "C2": c2(one), "C3": c3(one), "C4": c4(one),
@@ -237,7 +238,7 @@ def main(argv=None):
     found = {name: {"claim": TEXTS[name], **result} for name, result in found.items()}
     path = Path(args.runs) / "claims.json"
     write_json(path, {"set": one.title, "validation_scans": len(validation_subjects(one)), "resamples": RESAMPLES,
-                      "runs": {run.name: len(run.rows) for run in one.runs}, "claims": found})
+                      "runs": {run.name: len(run.rows) for run in one.runs}, "seconds": round(elapsed(), 1), "claims": found})
     for name, result in found.items():
         log(f"{name} {result['verdict']:>13}  {result['claim']}\n{'':18}{result['statistic']}")
     log(str(path))

@@ -47,6 +47,7 @@ import numpy as np
 
 from datasets import DATASETS, DatasetSpec, find_subjects, read_volume
 from metrics import absolute_volume_difference, challenge_hausdorff95, dice, hausdorff_pair, leave_out, lesion_detection
+from stages import clock
 from utils import IGNORED, UserError, progress, read_object, run_program, write_csv, write_json
 
 RESAMPLES = 10_000
@@ -253,6 +254,7 @@ def describe_mean(values):
 
 def evaluate(args):
     """Score one folder; print the table and write what was asked for."""
+    elapsed = clock()
     predictions, references = find_masks(args.predictions), find_masks(args.references)
     subjects = match(predictions, references, (args.predictions, args.references), args.partial)
     scores = score_folder(predictions, subjects, references, args, args.predictions)
@@ -267,7 +269,7 @@ def evaluate(args):
             "foreground_mean": mean_scores(list(means.values())), "mean": means,
             "metric_per_case": [{"metrics": rows, "prediction_file": str(predictions[name]),
                                  "reference_file": str(references[name])} for name, rows in zip(subjects, scores)],
-            "statistics": statistics,
+            "statistics": statistics, "seconds": round(elapsed(), 2),
             "settings": {"labels": args.labels, "ignore": args.ignore, "empty": args.empty, "resamples": RESAMPLES}}))
     for label in args.labels:
         empty = [sum(rows[label][key] for rows in scores) for key in ("prediction_empty", "reference_empty")]

@@ -1,4 +1,4 @@
-"""Figures of single slices (1, 2 and 4), the rules that choose them, and the scores of single scans."""
+"""Figures of single slices (1, 2 and 4), and the rules that choose them."""
 
 import textwrap
 import zipfile
@@ -75,23 +75,6 @@ def shown_run(one, loss):
 def lesions(one, subject):
     """Ground-truth foreground of one scan as a bool array (S, H, W)."""
     return np.asarray(load_array(one, subject, "labels")) > 0
-
-
-def scan_scores(one):
-    """3-D DSC of every validation scan at the best epoch, mean over the finished seeds, worst scan first."""
-    rows = []
-    for subject in validation_subjects(one):
-        truth = lesions(one, subject)
-        row = {"subject": subject, "volume": truth.sum() * np.prod(spacing(one, subject)) / 1000}  # ml
-        for loss in PAIR:
-            found = [prediction(run, subject, truth.shape) for run in one.finished(loss)]
-            scores = [dice(mask, truth) for mask in found if mask is not None]
-            row[loss] = float(np.mean(scores)) if scores else None
-        known = [row[loss] for loss in PAIR if row[loss] is not None]
-        row["worst"] = min(known, default=2)
-        row["difference"] = row[PAIR[1]] - row[PAIR[0]] if len(known) == 2 else None
-        rows.append(row)
-    return sorted(rows, key=lambda row: (row["worst"], row["subject"]))
 
 
 def ranked_cases(one):

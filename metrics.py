@@ -259,13 +259,26 @@ def lesion_detection(pred, target):
 
 def _touched(lesions, other):
     """The fraction of the components of `lesions` that share a voxel with `other`; 1.0 if there are none."""
+    touched = lesion_sizes(lesions, other)[1]
+    return np.count_nonzero(touched) / len(touched) if len(touched) else 1.0
+
+
+def lesion_sizes(lesions, other):
+    """(voxels, touched) of each lesion of a mask, see `lesion_detection`: its size, and whether it shares a voxel with `other`.
+
+    Returns:
+        int array and bool array (lesions,), both empty without a lesion.
+    """
     from scipy.ndimage import label
+    lesions, other = _masks(lesions, other, names=("lesions", "other"))
     box = _bounding_box(lesions)
     lesions, other = lesions[box], other[box]
     if not lesions.any():
-        return 1.0
+        return np.zeros(0, int), np.zeros(0, bool)
     labels, count = label(lesions, structure=np.ones((3,) * lesions.ndim))
-    return len(np.unique(labels[lesions & other])) / count
+    touched = np.zeros(count, bool)
+    touched[np.unique(labels[lesions & other]) - 1] = True
+    return np.bincount(labels.ravel(), minlength=count + 1)[1:], touched
 
 
 def lesion_recall(pred, target):

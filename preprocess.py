@@ -39,6 +39,7 @@ import torch
 from datasets import find_subjects, get_spec, is_phantom, label_values, recognise, source_hashes
 from distance import CONVENTIONS, signed_distance, signed_distance_slices
 from splits import check_written, choose_split, read_patients, split_code2018, split_settings  # noqa: F401
+from stages import clock, note_preprocessing
 from utils import (
     IGNORED,
     UserError,
@@ -230,7 +231,7 @@ def pick_subjects(subjects, limit, seed):
 
 
 def main(argv=None):
-    args = parse_arguments(argv)
+    args, elapsed = parse_arguments(argv), clock()
     keep_freed_memory()
     torch.set_num_threads(1)  # the scans are what runs in parallel
     spec = get_spec(args.layout)
@@ -250,13 +251,14 @@ def main(argv=None):
     check_written(out / "split.csv", split)
     made = not out.exists()
     with exclusive(out):
-        convert_all(subjects, spec, out, settings, args.jobs, duplicates, made)
+        converted = convert_all(subjects, spec, out, settings, args.jobs, duplicates, made)
         finish(out, split, spec)
+        note_preprocessing(out, elapsed(), converted, len(subjects))
     return 0
 
 
 def convert_all(subjects, spec, out, settings, jobs, duplicates, made):
-    """Check and convert the subjects that are not in `out` yet, each read once.
+    """Check and convert the subjects that are not in `out` yet, each read once; returns how many.
 
     They are put aside until all have passed their checks, so that nothing is written, or replaced, where one has not.
     What a killed run has put aside is used by the next one of the same settings. `made`: this run has made `out`.
@@ -284,6 +286,7 @@ def convert_all(subjects, spec, out, settings, jobs, duplicates, made):
         move(pending / "references" / f"{subject.name}.nii.gz", out / "references" / f"{subject.name}.nii.gz")
         move(pending / "subjects" / subject.name, out / "subjects" / subject.name)
     remove(pending)
+    return len(new)
 
 
 def move(source, target):

@@ -7,6 +7,7 @@ import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below 
 
 import argparse
 import base64
+import hashlib
 import os
 import shlex
 import statistics
@@ -16,8 +17,12 @@ from pathlib import Path
 import jinja2
 
 import figures
-import figures_cases
+from figures_cases import NAMES, PAIR
+from page_browser import BUDGET, browser
+from page_curves import curves
+from page_scores import by_volume, paired_differences, scan_scores, scatter
 from runs import load_sets, number
+from stages import clock, in_words, stages
 from tables import build_table, caption, cell, columns, heading, label, latex, markdown, notes, plain, reported_only, tidy_rows
 from utils import (
     UserError,
@@ -32,6 +37,7 @@ from utils import (
 )
 
 REPORTED = Path(__file__).parent / "results" / "reported.json"
+IN_PAGE = ("figure3", "figure3_mm")  # drawn by the page itself
 
 
 def headlines(one):
@@ -51,16 +57,31 @@ def headlines(one):
     return parts
 
 
-def describe(one):
-    """What the page says about a set besides the table: scans, settings, runs, data."""
+def describe(one, index, reported, budget):
+    """What the page says about a set besides the table: claims, curves, scans, slices, settings, run time, data."""
+    settings, environment, varying = settings_of(one)
+    scans, claims = scan_scores(one), claims_of(one)
+    has_masks = any((run.folder / "predictions.npz").exists() for loss in PAIR for run in one.losses.get(loss, []))
+    return {"set": one, "index": index, "headlines": headlines(one), "claims": claims, "stale": claims_are_stale(one),
+            "supported": sum(claim["verdict"] == "supported" for claim in claims.values()),
+            "curves": curves(one, reported), "scans": scans, "paired": paired_differences(one),
+            "scatters": [plot for metric in ("dsc_3d", "hd95") if (plot := scatter(scans, metric))],
+            "sizes": by_volume(one), "browser": browser(one, scans, budget) if has_masks else None,
+            "settings": settings, "environment": environment, "varying": varying, "stages": stages(one),
+            "commands": [train_command(run) for run in one.runs], "ablation": ablation_of(one),
+            "evaluations": [(run.name, evaluation(run)) for run in one.runs if (run.folder / "evaluation.csv").exists()]}
+
+
+def settings_of(one):
+    """(settings, environment) that all runs share, as {name: value}, and the names of settings that differ."""
     shared = {key: value for key, value in one.runs[0].config.items()
               if all(run.config.get(key) == value for run in one.runs)}
-    varying = sorted({key for run in one.runs for key in run.config} - set(shared) - {"loss", "seed"})
-    return {"set": one, "headlines": headlines(one), "scans": figures_cases.scan_scores(one), "shared": shared,
-            "varying": varying, "commands": [train_command(run) for run in one.runs],
-            "claims": claims_of(one), "stale": claims_are_stale(one),
-            "ablation": ablation_of(one), "evaluations": [(run.name, evaluation(run)) for run in one.runs
-                            if (run.folder / "evaluation.csv").exists()]}
+    shared.pop("sessions", None)  # those of a resumed run; each has the other entries below anew
+    about = ("device", "amp", "threads", "compile", "commit", "versions")
+    environment = {key: value for key, value in shared.items() if key in about and key != "versions"}
+    environment |= {f"version of {name}": value for name, value in shared.get("versions", {}).items()}
+    varying = {key for run in one.runs for key in run.config} - set(shared) - {"loss", "seed", "sessions", "out", "command"}
+    return {key: value for key, value in shared.items() if key not in about}, environment, sorted(varying)
 
 
 def claims_of(one):
@@ -138,15 +159,21 @@ def train_command(run):
     return shlex.join(map(str, words))
 
 
-def html(sets, table, remarks, elsewhere, drawn, words):
+def html(sets, table, remarks, elsewhere, drawn, words, reported, elapsed):
+    """The page as text. `elapsed` gives the seconds since the program began."""
     folder = Path(__file__).parent / "templates"
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    pictures = [{**figure, "data": base64.b64encode(figure["png"]).decode()} for figure in drawn]
+    environment.globals |= {"label": label, "in_words": in_words, "names": NAMES}
+    script = environment.get_template("page.js").render()
+    pictures = [{**figure, "data": base64.b64encode(figure["png"]).decode()} for figure in drawn
+                if figure["name"] not in IN_PAGE]
+    parts = [describe(one, index, reported, BUDGET // len(sets)) for index, one in enumerate(sets)]
     return environment.get_template("report.html").render(
-        label=label, caption=caption(sets), titles=" and ".join(one.title for one in sets), table=table, notes=remarks,
-        elsewhere=elsewhere, figures=pictures, parts=[describe(one) for one in sets], commit=git_commit(),
-        command=shlex.join(["python", "report.py", *map(str, words)]), phantom=any(one.is_phantom for one in sets))
+        caption=caption(sets), titles=" and ".join(one.title for one in sets), table=table, notes=remarks,
+        elsewhere=elsewhere, figures=pictures, parts=parts, commit=git_commit(), seconds=elapsed(),
+        command=shlex.join(["python", "report.py", *map(str, words)]), phantom=any(one.is_phantom for one in sets),
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}")
 
 
 def main(argv=None):
@@ -160,7 +187,7 @@ def main(argv=None):
     parser.add_argument("--out", metavar="FOLDER",
                         help="where the outputs go (default: the runs folder; of several, their common parent)")
     parser.add_argument("--only", choices=("table",), help="write and print the table, leave figures and page alone")
-    options = parser.parse_args(argv)
+    options, elapsed = parser.parse_args(argv), clock()
     sets = load_sets(options.runs, options.data)
     folders = [os.path.abspath(folder) for folder in options.runs]
     out = Path(options.out or (options.runs[0] if len(folders) == 1 else os.path.relpath(os.path.commonpath(folders))))
@@ -174,7 +201,7 @@ def main(argv=None):
     if options.only != "table":
         identity = next(filter(None, (claims_of(one).get("C9", {}).get("curves") for one in sets)), None)
         drawn = figures.draw_all(sets, reported, out, identity)
-        write_text(out / "report.html", html(sets, table, remarks, elsewhere, drawn, argv or sys.argv[1:]))
+        write_text(out / "report.html", html(sets, table, remarks, elsewhere, drawn, argv or sys.argv[1:], reported, elapsed))
     print(plain(sets, table, remarks))
     print(out / ("report.html" if options.only != "table" else "table1.md"))
     return 0

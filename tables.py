@@ -29,6 +29,7 @@ class Cell:
     mean: float | None = None
     std: float | None = None
     seeds: int = 0
+    deviation: dict | None = None  # from the reported mean, see `deviation`
 
 
 def averaged(runs):
@@ -87,6 +88,32 @@ def cell(one, loss, metric, statistic, reported):
     return Cell(text, "measured", mean, std, len(values))
 
 
+def deviation(measured, paper, metric):
+    """How far a measured mean lies from the reported one.
+
+    Returns:
+        {"text", "verdict"}: "better" or "worse" where it lies farther than the two standard deviations together, else
+        "within"; None where one of the two has no number.
+    """
+    if measured.mean is None or paper.mean is None:
+        return None
+    change = measured.mean - paper.mean
+    within = abs(change) <= (measured.std or 0) + (paper.std or 0)
+    verdict = "within" if within else "better" if (change < 0) == metric[4] else "worse"
+    return {"text": f"{change:+.{metric[3]}f}, {'within the deviations' if within else verdict + ' than reported'}",
+            "verdict": verdict}
+
+
+def set_deviations(one, loss, cells):
+    """Note at the best-epoch cells of a finished row how far they lie from the reported cells of the same metric."""
+    if one.finished(loss):
+        paper = {metric[0]: shown for (metric, statistic), shown in zip(columns(one), cells) if statistic == "reported"}
+        for (metric, statistic), shown in zip(columns(one), cells):
+            if statistic == "best" and metric[0] in paper:
+                shown.deviation = deviation(shown, paper[metric[0]], metric)
+    return cells
+
+
 def empty_fraction(one):
     fraction = one.fingerprint.get("val", {}).get("empty_fraction")
     return "unknown" if fraction is None else f"{fraction:.3f}"
@@ -107,7 +134,8 @@ def build_table(sets, reported):
     groups = [{"title": one.title, "headings": ["seeds", *(heading(one, *column) for column in columns(one))]}
               for one in sets]
     rows = [{"loss": name, "groups": [[Cell(seeds_text(one.losses.get(name)), "seeds"),
-                                       *(cell(one, name, *column, reported) for column in columns(one))]
+                                       *set_deviations(one, name, [cell(one, name, *column, reported)
+                                                                   for column in columns(one)])]
                                       for one in sets]} for name in names]
     return {"sets": groups, "rows": rows, "has_reported": any(one.challenge for one in sets)}
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+import stages  # noqa: E402
 from utils import run_program  # noqa: E402
 
 RUN = "results/gdl+boundary/seed0"
@@ -70,7 +71,7 @@ def results(folder):
     found = {}
     for pattern in ("data/subjects/*/*.npy", "data/*.csv", "data/*.json", "data/references/*", f"{RUN}/predictions/*",
                     f"{RUN}/evaluation.csv", "results/table1.*"):
-        found |= {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob(pattern)}
+        found |= {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob(pattern) if path.name != stages.FILE}
     with open(folder / RUN / "metrics.csv") as file:
         found["metrics.csv"] = repr([{**row, "seconds": None} for row in csv.DictReader(file)]).encode()
     for name in ("best.pt", "last.pt"):

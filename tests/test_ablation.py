@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from test_report import write_data, write_run, write_set
+from run_folders import write_data, write_run, write_set
 
 import ablation
 import report

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_report import write_set
+from run_folders import write_set
 
 import bootstrap
 from runs import load_set

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_report import write_data, write_run, write_set
+from run_folders import write_data, write_run, write_set
 
 import claims
 import claims_measured

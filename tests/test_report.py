@@ -1,17 +1,14 @@
 """report.py on small run folders written here: every expected number can be worked out by hand."""
 
 import csv
-import json
 import re
 import shutil
-import subprocess
-import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from run_folders import REPORTED, read_table, run_report, square, write_data, write_long, write_run, write_set, write_sweep
 
 import figures
 import figures_cases
@@ -21,87 +18,9 @@ import runs
 import tables
 from distance import signed_distance
 from main import COLUMNS
-from utils import UserError, read_json
+from utils import UserError
 
-ROOT = Path(__file__).parent.parent
-REPORTED = read_json(ROOT / "results" / "reported.json")
-DSC = {"boundary": [[0.5] * 8, [0.5] * 8],  # two seeds, eight epochs: the window of last epochs is two
-       "gdl": [[0.1, 0.3, 0.6, 0.5, 0.5, 0.5, 0.2, 0.4], [0.1, 0.3, 0.4, 0.5, 0.5, 0.3, 0.4, 0.4]],
-       "gdl+boundary": [[0.2, 0.4, 0.5, 0.6, 0.7, 0.7, 0.6, 0.6], [0.2, 0.4, 0.5, 0.6, 0.9, 0.7, 0.8, 0.8]]}
 FIGURES = ("figure1", "figure2", "figure3", "figure3_mm", "figure4")
-
-
-def square(row, column, side, size=24):
-    mask = np.zeros((size, size), bool)
-    mask[row:row + side, column:column + side] = True
-    return mask
-
-
-def write_data(folder, source="phantom", layout="wmh", name="small", empty=0.5):
-    """Two validation scans of two slices: one 4x4 lesion in "a"; an 8x8 and a 2x2 one in the second slice of "b"."""
-    info = {"name": name, "layout": layout, "source": source, "modalities": ["FLAIR", "T1"], "size": 24,
-            "classes": ["background", "lesion"], "distance": {"convention": "paper", "unit": "px", "dims": 2}}
-    subset = {"subjects": 2, "slices": 4, "empty_fraction": empty, "foreground_ratio": 0.04}
-    print_ = {**subset, "train": subset, "val": subset, "intensity_range": {"FLAIR": [0, 1]}, "spacing_mm": [1, 1, 3],
-              "sha256": "f" * 64}
-    none = np.zeros((24, 24), bool)
-    scans = {"a": [square(4, 4, 4), none], "b": [none, square(8, 8, 8) | square(2, 18, 2)]}
-    folder.mkdir(parents=True)
-    (folder / "dataset.json").write_text(json.dumps(info))
-    (folder / "fingerprint.json").write_text(json.dumps(print_))
-    (folder / "split.csv").write_text("subject,subset\na,val\nb,val\nt,train\n")
-    for subject, slices in scans.items():
-        place = folder / "subjects" / subject
-        place.mkdir(parents=True)
-        labels = np.stack(slices)
-        head = (20000 + 9000 * np.hypot(*np.mgrid[-1:1:24j, -1:1:24j])).astype(np.uint16)
-        np.save(place / "images.npy", np.stack([np.stack([head + 20000 * mask, head]) for mask in labels]).astype("u2"))
-        np.save(place / "labels.npy", labels.astype(np.uint8))
-        np.save(place / "distance.npy", np.stack([signed_distance(mask) for mask in labels])[:, None])
-        (place / "meta.json").write_text(json.dumps({"spacing_mm": [1, 1, 3]}))
-    return folder
-
-
-def write_run(folder, data, loss, seed, dsc, finished=True, epochs=8, **settings):
-    """A run with these validation DSC; the other scores follow: 3-D DSC = DSC / 2, HD = 10, HD95 = 5, legacy HD = 2."""
-    config = {"loss": loss, "seed": seed, "network": "unet", "width": 8, "epochs": epochs, "batch_size": 8, "lr": 0.001,
-              "schedule": "rebalance", "protocol": "paper", "size": 24, "data": str(data), "device": "cpu",
-              "data_fingerprint": "f" * 64, "versions": {"numpy": "2"}, **settings}
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    with open(folder / "metrics.csv", "w", newline="") as file:
-        rows = csv.DictWriter(file, COLUMNS)
-        rows.writeheader()
-        for epoch, value in enumerate(dsc, 1):
-            rows.writerow({"epoch": epoch, "val_dice": value, "val_dice_3d": value / 2, "val_hd": 10, "val_hd95": 5,
-                           "val_hd_legacy": 2, "val_dice_lesion": value / 4, "seconds": 1.5,
-                           "val_foreground": 0 if loss == "boundary" else 0.01})
-    if finished:
-        (folder / "summary.json").write_text(json.dumps({"finished": True, "epochs": len(dsc), "seconds": 12.0}))
-        shift = {"gdl": 2, "gdl+boundary": 1}.get(loss)
-        masks = {subject: np.load(data / "subjects" / subject / "labels.npy") for subject in ("a", "b")}
-        masks = {key: mask * 0 if shift is None else np.roll(mask, shift, axis=1) for key, mask in masks.items()}
-        np.savez_compressed(folder / "predictions.npz", **masks)
-    return folder
-
-
-def write_set(root, folder="wmh", losses=DSC, **about):
-    data = write_data(root / "data" / folder, **about)
-    for loss, seeds in losses.items():
-        for seed, dsc in enumerate(seeds):
-            write_run(root / "results" / folder / loss / f"seed{seed}", data, loss, seed, dsc)
-    return root / "results" / folder
-
-
-def read_table(folder):
-    """Everything in words: {(loss, heading): text} of the only set, the notes and the Markdown."""
-    sets = runs.load_sets([folder], None)
-    table = tables.build_table(sets, REPORTED)
-    heads = table["sets"][0]["headings"]
-    cells = {(row["loss"], head): shown.text for row in table["rows"]
-             for head, shown in zip(heads, row["groups"][0], strict=True)}
-    notes = tables.notes(sets, REPORTED)
-    return cells, "\n".join(notes), tables.markdown(sets, table, notes, tables.reported_only(sets, REPORTED))
 
 
 # Numbers ------------------------------------------------------------------------------------------------------------
@@ -125,12 +44,6 @@ def test_last_epochs_are_fifty_of_a_long_run(tmp_path):
     dsc = [0.9] * 150 + [0.4] * 25 + [0.6] * 25
     cells, _, _ = read_table(write_long(tmp_path, dsc))
     assert cells["gdl", "DSC, last 50"] == "0.500 (–)"  # one seed: no standard deviation
-
-
-def write_long(root, dsc):
-    data = write_data(root / "data")
-    write_run(root / "results" / "gdl" / "seed0", data, "gdl", 0, dsc, epochs=200)
-    return root / "results"
 
 
 def test_first_of_equal_epochs_is_the_best():
@@ -246,10 +159,6 @@ def test_runs_that_differ_are_refused(tmp_path, setting, value):
     assert all(part in str(error.value) for part in ("seed0", "seed1", setting, str(value)))
 
 
-def run_report(*words, cwd):
-    return subprocess.run([sys.executable, ROOT / "report.py", *words], cwd=cwd, capture_output=True, text=True)
-
-
 def test_refusal_is_one_line_and_status_2(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.6] * 8]})
     write_run(folder / "gdl" / "seed1", tmp_path / "data" / "wmh", "gdl", 1, [0.6] * 8, protocol="code2018")
@@ -280,23 +189,7 @@ def test_data_that_the_runs_were_not_trained_on_are_refused(tmp_path):
         runs.load_sets([folder], None)
 
 
-def test_damaged_predictions_are_named(tmp_path):
-    folder = write_set(tmp_path)
-    (folder / "gdl" / "seed0" / "predictions.npz").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(UserError, match="predictions.npz"):
-        figures_cases.scan_scores(runs.load_sets([folder], None)[0])
-
-
 # Cases and scans ----------------------------------------------------------------------------------------------------
-
-def test_scans_are_scored_and_the_worst_comes_first(tmp_path):
-    one = runs.load_sets([write_set(tmp_path)], None)[0]
-    first, second = figures_cases.scan_scores(one)
-    assert (first["subject"], first["volume"]) == ("a", pytest.approx(16 * 3 / 1000))  # 4x4 pixels of 1x1x3 mm
-    assert first["gdl"] == pytest.approx(0.5)  # a 4x4 square moved by 2: overlap 8 of 16
-    assert first["gdl+boundary"] == pytest.approx(0.75)
-    assert first["difference"] == pytest.approx(0.25)
-    assert second["gdl"] == pytest.approx(2 * (6 * 8) / (2 * 68))  # the 2x2 lesion is missed altogether
 
 
 def test_cases_are_chosen_by_volume_and_by_number_of_parts(tmp_path):
@@ -346,42 +239,6 @@ def test_latex_is_escaped_and_balanced(full):
     assert lines[0].count(r"\multicolumn{9}") == 2
 
 
-def test_page_is_self_contained(full):
-    html = (full / "report.html").read_text()
-    assert not re.search(r"(src|href|url|@import)\s*[=(]?\s*[\"']?(https?:)?//", html)
-    assert html.count("data:image/png;base64,") == 5 and html.count("<img") == len(re.findall(r'alt="[^"]{20}', html))
-
-
-class Tags(HTMLParser):
-    """Checks that every element is closed in order and that ids are unique."""
-    void = {"meta", "link", "img", "br"}
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.ids = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.ids += [value for key, value in attrs if key == "id"]
-        self.open += [tag] if tag not in self.void else []
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def test_page_is_well_formed_and_its_links_lead_somewhere(full):
-    html, tags = (full / "report.html").read_text(), Tags()
-    tags.feed(html)
-    assert tags.open == [] and len(tags.ids) == len(set(tags.ids))
-    assert set(re.findall(r'href="#([^"]+)"', html)) <= set(tags.ids)
-
-
-def test_names_from_files_are_escaped_in_the_page(tmp_path):
-    folder = write_set(tmp_path, source="own", name="<script>alert(1)</script>", losses={"gdl": [[0.6] * 8]})
-    sets = runs.load_sets([folder], None)
-    page = report.html(sets, tables.build_table(sets, REPORTED), tables.notes(sets, REPORTED), None, [], ["--runs"])
-    assert "<script" not in page and "&lt;script&gt;" in page
-
-
 def test_only_the_table_on_request(tmp_path, capsys):
     folder = write_set(tmp_path)
     assert report.main(["--runs", str(folder), "--only", "table"]) == 0
@@ -420,15 +277,6 @@ def test_other_losses_and_sweeps_get_rows_of_their_own(tmp_path):
     assert "| L_CE + L_B |" in text and "| L_GD + boundary-0.5 |" in text
 
 
-def write_sweep(tmp_path):
-    """A set with the schedule's row and two constant alphas."""
-    folder = write_set(tmp_path, losses={"gdl": [[0.6] * 8], "gdl+boundary": [[0.7] * 8, [0.75] * 8]})
-    for alpha, score in ((0.25, 0.5), (0.5, 0.65)):
-        write_run(folder / f"gdl+boundary-alpha{alpha}" / "seed0", tmp_path / "data" / "wmh", "gdl+boundary", 0, [score] * 8,
-                  schedule=f"constant:{alpha}")
-    return folder
-
-
 def test_rows_of_the_sweep_say_what_is_changed(tmp_path):
     folder = write_sweep(tmp_path)
     cells, _, text = read_table(folder)
@@ -453,37 +301,6 @@ def test_sweep_and_convergence_are_among_the_figures_once_there_is_something_to_
     assert imread(tmp_path / "out" / "identity.png").std() > 0 and imread(tmp_path / "out" / "sweep.png").std() > 0
 
 
-def test_claims_appear_on_the_page_once_they_are_measured(tmp_path):
-    folder = write_set(tmp_path)
-    one = runs.load_sets([folder], None)[0]
-    assert report.claims_of(one) == {}
-    claim = {"claim": "it <works>", "verdict": "supported", "statistic": "+0.1 [0.0, 0.2]"}
-    (folder / "claims.json").write_text(json.dumps({"set": "x", "claims": {"C1": claim}}))
-    page = report.html([one], tables.build_table([one], REPORTED), [], None, [], ["--runs"])
-    assert 'href="#claims"' in page and "it &lt;works&gt;" in page and "+0.1 [0.0, 0.2]" in page
-
-
-def test_claims_of_other_runs_than_the_page_shows_are_called_so(tmp_path):
-    folder = write_set(tmp_path)
-    claim = {"claim": "c", "verdict": "supported", "statistic": "s"}
-    for runs_then, stale in (({"gdl/seed0": 8}, True), ({f"{loss}/seed{seed}": 8 for loss in DSC for seed in (0, 1)}, False)):
-        (folder / "claims.json").write_text(json.dumps({"set": "x", "runs": runs_then, "claims": {"C1": claim}}))
-        one = runs.load_sets([folder], None)[0]
-        page = report.html([one], tables.build_table([one], REPORTED), [], None, [], ["--runs"])
-        assert ("measured on other runs" in page) == stale
-
-
-@pytest.mark.parametrize("text", ["[]", "{}", '{"claims": {"C1": {"claim": "x"}}}', '{"claims": 3}',
-                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": [1]}}}',
-                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": {"disc": '
-                                  '{"sizes": [32, 64], "errors": [0.1], "order": 1}}}}}'])
-def test_a_claims_file_of_another_shape_is_refused(tmp_path, text):
-    folder = write_set(tmp_path)
-    (folder / "claims.json").write_text(text)
-    with pytest.raises(UserError, match=r"claims\.json"):
-        report.claims_of(runs.load_sets([folder], None)[0])
-
-
 def test_figures_show_tmax_where_there_is_one_and_the_first_modality_elsewhere(tmp_path):
     one = runs.load_sets([write_set(tmp_path)], None)[0]
     assert figures_cases.shown_modality(one) == (0, "FLAIR")
@@ -506,13 +323,6 @@ def test_an_empty_table_of_a_run_is_refused(tmp_path):
     (folder / "gdl" / "seed0" / "metrics.csv").write_text("")
     with pytest.raises(UserError, match=r"metrics\.csv.*no column epoch"):
         runs.load_sets([folder], None)
-
-
-def test_names_of_subjects_and_labels_are_not_averaged(tmp_path):
-    folder = write_set(tmp_path)
-    one = runs.load_sets([folder], None)[0]
-    (one.runs[0].folder / "evaluation.csv").write_text("subject,label,dice\n2,1,0.5\n4,1,0.7\n")
-    assert report.evaluation(one.runs[0]) == {"dice": "0.600 (2 of 2)"}
 
 
 def test_leftovers_of_a_report_that_was_killed_are_cleaned_by_the_next(tmp_path):

@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_no_half_subject_and_the_next_run_continues(raw, tmp_
     assert len(converted) >= 3 and all(set(os.listdir(folder)) == whole for folder in converted)
     assert preprocess(raw, tmp_path / "data").returncode == 0
     assert {path.name for path in (tmp_path / "data").iterdir()} == {
-        ".lock", "dataset.json", "fingerprint.json", "index.csv", "references", "split.csv", "subjects"}
+        ".lock", "dataset.json", "fingerprint.json", "index.csv", "references", "run_time.json", "split.csv", "subjects"}
 
 
 def test_a_program_of_its_own_refuses_bad_scans_with_status_2_and_no_traceback(raw, tmp_path):

@@ -1,0 +1,286 @@
+"""The page: what it says, what it never does, and the numbers behind its drawings, worked out by hand."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from run_folders import DSC, REPORTED, write_data, write_run, write_set
+
+import metrics
+import page_curves
+import page_scores
+import report
+import runs
+import tables
+from page_svg import Axes, band, labelled, line
+from utils import UserError
+
+
+def load(folder):
+    return runs.load_sets([folder], None)[0]
+
+
+def page_of(*folders, drawn=()):
+    sets = runs.load_sets(folders, None)
+    return report.html(sets, tables.build_table(sets, REPORTED), tables.notes(sets, REPORTED),
+                       tables.reported_only(sets, REPORTED), drawn, ["--runs"], REPORTED, lambda: 1.5)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """The page of two sets: a phantom that has finished and own data without predictions yet; its pictures are stand-ins."""
+    root = tmp_path_factory.mktemp("page")
+    write_set(root, "wmh")
+    data = write_data(root / "data" / "own_50%", source="own", name="own_50%")
+    write_run(root / "results" / "own" / "gdl" / "seed0", data, "gdl", 0, [0.2, 0.3], finished=False)
+    drawn = [{"name": name, "png": b"\x89PNG", "title": "Title", "caption": "Caption.", "alt": "what a picture would show"}
+             for name in ("figure1", "figure2", "figure3", "figure3_mm", "figure4")]
+    return page_of(root / "results" / "wmh", root / "results" / "own", drawn=drawn)
+
+
+# The page as a whole ------------------------------------------------------------------------------------------------
+
+def test_names_from_files_are_escaped_in_the_page(tmp_path):
+    folder = write_set(tmp_path, source="own", name="<script>alert(1)</script>", losses={"gdl": [[0.6] * 8]})
+    shutil.copytree(folder / "gdl", folder / "<script>alert(2)<!--")
+    page = page_of(folder)
+    assert "<script>alert" not in page and "&lt;script&gt;alert(1)" in page and "\\u003cscript\\u003ealert(2)" in page
+    elements = re.findall("<script[^>]*>", page)
+    assert elements == ['<script type="application/json">', "<script>"]  # the curves' numbers, and ours
+
+
+def test_claims_appear_on_the_page_once_they_are_measured(tmp_path):
+    folder = write_set(tmp_path)
+    one = runs.load_sets([folder], None)[0]
+    assert report.claims_of(one) == {}
+    claim = {"claim": "it <works>", "verdict": "supported", "statistic": "+0.1 [0.0, 0.2]"}
+    (folder / "claims.json").write_text(json.dumps({"set": "x", "claims": {"C1": claim}}))
+    page = page_of(folder)
+    assert 'href="#claims"' in page and "it &lt;works&gt;" in page and "+0.1 [0.0, 0.2]" in page
+
+
+def test_claims_of_other_runs_than_the_page_shows_are_called_so(tmp_path):
+    folder = write_set(tmp_path)
+    claim = {"claim": "c", "verdict": "supported", "statistic": "s"}
+    for runs_then, stale in (({"gdl/seed0": 8}, True), ({f"{loss}/seed{seed}": 8 for loss in DSC for seed in (0, 1)}, False)):
+        (folder / "claims.json").write_text(json.dumps({"set": "x", "runs": runs_then, "claims": {"C1": claim}}))
+        page = page_of(folder)
+        assert ("measured on other runs" in page) == stale
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"claims": {"C1": {"claim": "x"}}}', '{"claims": 3}',
+                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": [1]}}}',
+                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": {"disc": '
+                                  '{"sizes": [32, 64], "errors": [0.1], "order": 1}}}}}'])
+def test_a_claims_file_of_another_shape_is_refused(tmp_path, text):
+    folder = write_set(tmp_path)
+    (folder / "claims.json").write_text(text)
+    with pytest.raises(UserError, match=r"claims\.json"):
+        report.claims_of(runs.load_sets([folder], None)[0])
+
+
+def test_names_of_subjects_and_labels_are_not_averaged(tmp_path):
+    folder = write_set(tmp_path)
+    one = runs.load_sets([folder], None)[0]
+    (one.runs[0].folder / "evaluation.csv").write_text("subject,label,dice\n2,1,0.5\n4,1,0.7\n")
+    assert report.evaluation(one.runs[0]) == {"dice": "0.600 (2 of 2)"}
+
+
+def test_damaged_predictions_are_named(tmp_path):
+    folder = write_set(tmp_path)
+    (folder / "gdl" / "seed0" / "predictions.npz").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(UserError, match="predictions.npz"):
+        page_scores.scan_scores(runs.load_sets([folder], None)[0])
+
+
+def test_scans_are_scored_and_the_worst_comes_first(tmp_path):
+    first, second = page_scores.scan_scores(load(write_set(tmp_path)))
+    assert (first["subject"], first["volume"]) == ("a", pytest.approx(16 * 3 / 1000))  # 4x4 pixels of 1x1x3 mm
+    assert first["dsc_3d"]["gdl"] == pytest.approx(0.5)  # a 4x4 square moved by 2: overlap 8 of 16
+    assert first["dsc_3d"]["gdl+boundary"] == pytest.approx(0.75)
+    assert first["dsc_3d"]["difference"] == pytest.approx(0.25)
+    assert second["dsc_3d"]["gdl"] == pytest.approx(2 * (6 * 8) / (2 * 68))  # the 2x2 lesion is missed altogether
+    assert first["hd95"]["gdl"] == 2 and first["hd95"]["gdl+boundary"] == 1  # 12 of the 24 surface distances, 1 mm a row
+
+
+def test_page_is_well_formed_and_its_links_lead_somewhere(full):
+    tags = Tags()
+    tags.feed(full)
+    assert tags.open == [] and len(tags.ids) == len(set(tags.ids))
+    assert set(re.findall(r'href="#([^"]+)"', full)) <= set(tags.ids)
+
+
+def test_page_is_self_contained(full):
+    assert not re.search(r"(src|href|url|@import)\s*[=(]?\s*[\"']?(https?:)?//", full)
+    assert {uri[:10] for uri in re.findall(r'(?:src|href)="([^"#]*)', full) if uri} == {"data:image"}
+    assert full.count("<img") == len(re.findall(r'<img [^>]*alt="[^"]{20}', full)) == 3  # not Figure 3
+
+
+def test_page_forbids_the_network_and_any_script_but_its_own(full):
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', full)[1]
+    assert "default-src 'none'; img-src data:;" in policy and "script-src 'sha256-" in policy
+    script = full.rpartition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert not re.search(r"\son\w+=", full)  # no handlers in attributes, which it would block
+
+
+class Tags(HTMLParser):
+    """Checks that every element is closed in order and that ids are unique."""
+    void = {"meta", "link", "img", "br", "input"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.ids += [value for key, value in attrs if key == "id"]
+        self.open += [tag] if tag not in self.void else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_claims_are_counted_and_told_by_a_sign_too(tmp_path):
+    folder = write_set(tmp_path)
+    claims = {f"C{at}": {"claim": "c", "verdict": verdict, "statistic": "s"}
+              for at, verdict in enumerate(("supported", "supported", "not supported", "not measured"))}
+    (folder / "claims.json").write_text(json.dumps({"claims": claims}))
+    page = page_of(folder)
+    assert "2 of 4 supported" in page and page.count("✓ supported") == 2 and page.count("✗ not supported") == 1
+
+
+def test_deviations_from_reported_numbers_are_told_in_colour_and_words(tmp_path):
+    page = page_of(write_set(tmp_path, source="challenge"))
+    # GDL: 0.550 (0.071) against 0.727 (0.006); GDL + boundary: 0.800 (0.141) against 0.748 (0.005)
+    assert '<small class="worse">▼ -0.177, worse than reported</small>' in page
+    assert '<small class="within">+0.052, within the deviations</small>' in page
+    # legacy HD: 2.000 (0.000) against 1.045 (0.014), less is better
+    assert '<small class="worse">▼ +0.955, worse than reported</small>' in page
+
+
+@pytest.mark.parametrize("source", ["phantom", "own"])
+def test_other_data_have_no_deviation_from_reported_numbers(tmp_path, source):
+    assert "than reported" not in page_of(write_set(tmp_path, source=source))
+
+
+def test_unfinished_runs_have_no_deviation_from_reported_numbers(tmp_path):
+    data = write_data(tmp_path / "data", source="challenge")
+    write_run(tmp_path / "r" / "gdl" / "seed0", data, "gdl", 0, [0.2, 0.3], finished=False)
+    page = page_of(tmp_path / "r")
+    assert "0.300 (–) *" in page and "than reported" not in page and "seed0 (unfinished, epoch 2)" in page
+
+
+def test_settings_stand_apart_from_the_environment(tmp_path):
+    settings, environment, varying = report.settings_of(load(write_set(tmp_path)))
+    assert settings["width"] == 8 and "device" not in settings
+    assert environment == {"device": "cpu", "version of numpy": "2"} and varying == []
+
+
+# Figure 3 -----------------------------------------------------------------------------------------------------------
+
+def test_data_become_svg_coordinates():
+    axes = Axes(left=10, top=20, width=100, height=50, x=(0, 4), y=(0, 1))
+    assert axes.at(0, 0) == (10, 70) and axes.at(4, 1) == (110, 20) and axes.at(1, 0.5) == (35, 45)
+    assert line(axes, [0, 1, 2, 3, 4], [0, 0.5, np.nan, 1, np.nan]) == "M10 70L35 45M85 20h.1"  # a gap, and a lone point
+    assert band(axes, [0, 4], [0, 0], [1, 0.5]) == "M10 20L110 45L110 70L10 70Z"
+
+
+@pytest.mark.parametrize("low, high, texts", [(0, 1, ["0.0", "0.5", "1.0"]), (0, 0.001, ["0.0000", "0.0005", "0.0010"]),
+                                              (0.92, 0.96, ["0.92", "0.94", "0.96"]), (0, 150, ["0", "50", "100", "150"])])
+def test_ticks_have_the_decimals_they_need(low, high, texts):
+    assert [text for _, text in labelled(low, high, 3)] == texts
+
+
+def test_curves_hold_every_seed_and_the_mean_of_the_finished_ones(tmp_path):
+    data = write_data(tmp_path / "data")
+    for seed, dsc in enumerate(([0.2, 0.4], [0.6, 0.4], [0.9])):
+        write_run(tmp_path / "r" / "gdl" / f"seed{seed}", data, "gdl", seed, dsc, finished=seed < 2, epochs=2)
+    drawn = page_curves.curves(load(tmp_path / "r"), REPORTED)
+    panel = drawn["panels"][0]
+    assert drawn["epochs"] == [1, 2] and panel["values"] == [[0.2, 0.4], [0.6, 0.4], [0.9, None]]
+    low, high = panel["span"]
+    axes = Axes(**page_curves.BOX, x=(1, 2), y=(low, high))
+    assert (low, high) == (pytest.approx(0.165), pytest.approx(0.935))  # 0.2 to 0.9 and a twentieth more each way
+    assert panel["means"][0]["path"] == line(axes, [1, 2], [0.4, 0.4])
+    assert [one["finished"] for one in panel["lines"]] == [True, True, False]
+
+
+def test_distances_have_gaps_where_nothing_is_segmented_and_their_axis_from_the_pair(tmp_path):
+    folder = write_set(tmp_path)
+    path = folder / "gdl" / "seed0" / "metrics.csv"
+    path.write_text(path.read_text().replace(",0.01,", ",0,", 1))
+    panels = {panel["key"]: panel for panel in page_curves.curves(load(folder), REPORTED)["panels"]}
+    hd95 = panels["val_hd95"]
+    assert hd95["values"][0] == [None] * 8 and hd95["values"][2] == [None] + [5] * 7  # boundary alone; the first GDL seed
+    assert hd95["means"][1]["path"].startswith("M91.7") and hd95["span"] == (4.5, 5.5)  # from the second epoch
+    assert panels["val_dice"]["values"][2][0] == 0.1
+    assert panels["alpha"]["empty"]  # not in these files
+
+
+def test_the_papers_marks_stand_beside_its_own_data_only(tmp_path):
+    ours = page_curves.curves(load(write_set(tmp_path / "a", source="challenge")), REPORTED)
+    theirs = [mark["value"] for mark in ours["panels"][0]["marks"]]
+    assert theirs == [0.735, 0.625, 0.754, 0.739] and ours["panels"][0]["span"][1] > 0.754
+    phantom = page_curves.curves(load(write_set(tmp_path / "b")), REPORTED)
+    assert not any(panel["marks"] for panel in phantom["panels"])
+
+
+# Scan by scan -------------------------------------------------------------------------------------------------------
+
+def test_paired_differences_are_means_over_scans_with_their_direction(tmp_path):
+    rows = {row["name"]: row for row in page_scores.paired_differences(load(write_set(tmp_path)))}
+    dsc = rows["3-D DSC"]
+    assert dsc["gdl"] == pytest.approx((0.5 + 48 / 68) / 2) and dsc["both"] == pytest.approx((0.75 + 58 / 68) / 2)
+    assert dsc["difference"] == pytest.approx(dsc["both"] - dsc["gdl"])
+    assert (dsc["better"], dsc["worse"], dsc["low"], dsc["verdict"]) == (2, 0, None, "")  # two scans: no interval
+    assert (rows["HD95 (mm)"]["better"], rows["HD95 (mm)"]["worse"]) == (2, 0)  # smaller distances are better
+
+
+@pytest.mark.parametrize("low, high, less_is_better, expected", [
+    (0.1, 0.2, False, "better"), (-0.2, -0.1, False, "worse"), (-0.2, -0.1, True, "better"), (0.1, 0.2, True, "worse"),
+    (-0.1, 0.1, False, ""), (0.0, 0.1, False, ""), (None, None, True, "")])
+def test_an_interval_decides_where_it_leaves_out_zero(low, high, less_is_better, expected):
+    assert page_scores.verdict({"low": low, "high": high}, less_is_better) == expected
+
+
+def test_scatter_points_stand_where_their_scores_are(tmp_path):
+    scans = page_scores.scan_scores(load(write_set(tmp_path)))
+    plot = page_scores.scatter(scans, "dsc_3d")
+    assert [(point["x"], point["y"], point["how"]) for point in plot["points"]][0] == (196, 87, "better")  # 0.5 and 0.75 of 300
+    assert plot["points"][0]["title"] == "a: 3-D DSC 0.500 with GDL, 0.750 with GDL + boundary (+0.250, better)"
+    assert {point["how"] for point in page_scores.scatter(scans, "hd95")["points"]} == {"better"}
+
+
+def test_without_a_finished_pair_there_is_nothing_to_compare(tmp_path):
+    one = load(write_set(tmp_path, losses={"gdl": [[0.6] * 8]}))
+    scans = page_scores.scan_scores(one)
+    assert page_scores.paired_differences(one) == [] and page_scores.scatter(scans, "hd95") is None
+    assert scans[0]["subject"] == "a" and scans[0]["dsc_3d"]["difference"] is None
+
+
+def test_recall_by_volume_counts_each_lesion_once(tmp_path):
+    found = page_scores.by_volume(load(write_set(tmp_path)))
+    bins = {one["name"]: (one["lesions"], one["recall"]) for one in found["bins"]}  # 1x1x3 mm: 2x2, 4x4 and 8x8 pixels
+    assert bins == {"0.01 to 0.03 ml": (1, {"gdl": 0, "gdl+boundary": 1}), "0.03 to 0.1 ml": (1, {"gdl": 1, "gdl+boundary": 1}),
+                    "0.1 to 0.3 ml": (1, {"gdl": 1, "gdl+boundary": 1}),
+                    "all": (3, {"gdl": pytest.approx(2 / 3), "gdl+boundary": 1})}
+    assert found["false"] == {"gdl": 0.5, "gdl+boundary": 0}  # GDL's 2x2 square touches nothing, in one of two scans
+
+
+def test_recall_by_volume_agrees_with_the_metric(tmp_path):
+    one = load(write_set(tmp_path))
+    run, truth = one.losses["gdl"][0], np.load(one.data / "subjects" / "b" / "labels.npy") > 0
+    mask = page_scores.prediction(run, "b", truth.shape)
+    sizes, touched = metrics.lesion_sizes(truth, mask)
+    assert sorted(sizes) == [4, 64] and metrics.lesion_recall(mask, truth) == touched.mean() == 0.5
+
+
+@pytest.mark.parametrize("index, name", [(0, "below 0.01 ml"), (4, "0.3 to 1 ml"), (9, "100 ml and more")])
+def test_bins_are_named_by_their_edges(index, name):
+    assert page_scores.bin_name(index) == name and np.digitize(0.5, page_scores.EDGES) == 4

@@ -1,0 +1,209 @@
+"""The page in a real headless Chromium: nothing fails or leaves the machine, and every control does what it says.
+
+Skipped where no Chromium or Chrome is installed.
+"""
+
+import base64
+import json
+
+import chromium
+import numpy as np
+import pytest
+from run_folders import DSC, square, write_data, write_run
+
+import report
+
+pytestmark = pytest.mark.skipif(chromium.find() is None, reason=f"needs one of {', '.join(chromium.PLACES)} on the PATH")
+SIZES = {"desktop": {"width": 1280}, "phone": {"width": 390, "height": 844}, "dark": {"prefers_color_scheme": "dark"},
+         "without script": {"script": False}}
+STICKS_OUT = """[...document.querySelectorAll("body *")].filter(element =>
+    !element.closest(".scroll, pre, svg, .skip, .unseen") && element.getBoundingClientRect().right > innerWidth + 1)
+    .map(element => `${element.tagName} ${element.className}`)"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A page of two sets: a phantom with all that a page can show, and own data with an unfinished run."""
+    root = tmp_path_factory.mktemp("chromium")
+    scans = {"a": [square(4, 4, side) for side in (2, 6, 4)], "b": [square(8, 8, 8), np.zeros((24, 24), bool), square(8, 8, 6)]}
+    data = write_data(root / "data" / "wmh", scans=scans)
+    for loss, seeds in DSC.items():
+        for seed, dsc in enumerate(seeds):
+            write_run(root / "results" / "wmh" / loss / f"seed{seed}", data, loss, seed, dsc)
+    claims = {f"C{at}": {"claim": f"claim {at}", "verdict": verdict, "statistic": "+0.1 [0.0, 0.2]"}
+              for at, verdict in enumerate(("supported", "not supported", "not measured"), 1)}
+    (root / "results" / "wmh" / "claims.json").write_text(json.dumps({"claims": claims}))
+    own = write_data(root / "data" / "own", source="own", name="a name that is long and has no end " * 3)
+    write_run(root / "results" / "own" / "gdl" / "seed0", own, "gdl", 0, [0.2, 0.3], finished=False)
+    folder = root / "results"
+    assert report.main(["--runs", str(folder / "wmh"), str(folder / "own"), "--out", str(folder)]) == 0
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    browser = chromium.Chromium(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def opened(browser, page):
+    """The page at desktop size; at the end, nothing has failed."""
+    browser.open(page)
+    yield browser
+    assert browser.value("1") == 1 and browser.faults == []
+
+
+def text(browser, selector):
+    return browser.value(f"document.querySelector({json.dumps(selector)}).textContent")
+
+
+def is_shown(browser, selector):
+    return browser.value(f"document.querySelector({json.dumps(selector)}).checkVisibility()")
+
+
+def points(path):
+    """The corners of a polyline's path."""
+    return [[float(value) for value in point.split()] for point in path.removeprefix("M").split("L")]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_nothing_fails_is_fetched_or_sticks_out(browser, page, name):
+    browser.open(page, **SIZES[name])
+    outside = [url for url in browser.requests if not url.startswith(("data:", page.as_uri()))]
+    assert (browser.faults, outside) == ([], [])
+    assert browser.value(STICKS_OUT) == []
+    assert browser.value("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_every_picture_is_decoded(opened):
+    assert opened.value("[...document.images].every(image => image.naturalWidth > 100)")
+    assert opened.requests and sum(url.startswith("data:image/") for url in opened.requests) >= 6
+
+
+def test_the_slider_moves_through_the_slices_by_keys(opened):
+    slider, facts = "#browser-0 input[type=range]", "#browser-0 .slice-facts"
+    assert text(opened, facts) == "Slice 1: 36 px of lesion; GDL DSC 0.67; GDL + boundary DSC 0.83 (2 of 3 shown)"
+    before = opened.value("document.querySelector('#browser-0 .stage image').getAttribute('href')")
+    opened.value(f"document.querySelector('{slider}').focus()")
+    opened.press("ArrowRight")
+    assert text(opened, facts).startswith("Slice 2: 16 px of lesion; GDL DSC 0.50")
+    assert opened.value(f"document.querySelector('{slider}').getAttribute('aria-valuetext')") == "slice 2"
+    assert opened.value("document.querySelector('#browser-0 .stage image').getAttribute('href')") != before
+    opened.press("ArrowRight", times=3)  # the end
+    assert text(opened, facts).startswith("Slice 2")
+    opened.press("Home")
+    assert text(opened, facts).startswith("Slice 0: 4 px of lesion")
+
+
+def test_the_slider_moves_by_mouse(opened):
+    opened.move("#browser-0 input[type=range]", 0.01)
+    left, top = opened.place("#browser-0 input[type=range]", 0.01)
+    for kind in ("mousePressed", "mouseReleased"):
+        opened.ask("Input.dispatchMouseEvent", type=kind, x=left, y=top, button="left", clickCount=1)
+    assert text(opened, "#browser-0 .slice-facts").startswith("Slice 0")
+
+
+def test_another_scan_is_chosen_by_keys(opened):
+    assert text(opened, "#browser-0 .scan-facts").startswith("a: 0.17 ml")  # the worst: 4 + 36 + 16 px of 3 mm³
+    opened.value("document.querySelector('#browser-0 select').focus()")
+    opened.press("ArrowDown")
+    assert text(opened, "#browser-0 .scan-facts").startswith("b: 0.30 ml")
+    assert text(opened, "#browser-0 .slice-facts").startswith("Slice 0: 64 px")
+    opened.value("document.querySelector('#browser-0 input[type=range]').focus()")
+    opened.press("ArrowRight")
+    assert text(opened, "#browser-0 .slice-facts").startswith("Slice 2: 36 px")  # 1 is empty everywhere
+
+
+@pytest.mark.parametrize("name", ["truth", "gdl", "both"])
+@pytest.mark.parametrize("script", [True, False])
+def test_contours_are_toggled_by_mouse_and_space(browser, page, name, script):
+    browser.open(page, script=script)
+    place, box = "#browser-0 .stage" if script else "#browser-0 details[open]", f"#browser-0 input[name={name}]"
+    assert all(is_shown(browser, f"{place} path.{one}") for one in ("truth", "gdl", "both"))
+    browser.click(box)
+    assert {one: is_shown(browser, f"{place} path.{one}") for one in ("truth", "gdl", "both")} == \
+        {one: one != name for one in ("truth", "gdl", "both")}
+    browser.press(" ")
+    assert is_shown(browser, f"{place} path.{name}") and browser.faults == []
+
+
+def test_a_hidden_seed_leaves_the_curves_and_their_mean(opened):
+    mean = "document.querySelectorAll('#curves-0 .plot')[0].querySelectorAll('.mean')[2].getAttribute('d')"
+    drawn = opened.value(mean)
+    opened.click("#curves-0 input[data-run='5']")  # the second seed of GDL + boundary
+    assert not is_shown(opened, "#curves-0 .plot [data-run='5']") and is_shown(opened, "#curves-0 .plot [data-run='4']")
+    seed = opened.value("document.querySelector('#curves-0 .plot path[data-run=\"4\"]').getAttribute('d')")
+    assert opened.value(mean) != drawn and np.allclose(points(opened.value(mean)), points(seed), atol=0.11)
+    opened.press(" ")
+    assert np.allclose(points(opened.value(mean)), points(drawn), atol=0.11)
+    for run in (4, 5):
+        opened.click(f"#curves-0 input[data-run='{run}']")
+    assert opened.value(mean) == ""
+
+
+def test_pointing_at_a_curve_reads_an_epoch_off(opened):
+    opened.move("#curves-0 .plot", (46 + 320 * 4 / 7) / 380)  # the fifth of eight epochs
+    assert text(opened, "#curves-0 output") == "5"
+    assert text(opened, "#curves-0 .readout") == "epoch 5boundary alone 0.5GDL 0.5GDL + boundary 0.8"
+    assert is_shown(opened, "#curves-0 .cursor")
+
+
+def test_the_slider_of_epochs_speaks_its_values(opened):
+    slider = "document.querySelector('#curves-0 input[type=range]')"
+    opened.value(f"{slider}.focus()")
+    opened.press("ArrowLeft")
+    spoken = opened.value(f"{slider}.getAttribute('aria-valuetext')")
+    assert spoken.startswith("epoch 7. DSC, slice mean: boundary alone 0.5, GDL 0.3, GDL + boundary 0.7. legacy HD: ")
+
+
+def test_values_of_some_seeds_only_are_called_so(opened):
+    opened.value("document.querySelector('#curves-1 input[type=range]').focus()")
+    opened.press("Home")
+    assert text(opened, "#curves-1 .readout") == "epoch 1GDL 0.2"  # the unfinished run, where there is no other
+    assert opened.value("document.querySelector('#curves-1 .unfinished').getAttribute('d')").startswith("M46 ")
+
+
+def test_a_point_of_the_scatter_plot_leads_to_its_scan_by_keys(opened):
+    point = "document.querySelectorAll('#scans .scatter a')[1]"
+    assert opened.value(f"{point}.getAttribute('aria-label')").startswith("b: 3-D DSC")
+    opened.value(f"{point}.focus()")
+    opened.press("Enter")
+    assert opened.value("document.querySelector('#browser-0 select').value") == "1"
+    assert text(opened, "#browser-0 .scan-facts").startswith("b:")
+    assert opened.value("document.activeElement.tagName") == "SELECT"
+
+
+def test_without_script_all_scans_slices_and_curves_are_there(browser, page):
+    browser.open(page, script=False)
+    assert browser.value("[...document.querySelectorAll('.needs-script')].every(one => !one.checkVisibility())")
+    assert is_shown(browser, "#scan-0-0 .slice image") and not is_shown(browser, "#scan-0-1 .slice image")
+    browser.click("#scan-0-1 summary")
+    assert is_shown(browser, "#scan-0-1 .slice image") and is_shown(browser, "#curves-0 .mean")
+
+
+def test_every_control_is_reached_by_tab_and_has_a_name(opened):
+    nameless = opened.value("""[...document.querySelectorAll("input, select, summary, a")].filter(one =>
+        !(one.getAttribute("aria-label") || one.textContent.trim() || one.closest("label")?.textContent.trim())).length""")
+    assert nameless == 0
+    opened.value("document.querySelector('#browser-0 select').focus()")
+    opened.press("Tab")
+    assert opened.value("document.activeElement.matches('#browser-0 input[type=range]')")
+    opened.press("Tab")
+    assert opened.value("document.activeElement.name") == "truth"
+
+
+def test_a_script_that_got_into_the_page_would_not_run(browser, page):
+    browser.open(page)
+    assert browser.value("""(() => { const script = document.createElement("script"); script.textContent = "window.ran = true";
+        document.body.append(script); return window.ran === undefined; })()""")
+
+
+def test_printing_leaves_the_controls_out_and_fits_the_paper(browser, page):
+    browser.open(page, width=680)  # A4 without its margins
+    browser.ask("Emulation.setEmulatedMedia", media="print")
+    assert not is_shown(browser, "nav") and not is_shown(browser, "#browser-0 select") and is_shown(browser, ".stage image")
+    assert browser.value(STICKS_OUT) == []
+    pdf = base64.b64decode(browser.ask("Page.printToPDF", preferCSSPageSize=True)["data"])
+    assert pdf.startswith(b"%PDF") and browser.faults == []
