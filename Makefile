@@ -225,6 +225,8 @@ $(RUNS:=/evaluation.csv): %/evaluation.csv: %/summary.json
 	$(PY) evaluate.py --predictions $*/predictions --data data/$(NAME) --csv $@ --summary $*/evaluation.json > /dev/null
 
 results/$(NAME)/claims.json: $(RUNS:=/evaluation.csv)
+	@[ -z "$$(find -L $(call quote,$(RAW)) -maxdepth 4 -type d -name additional_annotations 2>/dev/null)" ] || \
+		$(PY) raters.py --data data/$(NAME) --raw=$(call quote,$(RAW)) --out results/$(NAME)/raters.csv
 	$(PY) claims.py --runs results/$(NAME) --data data/$(NAME) --device $(DEVICE)
 
 results/$(NAME)/report.html: results/$(NAME)/claims.json

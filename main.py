@@ -1,9 +1,26 @@
 """One training run: train, validate every epoch, checkpoint, resume.
 
-    python main.py --data data/wmh --loss gdl+boundary --seed 0 --out results/wmh/gdl+boundary/seed0
+Examples:
+  python main.py --data data/wmh --loss gdl+boundary --seed 0 --out results/wmh/gdl+boundary/seed0
+  python main.py --data data/wmh --loss dice+ce+boundary --schedule increase --out results/wmh/dice+ce+boundary/seed0
+  python main.py --data data/mine --network resunet --width 32 --epochs 100 --device cuda:1 --out results/mine/gdl/seed0
 
 The defaults are the paper's: UNet of width 64, Adam 1e-3, batch 8, learning rate halved after 20 epochs without a
-better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs. The same command continues an unfinished run.
+better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs. The loss is alpha L_regional + (1 - alpha)
+L_boundary (Eq. 6); without one of the two parts, the other alone. The best epoch is that of the highest mean DSC over
+the 2-D validation slices.
+
+The same command continues an unfinished run, bit for bit on a CPU, and does nothing on a finished one; with more --epochs
+that goes on. Ctrl-C ends after the step under way, which is kept. Precision, device, threads and epochs may change on the
+way; whatever defines the run may not, and is refused with the difference.
+
+Written to --out:
+  config.json, metrics.csv      all settings and versions; a row per epoch
+  last.pt, best.pt              everything to continue; the best epoch's network, for predict.py
+  predictions/, predictions.npz the best epoch's validation masks, on each scan's own grid and on the network's
+  progress.png, TensorBoard events, summary.json once it is finished
+
+Exit status: 0, 2 with one line that says what is wrong, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
@@ -318,26 +335,26 @@ def export_predictions(masks, data, folder):
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", required=True, help="data folder written by preprocess.py")
-    add("--out", required=True, help="run directory, e.g. results/wmh/gdl/seed0")
+    add("--data", required=True, metavar="FOLDER", help="data folder written by preprocess.py")
+    add("--out", required=True, metavar="FOLDER", help="run directory, e.g. results/wmh/gdl/seed0")
     add("--loss", default="gdl+boundary", help=f"boundary, a regional loss ({', '.join(REGIONAL)}), or one with +boundary, "
         "e.g. dice+ce+boundary (default gdl+boundary)")
     add("--loss-options", nargs="+", metavar="NAME=NUMBER", help="of the regional loss (regional.py), e.g. gamma=1 for focal, "
         "alpha=0.5 beta=0.5 for tversky, weights=1,20 for ce, wce, focal, one a class (default: the papers'; wce: inverse "
         "frequencies of the training pixels)")
     add("--seed", type=int, default=0, help="fixes the initial weights and the order of the slices (default 0)")
-    add("--network", default="unet", choices=NETWORKS, help="default unet")
+    add("--network", default="unet", choices=NETWORKS, help="the README says what each is (default unet)")
     add("--width", type=int, default=64, help="channels at full resolution (default 64)")
-    add("--epochs", type=int, default=200, help="default 200; a finished run goes on when this is raised")
+    add("--epochs", type=int, default=200, help="a finished run goes on when this is raised (default 200)")
     add("--batch-size", type=int, help="slices (default 8; 4 for isles with --protocol code2018)")
-    add("--lr", type=float, default=1e-3, help="Adam's learning rate (default 1e-3)")
+    add("--lr", type=float, default=1e-3, help="Adam's learning rate (default 0.001)")
     add("--schedule", help="of alpha: rebalance[:STEP], increase[:STEP], constant:ALPHA, switch:EPOCHS[:ALPHA] or code2018 "
         "(default: the protocol's)")
     add("--protocol", choices=("paper", "code2018"), default="paper", help="the paper's text or the authors' code: "
         "loss weights, learning-rate rule, Adam betas, ISLES batch size (default paper)")
     add("--gdl-max-weight", type=float, help="cap of the GDL's class weight, e.g. 1 (default: none, as in the paper)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
-    add("--amp", default="auto", choices=("auto", "bf16", "off"), help="autocast (default: bf16 where native)")
+    add("--amp", default="auto", choices=("auto", "bf16", "off"), help="autocast (default auto: bf16 where native)")
     add("--compile", action="store_true", help="torch.compile the network: pays after some minutes of training")
     add("--deterministic", action="store_true", help="bit-identical runs on one kind of CUDA device, as they are on a CPU "
         "without it: slower operations there, no TF32; an operation that has no such form ends the run (not with --compile)")

@@ -1,6 +1,17 @@
 """Table 1, Figures 1-4 and a one-page report from the runs of one or several data sets.
 
-python report.py --runs results/wmh results/isles --out results
+Examples:
+  python report.py --runs results/wmh results/isles --out results
+  python report.py --runs results/wmh --only table
+
+Works on what is there: runs that have not finished are marked, and enter no mean beside finished ones. Runs of other
+data, protocols, networks or epochs than the first are refused, not averaged. Numbers that the paper reports stand only
+beside those measured on the challenge's own scans.
+
+Written to --out: table1.md, .csv (a row per number) and .tex; figure1 to figure4 as .png and .pdf; report.html, one file
+that opens without a network. The table is printed too.
+
+Exit status: 0, or 2 with one line that says which runs or files do not belong together and what to do.
 """
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
@@ -176,10 +187,8 @@ def html(sets, table, remarks, elsewhere, drawn, words, reported, elapsed):
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}")
 
 
-def main(argv=None):
-    """Parse the command line and write every output; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", nargs="+", required=True, metavar="FOLDER",
                         help="folders of runs, one per data set, each with <loss>/seed<k>/ (as main.py writes them)")
     parser.add_argument("--data", nargs="+", metavar="FOLDER",
@@ -187,7 +196,12 @@ def main(argv=None):
     parser.add_argument("--out", metavar="FOLDER",
                         help="where the outputs go (default: the runs folder; of several, their common parent)")
     parser.add_argument("--only", choices=("table",), help="write and print the table, leave figures and page alone")
-    options, elapsed = parser.parse_args(argv), clock()
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """Parse the command line and write every output; returns the exit status."""
+    options, elapsed = parse_arguments(argv), clock()
     sets = load_sets(options.runs, options.data)
     folders = [os.path.abspath(folder) for folder in options.runs]
     out = Path(options.out or (options.runs[0] if len(folders) == 1 else os.path.relpath(os.path.commonpath(folders))))

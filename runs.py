@@ -3,7 +3,7 @@
 import math
 import re
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils import UserError, read_csv, read_object
@@ -68,6 +68,7 @@ class ResultSet:
     fingerprint: dict
     losses: dict
     title: str = ""
+    raters: dict = field(default_factory=dict)  # further human raters (see raters.py): name -> row of raters.csv
 
     @property
     def runs(self):
@@ -158,7 +159,20 @@ def load_set(folder, data=None):
         refuse_repeats(same_loss)
     data = Path(data or runs[0].config.get("data") or "data")
     info, fingerprint = load_data_description(data, runs[0])
-    return ResultSet(folder, data, info, fingerprint, by_loss, set_title(info))
+    return ResultSet(folder, data, info, fingerprint, by_loss, set_title(info), load_raters(folder, fingerprint))
+
+
+def load_raters(folder, fingerprint):
+    """{rater: {column: number}} of raters.csv beside the runs, {} without one; UserError if it is of other data."""
+    path, do = folder / "raters.csv", "Repeat raters.py, or remove the file."
+    rows = read_csv(path, ("rater", "scans", "val_scans", "data_fingerprint"), do) if path.exists() else []
+    found = {}
+    for line, row in enumerate(rows, 2):
+        name, other = row.pop("rater"), row.pop("data_fingerprint")
+        if other != fingerprint["sha256"]:
+            raise UserError(path, f"raters on the data of the runs (fingerprint {fingerprint['sha256']})", other, do)
+        found[name] = {key: number(value, path, line) for key, value in row.items()}
+    return found
 
 
 def run_folders(folder, name):

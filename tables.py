@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runs import CHALLENGES, LOSSES, VARIANT, row_order
 
+RATER = "rater:"  # begins the name of a row that is a further human rater's
 SHORT = {"gdl": "GD", "boundary": "B",  # the paper's subscripts
          "dice": "Dice", "focal": "Focal", "tversky": "Tversky", "focal_tversky": "FTversky", "hausdorff": "HDT"}
 
@@ -72,6 +73,9 @@ def cell(one, loss, metric, statistic, reported):
         pair = known.get(loss, {}).get("dsc" if key == "dsc" else "hd")
         return Cell(spread(*pair, digits), "reported", *pair, 2) if pair else \
             Cell("NA" if loss in known else "–", "reported")
+    if loss.startswith(RATER):
+        value = one.raters.get(loss.removeprefix(RATER), {}).get(column) if statistic == "best" else None
+        return Cell("–", "empty") if value is None else Cell(f"{value:.{digits}f}", mean=value)
     if loss not in one.losses:
         return Cell("not run", "empty")
     runs = averaged(one.losses[loss])
@@ -128,12 +132,21 @@ def seeds_text(runs):
     return "; ".join([f"{len(runs) - len(states)} of {len(runs)}", *states]) if states else str(len(runs))
 
 
+def row_size(one, name):
+    """What a row's numbers are made of: its seeds, or of a rater the scans."""
+    if not name.startswith(RATER):
+        return seeds_text(one.losses.get(name))
+    rater = one.raters.get(name.removeprefix(RATER))
+    return f"{rater['scans']:g} of {rater['val_scans']:g} scans" if rater else "–"
+
+
 def build_table(sets, reported):
     """{"sets": [{"title", "headings"}], "rows": [{"loss", "groups": [[Cell, ...] per set]}]}; seeds come first."""
     names = sorted({*LOSSES, *(name for one in sets for name in one.losses)}, key=row_order)
+    names += [RATER + name for name in sorted({name for one in sets for name in one.raters})]
     groups = [{"title": one.title, "headings": ["seeds", *(heading(one, *column) for column in columns(one))]}
               for one in sets]
-    rows = [{"loss": name, "groups": [[Cell(seeds_text(one.losses.get(name)), "seeds"),
+    rows = [{"loss": name, "groups": [[Cell(row_size(one, name), "seeds"),
                                        *set_deviations(one, name, [cell(one, name, *column, reported)
                                                                    for column in columns(one)])]
                                       for one in sets]} for name in names]
@@ -181,6 +194,9 @@ def set_notes(one, reported):
                      "they say nothing about the paper's.")
     if one.challenge:
         found += [comparable(one, reported["empty_fraction"][one.challenge]), digitised(one, reported)]
+    if one.raters:
+        found.append(f"{one.title}, {', '.join(label(RATER + name) for name in one.raters)}: the masks of another human rater "
+                     "against the reference, on the network's grid, by the same metrics: about what a model can be asked for.")
     for name, runs in one.losses.items():
         collapsed = [run.folder.name for run in averaged(runs) if run.collapsed]
         if collapsed:
@@ -245,6 +261,8 @@ def reported_only(sets, reported):
 
 def label(loss):
     """gdl+boundary -> L_GD + L_B, ce -> L_CE, gdl-cap1 -> L_GD, cap 1; the name of another folder stays as it is."""
+    if loss.startswith(RATER):
+        return f"rater {loss.removeprefix(RATER)}"
     if variant := VARIANT.fullmatch(loss):
         return f"{label(variant[1])}, {variant[2]} {variant[3]}".rstrip()
     known = [f"L_{SHORT.get(part, part.upper())}" if part in SHORT or part.isalpha() else part for part in loss.split("+")]

@@ -7,7 +7,8 @@ import shlex
 
 import pytest
 
-PROGRAMS = ("ablation", "claims", "download", "evaluate", "phantom", "predict", "preprocess", "raters", "status")
+PROGRAMS = ("ablation", "claims", "download", "evaluate", "main", "phantom", "predict", "preprocess", "raters", "report",
+            "status")
 
 
 class Parsed(Exception):

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose
 from torch.autograd import gradcheck
 
 from distance import signed_distance
-from losses import ABSENT, REGIONAL, BoundaryLoss, GeneralizedDiceLoss, JointLoss, _precise, _select, build_loss
+from losses import ABSENT, REGIONAL, BoundaryLoss, GeneralizedDiceLoss, JointLoss, build_loss
+from tensors import precise, select
 
 
 def two_classes(foreground):
@@ -246,7 +247,7 @@ def test_joint_gradient_through_the_softmax():
                                            ([0, 2], False), ([2, 1], False), ([-1], False)])
 def test_neighbouring_channels_are_a_view_and_others_a_copy(classes, view):
     tensor = torch.arange(2 * 3 * 2).reshape(2, 3, 2)
-    chosen = _select(tensor, classes)
+    chosen = select(tensor, classes)
     assert torch.equal(chosen, torch.stack([tensor[:, k] for k in classes], 1))
     assert (chosen.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()) == view
 
@@ -254,22 +255,22 @@ def test_neighbouring_channels_are_a_view_and_others_a_copy(classes, view):
 @pytest.mark.parametrize("classes", [[3], [2, 3], [1, 2, 3], [4]])
 def test_a_class_that_is_not_there_is_an_error(classes):
     with pytest.raises(IndexError):
-        _select(torch.zeros(2, 3, 5), classes)
+        select(torch.zeros(2, 3, 5), classes)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_gradients_into_half_precision_are_clamped_on_both_sides(dtype):
     half, limit = torch.ones(4, dtype=dtype, requires_grad=True), torch.finfo(dtype).max / 4
-    precise = _precise(half)
-    assert precise.dtype == torch.float32
-    precise.backward(torch.tensor([3.4e38, -3.4e38, 2.0, -0.5]))
+    exact = precise(half)
+    assert exact.dtype == torch.float32
+    exact.backward(torch.tensor([3.4e38, -3.4e38, 2.0, -0.5]))
     assert half.grad.tolist() == torch.tensor([limit, -limit, 2.0, -0.5]).to(dtype).tolist()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_other_precisions_are_left_alone(dtype):
     tensor = torch.ones(3, dtype=dtype)
-    assert _precise(tensor) is tensor
+    assert precise(tensor) is tensor
 
 
 # ------------------------------------------------------------------------------------------------------- build_loss
@@ -318,7 +319,7 @@ def test_joint_loss_is_the_plain_sum_by_default_and_calls_its_regional_part_gdl(
 
 
 def test_a_further_regional_loss_is_built_by_its_name_and_joins_the_boundary_loss_only(monkeypatch):
-    monkeypatch.setitem(REGIONAL, "further", GeneralizedDiceLoss)
+    monkeypatch.setitem(REGIONAL, "further", (GeneralizedDiceLoss, 0))
     probs, target, phi, gdl, bound = losses_apart()
     assert build_loss("further+boundary")(probs, target, phi)[1] == {"further": gdl, "boundary": bound}
     with pytest.raises(ValueError, match=r"^loss: expected one of .*further\+boundary, found 'gdl\+further'$"):
@@ -517,7 +518,7 @@ def test_an_unknown_loss_is_answered_with_those_there_are():
     with pytest.raises(ValueError) as error:
         build_loss("nonsense")
     names = str(error.value).removeprefix("loss: expected one of ").removesuffix(", found 'nonsense'").split(", ")
-    assert {"gdl", "boundary", "gdl+boundary"} <= set(names)
+    assert {"gdl", "dice+ce", "boundary"} <= set(names)
     for name in names:
         build_loss(name)
 

@@ -1,13 +1,16 @@
 """Further raters: found, brought to the network's grid, and scored as a model's masks are."""
 
 import csv
+import json
 
 import nibabel as nib
 import numpy as np
 import pytest
+from run_folders import write_set
 
 from conftest import preprocess, refuses, run
 from metrics import dice
+from utils import write_csv
 
 
 def rate(raw, rater, name, change=lambda label: label, affine=None):
@@ -78,6 +81,23 @@ def test_what_cannot_be_scored_is_refused_and_nothing_is_written(raw, data, tmp_
     change(raw, data)
     refuses(raters(data, raw, "--out", tmp_path / "raters.csv"), said)
     assert not (tmp_path / "raters.csv").exists()
+
+
+def test_raters_are_rows_of_the_table_below_the_models(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.6, 0.7]]})
+    fingerprint = json.loads((tmp_path / "data" / "wmh" / "fingerprint.json").read_text())["sha256"]
+    row = {"rater": "observer_o3", "val_scans": 10, "data_fingerprint": fingerprint, "scans": 9, "val_dice": 0.8125,
+           "val_dice_3d": 0.75, "val_hd": 12.5, "val_hd95": 4.25, "val_hd_legacy": 2.0, "val_dice_lesion": 0.5}
+    write_csv(folder / "raters.csv", [row])
+    result = run("report.py", "--runs", folder)
+    assert result.returncode == 0, result.stderr
+    lines = (folder / "table1.md").read_text().splitlines()
+    cells = [cell.strip() for line in lines if line.startswith("| rater observer_o3") for cell in line.split("|")[1:-1]]
+    assert cells == ["rater observer_o3", "9 of 10 scans", "0.812", "–", "2.000", "–", "0.750", "12.50", "4.25", "0.500"]
+    assert "the masks of another human rater" in (folder / "table1.md").read_text()
+    assert "rater observer_o3" in (folder / "report.html").read_text()
+    write_csv(folder / "raters.csv", [{**row, "data_fingerprint": "of other data"}])
+    refuses(run("report.py", "--runs", folder), "raters.csv", "of other data")
 
 
 def test_further_raters_are_no_scans_of_the_data_set(raw, data, tmp_path):
