@@ -322,7 +322,7 @@ def test_a_further_regional_loss_is_built_by_its_name_and_joins_the_boundary_los
     monkeypatch.setitem(REGIONAL, "further", (GeneralizedDiceLoss, 0))
     probs, target, phi, gdl, bound = losses_apart()
     assert build_loss("further+boundary")(probs, target, phi)[1] == {"further": gdl, "boundary": bound}
-    with pytest.raises(ValueError, match=r"^loss: expected one of .*further\+boundary, found 'gdl\+further'$"):
+    with pytest.raises(ValueError, match=r"^loss: expected one of .*further, boundary, .*found 'gdl\+further'$"):
         build_loss("gdl+further")
 
 
@@ -517,10 +517,8 @@ def test_a_boundary_loss_without_its_maps_names_them():
 def test_an_unknown_loss_is_answered_with_those_there_are():
     with pytest.raises(ValueError) as error:
         build_loss("nonsense")
-    names = str(error.value).removeprefix("loss: expected one of ").removesuffix(", found 'nonsense'").split(", ")
-    assert {"gdl", "dice+ce", "boundary"} <= set(names)
-    for name in names:
-        build_loss(name)
+    names = str(error.value).partition(", or one of the first")[0].removeprefix("loss: expected one of ").split(", ")
+    assert names == [*REGIONAL, "boundary"]
 
 
 @pytest.mark.parametrize("cap", [1e-3, 0.5, 1, 7])
