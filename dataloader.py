@@ -60,10 +60,11 @@ class Slices:
         return len(self.where)
 
     def read(self, rows):
-        """The slices with these row numbers (any order) as a Batch of tensors on the CPU."""
+        """The slices with these row numbers (any order, or none) as a Batch of tensors on the CPU."""
         places = [self.where[row] for row in rows]
         images, labels, distance = (
-            np.stack([self.arrays[number][kind][index] for number, index in places]) for kind in range(3))
+            np.stack([self.arrays[number][kind][index] for number, index in places]) if places else
+            np.array(self.arrays[0][kind][:0]) for kind in range(3))
         images = np.multiply(images, np.float32(1 / INTENSITY_MAX), dtype=np.float32)
         return Batch(*map(torch.from_numpy, (images, labels, distance)))
 
@@ -132,10 +133,10 @@ def batches(slices, rows, batch_size, device, rank=0, world=1):
         rows: row numbers in the order wanted.
         batch_size: slices of a global batch; the last one may be smaller.
         device: where the tensors shall lie.
-        rank, world: this process among those that train together.
+        rank, world: this process among those that train together. All get as many Batches; one of few slices is empty
+            for some.
     """
     chunks = [rows[start:start + batch_size][rank::world] for start in range(0, len(rows), batch_size)]
-    chunks = [chunk for chunk in chunks if len(chunk)]
     if slices.resident is not None:
         order = torch.as_tensor(np.asarray(rows), device=device)
         for start in range(0, len(rows), batch_size):

@@ -26,9 +26,11 @@ Exit status: 0, 2 with one line that says what is wrong, 130 after Ctrl-C, 143 a
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
 import argparse
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,7 @@ import scheduler
 from dataloader import AGAIN, NORMALISATION, Slices, batches, make_resident, shuffled
 from losses import REGIONAL, build_loss, parts_of, term_name
 from networks import NETWORKS, build, flops
+from parallel import Group
 from settings import (
     checked_settings,
     defining,
@@ -67,7 +70,7 @@ from utils import (
     write_csv,
     write_json,
 )
-from validation import epoch_scores, score_scan
+from validation import PER_SCAN, PER_SLICE, epoch_scores, from_array, score_scan, to_array
 
 COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", "val_dice", "val_dice_3d", "val_hd",
            "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "seconds", "skipped_steps"]
@@ -77,29 +80,36 @@ def main(argv=None):
     args = parse_arguments(argv)
     out = Path(args.out)
     refuse_mismatch(args, Slices(args.data, "train"))  # before the run directory is made
-    with exclusive(out):
-        run = Run(args)
-        if run.is_finished():
+    with Group() as group, exclusive(out) if group.first else nullcontext():
+        run = Run(args, group)
+        finished = run.is_finished()
+        group.wait()  # the first process writes from here on
+        if finished:
             log(f"{out}: finished, {run.epoch} epochs, best DSC {run.best['val_dice']:.3f} at epoch {run.best['epoch']}")
             return 0
         log(f"{out}: {run.where_it_begins()}, {run.describe()}")
-        if run.epoch < args.epochs:
-            note_session(out, run.settings, run.epoch, args.epochs, run.device, run.amp)
+        if run.epoch < args.epochs and group.first:
+            note_session(out, run.settings, run.epoch, args.epochs, run.device, run.amp, group.world)
         with run.progress_bar() as bar, signals(run.stop.append):
             while run.epoch < args.epochs:
                 run.one_epoch(bar)
-            run.finish()
+            if group.first:
+                run.finish()
+        group.wait()
     return 0
 
 
 class Run(Trainer):
-    """The state of a training run: network, optimiser, rows of metrics.csv, best epoch."""
+    """The state of a training run: network, optimiser, rows of metrics.csv, best epoch.
 
-    def __init__(self, args):
+    Of several processes that train together each has one, and all know the same; the first alone writes.
+    """
+
+    def __init__(self, args, group):
         self.args, self.out = args, Path(args.out)
         if args.deterministic:
             be_deterministic()
-        device = choose_device(args.device)
+        device = group.device(choose_device(args.device))
         if args.threads:
             torch.set_num_threads(args.threads)
         keep_freed_memory()
@@ -118,11 +128,11 @@ class Run(Trainer):
         network = build(args.network, len(self.train.settings["modalities"]), self.classes, args.width)
         betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
         super().__init__(network, build_loss(args.loss, self.classes, args.gdl_max_weight, args.loss_options), device,
-                         choose_amp(args.amp, device), args.lr, betas, args.compile)
+                         choose_amp(args.amp, device), args.lr, betas, args.compile, group)
         self.rows, self.best, self.best_network, self.live = [], None, None, live.Live(self.out, args.epochs)
         self.part = None  # what an epoch under way has so far, see train_epoch
         self.stop = []    # numbers of the signals that came
-        self.load_checkpoint()
+        group.in_turn(self.load_checkpoint)
 
     @property
     def epoch(self):
@@ -149,6 +159,7 @@ class Run(Trainer):
             group["lr"] = row["lr"]
         row |= self.train_epoch(bar)
         scores, masks = self.validate()
+        self.stop_if_asked()
         row |= scores
         row["seconds"] = round(time.perf_counter() - self.began, 3)
         self.save_checkpoint(row)
@@ -163,8 +174,8 @@ class Run(Trainer):
         part = self.part = self.part or {"step": 0, "sums": {}, "bad": torch.zeros(steps, dtype=torch.bool)}
         part["bad"] = part["bad"].to(self.device)
         sums = part["sums"] = {name: value.to(self.device) for name, value in part["sums"].items()}
-        for batch in batches(self.train, order[part["step"] * size:], size, self.device):
-            bad, values = self.step(batch, weights)
+        for batch in batches(self.train, order[part["step"] * size:], size, self.device, self.group.rank, self.group.world):
+            bad, values = self.step(batch, weights, min(size, len(order) - part["step"] * size))
             part["bad"][part["step"]] = bad
             for name, value in values.items():                                     # summed on the device: no waiting
                 sums[name] = sums.get(name, 0) + (value.double() * len(batch.images)).masked_fill(bad, 0)
@@ -179,27 +190,39 @@ class Run(Trainer):
         nonfinite.refuse_many(count, part["step"], self.out, self.epoch, words)
         if count:
             log(f"{self.out}: epoch {self.epoch}, {count} steps left out, loss or gradient not finite; the first is {words}")
-        means = {f"train_{name}": float(value) / (len(self.train) - slices) for name, value in part["sums"].items()}
+        means = {f"train_{name}": float(self.group.sum(value)) / (len(self.train) - slices)
+                 for name, value in part["sums"].items()}
         return {**means, "skipped_steps": count}
 
     def validate(self):
-        """(Scores as metrics.csv columns, classes (N, H, W)) of the validation slices.
+        """(Scores as metrics.csv columns, classes (N, H, W)) of the validation slices, each process some scans of them.
 
         Threads score scans while the next are predicted.
         """
+        masks = np.zeros_like(self.labels)
+        scores = np.zeros((len(self.val), self.classes - 1, len(PER_SLICE + PER_SCAN)))
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            found = [(masks, pool.submit(score_scan, masks, self.labels[scan.rows], scan.spacing, self.classes))
-                     for scan, masks in self.predict()]
-            return epoch_scores([job.result() for _, job in found]), np.concatenate([masks for masks, _ in found])
+            jobs = []
+            for scan, found in self.predict(self.group.share(self.val.scans)):
+                masks[scan.rows] = found
+                jobs.append((scan, pool.submit(score_scan, found, self.labels[scan.rows], scan.spacing, self.classes)))
+            for scan, job in jobs:
+                scores[scan.rows] = to_array(job.result())
+        for array in (masks, scores):  # zeros where another process has a number
+            self.group.sum(torch.from_numpy(array))
+        return epoch_scores([from_array(scores[scan.rows]) for scan in self.val.scans]), masks
 
     @torch.inference_mode()
-    def predict(self):
-        """Yield (Scan, class of every pixel, uint8 (S, H, W)) for each validation scan as soon as it is complete."""
+    def predict(self, scans):
+        """Yield (Scan, class of every pixel, uint8 (S, H, W)) for neighbouring validation scans, each when it is complete."""
         self.network.eval()
-        waiting, parts, first, done = list(self.val.scans), [], 0, 0  # parts: from slice `first` to `done`, on the device
-        for batch in batches(self.val, range(len(self.val)), self.args.batch_size, self.device):
-            parts.append(nonfinite.classes_of(logits_of(self.forward, batch.images, self.amp)))
-            self.stop_if_asked()
+        waiting, parts = list(scans), []
+        first = done = scans[0].rows.start if scans else 0  # parts: from slice `first` to `done`, on the device
+        rows = range(first, scans[-1].rows.stop if scans else 0)
+        for batch in batches(self.val, rows, self.args.batch_size, self.device):
+            parts.append(nonfinite.classes_of(logits_of(self.segment, batch.images, self.amp)))
+            if self.group.world == 1:  # others have other scans, and stop after them
+                self.stop_if_asked()
             done += len(batch.images)
             while waiting and waiting[0].rows.stop <= done:
                 scan, found = waiting.pop(0), torch.cat(parts)
@@ -237,13 +260,19 @@ class Run(Trainer):
         self.rows.append(row)
         self.part = None
         self.save_last()
-        if better:
+        if better and self.group.first:
             self.save_best()
-        write_csv(self.out / "metrics.csv", self.rows, self.columns)
+        self.write_rows()
+
+    def write_rows(self):
+        if self.group.first:
+            write_csv(self.out / "metrics.csv", self.rows, self.columns)
 
     def save_last(self):
         if not checkpoint.all_finite(self.network.state_dict()):
             raise UserError(self.out, "finite weights", f"others in epoch {self.epoch - (not self.part)}", nonfinite.ADVICE)
+        if not self.group.first:
+            return
         checkpoint.save_last(self.out, {
             "settings": defining(self.settings, self.train), "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(), **checkpoint.random_state(self.device), "rows": self.rows,
@@ -258,20 +287,22 @@ class Run(Trainer):
 
     def stop_if_asked(self):
         """End the program if a signal asked for it; what an epoch under way has so far is kept in last.pt."""
-        if not self.stop:
+        if not self.group.any(bool(self.stop)):
             return
         if self.part:
             self.part["seconds"] = time.perf_counter() - self.began
+            self.part["sums"] = {name: self.group.sum(value) for name, value in self.part["sums"].items()}
             self.save_last()
-        raise KeyboardInterrupt(self.stop[0], f"{self.out}: stopped in epoch {self.epoch}, every step so far is kept; the same "
-                                              "command continues there")
+        number = (self.stop or [signal.SIGTERM])[0]  # another process may have been the one that was asked
+        raise KeyboardInterrupt(number, f"{self.out}: stopped in epoch {self.epoch}, every step so far is kept; the same "
+                                        "command continues there")
 
     def load_checkpoint(self):
         if not checkpoint.load_last(self.out, self.restore) or not self.rows:
             return
-        if not checkpoint.is_of_epoch(self.out / "best.pt", self.best["epoch"]):
+        if self.group.first and not checkpoint.is_of_epoch(self.out / "best.pt", self.best["epoch"]):
             self.save_best()
-        write_csv(self.out / "metrics.csv", self.rows, self.columns)
+        self.write_rows()
 
     def restore(self, path, state):
         """Take over a checkpoint; UserError if it is none of this run."""
@@ -281,11 +312,13 @@ class Run(Trainer):
         checkpoint.set_random_state(state, self.device)
         self.rows, self.best, self.best_network, self.part = (
             state[key] for key in ("rows", "best", "best_network", "part"))
+        if self.part and not self.group.first:  # the first process has the sums of all
+            self.part["sums"] = {name: torch.zeros_like(value) for name, value in self.part["sums"].items()}
 
     def finish(self):
         """Predict once more with best.pt, write the masks and summary.json, which marks the run as finished."""
         self.network.load_state_dict(self.best_network)
-        masks = {scan.name: masks for scan, masks in self.predict()}               # (S, H, W) uint8 each
+        masks = {scan.name: masks for scan, masks in self.predict(self.val.scans)}               # (S, H, W) uint8 each
         with atomic_path(self.out / "predictions.npz") as partial, open(partial, "wb") as file:
             np.savez_compressed(file, **masks)
         export_predictions(masks, Path(self.args.data), self.out / "predictions")
@@ -302,10 +335,11 @@ class Run(Trainer):
     def progress_bar(self):
         steps, part = -(-len(self.train) // self.args.batch_size), self.part or {"step": 0}
         return progress(total=steps * self.args.epochs, initial=steps * self.epoch + part["step"], desc=live.title(self.out),
-                        unit="step", disable=self.args.quiet or not sys.stderr.isatty())
+                        unit="step", disable=self.args.quiet or not self.group.first or not sys.stderr.isatty())
 
     def report(self, row, bar, masks):
-        self.live.report(row, self.rows, bar, self.best is row, lambda: self.overlays(masks))
+        if self.group.first:
+            self.live.report(row, self.rows, bar, self.best is row, lambda: self.overlays(masks))
 
     def overlays(self, masks):
         """Validation slices with the contours of truth and prediction, for TensorBoard; masks (N, H, W)."""

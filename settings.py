@@ -93,7 +93,7 @@ def defining(settings, train):
             "channels": len(train.settings["modalities"])}
 
 
-def note_session(out, settings, epoch, epochs, device, amp):
+def note_session(out, settings, epoch, epochs, device, amp, processes=1):
     """Note in config.json what trains from here on; without summary.json the run counts as unfinished again.
 
     Args:
@@ -101,8 +101,9 @@ def note_session(out, settings, epoch, epochs, device, amp):
         settings: as checked_settings gave them; changed in place.
         epoch, epochs: the one that this session begins with, and how many there shall be.
         device, amp: a torch.device and the autocast dtype, or None.
+        processes: how many train together.
     """
-    session = {"from_epoch": epoch, "device": device_name(device), "amp": amp_name(amp),
+    session = {"from_epoch": epoch, "device": device_name(device), "amp": amp_name(amp), "processes": processes,
                "deterministic": torch.are_deterministic_algorithms_enabled(), "commit": git_commit(),
                "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
                "command": " ".join(["python", "main.py", *sys.argv[1:]])}

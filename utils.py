@@ -84,6 +84,9 @@ def explain(error):
                 "and repeat the command: what was saved before is intact.")
     if "deterministic" in text:  # see trainer.be_deterministic
         return "operations with a deterministic form", text, "Leave out --deterministic, or take --device cpu."
+    if re.search("gloo|[Cc]onnection (closed|reset)|NCCL|ProcessGroup", text):
+        return ("all processes of the run", text, "Another one ended, for the reason that it gives. Repeat the command: it "
+                "continues from the last whole epoch.")
     if re.search("CUDA|cuDNN|CUBLAS|CUDNN", text):
         return ("a working CUDA device", text, "Repeat the command: it continues from what was saved. If this comes again, "
                 "try --device cpu.")

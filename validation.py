@@ -28,6 +28,22 @@ def score_scan(masks, labels, spacing, classes):
     return found
 
 
+PER_SLICE, PER_SCAN = ("dice", "bearing", "legacy", "foreground"), ("dice_3d", "hd", "hd95")
+
+
+def to_array(scores):
+    """What `score_scan` returned as float64 (S, K - 1, 7), in which processes can exchange it."""
+    return np.stack([np.column_stack([*(one[name] for name in PER_SLICE), *(np.full(len(one["dice"]), one[name])
+                                                                            for name in PER_SCAN)]) for one in scores], axis=1)
+
+
+def from_array(array):
+    """The inverse of `to_array`."""
+    return [{**{name: array[:, k, at] for at, name in enumerate(PER_SLICE)}, "bearing": array[:, k, 1] > 0,
+             **{name: float(array[0, k, at]) for at, name in enumerate(PER_SCAN, len(PER_SLICE))}}
+            for k in range(array.shape[1])]
+
+
 def epoch_scores(scans):
     """Columns of metrics.csv from the results of `score_scan`, each the mean over the foreground classes.
 
