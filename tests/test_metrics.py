@@ -131,8 +131,9 @@ def test_distance_counts_surfaces_not_volumes():
     assert surface_distances(outer, inner)[1] == [4.0]  # though the pixel lies inside the outer mask
 
 
-def test_surface_distances_come_in_c_order():
-    there, back = surface_distances(mask((1, 9), (0, 0), (0, 8)), mask((1, 9), (0, 2)))
+@pytest.mark.parametrize("method", ["auto", "tree", "transform"])
+def test_surface_distances_come_in_c_order_by_every_method(method):
+    there, back = surface_distances(mask((1, 9), (0, 0), (0, 8)), mask((1, 9), (0, 2)), method=method)
     assert there.tolist() == [2.0, 6.0] and back.tolist() == [2.0]
 
 

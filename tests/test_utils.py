@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+import utils
 from conftest import ROOT, run_apart
 from utils import (
     UserError,
@@ -137,6 +138,61 @@ def test_no_program_evaluates_or_unpickles_what_it_reads():
 
 def test_cpu_flags_are_words():
     assert all(flag.islower() or flag.isdigit() or "_" in flag for flag in cpu_flags())
+
+
+@pytest.mark.parametrize("text, flags", [("vendor_id : X\nflags\t: fpu avx2\nflags : other\n", {"fpu", "avx2"}),
+                                         ("no such line\n", set()), (None, set())])
+def test_cpu_flags_are_those_of_the_first_core_and_none_where_the_system_lists_none(monkeypatch, tmp_path, text, flags):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(utils, "Path", lambda _: tmp_path / "cpuinfo")
+    assert cpu_flags() == flags
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    def no_library(_):
+        raise OSError
+    for load in (object, no_library):  # a library without mallopt, and none at all
+        monkeypatch.setattr(utils.ctypes, "CDLL", lambda name, load=load: load(name) if load is no_library else load())
+        utils.keep_freed_memory()
+
+
+def test_outside_a_checkout_the_commit_is_unknown(monkeypatch, tmp_path):
+    monkeypatch.setattr(utils, "__file__", str(tmp_path / "utils.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert utils.git_commit() == "unknown"
+
+
+def test_the_commit_of_a_changed_checkout_says_so(monkeypatch, tmp_path):
+    def git(*words):
+        command = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        subprocess.run(command, check=True, capture_output=True)
+    (tmp_path / "utils.py").write_text("1")
+    git("init")
+    git("add", "utils.py")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(utils, "__file__", str(tmp_path / "utils.py"))
+    clean = utils.git_commit()
+    assert re.fullmatch("[0-9a-f]{12}", clean)
+    (tmp_path / "utils.py").write_text("2")
+    assert utils.git_commit() == clean + "+changes"
+
+
+def test_a_process_of_another_user_is_alive(monkeypatch):
+    def refuse(number, signal):
+        raise PermissionError
+    assert utils.is_alive(os.getpid()) and not utils.is_alive("no number") and not utils.is_alive(2**70)
+    monkeypatch.setattr(os, "kill", refuse)
+    assert utils.is_alive(1)
+
+
+def test_output_that_nobody_reads_any_more_ends_a_program_quietly():
+    code = "import sys; from utils import run_program\nrun_program(lambda: [print('x' * 99) for _ in range(10**5)])"
+    command = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command.stdout.readline()
+    command.stdout.close()
+    assert (command.stderr.read(), command.wait(60)) == (b"", 141)
+    command.stderr.close()
 
 
 @pytest.mark.parametrize("number, advice", [

@@ -1,0 +1,97 @@
+"""Figures of sets that lack something: a lesion, a column, an intact file; and the paper's curves where they belong."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from test_report import REPORTED, write_set
+
+import figures
+import figures_cases
+import runs
+from utils import UserError
+
+LEGACY = (("val_dice", "DSC"), ("val_hd_legacy", "HD"))
+
+
+def load(folder):
+    return runs.load_sets([folder], None)
+
+
+def words(figure):
+    return [" ".join(text.get_text().split()) for axis in figure.axes for text in axis.texts]
+
+
+def without_lesion(tmp_path):
+    """A set whose labels hold no lesion, and whose runs have found none."""
+    folder = write_set(tmp_path)
+    for subject in ("a", "b"):
+        path = tmp_path / "data" / "wmh" / "subjects" / subject / "labels.npy"
+        np.save(path, np.load(path) * 0)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_the_papers_curves_are_ticks_beside_those_on_challenge_scans(tmp_path):
+    figure, _, caption, _ = figures.curves(load(write_set(tmp_path, source="challenge")), LEGACY, REPORTED)
+    dsc, hd = figure.axes[:2]
+    ticks = {line.get_label(): line.get_ydata()[0] for line in dsc.lines if str(line.get_label()).startswith("paper's")}
+    assert ticks == {"paper's GDL": 0.735, "paper's GDL + boundary": 0.754}  # PAPER: WMH, best epoch
+    assert {line.get_ydata()[0] for line in hd.lines if line.get_xdata()[0] == 1.0} >= {1.02, 1.27, 1.0, 1.01}
+    assert hd.get_ylim()[0] <= 1.0 * 0.97 and "the paper's Figure 3, digitised" in caption
+
+
+@pytest.mark.parametrize("source, reported", [("phantom", REPORTED), ("own", REPORTED), ("challenge", None)])
+def test_elsewhere_the_papers_curves_are_not_drawn(tmp_path, source, reported):
+    figure, _, caption, _ = figures.curves(load(write_set(tmp_path, source=source)), LEGACY, reported)
+    labels = [str(line.get_label()) for axis in figure.axes for line in axis.lines]
+    assert labels and not any(label.startswith("paper's") for label in labels) and "digitised" not in caption
+
+
+def test_a_score_that_the_runs_have_not_computed_is_said_to_be_missing(tmp_path):
+    folder = write_set(tmp_path)
+    for path in folder.glob("*/*/metrics.csv"):
+        lines = [line.split(",") for line in path.read_text().splitlines()]
+        column = lines[0].index("val_hd95")
+        path.write_text("\n".join(",".join([*line[:column], "" if k else "val_hd95", *line[column + 1:]])
+                                  for k, line in enumerate(lines)))
+    figure, _, _, alt = figures.curves(load(folder), (("val_dice_3d", "DSC"), ("val_hd95", "HD95")), None)
+    assert not figure.axes[1].lines and words(figure) == ["not computed in these runs"]
+    assert "HD95 undefined at the end" in alt
+
+
+@pytest.mark.parametrize("draw, what", [(figures_cases.figure1, "slice"), (figures_cases.figure2, "slice"),
+                                        (figures_cases.figure4, "scan")])
+def test_a_set_without_a_lesion_is_drawn_with_words_in_its_place(tmp_path, draw, what):
+    figure, *_ = draw(load(without_lesion(tmp_path)))
+    assert any(f"no validation {what} bears a lesion" in said for said in words(figure)), words(figure)
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00"])
+def test_a_damaged_scan_is_named(tmp_path, content):
+    folder = write_set(tmp_path)
+    path = tmp_path / "data" / "wmh" / "subjects" / "b" / "labels.npy"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"b/labels.npy: expected a NumPy array"):
+        figures_cases.figure1(load(folder))
+
+
+@pytest.mark.parametrize("value", [[1, 1], "1", 3])
+def test_a_spacing_that_is_none_is_named(tmp_path, value):
+    folder = write_set(tmp_path)
+    (tmp_path / "data" / "wmh" / "subjects" / "a" / "meta.json").write_text(json.dumps({"spacing_mm": value}))
+    with pytest.raises(UserError, match=r"a/meta.json: expected spacing_mm with three numbers"):
+        figures_cases.figure4(load(folder))
+
+
+def test_predictions_of_another_shape_are_named(tmp_path):
+    folder = write_set(tmp_path)
+    np.savez_compressed(folder / "gdl" / "seed0" / "predictions.npz", a=np.zeros((2, 3, 3), np.uint8))
+    with pytest.raises(UserError, match=r"predictions.npz: expected \(2, 24, 24\) for a"):
+        figures_cases.scan_scores(load(folder)[0])
