@@ -146,15 +146,18 @@ def test_resunet_halves_four_times_and_stops_growing_at_8_widths():
     assert [len(level) for level in network.down] == [1, 2, 2, 2, 2]
 
 
-def test_resunet_decoder_receives_the_encoders_output_of_each_level():
-    network, skips, merged = small("resunet"), [], []
+@pytest.mark.parametrize("name", ["resunet", "unet3d"])
+def test_decoder_receives_the_encoders_output_of_each_level_and_the_upsampled_deeper_one(name):
+    network, skips, deeper, merged = small(name), [], [], []
     for level in network.down[:-1]:
         level.register_forward_hook(lambda _, __, out: skips.append(out))
+    for up in network.up:
+        up.register_forward_hook(lambda _, __, out: deeper.append(out))
     for merge in network.merge:
         merge.register_forward_hook(lambda _, inputs, __: merged.append(inputs[0]))
-    network(noise(1, 2, 32, 32))
-    for skip, both in zip(reversed(skips), merged, strict=True):
-        assert torch.equal(both[:, :skip.shape[1]], skip)
+    network(images_for(name))
+    for skip, below, both in zip(reversed(skips), deeper, merged, strict=True):
+        assert torch.equal(both, torch.cat([skip, below], 1))
 
 
 # ----------------------------------------------------------------------------------------------------------------- ENet
