@@ -215,9 +215,11 @@ def test_distances_have_gaps_where_nothing_is_segmented_and_their_axis_from_the_
     folder = write_set(tmp_path)
     path = folder / "gdl" / "seed0" / "metrics.csv"
     path.write_text(path.read_text().replace(",0.01,", ",0,", 1))
+    far = folder / "boundary" / "seed1" / "metrics.csv"  # boundary alone before it collapses
+    far.write_text(far.read_text().replace(",10,5,2,", ",99,99,99,", 1).replace(",0,1.5", ",0.01,1.5", 1))
     panels = {panel["key"]: panel for panel in page_curves.curves(load(folder), REPORTED)["panels"]}
     hd95 = panels["val_hd95"]
-    assert hd95["values"][0] == [None] * 8 and hd95["values"][2] == [None] + [5] * 7  # boundary alone; the first GDL seed
+    assert hd95["values"][:3] == [[None] * 8, [99] + [None] * 7, [None] + [5] * 7]
     assert hd95["means"][1]["path"].startswith("M91.7") and hd95["span"] == (4.5, 5.5)  # from the second epoch
     assert panels["val_dice"]["values"][2][0] == 0.1
     assert panels["alpha"]["empty"]  # not in these files
