@@ -50,6 +50,21 @@ def outline(mask):
     return "".join(parts)
 
 
+def close_up(mask, pixel, margin=12, least=48):
+    """(x, y, width, height) in mm of a square around a mask (H, W), for an SVG viewBox; None for an empty mask.
+
+    Args:
+        pixel: (width, height) of a pixel in mm.
+        margin, least: mm around the mask, and the shortest side.
+    """
+    if not mask.any():
+        return None
+    ends = [np.flatnonzero(mask.any(axis=axis))[[0, -1]] + [0, 1] for axis in (0, 1)]        # columns, rows
+    (left, right), (top, bottom) = (np.array(pair) * size for pair, size in zip(ends, pixel))
+    side = max(right - left + 2 * margin, bottom - top + 2 * margin, least)
+    return [round(float(value), 1) for value in ((left + right - side) / 2, (top + bottom - side) / 2, side, side)]
+
+
 def informative(truth, masks):
     """Numbers of the slices with a lesion in the truth or in a prediction; the middle slice if there is none."""
     shown = np.flatnonzero(np.any([truth, *masks], axis=(0, 2, 3)))
@@ -67,7 +82,7 @@ def slices_of(one, subject, runs, most=None):
 
     Returns:
         {"width", "height" (mm), "pixel": (width, height of one in mm), "count" (slices of the scan), "slices": [{"index",
-        "image", "paths": {"truth" or loss: path}, "dice": {loss: value}, "area" (pixels)}], "left_out"}.
+        "image", "paths": {"truth" or loss: path}, "dice": {loss: value}, "area" (pixels), "close_up"}], "left_out"}.
     """
     truth = lesions(one, subject)                                                            # (S, H, W)
     masks = {loss: mask for loss, run in runs.items() if (mask := prediction(run, subject, truth.shape)) is not None}
@@ -84,7 +99,8 @@ def slices_of(one, subject, runs, most=None):
         paths = {name: outline(upright(mask[index][window])) for name, mask in (("truth", truth), *masks.items())}
         found.append({"index": index, "image": picture((255 * np.clip(part / top, 0, 1)).astype(np.uint8)), "paths": paths,
                       "dice": {loss: dice(mask[index], truth[index]) for loss, mask in masks.items()},
-                      "area": int(truth[index].sum()), "shape": part.shape})
+                      "area": int(truth[index].sum()), "shape": part.shape,
+                      "close_up": close_up(upright(truth[index][window]), step)})
     rows, columns = found[0]["shape"]
     return {"width": round(columns * step[0], 2), "height": round(rows * step[1], 2), "pixel": step[:2], "count": len(truth),
             "slices": found, "left_out": len(shown) - len(chosen)}

@@ -49,10 +49,12 @@ def limits(one, key, values):
 
 
 def spread(values, finished):
-    """(lowest, mean, highest) of the finished seeds at the epochs where each has a value: values (seeds, epochs)."""
+    """(lowest, mean, highest) of the finished seeds, values (seeds, epochs); NaN where one of them has no value.
+
+    A mean over other seeds than its neighbours' would jump.
+    """
     whole = values[finished]
-    seen = np.isfinite(whole).all(axis=0)  # a mean over other seeds than its neighbours' would jump
-    return [np.where(seen, reduced, np.nan) for reduced in (whole.min(0), whole.mean(0), whole.max(0))]
+    return whole.min(0), whole.mean(0), whole.max(0)
 
 
 def panel(one, measure, rows, epochs, paper):

@@ -15,12 +15,9 @@ SQUARE = {"left": 46, "top": 12, "width": 300, "height": 300}  # of the 360 x 35
 
 
 def per_scan(one, loss, metric):
-    """A score of each validation scan, in the order of `validation_subjects`, mean over seeds; None if there is none."""
+    """A score of each validation scan, as of `row_scores` and in its order, mean over seeds; None if there is none."""
     scores = row_scores(one, loss)
-    if scores is None:
-        return None
-    values = scores[metric].mean(0)
-    return values / scores["slices"][0] if metric in PER_SLICE else values
+    return None if scores is None else scores[metric].mean(0)
 
 
 def scan_scores(one):

@@ -104,8 +104,7 @@ def deviation(measured, paper, metric):
     change = measured.mean - paper.mean
     within = abs(change) <= (measured.std or 0) + (paper.std or 0)
     verdict = "within" if within else "better" if (change < 0) == metric[4] else "worse"
-    return {"text": f"{change:+.{metric[3]}f}, {'within the deviations' if within else verdict + ' than reported'}",
-            "verdict": verdict}
+    return {"text": f"{change:+.{metric[3]}f}, {verdict}", "verdict": verdict}
 
 
 def set_deviations(one, loss, cells):

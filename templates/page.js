@@ -98,12 +98,14 @@
   function browser(figure) {
     const scans = [...figure.querySelectorAll(".store details")];
     const select = figure.querySelector("select"), slider = figure.querySelector("input[type=range]");
-    const stage = figure.querySelector(".stage");
+    const stage = figure.querySelector(".stage"), closeUp = figure.querySelector("input[name=close-up]");
     const slices = () => scans[select.value].querySelectorAll(".slice");
 
     function showSlice() {
       const slice = slices()[slider.value];
-      stage.replaceChildren(slice.querySelector("svg").cloneNode(true));
+      const drawing = slice.querySelector("svg").cloneNode(true);
+      if (closeUp.checked && slice.dataset.closeUp) drawing.setAttribute("viewBox", slice.dataset.closeUp);
+      stage.replaceChildren(drawing);
       figure.querySelector(".slice-facts").textContent =
         `${slice.querySelector("figcaption").textContent} (${Number(slider.value) + 1} of ${slices().length} shown)`;
       slider.setAttribute("aria-valuetext", `slice ${slice.dataset.index}`);
@@ -119,6 +121,7 @@
 
     select.addEventListener("change", showScan);
     slider.addEventListener("input", showSlice);
+    closeUp.addEventListener("change", showSlice);
     showScan();
     return id => {  // a link to one of the scans
       const at = scans.findIndex(scan => scan.id === id);

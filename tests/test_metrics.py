@@ -192,6 +192,14 @@ def test_lesion_detection_by_hand():
     assert lesion_f1(pred, target) == pytest.approx(4 / 7)
 
 
+def test_lesions_are_measured_and_found_one_by_one():
+    lesions = mask((9, 9), (1, 1), (slice(3, 6), 5), (8, slice(0, 2)))
+    sizes, touched = metrics.lesion_sizes(lesions, mask((9, 9), (4, 5), (8, 1), (7, 7)))
+    assert sizes.tolist() == [1, 3, 2] and touched.tolist() == [False, True, True]  # in the order of their first voxel
+    sizes, touched = metrics.lesion_sizes(EMPTY, PIXEL)
+    assert sizes.tolist() == touched.tolist() == []
+
+
 def test_missing_every_lesion_gives_f1_zero():
     assert lesion_detection(PIXEL, mask((6, 8), (5, 7))) == (0.0, 0.0, 0.0)
 

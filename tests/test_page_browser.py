@@ -66,6 +66,13 @@ def test_pictures_hold_the_grey_levels_they_were_given():
     assert read.shape == grey.shape and np.abs(read - grey.astype(float)).max() < 8
 
 
+def test_a_close_up_is_a_square_in_mm_around_the_lesion():
+    lesion = square(10, 4, 6, size=24)  # rows 10 to 15, columns 4 to 9; pixels of 2 by 5 mm: x from 8 to 20, y from 50 to 80
+    assert page_browser.close_up(lesion, (2, 5)) == [14 - 27, 65 - 27, 54, 54]
+    assert page_browser.close_up(lesion, (1, 1)) == [7 - 24, 13 - 24, 48, 48]  # not closer than that
+    assert page_browser.close_up(lesion & False, (1, 1)) is None
+
+
 def test_slices_with_a_lesion_anywhere_are_shown_and_the_middle_one_where_there_is_none():
     truth, found = np.zeros((5, 4, 4), bool), np.zeros((5, 4, 4), bool)
     assert page_browser.informative(truth, [found]) == [2]

@@ -105,6 +105,15 @@ def test_the_slider_moves_by_mouse(opened):
     assert text(opened, "#browser-0 .slice-facts").startswith("Slice 0")
 
 
+def test_a_close_up_frames_the_lesion_and_goes_again(opened):
+    frame = "document.querySelector('#browser-0 .stage svg').getAttribute('viewBox')"
+    assert opened.value(frame) == "0 0 24.0 24.0"
+    opened.click("#browser-0 input[name=close-up]")
+    assert opened.value(frame) == "-17.0 -7.0 48.0 48.0"  # 6 x 6 pixels of 1 mm, upright from (4, 14) to (10, 20)
+    opened.press(" ")
+    assert opened.value(frame) == "0 0 24.0 24.0"
+
+
 def test_another_scan_is_chosen_by_keys(opened):
     assert text(opened, "#browser-0 .scan-facts").startswith("a: 0.17 ml")  # the worst: 4 + 36 + 16 px of 3 mm³
     opened.value("document.querySelector('#browser-0 select').focus()")
