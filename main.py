@@ -21,7 +21,7 @@ import checkpoint
 import live
 import nonfinite
 import scheduler
-from dataloader import AGAIN, NORMALISATION, Slices, batches, make_resident, shuffled
+from dataloader import NORMALISATION, Slices, batches, make_resident, read_geometry, shuffled
 from losses import build_loss
 from networks import NETWORKS, build
 from settings import checked_settings, defining, note_session
@@ -248,7 +248,10 @@ class Run(Trainer):
         """Take over a checkpoint; UserError if it is none of this run."""
         checkpoint.check_state(path, state, defining(self.settings, self.train), self.network.state_dict(), COLUMNS)
         self.network.load_state_dict(state["network"])
+        groups = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        if not checkpoint.optimizer_is_sound(self.optimizer, groups):
+            raise UserError(path, "a checkpoint of this run", "another optimizer", checkpoint.OWN)
         torch.set_rng_state(state["rng"])
         self.rows, self.best, self.best_network, self.part = (
             state[key] for key in ("rows", "best", "best_network", "part"))
@@ -299,7 +302,7 @@ def export_predictions(masks, data, folder):
         partial.mkdir()
         for name, mask in masks.items():
             path = data / "subjects" / name / "meta.json"
-            image = restore_mask(mask, read_object(path, {"affine": list, "original_shape": list}, AGAIN))
+            image = restore_mask(mask, read_geometry(path))
             nibabel.save(image, partial / f"{name}.nii.gz")
 
 
