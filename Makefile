@@ -45,7 +45,7 @@ quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup demo wmh isles custom sweep ablation verify status table figures claims test coverage mutants soak bench lint \
+.PHONY: help setup demo wmh isles custom sweep ablation verify status table figures claims test coverage mutants soak fuzz bench lint \
 	clean chain scored FORCE
 
 # ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
@@ -161,6 +161,13 @@ mutants: $(READY) ## faults planted in the core files, of which the tests must f
 soak: $(READY) ## 100 kills at random moments, and the same results: preprocess.py, main.py, evaluate.py, report.py
 	OMP_NUM_THREADS=1 $(PY) tests/soak.py --kills 100 --minutes 30
 
+$(ENV)/fuzz: requirements-fuzz.txt $(ENV)/complete
+	@"$(ENV)/bin/python" -m pip install --disable-pip-version-check -r requirements-fuzz.txt && touch "$@"
+
+fuzz: $(if $(READY),setup $(ENV)/fuzz) ## 100,000 mutated files for every reader, half an hour or more; RUNS= TARGETS= SECONDS= for a part
+	OMP_NUM_THREADS=1 $(PY) tests/fuzz.py $(if $(filter command,$(origin RUNS)),--runs $(RUNS)) $(call option,TARGETS,targets) \
+		$(call option,SECONDS,seconds)
+
 bench: $(READY) ## speed beside the 2018 code path, half an hour; BENCH="metrics losses" for a part; writes results/bench/*.json
 	$(PY) -m benchmarks $(BENCH)
 
@@ -198,11 +205,16 @@ TABLES = $(foreach name,SPLIT PATIENTS,$(if $($(name)),cksum < $(call quote,$($(
 MACHINE = --device $(DEVICE) $(call option,THREADS,threads) $(if $(DETERMINISTIC),--deterministic) \
 	$(if $(filter-out 1,$(JOBS)),--quiet)
 
+# One make at a time works on a set: another one waits for its end, and then finds it done. The lock goes with its processes.
+DRY = $(findstring n,$(firstword -$(MAKEFLAGS)))
+alone = $(if $(DRY),,mkdir -p "results/$(NAME)" && exec 9> "results/$(NAME)/.make" && { ! command -v flock > /dev/null || \
+	flock -n 9 || { echo "results/$(NAME): another make works on it; waiting for its end"; flock 9; }; } && ) \
+	$(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" $(1)
 chain: $(READY)
-	+@$(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" results/$(NAME)/report.html
+	+@$(call alone,results/$(NAME)/report.html)
 
 scored: $(READY)
-	+@$(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" $(RUNS:=/evaluation.csv)
+	+@$(call alone,$(RUNS:=/evaluation.csv))
 
 ifneq ($(NAME_OK),)
 # A settings file changes only when the settings do (or the files in RAW, or the tables), and so sets off what depends on them

@@ -97,7 +97,8 @@ def check_state(path, state, settings, network, columns):
 def rows_are_sound(rows, columns):
     """Are these epochs 0, 1, ... of metrics.csv, with a score and a time each?"""
     return ([row["epoch"] for row in rows] == list(range(len(rows)))
-            and all(set(row) <= set(columns) and isinstance(row["val_dice"] + row["seconds"], float) for row in rows))
+            and all(set(row) <= set(columns) and isinstance(row["val_dice"] + row["seconds"], float)
+                    and all(value is None or isinstance(value, int | float) for value in row.values()) for row in rows))
 
 
 def best_is_sound(state, network):
@@ -107,7 +108,21 @@ def best_is_sound(state, network):
 
 
 def part_is_sound(part):
-    return part is None or isinstance(part["step"] + part["seconds"] + len(part["bad"]) + len(part["sums"]), float)
+    """None, or the steps of an epoch under way: how many of them, which were left out, and the sums of their losses."""
+    return part is None or (
+        type(part["step"]) is int and 0 < part["step"] <= len(part["bad"]) and isinstance(part["seconds"], float)
+        and part["bad"].dtype == torch.bool and part["bad"].ndim == 1
+        and all(value.shape == () and value.is_floating_point() for value in part["sums"].values()))
+
+
+def optimizer_is_sound(optimizer, groups):
+    """Does Adam hold two moments of the shape of each parameter, and, but for the rate, its own settings `groups`?"""
+    moments = all(set(values) == {"step", "exp_avg", "exp_avg_sq"} and values["step"].shape == () and
+                  values["exp_avg"].shape == values["exp_avg_sq"].shape == parameter.shape and
+                  values["exp_avg"].dtype == values["exp_avg_sq"].dtype == parameter.dtype
+                  for parameter, values in optimizer.state.items())
+    return moments and all(group.get(key) == value for group, own in zip(optimizer.param_groups, groups, strict=True)
+                           for key, value in own.items() if key not in ("lr", "params"))
 
 
 def shapes_of(network):

@@ -12,6 +12,7 @@ from utils import UserError, read_csv, read_object
 INTENSITY_MAX = 65535  # images.npy holds uint16; see volumes.py
 NORMALISATION = "each volume min-max to [0, 1], 16 bits"  # what volumes.network_input does; checkpoints carry it
 AGAIN = "Remove this subject's folder and index.csv, and run preprocess.py again."
+MAX_SIDE = 2 ** 14  # voxels along an axis of a scan
 SETTINGS = {"layout": str, "source": str, "size": int, "classes": list, "modalities": list}  # of dataset.json
 
 Batch = namedtuple("Batch", "images labels distance")  # (B, C, H, W) float32, (B, H, W) uint8, (B, K - 1, H, W) float32
@@ -46,7 +47,7 @@ class Slices:
             here = folder / "subjects" / name
             try:
                 arrays = [np.load(here / f"{kind}.npy", mmap_mode="r") for kind in ("images", "labels", "distance")]
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError) as error:
                 raise UserError(here, "images.npy, labels.npy and distance.npy", f"{type(error).__name__}: {error}",
                                 AGAIN) from None
             check_shapes(here, arrays, self.settings)
@@ -103,8 +104,24 @@ def check_shapes(here, arrays, settings):
 def read_spacing(path):
     """spacing_mm of a subject's meta.json, mm along x, y, z; UserError if it is not three positive numbers."""
     values = read_object(path, {"spacing_mm": list}, AGAIN)["spacing_mm"]
-    if len(values) != 3 or not all(isinstance(value, int | float) and value > 0 for value in values):
+    if len(values) != 3 or not all(isinstance(value, int | float) and 0 < value < 1e6 for value in values):
         raise UserError(path, "spacing_mm to be three positive numbers", repr(values)[:60], AGAIN)
+    return values
+
+
+def read_geometry(path):
+    """affine and original_shape of a subject's meta.json, as a dict; UserError if they are no grid of a scan."""
+    values = read_object(path, {"affine": list, "original_shape": list}, AGAIN)
+    shape = values["original_shape"]
+    if len(shape) != 3 or not all(type(size) is int and 0 < size <= MAX_SIDE for size in shape):
+        raise UserError(path, f"original_shape to be three sizes of 1 to {MAX_SIDE} voxels", f"{shape!r:.60}", AGAIN)
+    try:
+        affine = np.array(values["affine"], np.float64)                                    # (4, 4)
+        sound = affine.shape == (4, 4) and 1e-12 < abs(np.linalg.det(affine[:3, :3])) < np.inf
+    except (ValueError, TypeError, OverflowError):
+        sound = False
+    if not sound:
+        raise UserError(path, "affine to be a 4x4 matrix with three directions", f"{values['affine']!r:.60}", AGAIN)
     return values
 
 

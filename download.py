@@ -16,6 +16,7 @@ wrong with a file.
 """
 
 import argparse
+import errno
 import fnmatch
 import re
 import shutil
@@ -29,6 +30,8 @@ from dataverse import SERVER, TERMS_FILE, Unreachable, check_space, fetch_wmh
 from utils import UserError, atomic_path, check_inside, file_md5, log, progress, remove, run_program
 
 MAX_MEMBER = 2 ** 30  # bytes; the largest scan that is needed has some 50 MB
+IMPOSSIBLE = (  # what a damaged zip may ask for
+    errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 ARCHIVES = {  # file name -> md5 as published by the challenges
     "wmh": {"Amsterdam_GE3T.zip": "259938e3ba38ec77d878c6eaa7fa3c12", "Singapore.zip": "02658fd204a7d2526920f92c37f3d417",
             "Utrecht.zip": "7768dda529a00cdcf49d9f574bb146cd"},
@@ -161,6 +164,11 @@ def unpack(archive, folder, spec):
                     extract(zipped, item, partial.joinpath(*PurePosixPath(item.filename).parts))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise UserError(archive, "an intact zip archive", str(error), "Fetch it again.") from None
+    except OSError as error:
+        if error.errno not in IMPOSSIBLE:
+            raise
+        raise UserError(archive, "an intact zip archive", f"one that cannot be unpacked ({error.strerror})",
+                        "Fetch it again.") from None
     log(f"{archive.name}: {len(members)} files unpacked to {folder}")
 
 
@@ -180,6 +188,9 @@ def is_wanted(archive, item, spec):
     if item.is_dir() or any(re.fullmatch(pattern, folder) for pattern in spec.skip for folder in folders) \
             or not any(fnmatch.fnmatchcase(f"/{item.filename}", f"*/{pattern}") for pattern in patterns):
         return False
+    if item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA may ask for gigabytes at once
+        raise UserError(f"{archive}: {item.filename}", "a member stored or deflated, as the challenges have them",
+                        f"compression {item.compress_type}", "Fetch the archive again, or unpack it by hand.")
     if item.file_size > MAX_MEMBER:
         raise UserError(f"{archive}: {item.filename}", f"at most {MAX_MEMBER} bytes", f"{item.file_size} bytes",
                         "Do not trust this archive.")

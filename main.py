@@ -40,7 +40,7 @@ import checkpoint
 import live
 import nonfinite
 import scheduler
-from dataloader import AGAIN, NORMALISATION, Slices, batches, make_resident, shuffled
+from dataloader import NORMALISATION, Slices, batches, make_resident, read_geometry, shuffled
 from losses import REGIONAL, build_loss, parts_of, term_name
 from networks import NETWORKS, build, flops
 from parallel import Group
@@ -308,7 +308,10 @@ class Run(Trainer):
         """Take over a checkpoint; UserError if it is none of this run."""
         checkpoint.check_state(path, state, defining(self.settings, self.train), self.network.state_dict(), self.columns)
         self.network.load_state_dict(state["network"])
+        groups = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        if not checkpoint.optimizer_is_sound(self.optimizer, groups):
+            raise UserError(path, "a checkpoint of this run", "another optimizer", checkpoint.OWN)
         checkpoint.set_random_state(state, self.device)
         self.rows, self.best, self.best_network, self.part = (
             state[key] for key in ("rows", "best", "best_network", "part"))
@@ -362,7 +365,7 @@ def export_predictions(masks, data, folder):
         partial.mkdir()
         for name, mask in masks.items():
             path = data / "subjects" / name / "meta.json"
-            image = restore_mask(mask, read_object(path, {"affine": list, "original_shape": list}, AGAIN))
+            image = restore_mask(mask, read_geometry(path))
             nibabel.save(image, partial / f"{name}.nii.gz")
 
 

@@ -36,7 +36,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from checkpoint import check_records
+from checkpoint import check_records, check_storages, shapes_of
 from dataloader import INTENSITY_MAX, NORMALISATION
 from datasets import DATASETS, check_grid, check_intensities, find_subjects, read_volume
 from networks import build
@@ -57,7 +57,8 @@ def load_model(path, device):
     do = "Give the best.pt of a run."
     try:
         check_records(path)
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        check_storages(state, os.path.getsize(path))
     except FileNotFoundError:
         raise
     except Exception as error:  # torch raises half a dozen types for a file that is none of its own
@@ -68,11 +69,28 @@ def load_model(path, device):
     if state.get("normalisation", NORMALISATION) != NORMALISATION:
         raise UserError(path, f"scans normalised as {NORMALISATION}", state["normalisation"], "Use the code it was made by.")
     try:
+        check_model(state["build"], state["data"])
+        with torch.device("meta"):  # takes no memory, whatever the width
+            expected = shapes_of(build(*state["build"]).state_dict())
+        if shapes_of(state["network"]) != expected:
+            raise ValueError("weights of other shapes")
         network = build(*state["build"])
         network.load_state_dict(state["network"])
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
         raise UserError(path, "a network of this code", " ".join(str(error).split())[:100], do) from None
     return network.to(device).eval(), state
+
+
+def check_model(architecture, data):
+    """ValueError, TypeError or KeyError unless the network's arguments fit the data that it was trained on."""
+    name, channels, classes, width = architecture
+    words = [name, data["layout"], data["source"], *data["modalities"], *data["classes"]]
+    if not all(isinstance(word, str) for word in words) or not all(type(one) is int for one in (width, data["size"])):
+        raise ValueError("settings of other types")
+    if [channels, classes] != [len(data["modalities"]), len(data["classes"])] or not (0 < channels < 100 and 1 < classes < 256):
+        raise ValueError(f"{channels} channels and {classes} classes for other data")
+    if not 1 <= width <= 4096 or not 1 <= data["size"] <= 4096:
+        raise ValueError(f"width {width} and size {data['size']}")
 
 
 def find_scans(places, settings):
@@ -237,7 +255,7 @@ def main(argv=None):
         raise UserError("the command", "--out and at least one scan", "none", "See --help.")
     if state["data"]["source"] == "phantom":
         log(f"{args.checkpoint}: trained on a phantom; its masks show that the program works, and nothing about patients")
-    amp = choose_amp(AMP.get(state.get("amp"), "auto") if args.amp == "auto" else args.amp, device)
+    amp = choose_amp(AMP.get(str(state.get("amp")), "auto") if args.amp == "auto" else args.amp, device)
     network.to(memory_format=choose_memory_format(amp, device))
     scans = find_scans(args.scans, state["data"])
     check_complete(scans, state["data"]["modalities"])

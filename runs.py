@@ -6,10 +6,16 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from utils import UserError, read_csv, read_object
+from scheduler import alpha
+from utils import KINDS, NUMBER, UserError, read_csv, read_object
 
 LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; other losses follow them
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "epochs", "batch_size", "lr")
+CONFIG = {"loss": str, "seed": int, "data_fingerprint": str, "protocol": str, "network": str, "width": int, "size": int,
+          "epochs": int, "batch_size": int, "lr": NUMBER}  # of config.json; and what it may hold, where it is not null:
+OPTIONAL = {"schedule": str, "gdl_max_weight": NUMBER, "data": str, "sessions": list}
+COUNTS = dict.fromkeys(("subjects", "slices", "empty_fraction", "foreground_ratio"), NUMBER)  # of fingerprint.json
+LARGEST = 1e100  # of a number in metrics.csv: sums of others would overflow
 SAME_IN_ROW = ("loss", "loss_options", "schedule", "gdl_max_weight")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
 VARIANT = re.compile(r"(.+)-(alpha|cap|rebalance|increase|switch)([\d.]*)")  # a row whose name says what changes; see Makefile
@@ -110,9 +116,7 @@ class ResultSet:
 def load_run(folder):
     """Read one run folder; UserError if a file is damaged or contradicts another."""
     do = "Move this run folder away and repeat its training command."
-    config = read_object(folder / "config.json", ("loss", "seed", *SAME_IN_SET), do)
-    if not isinstance(config["epochs"], int) or config["epochs"] < 1:
-        raise UserError(folder / "config.json", "epochs to be a whole number above 0", repr(config["epochs"]), do)
+    config = read_config(folder / "config.json", do)
     path, rows = folder / "metrics.csv", []
     if path.exists():
         table = read_csv(path, ("epoch", "val_dice"), do)
@@ -120,14 +124,34 @@ def load_run(folder):
     if any(row["epoch"] is None for row in rows):
         raise UserError(path, "the number of every epoch", "an empty cell", do)
     summary = read_object(folder / "summary.json", (), do) if (folder / "summary.json").exists() else {}
-    unclear = [key for key in ("epochs", "best_epoch", "seconds") if not isinstance(summary.get(key, 0), int | float)]
-    if unclear:
-        raise UserError(folder / "summary.json", f"a number for {unclear[0]}", repr(summary[unclear[0]]), do)
+    summary = {key: value for key, value in summary.items() if value is not None}
+    check_kinds(folder / "summary.json", summary, dict.fromkeys(("epochs", "best_epoch", "seconds"), NUMBER), do)
     run = Run(folder, config, rows, summary)
     expected = run.summary.get("epochs", config["epochs"])
     if run.finished and len(rows) != expected:
         raise UserError(path, f"{expected} epochs, as summary.json says", f"{len(rows)}", do)
     return run
+
+
+def read_config(path, do):
+    """config.json of a run; UserError if a value that the report needs is missing or of another type."""
+    config = read_object(path, CONFIG, do)
+    check_kinds(path, config, OPTIONAL, do)
+    if config["epochs"] < 1:
+        raise UserError(path, "epochs to be a whole number above 0", repr(config["epochs"])[:60], do)
+    try:
+        alpha(config.get("schedule") or "rebalance", 0)
+    except ValueError as error:
+        raise UserError(path, "a schedule of alpha", str(error)[:100], do) from None
+    return config
+
+
+def check_kinds(path, values, kinds, do):
+    """UserError at a value of another type than `kinds` says, or a number beyond LARGEST; those that are missing are fine."""
+    for key, kind in kinds.items():
+        value = values.get(key)
+        if value is not None and not (isinstance(value, kind) and (kind is not NUMBER or abs(value) < LARGEST)):
+            raise UserError(path, f"{key} to be {KINDS[kind]}", f"{value!r:.60}", do)
 
 
 def number(text, path, line):
@@ -138,6 +162,8 @@ def number(text, path, line):
         value = float(text)
     except ValueError:
         raise UserError(path, "numbers", f"{text[:40]!r} in line {line}", "Repeat the run that wrote it.") from None
+    if LARGEST < abs(value) < math.inf:
+        raise UserError(path, f"numbers up to {LARGEST:g}", f"{text[:40]!r} in line {line}", "Repeat the run that wrote it.")
     return value if math.isfinite(value) else None
 
 
@@ -230,8 +256,19 @@ def load_data_description(data, run):
     if not (data / "dataset.json").is_file() or not (data / "fingerprint.json").is_file():
         raise UserError(data, "a preprocessed data set (dataset.json, fingerprint.json)", "none",
                         "Name its folder with --data.")
-    info = read_object(data / "dataset.json", ("name", "layout", "source"), "Repeat preprocess.py.")
-    fingerprint = read_object(data / "fingerprint.json", ("sha256", "train", "val"), "Repeat preprocess.py.")
+    info = read_object(data / "dataset.json", {"name": str, "layout": str, "source": str}, "Repeat preprocess.py.")
+    fingerprint = read_object(data / "fingerprint.json", {"sha256": str, "train": dict, "val": dict}, "Repeat preprocess.py.")
+    for values in (info, fingerprint, fingerprint["train"], fingerprint["val"]):  # null is as good as absent
+        for key in [key for key, value in values.items() if value is None]:
+            del values[key]
+    check_kinds(data / "dataset.json", info, {"modalities": list, "classes": list, "distance": dict}, "Repeat preprocess.py.")
+    check_kinds(data / "fingerprint.json", fingerprint, {"spacing_mm": dict, "intensity_range": dict}, "Repeat preprocess.py.")
+    for part in (fingerprint, fingerprint["train"], fingerprint["val"]):
+        check_kinds(data / "fingerprint.json", part, COUNTS, "Repeat preprocess.py.")
+    ranges = [*(fingerprint.get("spacing_mm") or {}).values(), *(fingerprint.get("intensity_range") or {}).values()]
+    if not all(isinstance(values, list) and all(isinstance(one, NUMBER) for one in values) for values in ranges):
+        raise UserError(data / "fingerprint.json", "numbers in spacing_mm and intensity_range", "something else",
+                        "Repeat preprocess.py.")
     if fingerprint["sha256"] != run.config["data_fingerprint"]:
         raise UserError(data, f"the data of {run.folder} (fingerprint {run.config['data_fingerprint']})",
                         f"fingerprint {fingerprint['sha256']}",

@@ -65,7 +65,9 @@ def draw_patients(names, patients, n_val, seed):
     for name in sorted(names):
         scans.setdefault(patients[name], []).append(name)
     chosen = []
-    for patient in np.random.default_rng(seed).permutation(sorted(scans)):
+    in_order = sorted(scans)
+    for number in np.random.default_rng(seed).permutation(len(scans)):  # not of the names: NumPy drops a NUL at their end
+        patient = in_order[number]
         if len(chosen) + len(scans[patient]) <= n_val:
             chosen += scans[patient]
     if not chosen:

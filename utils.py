@@ -21,7 +21,8 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 IGNORED = 255  # in data/<set>/references: voxels that a challenge's evaluation leaves out of both masks
-KINDS = {str: "text", int: "a whole number", list: "a list", dict: "an object"}  # of JSON values
+NUMBER = int | float
+KINDS = {str: "text", int: "a whole number", NUMBER: "a number", list: "a list", dict: "an object"}  # of JSON values
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_MAX = -1, -4  # of malloc.h
 INTERRUPTED = "interrupted; the same command continues where this one stopped"
 ADVICE = {  # what to do about an error of the system
@@ -157,7 +158,7 @@ def remove(path):
 def check_inside(where, name):
     """Raise UserError if a name from outside, of an archive or a server, would lead out of the folder it is put into."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         raise UserError(where, "file names that stay inside their folder", repr(name), "Do not trust this source.")
 
 
@@ -197,7 +198,7 @@ def write_json(path, value):
 def read_json(path, do="Delete it and repeat the step that wrote it."):
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number of thousands of digits, or too many brackets
         raise UserError(path, "a JSON file", f"{type(error).__name__}: {error}", do) from None
 
 

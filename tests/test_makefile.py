@@ -1,5 +1,6 @@
 """The Makefile: help, what it would run, and one whole chain on a few small scans."""
 
+import csv
 import json
 import os
 import shlex
@@ -7,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -199,3 +201,33 @@ def test_an_edited_split_table_is_noticed_and_refused(clone, tmp_path):
     write_split(table, val=("s1",))
     result = make(*words, folder=clone)
     assert result.returncode == 2 and "a data set with another split" in result.stderr
+
+
+def results_of(folder):
+    """{name: content} of what the runs of a set come to, without what differs from run to run."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for pattern in ("*/*/evaluation.csv", "*/*/predictions/*", "table1.*")
+             for path in sorted(folder.glob(pattern))}
+    for path in sorted(folder.glob("*/*/metrics.csv")):
+        table = list(csv.DictReader(path.read_text().splitlines()))
+        found[str(path.relative_to(folder))] = [{**row, "seconds": None} for row in table]
+    return found
+
+
+@pytest.mark.slow
+def test_two_makes_with_four_jobs_at_once_give_what_a_serial_one_gives(clone, tmp_path):
+    raw = write_scans(tmp_path / "raw")
+    words = ["scored", "NAME=mine", f"RAW={raw}", "SIZE=32", "LOSSES=gdl", "SEEDS=0 1", "EPOCHS=1", "WIDTH=1", "THREADS=1"]
+    shutil.copytree(clone, tmp_path / "serial")
+    assert make(*words, folder=tmp_path / "serial").returncode == 0
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: make(*words, "JOBS=4", folder=clone), range(2)))
+    assert [result.returncode for result in both] == [0, 0], both
+    waited = sorted(both, key=lambda result: "waiting for its end" in result.stdout)
+    assert "results/mine: another make works on it" in waited[1].stdout and "waiting" not in waited[0].stdout
+    assert "main.py" in waited[0].stdout and "main.py" not in waited[1].stdout  # nothing is done twice
+    tables = [subprocess.run([sys.executable, "report.py", "--runs", "results/mine", "--only", "table"], cwd=folder,
+                             capture_output=True, text=True) for folder in (clone, tmp_path / "serial")]
+    assert tables[0].returncode == 0 and tables[0].stdout == tables[1].stdout, tables[0].stderr
+    one, other = results_of(clone / "results" / "mine"), results_of(tmp_path / "serial" / "results" / "mine")
+    assert one == other and len(one) == 2 * 3 + 3
+    assert not list(clone.rglob("*.partial-*")) and not list(clone.rglob("*.new-*"))
