@@ -13,7 +13,9 @@ SIZE     ?= 256
 PROTOCOL ?= paper
 SCHEDULE ?=
 BATCH    ?=
+# DEVICE: several, as in DEVICE="cuda:0 cuda:1" JOBS=2, are dealt to the runs. GPUS: processes, one per GPU, that train each run
 DEVICE   ?= auto
+GPUS     ?=
 # JOBS: runs side by side. THREADS: CPU threads of each (all when empty). SUBJECTS, VAL, SPLIT,
 # PATIENTS: see preprocess.py --help
 JOBS     ?= 1
@@ -46,7 +48,7 @@ quote = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .PHONY: help setup demo wmh isles custom sweep ablation verify status table figures claims test coverage mutants soak fuzz bench lint \
-	clean chain scored FORCE
+	clean runs chain scored FORCE
 
 # ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
 PYTHON ?= python3
@@ -63,7 +65,7 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE JOBS THREADS DETERMINISTIC"
+	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE GPUS JOBS THREADS DETERMINISTIC"
 	@echo "             SUBJECTS VAL SPLIT PATIENTS CONVENTION UNIT MAP_DIMS ALPHAS STRATEGIES PY"
 	@echo "  For wmh and isles also: RAW ANY_MD5; for wmh: FETCH (empty: no network) OBSERVERS SERVER"
 
@@ -193,7 +195,9 @@ $(if $(strip $(UNKNOWN)),$(error LOSSES: expected a loss, or one with -alphaNUMB
 	-switchEPOCHS, found $(strip $(UNKNOWN))))
 RUNS = $(foreach loss,$(LOSSES),$(foreach seed,$(SEEDS),results/$(NAME)/$(loss)/seed$(seed)))
 # "3/6": which of the runs of this matrix a run is
-position = $(shell printf '%s\n' $(RUNS) | grep -nxF 'results/$(NAME)/$(1)' | cut -d: -f1)/$(words $(RUNS))
+position = $(shell printf '%s\n' $(RUNS) | grep -nxF 'results/$(NAME)/$(1)' | cut -d: -f1)
+device_of = $(word $(shell expr \( $(call position,$(1)) - 1 \) % $(words $(DEVICE)) + 1),$(DEVICE))
+TRAIN = $(PY) $(if $(filter-out 0 1,$(GPUS)),-m torch.distributed.run --standalone --nproc-per-node $(GPUS)) main.py
 option = $(if $($(1)),--$(2) $($(1)))
 path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call option,SUBJECTS,subjects) \
@@ -202,7 +206,7 @@ DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call 
 RUN_SETTINGS = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
 	$(call option,SCHEDULE,schedule) $(call option,BATCH,batch-size)
 TABLES = $(foreach name,SPLIT PATIENTS,$(if $($(name)),cksum < $(call quote,$($(name))) 2>/dev/null;))
-MACHINE = --device $(DEVICE) $(call option,THREADS,threads) $(if $(DETERMINISTIC),--deterministic) \
+MACHINE = --device $(call device_of,$(1)) $(call option,THREADS,threads) $(if $(DETERMINISTIC),--deterministic) \
 	$(if $(filter-out 1,$(JOBS)),--quiet)
 
 # One make at a time works on a set: another one waits for its end, and then finds it done. The lock goes with its processes.
@@ -210,6 +214,10 @@ DRY = $(findstring n,$(firstword -$(MAKEFLAGS)))
 alone = $(if $(DRY),,mkdir -p "results/$(NAME)" && exec 9> "results/$(NAME)/.make" && { ! command -v flock > /dev/null || \
 	flock -n 9 || { echo "results/$(NAME): another make works on it; waiting for its end"; flock 9; }; } && ) \
 	$(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" $(1)
+runs: ## the runs of a matrix, one a line: make runs NAME=wmh
+	@$(named)
+	@printf '%s\n' $(RUNS)
+
 chain: $(READY)
 	+@$(call alone,results/$(NAME)/report.html)
 
@@ -229,8 +237,8 @@ data/$(NAME)/index.csv: data/$(NAME).settings
 	$(PY) preprocess.py $(DATA_SETTINGS) --raw=$(call quote,$(RAW)) --out data/$(NAME)
 
 $(RUNS:=/summary.json): results/$(NAME)/%/summary.json: data/$(NAME)/index.csv results/$(NAME)/settings
-	RUN_OF=$(call position,$*) $(PY) main.py --data data/$(NAME) --loss $(call row_loss,$(patsubst %/,%,$(dir $*))) --seed $(patsubst seed%,%,$(notdir $*)) \
-		--out results/$(NAME)/$* $(RUN_SETTINGS) $(call row_options,$(patsubst %/,%,$(dir $*))) $(MACHINE)
+	RUN_OF=$(call position,$*)/$(words $(RUNS)) $(TRAIN) --data data/$(NAME) --loss $(call row_loss,$(patsubst %/,%,$(dir $*))) --seed $(patsubst seed%,%,$(notdir $*)) \
+		--out results/$(NAME)/$* $(RUN_SETTINGS) $(call row_options,$(patsubst %/,%,$(dir $*))) $(call MACHINE,$*)
 	@touch $@
 
 $(RUNS:=/evaluation.csv): %/evaluation.csv: %/summary.json
@@ -239,7 +247,7 @@ $(RUNS:=/evaluation.csv): %/evaluation.csv: %/summary.json
 results/$(NAME)/claims.json: $(RUNS:=/evaluation.csv)
 	@[ -z "$$(find -L $(call quote,$(RAW)) -maxdepth 4 -type d -name additional_annotations 2>/dev/null)" ] || \
 		$(PY) raters.py --data data/$(NAME) --raw=$(call quote,$(RAW)) --out results/$(NAME)/raters.csv
-	$(PY) claims.py --runs results/$(NAME) --data data/$(NAME) --device $(DEVICE)
+	$(PY) claims.py --runs results/$(NAME) --data data/$(NAME) --device $(firstword $(DEVICE))
 
 results/$(NAME)/report.html: results/$(NAME)/claims.json
 	$(PY) report.py --runs results/$(NAME) --data data/$(NAME)

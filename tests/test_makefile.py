@@ -231,3 +231,31 @@ def test_two_makes_with_four_jobs_at_once_give_what_a_serial_one_gives(clone, tm
     one, other = results_of(clone / "results" / "mine"), results_of(tmp_path / "serial" / "results" / "mine")
     assert one == other and len(one) == 2 * 3 + 3
     assert not list(clone.rglob("*.partial-*")) and not list(clone.rglob("*.new-*"))
+
+
+# Several devices and machines -----------------------------------------------------------------------------------------
+
+def test_devices_are_dealt_to_the_runs_and_each_is_trained_by_as_many_processes_as_there_are_gpus():
+    result = make("-n", "results/mine/gdl/seed1/summary.json", "NAME=mine", "DEVICE=cuda:0 cuda:1 cuda:2", "GPUS=4")
+    command = next(line for line in result.stdout.splitlines() if "main.py" in line)
+    rest = result.stdout[result.stdout.index(command):]
+    assert command.startswith("RUN_OF=4/6 ") and "-m torch.distributed.run --standalone --nproc-per-node 4 main.py" in command
+    assert "--device cuda:0 " in rest  # the fourth run, of three devices
+    alone = make("-n", "results/mine/gdl/seed0/summary.json", "NAME=mine").stdout
+    assert "torch.distributed" not in alone and "--device auto" in alone
+
+
+def test_a_task_of_a_job_array_makes_its_run(tmp_path):
+    real = shutil.which("make")
+    (tmp_path / "make").write_text(f'#!/bin/sh\nif [ "$2" = runs ]; then exec {real} PY=python "$@"; fi\necho "$@"\n')
+    (tmp_path / "make").chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+
+    def task(number, *words):
+        return subprocess.run(["bash", ROOT / "slurm.sh", *words], cwd=ROOT, capture_output=True, text=True,
+                              env={**environment, "SLURM_ARRAY_TASK_ID": number})
+    words = ["NAME=mine", "LOSSES=gdl gdl+boundary", "SEEDS=0 1 2"]
+    assert task("5", *words).stdout.split(maxsplit=1)[0] == "results/mine/gdl+boundary/seed1/evaluation.csv"
+    assert task("7", *words).returncode == 2 and "expected 1 to 6, found 7" in task("7", *words).stderr
+    assert task("", *words).returncode == 2 and "found no task" in task("", *words).stderr

@@ -1,0 +1,55 @@
+"""The command line of main.py."""
+
+import argparse
+
+import scheduler
+from losses import REGIONAL
+from networks import NETWORKS
+from settings import loss_options
+
+
+def parse(argv, description):
+    """The options, checked as far as they can be without the data; argparse ends the program where they are wrong."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", required=True, metavar="FOLDER", help="data folder written by preprocess.py")
+    add("--out", required=True, metavar="FOLDER", help="run directory, e.g. results/wmh/gdl/seed0")
+    add("--loss", default="gdl+boundary", help=f"boundary, a regional loss ({', '.join(REGIONAL)}), or one with +boundary, "
+        "e.g. dice+ce+boundary (default gdl+boundary)")
+    add("--loss-options", nargs="+", metavar="NAME=NUMBER", help="of the regional loss (regional.py), e.g. gamma=1 for focal, "
+        "alpha=0.5 beta=0.5 for tversky, weights=1,20 for ce, wce, focal, one a class (default: the papers'; wce: inverse "
+        "frequencies of the training pixels)")
+    add("--seed", type=int, default=0, help="fixes the initial weights and the order of the slices (default 0)")
+    add("--network", default="unet", choices=NETWORKS, help="the README says what each is (default unet)")
+    add("--width", type=int, default=64, help="channels at full resolution (default 64)")
+    add("--epochs", type=int, default=200, help="a finished run goes on when this is raised (default 200)")
+    add("--batch-size", type=int, help="slices (default 8; 4 for isles with --protocol code2018)")
+    add("--lr", type=float, default=1e-3, help="Adam's learning rate (default 0.001)")
+    add("--schedule", help="of alpha: rebalance[:STEP], increase[:STEP], constant:ALPHA, switch:EPOCHS[:ALPHA] or code2018 "
+        "(default: the protocol's)")
+    add("--protocol", choices=("paper", "code2018"), default="paper", help="the paper's text or the authors' code: "
+        "loss weights, learning-rate rule, Adam betas, ISLES batch size (default paper)")
+    add("--gdl-max-weight", type=float, help="cap of the GDL's class weight, e.g. 1 (default: none, as in the paper)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
+    add("--amp", default="auto", choices=("auto", "bf16", "off"), help="autocast (default auto: bf16 where native)")
+    add("--compile", action="store_true", help="torch.compile the network: pays after some minutes of training")
+    add("--deterministic", action="store_true", help="bit-identical runs on one kind of CUDA device, as they are on a CPU "
+        "without it: slower operations there, no TF32; an operation that has no such form ends the run (not with --compile)")
+    add("--threads", type=int, help="CPU threads (default: all cores)")
+    add("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
+    args = parser.parse_args(argv)
+    try:
+        args.schedule = args.schedule or ("code2018" if args.protocol == "code2018" else "rebalance")
+        scheduler.alpha(args.schedule, 0)
+        args.loss_options = loss_options(args)
+    except ValueError as error:
+        parser.error(str(error))
+    if args.deterministic and args.compile:
+        parser.error("--deterministic: not with --compile, whose kernels are chosen by their speed; leave one of them out")
+    limits = {"width": (1, 4096), "epochs": (1, 10**6), "batch_size": (1, 10**5), "threads": (1, 1024),
+              "seed": (0, 2**63 - 1), "lr": (1e-12, 1e3), "gdl_max_weight": (1e-30, 1e30)}
+    for name, (least, most) in limits.items():
+        value = getattr(args, name)
+        if value is not None and not least <= value <= most:
+            parser.error(f"--{name.replace('_', '-')}: from {least:g} to {most:g}, found {value}")
+    return args
