@@ -42,6 +42,7 @@ class DatasetSpec:
     n_val: int = 10        # ... and its validation part; smaller sets are split in the same proportion
     ignore: tuple = ()     # label values that the challenge's evaluation leaves out of both masks
     sites: dict = field(default_factory=dict)  # folder name on the path -> subjects: how the real set is recognised
+    scan_name: str = ""    # where a folder holds several scans: regex whose group, in a file's name, tells them apart
     skip: tuple = (r"__MACOSX", r"\..*", r"(?i)test(ing)?", r"additional_annotations",
                    r".*\.partial-\d+")  # folders never entered; the last are leftovers of a killed program
 
@@ -56,6 +57,10 @@ DATASETS = {
                     for name in ("CT", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax")},
         label="SMIR.Brain.*.O.OT.*/SMIR.Brain.*.O.OT.*.nii*",
         label_map={0: 0, 1: 1}, n_subjects=94, n_val=20, sites={"case_": 94}),
+    "acdc": DatasetSpec(  # cardiac cine MRI (Bernard et al. 2018): end of diastole and of systole of each patient
+        modalities={"MR": "*_frame[0-9][0-9].nii*"}, label="*_frame[0-9][0-9]_gt.nii*",
+        label_map={0: 0, 1: 1, 2: 2, 3: 3}, classes=("background", "right ventricle", "myocardium", "left ventricle"),
+        n_subjects=200, n_val=40, scan_name=r"_(frame\d+)"),
 }
 
 
@@ -95,20 +100,31 @@ def find_subjects(raw, spec, duplicates=None):
     subjects, seen = {}, set()
     for folder in _walk(raw, spec.skip, seen):
         files = {name: sorted(folder.glob(pattern)) for name, pattern in patterns.items()}
-        if not any(files.values()):
-            continue
-        if folder.name in subjects:
-            error = UserError(folder, "subject names that occur once", f"{folder.name} also at "
-                              f"{subjects[folder.name].folder}", "Rename one of the folders, or remove the copy.")
-            if duplicates is None:
-                raise error
-            duplicates.setdefault(folder.name, []).append(str(error))
-            continue
-        subjects[folder.name] = Subject(folder.name, folder, files)
+        for subject in subjects_of(folder, files, spec.scan_name):
+            if subject.name in subjects:
+                error = UserError(folder, "subject names that occur once", f"{subject.name} also at "
+                                  f"{subjects[subject.name].folder}", "Rename one of the folders, or remove the copy.")
+                if duplicates is None:
+                    raise error
+                duplicates.setdefault(subject.name, []).append(str(error))
+                continue
+            subjects[subject.name] = subject
     if not subjects:
         raise UserError(raw, f"folders with {', '.join(patterns.values())}", "none at any depth",
                         "Check the path and the layout.")
     return [subjects[name] for name in sorted(subjects)]
+
+
+def subjects_of(folder, files, scan_name):
+    """The subjects whose files {modality or "label": [Path, ...]} lie in one folder: none, one, or one per scan's name."""
+    if not any(files.values()):
+        return []
+    if not scan_name:
+        return [Subject(folder.name, folder, files)]
+    names = {path: found[1] for paths in files.values() for path in paths if (found := re.search(scan_name, path.name))}
+    return [Subject(f"{folder.name}_{scan}", folder, {name: [path for path in paths if names.get(path) == scan]
+                                                      for name, paths in files.items()})
+            for scan in sorted(set(names.values()))]
 
 
 def _walk(folder, skip, seen):

@@ -89,7 +89,7 @@ class JointLoss(nn.Module):
 
     Args:
         regional: a loss of (probs, target), or of (logits, target) if it has a true `from_logits`; or None.
-        boundary: a loss of (probs, distance), or None.
+        boundary: a BoundaryLoss, or None. Its classes' maps are taken from those of all foreground classes.
         name: the regional loss's name, the key of its value in the terms.
     """
 
@@ -100,7 +100,7 @@ class JointLoss(nn.Module):
     def forward(self, probs, target, distance=None, weights=(1.0, 1.0), logits=None):
         """Returns (loss, {term name: its unweighted value, detached}).
 
-        probs, target (B, K, *spatial); distance (B, k, *spatial), only needed with a boundary part; weights =
+        probs, target (B, K, *spatial); distance (B, K - 1, *spatial), only needed with a boundary part; weights =
         (alpha, 1 - alpha). A single part is taken with weight 1, whatever the weights. logits (B, K, *spatial), of which
         probs are the softmax, are only needed by a regional part that says so.
         """
@@ -113,7 +113,7 @@ class JointLoss(nn.Module):
         if self.boundary is not None:
             if distance is None:
                 raise ValueError("distance: expected the maps phi_G of the boundary loss, found None")
-            terms["boundary"] = self.boundary(probs, distance)
+            terms["boundary"] = self.boundary(probs, select(distance, [k - 1 for k in self.boundary.classes]))
         parts = list(terms.values())
         loss = parts[0] if len(parts) == 1 else weights[0] * parts[0] + weights[1] * parts[1]
         return loss, {name: value.detach() for name, value in terms.items()}
@@ -160,19 +160,24 @@ def checked_options(name, options, classes=None):
     return options
 
 
-def build_loss(name, classes=2, gdl_max_weight=None, options=None):
+def build_loss(name, classes=2, gdl_max_weight=None, options=None, boundary_classes=None):
     """The training loss by its command-line name: "gdl", "boundary", "gdl+boundary", "ce", "ce+boundary", ...
 
     Args:
         name: a regional loss, "boundary", or both joined by "+".
-        classes: number of classes K including background; the boundary part covers classes 1 to K-1.
+        classes: number of classes K including background.
         gdl_max_weight: see GeneralizedDiceLoss.
         options: keyword arguments of the regional loss, e.g. {"gamma": 1.0}; "wce" needs {"weights": [...]}.
+        boundary_classes: those that the boundary part covers; None: all of the foreground, 1 to K-1.
 
     Raises:
         ValueError: the name or an option is not known, or an option has no sense.
     """
     regional, bound = parts_of(name)
+    covered = list(boundary_classes or range(1, classes))
+    if boundary_classes and (not bound or len(set(covered)) < len(covered) or not set(covered) <= set(range(1, classes))):
+        expected = f"different ones of 1 to {classes - 1}" if bound else f"none for {name}, which has no boundary part"
+        raise ValueError(f"boundary-classes: expected {expected}, found {', '.join(map(str, covered))}")
     options = checked_options(name, options, classes)
     if regional == "wce" and options.get("weights") is None:
         raise ValueError(f"weights: expected {classes} of them for wce, found none")
@@ -181,4 +186,4 @@ def build_loss(name, classes=2, gdl_max_weight=None, options=None):
         module, first = REGIONAL[regional]
         options |= {"max_weight": gdl_max_weight} if regional == "gdl" else {}
         part = module(**options) if first is None else module(classes=range(first, classes), **options)
-    return JointLoss(part, BoundaryLoss(classes=range(1, classes)) if bound else None, term_name(regional))
+    return JointLoss(part, BoundaryLoss(covered) if bound else None, term_name(regional))

@@ -69,7 +69,7 @@ from utils import (
     write_csv,
     write_json,
 )
-from validation import PER_SCAN, PER_SLICE, epoch_scores, from_array, score_scan, to_array
+from validation import PER_SCAN, PER_SLICE, class_columns, epoch_scores, from_array, score_scan, to_array
 
 COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", "val_dice", "val_dice_3d", "val_hd",
            "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "seconds", "skipped_steps"]
@@ -122,13 +122,14 @@ class Run(Trainer):
         self.settings = checked_settings(args, self.train, self.out)
         term = f"train_{term_name(parts_of(args.loss)[0])}"
         self.columns = [term if name == "train_gdl" else name for name in COLUMNS]
+        self.columns += [name for columns in class_columns(self.train.settings["classes"]).values() for name in columns]
         make_resident([self.train, self.val], device)
         self.labels = self.val.labels()                                            # (N, H, W) uint8
         seed_everything(args.seed)
         network = build(args.network, len(self.train.settings["modalities"]), self.classes, args.width)
         betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
-        super().__init__(network, build_loss(args.loss, self.classes, args.gdl_max_weight, args.loss_options), device,
-                         choose_amp(args.amp, device), args.lr, betas, args.compile, group)
+        loss = build_loss(args.loss, self.classes, args.gdl_max_weight, args.loss_options, args.boundary_classes)
+        super().__init__(network, loss, device, choose_amp(args.amp, device), args.lr, betas, args.compile, group)
         self.rows, self.best, self.best_network, self.live = [], None, None, live.Live(self.out, args.epochs)
         self.part = None  # what an epoch under way has so far, see train_epoch
         self.stop = []    # numbers of the signals that came
@@ -210,7 +211,8 @@ class Run(Trainer):
                 scores[scan.rows] = to_array(job.result())
         for array in (masks, scores):  # zeros where another process has a number
             self.group.sum(torch.from_numpy(array))
-        return epoch_scores([from_array(scores[scan.rows]) for scan in self.val.scans]), masks
+        scans = [from_array(scores[scan.rows]) for scan in self.val.scans]
+        return epoch_scores(scans, self.train.settings["classes"]), masks
 
     @torch.inference_mode()
     def predict(self, scans):

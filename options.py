@@ -29,6 +29,8 @@ def parse(argv, description):
         "(default: the protocol's)")
     add("--protocol", choices=("paper", "code2018"), default="paper", help="the paper's text or the authors' code: "
         "loss weights, learning-rate rule, Adam betas, ISLES batch size (default paper)")
+    add("--boundary-classes", type=int, nargs="+", metavar="K", help="foreground classes, from 1, that the boundary loss "
+        "covers (default all)")
     add("--gdl-max-weight", type=float, help="cap of the GDL's class weight, e.g. 1 (default: none, as in the paper)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
     add("--amp", default="auto", choices=("auto", "bf16", "off"), help="autocast (default auto: bf16 where native)")

@@ -1,4 +1,4 @@
-"""Write a synthetic data set in the exact layout of the WMH 2017 or ISLES 2018 challenge, at full or demo scale.
+"""Write a synthetic data set in the exact layout of the WMH 2017, ISLES 2018 or ACDC challenge, at full or demo scale.
 
 Examples:
   python phantom.py --layout wmh --out raw/wmh_phantom
@@ -7,7 +7,8 @@ Examples:
 
 It exists to run and test the whole chain without patient data. Numbers measured on it say nothing about patients: every
 NIfTI header carries descrip = "phantom", and PHANTOM.json in the output folder lists all parameters. The head and its
-lesions are in phantom_anatomy.py; here are the scanners, the intensities and the files.
+lesions are in phantom_anatomy.py, the heart (three classes, two frames a patient) in phantom_heart.py; here are the
+scanners, the intensities and the files.
 
 Demo scale is small scans in seconds; full scale has the challenges' matrix sizes and spacings. Voxels depend on --seed,
 the subject's place in its site, and the scale only, so more subjects or other --jobs give the same ones. The same command
@@ -33,12 +34,14 @@ import numpy as np
 from scipy import ndimage
 
 import phantom_anatomy as anatomy
+import phantom_heart
 from phantom_anatomy import gaussian_blob, random_voxel, smooth_field
 from utils import UserError, atomic_path, log, progress, read_json, remove, run_program, write_json
 
 DESCRIP = b"phantom"
-DEFAULT_SUBJECTS = {("wmh", "demo"): 12, ("wmh", "full"): 60, ("isles", "demo"): 16, ("isles", "full"): 94}
-MOST_SUBJECTS = {"wmh": 75, "isles": 999}  # wmh: 25 a site, then Utrecht's even numbers would reach Singapore's 50
+DEFAULT_SUBJECTS = {("wmh", "demo"): 12, ("wmh", "full"): 60, ("isles", "demo"): 16, ("isles", "full"): 94,
+                    ("acdc", "demo"): 10, ("acdc", "full"): 100}
+MOST_SUBJECTS = {"wmh": 75, "isles": 999, "acdc": 999}  # wmh: 25 a site, then Utrecht's even numbers would reach Singapore's 50
 DEMO = {"size": 96, "slices": {"wmh": 12, "isles": 8}, "slab_mm": 144.0}  # slab: what the wmh slices cover together
 
 NOTE = ("Synthetic data, not patients. Lengths in mm, volumes in mm^3, angles in degrees; MR intensities relative to "
@@ -257,27 +260,45 @@ def write_isles(folder, scan, k):
         save_nifti(folder / stem / f"{stem}.nii", scan["label" if name == "OT" else name], scan["affine"])
 
 
+def write_acdc(folder, patient):
+    """Two frames with their labels, and which they are; the challenge's 4-D series of all frames is left out."""
+    for number, (image, label) in patient["frames"].items():
+        stem = f"{folder.name.split('.')[0]}_frame{number:02d}"
+        save_nifti(folder / f"{stem}.nii.gz", image, patient["affine"])
+        save_nifti(folder / f"{stem}_gt.nii.gz", label, patient["affine"])
+    (folder / "Info.cfg").write_text(f"ED: 1\nES: {patient['es']}\n")
+
+
+def subject_path(layout, k):
+    """Path of subject k's folder below the output folder."""
+    return {"wmh": lambda: wmh_name(k)[2], "isles": lambda: isles_name(k),
+            "acdc": lambda: Path("training") / f"patient{k + 1:03d}"}[layout]()
+
+
 def write_subject(out, layout, seed, k, size, slices):
     """Make subject k and put its folder in place, whole or not at all."""
-    if layout == "wmh":
-        with atomic_path(out / wmh_name(k)[2]) as folder:
+    with atomic_path(out / subject_path(layout, k)) as folder:
+        if layout == "wmh":
             write_wmh(folder, wmh_subject(seed, k, size, slices))
-    else:
-        with atomic_path(out / isles_name(k)) as folder:
+        elif layout == "isles":
             write_isles(folder, isles_subject(seed, k, size, slices), k)
+        else:
+            write_acdc(folder, phantom_heart.heart_patient(seed, k, size, slices))
 
 
 def parameters(args):
     """Everything the voxels depend on, as JSON values; written to PHANTOM.json."""
-    tables = {"head": anatomy.HEAD, "ventricles": anatomy.VENTRICLES, "nuclei": anatomy.NUCLEI}
-    if args.layout == "wmh":
+    tables = {"tissues": anatomy.TISSUES, "head": anatomy.HEAD, "ventricles": anatomy.VENTRICLES, "nuclei": anatomy.NUCLEI}
+    if args.layout == "acdc":
+        tables = {"heart": phantom_heart.HEART}
+    elif args.layout == "wmh":
         tables |= {"wmh": anatomy.WMH, "distractors": anatomy.DISTRACTORS, "sites": [asdict(site) for site in SITES]}
     else:
         tables |= {"stroke": anatomy.STROKE, "isles": ISLES}
     value = {
         "note": NOTE,
         "layout": args.layout, "scale": args.scale, "subjects": args.subjects, "seed": args.seed,
-        "size": args.size, "slices": args.slices, "tissues": anatomy.TISSUES, "demo": DEMO, **tables}
+        "size": args.size, "slices": args.slices, "demo": DEMO, **tables}
     return json.loads(json.dumps(value))
 
 
@@ -287,7 +308,7 @@ def check_options(args):
         raise UserError("--size/--slices", "neither with --scale full", "one", "Use --scale demo, or leave them out.")
     if args.scale == "demo":
         args.size = DEMO["size"] if args.size is None else args.size
-        args.slices = DEMO["slices"][args.layout] if args.slices is None else args.slices
+        args.slices = DEMO["slices"].get(args.layout, 8) if args.slices is None else args.slices
     if args.subjects is None:
         args.subjects = DEFAULT_SUBJECTS[args.layout, args.scale]
     limits = {"subjects": (1, MOST_SUBJECTS[args.layout]), "size": (32, 512), "slices": (2, 64), "jobs": (1, 256),
@@ -349,12 +370,14 @@ def write_all(tasks, jobs):
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--layout", required=True, choices=("wmh", "isles"), help="FLAIR and T1, or CT with four perfusion maps")
+    add("--layout", required=True, choices=MOST_SUBJECTS,
+        help="FLAIR and T1, CT with four perfusion maps, or cine MRI of the heart")
     add("--out", required=True, type=Path, metavar="FOLDER", help="folder to write; a second run continues it")
-    add("--subjects", type=int, metavar="N", help="scans (default: wmh 12, at full scale 60; isles 16, at full scale 94)")
+    add("--subjects", type=int, metavar="N", help="scans, of acdc patients with two each (default: wmh 12, at full scale 60; "
+        "isles 16 and 94; acdc 10 and 100)")
     add("--scale", default="demo", choices=("demo", "full"), help="small scans, or the challenge's sizes (default demo)")
     add("--size", type=int, metavar="PX", help="demo scale: longer in-plane side (default 96)")
-    add("--slices", type=int, metavar="N", help="demo scale: slices of wmh (default 12); most of isles (default 8)")
+    add("--slices", type=int, metavar="N", help="demo scale: slices of wmh (default 12) and acdc (8); most of isles (8)")
     add("--seed", type=int, default=0, metavar="K", help="fixes every voxel (default 0)")
     add("--jobs", type=int, default=2, metavar="N", help="processes, a scan each (default 2)")
     return parser.parse_args(argv)
@@ -364,8 +387,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     check_options(args)
     prepare_folder(args.out, parameters(args))
-    folders = [wmh_name(k)[2] if args.layout == "wmh" else isles_name(k) for k in range(args.subjects)]
-    missing = [k for k, folder in enumerate(folders) if not (args.out / folder).exists()]
+    missing = [k for k in range(args.subjects) if not (args.out / subject_path(args.layout, k)).exists()]
     write_all([(args.out, args.layout, args.seed, k, args.size, args.slices) for k in missing], args.jobs)
     log(f"{args.out}: {args.subjects} {args.layout} phantom scans ({len(missing)} new)")
     return 0

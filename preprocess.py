@@ -244,6 +244,8 @@ def main(argv=None):
     out, names = Path(args.out), [subject.name for subject in subjects]
     settings = make_settings(args, spec, subjects)
     patients = read_patients(args.patients, names) if args.patients else None
+    if spec.scan_name and not patients:  # several scans of a patient lie in one folder
+        patients = {subject.name: subject.folder.name for subject in subjects}
     how = settings["split"]["how"]
     split = choose_split(names, how, args.val, args.seed, patients)
     settings["split"] = split_settings(how, args.val, args.seed, split, patients)

@@ -8,8 +8,8 @@ Works on what is there: runs that have not finished are marked, and enter no mea
 data, protocols, networks or epochs than the first are refused, not averaged. Numbers that the paper reports stand only
 beside those measured on the challenge's own scans.
 
-Written to --out: table1.md, .csv (a row per number) and .tex; figure1 to figure4 as .png and .pdf; report.html, one file
-that opens without a network. The table is printed too.
+Written to --out: table1.md, .csv (a row per number) and .tex; of sets with several foreground classes also classes.csv;
+figure1 to figure4 as .png and .pdf; report.html, one file that opens without a network. The table is printed too.
 
 Exit status: 0, or 2 with one line that says which runs or files do not belong together and what to do.
 """
@@ -28,6 +28,7 @@ from pathlib import Path
 import jinja2
 
 import figures
+import tables_classes
 from figures_cases import NAMES, PAIR
 from page_browser import BUDGET, browser
 from page_curves import curves
@@ -75,6 +76,7 @@ def describe(one, index, reported, budget):
     has_masks = any((run.folder / "predictions.npz").exists() for loss in PAIR for run in one.losses.get(loss, []))
     return {"set": one, "index": index, "headlines": headlines(one), "claims": claims, "stale": claims_are_stale(one),
             "supported": sum(claim["verdict"] == "supported" for claim in claims.values()),
+            "classes": tables_classes.class_table(one),
             "curves": curves(one, reported), "scans": scans, "paired": paired_differences(one),
             "scatters": [plot for metric in ("dsc_3d", "hd95") if (plot := scatter(scans, metric))],
             "sizes": by_volume(one), "browser": browser(one, scans, budget) if has_masks else None,
@@ -175,7 +177,7 @@ def html(sets, table, remarks, elsewhere, drawn, words, reported, elapsed):
     folder = Path(__file__).parent / "templates"
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.globals |= {"label": label, "in_words": in_words, "names": NAMES}
+    environment.globals |= {"label": label, "class_texts": tables_classes.texts, "in_words": in_words, "names": NAMES}
     script = environment.get_template("page.js").render()
     pictures = [{**figure, "data": base64.b64encode(figure["png"]).decode()} for figure in drawn
                 if figure["name"] not in IN_PAGE]
@@ -209,9 +211,11 @@ def main(argv=None):
     table = build_table(sets, reported)
     remove_leftovers(out)
     remarks, elsewhere = notes(sets, reported), reported_only(sets, reported)
-    write_text(out / "table1.md", markdown(sets, table, remarks, elsewhere))
+    write_text(out / "table1.md", markdown(sets, table, remarks, elsewhere) + tables_classes.markdown(sets))
     write_text(out / "table1.tex", latex(sets, table, remarks))
     write_csv(out / "table1.csv", tidy_rows(sets, table))
+    if by_class := tables_classes.tidy_rows(sets):
+        write_csv(out / "classes.csv", by_class)
     if options.only != "table":
         identity = next(filter(None, (claims_of(one).get("C9", {}).get("curves") for one in sets)), None)
         drawn = figures.draw_all(sets, reported, out, identity)

@@ -16,7 +16,7 @@ CONFIG = {"loss": str, "seed": int, "data_fingerprint": str, "protocol": str, "n
 OPTIONAL = {"schedule": str, "gdl_max_weight": NUMBER, "data": str, "sessions": list}
 COUNTS = dict.fromkeys(("subjects", "slices", "empty_fraction", "foreground_ratio"), NUMBER)  # of fingerprint.json
 LARGEST = 1e100  # of a number in metrics.csv: sums of others would overflow
-SAME_IN_ROW = ("loss", "loss_options", "schedule", "gdl_max_weight")
+SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
 VARIANT = re.compile(r"(.+)-(alpha|cap|rebalance|increase|switch)([\d.]*)")  # a row whose name says what changes; see Makefile
 

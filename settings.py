@@ -13,8 +13,8 @@ from regional import inverse_frequency
 from utils import UserError, amp_name, git_commit, read_object, remove, write_json
 
 # What defines a run: a directory that holds one of other values is refused. Everything else may change on resuming.
-DEFINES = ("loss", "loss_options", "seed", "network", "width", "batch_size", "lr", "schedule", "protocol", "gdl_max_weight",
-           "layout", "source", "size", "data_fingerprint")
+DEFINES = ("loss", "loss_options", "boundary_classes", "seed", "network", "width", "batch_size", "lr", "schedule", "protocol",
+           "gdl_max_weight", "layout", "source", "size", "data_fingerprint")
 
 
 def checked_settings(args, train, out):
@@ -80,11 +80,13 @@ def refuse_mismatch(args, train):
         raise UserError("--network", f"a network of 2-D slices, which {args.data} holds ({planar})",
                         f"{args.network}, which is of volumes", "Choose one of them.")
     try:
-        build_loss(args.loss, len(train.settings["classes"]), args.gdl_max_weight, with_class_weights(args, train))
+        build_loss(args.loss, len(train.settings["classes"]), args.gdl_max_weight, with_class_weights(args, train),
+                   args.boundary_classes)
     except ValueError as error:
         name, _, rest = str(error).partition(": expected ")
         expected, _, found = rest.partition(", found ")
-        raise UserError(f"--loss-options {name}", expected, found, "Correct it.") from None
+        option = f"--{name}" if name == "boundary-classes" else f"--loss-options {name}"
+        raise UserError(option, expected, found, "Correct it.") from None
 
 
 def defining(settings, train):

@@ -1,5 +1,7 @@
 """The validation metrics of one epoch, scan by scan, so that scans can be scored while others are still predicted."""
 
+import re
+
 import numpy as np
 
 from metrics import dice, hausdorff_pair, legacy_hausdorff
@@ -44,8 +46,18 @@ def from_array(array):
             for k in range(array.shape[1])]
 
 
-def epoch_scores(scans):
+def class_columns(classes):
+    """{foreground class: its columns of metrics.csv}, {} where there is only one; classes: all names, background first."""
+    found = {name: re.sub(r"\W+", "_", name) for name in classes[1:]}
+    return {name: [f"val_dice_3d_{word}", f"val_hd95_{word}"] for name, word in found.items()} if len(found) > 1 else {}
+
+
+def epoch_scores(scans, classes=()):
     """Columns of metrics.csv from the results of `score_scan`, each the mean over the foreground classes.
+
+    Args:
+        scans: results of `score_scan`.
+        classes: names of all classes, background first; with several of the foreground they get columns of their own.
 
     Returns:
         dict of val_dice (mean over slices), val_dice_3d, val_hd, val_hd95 (mean over scans; mm), val_hd_legacy (mean
@@ -64,4 +76,6 @@ def epoch_scores(scans):
             "val_dice_lesion": all_slices["dice"][bearing].mean() if bearing.any() else np.nan,
             "val_foreground": all_slices["foreground"].mean()})
     means = {name: float(np.mean([one[name] for one in per_class])) for name in per_class[0]}
+    for one, columns in zip(per_class, class_columns(classes).values()):
+        means |= dict(zip(columns, (float(one["val_dice_3d"]), float(one["val_hd95"])), strict=True))
     return {name: value if np.isfinite(value) else None for name, value in means.items()}

@@ -1,0 +1,164 @@
+"""Several foreground classes: scans of one folder told apart, maps and scores per class, from a heart phantom to the table."""
+
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+import tables_classes
+from conftest import refuses, run
+from datasets import DATASETS, check_subject, find_subjects
+from distance import signed_distance_slices
+from losses import build_loss
+from validation import class_columns, epoch_scores, score_scan
+
+ACDC = DATASETS["acdc"]
+
+
+@pytest.fixture(scope="module")
+def hearts(tmp_path_factory):
+    """Heart phantom of five patients, as the ACDC challenge lays them out."""
+    folder = tmp_path_factory.mktemp("acdc") / "raw"
+    result = run("phantom.py", "--layout", "acdc", "--out", folder, "--subjects", 5, "--size", 40, "--slices", 5, "--jobs", 1)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(hearts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("acdc") / "data"
+    result = run("preprocess.py", "--layout", "acdc", "--raw", hearts, "--out", out, "--size", 40, "--val", 2)
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+# Phantom and layout ----------------------------------------------------------------------------------------------------
+
+def test_a_patient_has_two_scans_of_all_classes_and_systole_has_less_blood_and_a_thicker_wall(hearts):
+    subjects = find_subjects(hearts, ACDC)
+    assert len(subjects) == 10 and subjects[0].name == "patient001_frame01" and not any(
+        problem for subject in subjects for problem in check_subject(subject, ACDC)[0])
+    for first, second in zip(subjects[::2], subjects[1::2]):
+        assert first.folder == second.folder
+        counts = [np.bincount(np.asanyarray(nib.load(one.files["label"][0]).dataobj).ravel(), minlength=4)
+                  for one in (first, second)]
+        assert (counts[0] > 0).all() and [counts[1][k] < counts[0][k] for k in (1, 2, 3)] == [True, False, True]
+
+
+def test_the_cavity_lies_within_the_wall_and_the_scan_says_that_it_is_a_phantom(hearts):
+    path = find_subjects(hearts, ACDC)[0].files["label"][0]
+    image = nib.load(path)
+    label = np.asanyarray(image.dataobj)
+    assert bytes(image.header["descrip"].item()).strip(b"\0") == b"phantom"
+    for axis in (0, 1):
+        for step in (-1, 1):
+            assert np.isin(np.roll(label, step, axis)[label == 3], (2, 3)).all()  # no neighbour in plane but the wall
+
+
+def test_a_frame_without_its_label_is_a_problem_of_that_scan_alone(hearts, tmp_path):
+    folder = tmp_path / "training" / "patient001"
+    folder.mkdir(parents=True)
+    for path in (hearts / "training" / "patient001").iterdir():
+        if not path.name.endswith("frame01_gt.nii.gz"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    problems = {subject.name: check_subject(subject, ACDC)[0] for subject in find_subjects(tmp_path, ACDC)}
+    assert [len(found) for found in problems.values()] == [1, 0]
+    assert "one label image" in problems["patient001_frame01"][0]
+
+
+# Preprocessing ---------------------------------------------------------------------------------------------------------
+
+def test_every_class_has_its_map_and_scans_of_a_patient_stay_together(data):
+    folder = data / "subjects" / "patient002_frame01"
+    labels, maps = np.load(folder / "labels.npy"), np.load(folder / "distance.npy")
+    assert maps.shape == (5, 3, 40, 40) and set(np.unique(labels)) == {0, 1, 2, 3}
+    for k in (1, 2, 3):
+        np.testing.assert_array_equal(maps[:, k - 1], signed_distance_slices(labels == k))
+    with open(data / "split.csv") as file:
+        split = {row["subject"]: row["subset"] for row in csv.DictReader(file)}
+    patients = {}
+    for name, subset in split.items():
+        patients.setdefault(name.partition("_")[0], set()).add(subset)
+    assert sorted(map(len, patients.values())) == [1] * 5 and list(split.values()).count("val") == 2
+
+
+# Losses and scores -----------------------------------------------------------------------------------------------------
+
+def test_the_boundary_part_takes_the_maps_of_its_own_classes():
+    probs = torch.softmax(torch.arange(8.0).reshape(1, 4, 1, 2), 1)
+    maps = torch.tensor([[[[1.0, 2.0]], [[10.0, 20.0]], [[100.0, 200.0]]]])  # of classes 1, 2, 3
+    target = torch.zeros(1, 4, 1, 2)
+    one = build_loss("boundary", 4, boundary_classes=[2])(probs, target, maps)[0]
+    two = build_loss("boundary", 4, boundary_classes=[3, 1])(probs, target, maps)[0]
+    assert one == pytest.approx(float((probs[0, 2, 0] * torch.tensor([10.0, 20.0])).mean()))
+    parts = torch.cat([probs[0, 3, 0] * torch.tensor([100.0, 200.0]), probs[0, 1, 0] * torch.tensor([1.0, 2.0])])
+    assert two == pytest.approx(float(parts.mean()))
+    every = build_loss("boundary", 4)(probs, target, maps)[0]
+    assert every == build_loss("boundary", 4, boundary_classes=[1, 2, 3])(probs, target, maps)[0]
+
+
+@pytest.mark.parametrize("name, chosen, said", [("gdl+boundary", [0], "1 to 3"), ("gdl+boundary", [4], "1 to 3"),
+                                                ("boundary", [1, 1], "different"), ("gdl", [1], "no boundary part")])
+def test_other_boundary_classes_are_refused(name, chosen, said):
+    with pytest.raises(ValueError, match=f"^boundary-classes: expected .*{said}"):
+        build_loss(name, 4, boundary_classes=chosen)
+
+
+def test_scores_of_each_class_stand_beside_their_mean():
+    true = np.zeros((1, 4, 4), np.uint8)
+    true[0, 0], true[0, 3] = 1, 2
+    found = true.copy()
+    found[0, 3, :2] = 0  # half of class 2 is missed: DSC 2/3, and the farthest pixel of it is 2 away
+    names = ["background", "outer wall", "inner"]
+    row = epoch_scores([score_scan(found, true, (1.0, 1.0, 1.0), 3)], names)
+    assert class_columns(names) == {"outer wall": ["val_dice_3d_outer_wall", "val_hd95_outer_wall"],
+                                    "inner": ["val_dice_3d_inner", "val_hd95_inner"]}
+    assert (row["val_dice_3d_outer_wall"], row["val_hd95_outer_wall"]) == (1, 0)
+    assert row["val_dice_3d_inner"] == pytest.approx(2 / 3) and row["val_dice_3d"] == pytest.approx(5 / 6)
+    assert row["val_hd95"] == pytest.approx(row["val_hd95_inner"] / 2) and 1 < row["val_hd95_inner"] <= 2
+    assert class_columns(["background", "lesion"]) == {}  # one class: the mean is it
+
+
+# The whole way ---------------------------------------------------------------------------------------------------------
+
+def test_from_hearts_to_a_table_of_classes_and_new_scans(hearts, data, tmp_path):
+    runs = tmp_path / "results" / "hearts"
+    for loss, more in (("gdl", []), ("gdl+boundary", ["--boundary-classes", "1", "3"])):
+        out = runs / loss / "seed0"
+        result = run("main.py", "--data", data, "--out", out, "--loss", loss, "--width", 2, "--epochs", 2, "--quiet", *more)
+        assert result.returncode == 0, result.stderr
+    with open(runs / "gdl" / "seed0" / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    scores = [float(rows[0][f"val_dice_3d_{name}"]) for name in ("right_ventricle", "myocardium", "left_ventricle")]
+    assert float(rows[0]["val_dice_3d"]) == pytest.approx(np.mean(scores))
+    assert json.loads((runs / "gdl+boundary" / "seed0" / "config.json").read_text())["boundary_classes"] == [1, 3]
+    result = run("report.py", "--runs", runs)
+    assert result.returncode == 0, result.stderr
+    with open(runs / "classes.csv") as file:
+        table = {(row["loss"], row["class"], row["metric"]): row["mean"] for row in csv.DictReader(file)}
+    best = max(rows, key=lambda row: float(row["val_dice"]))
+    assert len(table) == 2 * 3 * 2
+    assert float(table["gdl", "myocardium", "dsc_3d"]) == float(best["val_dice_3d_myocardium"])
+    assert "## data phantom: each class at the best epoch" in (runs / "table1.md").read_text()
+    assert "myocardium, HD95 (mm)" in (runs / "report.html").read_text()
+    masks, scores = runs / "gdl" / "seed0" / "predictions", tmp_path / "scores.csv"
+    result = run("evaluate.py", "--predictions", masks, "--data", data, "--csv", scores)
+    assert result.returncode == 0, result.stderr
+    with open(scores) as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["1", "2", "3"] * 2
+    result = run("predict.py", "--checkpoint", runs / "gdl" / "seed0" / "best.pt", "--out", tmp_path / "masks", hearts)
+    assert result.returncode == 0 and len(list((tmp_path / "masks").glob("*.nii.gz"))) == 10, result.stderr
+
+
+def test_classes_that_the_data_lack_are_refused_before_a_folder_is_made(data, tmp_path):
+    refuses(run("main.py", "--data", data, "--out", tmp_path / "run", "--boundary-classes", 4), "--boundary-classes", "1 to 3")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_set_of_one_class_has_no_table_of_classes():
+    one = type("One", (), {"info": {"classes": ["background", "lesion"]}, "losses": {}, "title": "WMH"})()
+    assert tables_classes.class_table(one) is None
+    assert tables_classes.markdown([one]) == "" and tables_classes.tidy_rows([one]) == []
