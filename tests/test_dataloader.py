@@ -1,5 +1,7 @@
 """Slices as batches: the right values, in the right order, on any number of ranks."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -106,3 +108,29 @@ def test_an_array_without_one_of_the_modalities_is_refused(data):
     np.save(path, np.load(path)[:, :1])
     with pytest.raises(UserError, match=r"expected shape \(5, 2, 32, 32\), found \(5, 1, 32, 32\)"):
         Slices(data, "train")
+
+
+def test_slices_stay_on_a_device_only_where_they_take_a_quarter_of_its_free_memory(data, monkeypatch):
+    train, moved = Slices(data, "train"), []
+    pixels = 4 * 5 * 32 * 32  # scans, slices each
+    size = pixels * (2 * 2 * 2 + 1 + 4)  # two modalities of 16 bits, twice as wide there; labels; one map of float32
+    monkeypatch.setattr(Slices, "move_to", lambda self, device: moved.append(device))
+    for free, expected in ((4 * size - 4, False), (4 * size, True)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 8 * size))
+        assert make_resident([train], torch.device("cuda")) == expected
+    assert moved == [torch.device("cuda")] and not make_resident([train], CPU)
+
+
+def test_a_split_without_training_scans_is_refused(data):
+    (data / "split.csv").write_text("subject,subset\ns0,val\n")
+    with pytest.raises(UserError, match=r"split.csv: expected subjects with subset train, found none"):
+        Slices(data, "train")
+
+
+@pytest.mark.parametrize("values", [[1, 1], [1, 1, 0], [1, 1, "3"], [1, 1, -3]])
+def test_a_spacing_of_other_than_three_positive_numbers_is_refused(data, values):
+    path = data / "subjects" / "s0" / "meta.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "spacing_mm": values}))
+    with pytest.raises(UserError, match=r"s0/meta.json: expected spacing_mm to be three positive numbers"):
+        for subset in ("train", "val"):
+            Slices(data, subset)

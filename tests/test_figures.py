@@ -10,6 +10,7 @@ from test_report import REPORTED, write_set
 import figures
 import figures_cases
 import runs
+from preview import draw_preview
 from utils import UserError
 
 LEGACY = (("val_dice", "DSC"), ("val_hd_legacy", "HD"))
@@ -95,3 +96,12 @@ def test_predictions_of_another_shape_are_named(tmp_path):
     np.savez_compressed(folder / "gdl" / "seed0" / "predictions.npz", a=np.zeros((2, 3, 3), np.uint8))
     with pytest.raises(UserError, match=r"predictions.npz: expected \(2, 24, 24\) for a"):
         figures_cases.scan_scores(load(folder)[0])
+
+
+def test_a_preview_of_a_scan_in_which_nothing_is_found_shows_its_middle_and_says_so(tmp_path, monkeypatch):
+    kept, save = [], plt.Figure.savefig
+    monkeypatch.setattr(plt.Figure, "savefig", lambda figure, *args, **options: kept.append(words(figure))
+                        or save(figure, *args, **options))
+    image = np.full((5, 8, 8), 0.5)
+    draw_preview(tmp_path / "s.png", "s", image, np.zeros((5, 8, 8), np.uint8), (1, 1))
+    assert kept == [["slice 2", "no foreground predicted"]] and (tmp_path / "s.png").exists()

@@ -38,6 +38,13 @@ def test_a_run_writes_the_files_of_the_contract(data, tmp_path):
     assert config["data_fingerprint"] == json.loads((data / "fingerprint.json").read_text())["sha256"]
 
 
+def test_without_nibabel_a_run_ends_well_and_says_what_it_leaves_out(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nibabel", None)  # an import of it fails
+    result = train(data, tmp_path / "run", epochs=1)
+    assert result.returncode == 0 and "not written, nibabel is not installed here" in result.stdout + result.stderr
+    assert (tmp_path / "run" / "predictions.npz").exists() and not (tmp_path / "run" / "predictions").exists()
+
+
 def test_predictions_lie_on_the_scans_own_grid(data, raw, tmp_path):
     train(data, tmp_path / "run", epochs=1)
     files = sorted((tmp_path / "run" / "predictions").iterdir())

@@ -294,3 +294,9 @@ def test_registry_holds_the_networks_of_slices_and_the_one_of_volumes():
 def test_unknown_network_is_named_in_the_error(name):
     with pytest.raises(ValueError, match=f"^network: expected one of unet, unet2018.*found {name!r}$"):
         build(name, 2, 2)
+
+
+@pytest.mark.parametrize("width", [0, -1])
+def test_a_width_below_1_is_refused(width):
+    with pytest.raises(ValueError, match=f"^width: expected at least 1, found {width}$"):
+        build("unet", 1, 2, width)

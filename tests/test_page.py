@@ -76,7 +76,10 @@ def test_claims_of_other_runs_than_the_page_shows_are_called_so(tmp_path):
 @pytest.mark.parametrize("text", ["[]", "{}", '{"claims": {"C1": {"claim": "x"}}}', '{"claims": 3}',
                                   '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": [1]}}}',
                                   '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": {"disc": '
-                                  '{"sizes": [32, 64], "errors": [0.1], "order": 1}}}}}'])
+                                  '{"sizes": [32, 64], "errors": [0.1], "order": 1}}}}}',
+                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": {"disc": '
+                                  '{"sizes": [32], "errors": ["a"], "order": 1}}}}}',
+                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": {"a": 3}}}}'])
 def test_a_claims_file_of_another_shape_is_refused(tmp_path, text):
     folder = write_set(tmp_path)
     (folder / "claims.json").write_text(text)

@@ -325,6 +325,22 @@ def test_an_empty_table_of_a_run_is_refused(tmp_path):
         runs.load_sets([folder], None)
 
 
+def test_names_of_subjects_and_labels_and_words_are_not_averaged(tmp_path):
+    folder = write_set(tmp_path)
+    one = runs.load_sets([folder], None)[0]
+    (one.runs[0].folder / "evaluation.csv").write_text("subject,label,dice,site\n2,1,0.5,Utrecht\n4,1,0.7,Singapore\n")
+    assert report.evaluation(one.runs[0]) == {"dice": "0.600 (2 of 2)"}
+
+
+def test_the_command_is_the_one_that_was_given_or_else_what_the_settings_amount_to(tmp_path):
+    run = runs.load_sets([write_set(tmp_path, losses={"gdl": [[0.5]]})], None)[0].runs[0]
+    assert report.train_command(run) == (
+        f"python main.py --data {tmp_path}/data/wmh --loss gdl --seed 0 --out {run.folder} --network unet --width 8 "
+        "--epochs 8 --batch-size 8 --lr 0.001 --schedule rebalance --protocol paper")
+    run.config["command"] = "python main.py --data here"
+    assert report.train_command(run) == "python main.py --data here"
+
+
 def test_leftovers_of_a_report_that_was_killed_are_cleaned_by_the_next(tmp_path):
     folder = write_set(tmp_path)
     (folder / "report.html.partial-99999999").touch()
