@@ -143,4 +143,7 @@
     if (link && follow(link.getAttribute("href").slice(1))) event.preventDefault();
   });
   follow(location.hash.slice(1));
+  addEventListener("beforeprint", () => {  // settings and versions belong on paper too
+    for (const details of document.querySelectorAll("details")) details.open ||= !details.closest(".store");
+  });
 })();

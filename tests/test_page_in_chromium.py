@@ -216,3 +216,4 @@ def test_printing_leaves_the_controls_out_and_fits_the_paper(browser, page):
     assert browser.value(STICKS_OUT) == []
     pdf = base64.b64decode(browser.ask("Page.printToPDF", preferCSSPageSize=True)["data"])
     assert pdf.startswith(b"%PDF") and browser.faults == []
+    assert browser.value("[...document.querySelectorAll('#runs details')].every(one => one.open)")  # settings are on paper
