@@ -117,12 +117,12 @@ def read_geometry(path):
         raise UserError(path, f"original_shape to be three sizes of 1 to {MAX_SIDE} voxels", f"{shape!r:.60}", AGAIN)
     try:
         affine = np.array(values["affine"], np.float64)                                    # (4, 4)
-        sound = affine.shape == (4, 4) and 1e-12 < abs(np.linalg.det(affine[:3, :3])) < np.inf
+        sound = affine.shape == (4, 4) and np.isfinite(affine).all() and 1e-12 < abs(np.linalg.det(affine[:3, :3])) < np.inf
     except (ValueError, TypeError, OverflowError):
         sound = False
     if not sound:
         raise UserError(path, "affine to be a 4x4 matrix with three directions", f"{values['affine']!r:.60}", AGAIN)
-    return values
+    return {"affine": affine.tolist(), "original_shape": shape}
 
 
 def make_resident(sets, device, share=0.25):

@@ -19,6 +19,7 @@ import numpy as np
 from utils import UserError
 
 MAX_VOXELS = 2 ** 28      # 1 GiB as float32: refuse a damaged header before memory is taken
+MAX_BYTES = 2 ** 31      # of voxels as they are stored: a small .nii.gz may hold wide numbers
 UNREADABLE = (OSError, ValueError, EOFError, zlib.error)  # what nibabel and gzip raise on damaged files
 SPACING_MM = (0.01, 100)  # what a voxel of a scan can measure along an axis
 WHOLE = 1e-3              # labels stored with a scale factor come out as 0.99999998 where 1 is meant
@@ -226,6 +227,8 @@ def read_volume(path):
         raise UserError(path, "a 3-D image", f"shape {shape}", "Give the 3-D image of this modality.")
     if int(np.prod(shape, dtype=object)) > MAX_VOXELS:
         raise UserError(path, f"at most {MAX_VOXELS} voxels", f"shape {shape}", f"The header is damaged. {again}")
+    if (size := int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize) > MAX_BYTES:
+        raise UserError(path, f"at most {MAX_BYTES} bytes of voxels", f"{size}", "Store it in a narrower type.")
     if implausible(spacing):
         raise UserError(path, f"voxels of {SPACING_MM[0]} to {SPACING_MM[1]} mm",
                         f"{', '.join(f'{size:g}' for size in implausible(spacing))} mm", "Correct the header's spacing.")

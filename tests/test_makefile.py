@@ -205,8 +205,8 @@ def test_an_edited_split_table_is_noticed_and_refused(clone, tmp_path):
 
 def results_of(folder):
     """{name: content} of what the runs of a set come to, without what differs from run to run."""
-    found = {str(path.relative_to(folder)): path.read_bytes() for pattern in ("*/*/evaluation.csv", "*/*/predictions/*", "table1.*")
-             for path in sorted(folder.glob(pattern))}
+    found = {str(path.relative_to(folder)): path.read_bytes()
+             for pattern in ("*/*/evaluation.csv", "*/*/predictions/*", "table1.*") for path in sorted(folder.glob(pattern))}
     for path in sorted(folder.glob("*/*/metrics.csv")):
         table = list(csv.DictReader(path.read_text().splitlines()))
         found[str(path.relative_to(folder))] = [{**row, "seconds": None} for row in table]
@@ -216,7 +216,8 @@ def results_of(folder):
 @pytest.mark.slow
 def test_two_makes_with_four_jobs_at_once_give_what_a_serial_one_gives(clone, tmp_path):
     raw = write_scans(tmp_path / "raw")
-    words = ["scored", "NAME=mine", f"RAW={raw}", "SIZE=32", "LOSSES=gdl", "SEEDS=0 1", "EPOCHS=1", "WIDTH=1", "THREADS=1"]
+    words = ["scored", "NAME=mine", f"RAW={raw}", "SIZE=32", "LOSSES=gdl", "SEEDS=0 1", "EPOCHS=1", "WIDTH=1",
+             "THREADS=1"]
     shutil.copytree(clone, tmp_path / "serial")
     assert make(*words, folder=tmp_path / "serial").returncode == 0
     with ThreadPoolExecutor(2) as pool:
