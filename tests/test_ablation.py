@@ -3,12 +3,12 @@
 import csv
 
 import pytest
-from run_folders import write_data, write_run, write_set
 
 import ablation
 import report
 from conftest import refuses, run
 from main import COLUMNS
+from run_folders import write_data, write_run, write_set
 from runs import load_set
 from tables import build_table
 from utils import read_json, write_json
@@ -103,7 +103,7 @@ def test_the_page_shows_the_table_once_it_is_there(tmp_path):
     table(base, variant)
     rows = report.ablation_of(one)
     assert [row["dsc_best_epoch"] for row in rows] == [pytest.approx(value) for value in (0.3, 0.6, 0.4, 0.9)]
-    page = report.html([one], build_table([one], {}), [], None, [], ["--runs"])
+    page = report.html([one], build_table([one], {}), [], None, [], ["--runs"], {}, lambda: 1.0)
     assert 'href="#ablation"' in page and "official map, mm, map of the volume" in page and page.count("0.900") >= 1
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from run_folders import write_set
 
 import bootstrap
+from run_folders import write_set
 from runs import load_set
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from run_folders import write_data, write_run, write_set
 
 import claims
 import claims_measured
 from conftest import run
 from distance import signed_distance
+from run_folders import write_data, write_run, write_set
 from runs import ResultSet, Run, load_set
 
 CPU = torch.device("cpu")

@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from run_folders import DSC, REPORTED, write_data, write_run, write_set
 
 import metrics
 import page_curves
@@ -18,6 +17,7 @@ import report
 import runs
 import tables
 from page_svg import Axes, band, labelled, line
+from run_folders import DSC, REPORTED, write_data, write_run, write_set
 from utils import UserError
 
 

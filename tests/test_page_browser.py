@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from run_folders import square, write_set
 
 import page_browser
 import page_scores
 import runs
+from run_folders import square, write_set
 
 
 def corners(path):

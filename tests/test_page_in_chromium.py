@@ -6,12 +6,12 @@ Skipped where no Chromium or Chrome is installed.
 import base64
 import json
 
-import chromium
 import numpy as np
 import pytest
-from run_folders import DSC, square, write_data, write_run
 
+import chromium
 import report
+from run_folders import DSC, square, write_data, write_run
 
 pytestmark = pytest.mark.skipif(chromium.find() is None, reason=f"needs one of {', '.join(chromium.PLACES)} on the PATH")
 SIZES = {"desktop": {"width": 1280}, "phone": {"width": 390, "height": 844}, "dark": {"prefers_color_scheme": "dark"},

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from run_folders import REPORTED, read_table, run_report, square, write_data, write_long, write_run, write_set, write_sweep
 
 import figures
 import figures_cases
@@ -18,6 +17,7 @@ import runs
 import tables
 from distance import signed_distance
 from main import COLUMNS
+from run_folders import REPORTED, read_table, run_report, square, write_data, write_long, write_run, write_set, write_sweep
 from utils import UserError
 
 FIGURES = ("figure1", "figure2", "figure3", "figure3_mm", "figure4")

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from run_folders import write_set
 
 import stages
 from conftest import run
+from run_folders import write_set
 from runs import load_set
 
 
