@@ -6,10 +6,10 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from run_folders import write_set
 
 from conftest import preprocess, refuses, run
 from metrics import dice
+from run_folders import write_set
 from utils import write_csv
 
 
