@@ -33,6 +33,7 @@ LAYOUT   ?= wmh
 CONVENTION ?=
 UNIT       ?=
 MAP_DIMS   ?=
+COMPARE    ?= gdl ce dice focal hausdorff
 ALPHAS     ?= 0.1 0.25 0.5 0.75 0.9
 STRATEGIES ?= increase$(patsubst rebalance:%,%,$(filter rebalance:%,$(SCHEDULE))) switch$(shell expr $(EPOCHS) / 4)
 # FETCH= never uses the network. OBSERVERS=yes fetches two further raters, ANY_MD5=yes takes zips packed again: download.py --help
@@ -47,7 +48,7 @@ quote = '$(subst ','\'',$(1))'
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup demo wmh isles custom sweep ablation verify status table figures claims test coverage mutants soak fuzz bench lint \
+.PHONY: help setup demo wmh isles custom sweep ablation compare verify status table figures claims test coverage mutants soak fuzz bench lint \
 	clean runs chain scored FORCE
 
 # ---- Environment: built once per machine and set of requirements, outside the clone; .venv links to it ---------------
@@ -66,7 +67,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE GPUS JOBS THREADS DETERMINISTIC"
-	@echo "             SUBJECTS VAL SPLIT PATIENTS CONVENTION UNIT MAP_DIMS ALPHAS STRATEGIES PY"
+	@echo "             SUBJECTS VAL SPLIT PATIENTS CONVENTION UNIT MAP_DIMS ALPHAS STRATEGIES COMPARE PY"
 	@echo "  For wmh and isles also: RAW ANY_MD5; for wmh: FETCH (empty: no network) OBSERVERS SERVER"
 
 setup: $(ENV)/complete ## build the Python environment from requirements.txt (skipped when it is current)
@@ -131,6 +132,11 @@ ablation: $(READY) ## official, mm and 3-D distance maps, capped GDL weight: mak
 	+@$(call varied,-mm) UNIT=mm
 	+@$(call varied,-3d) MAP_DIMS=3
 	$(PY) ablation.py --runs results/$(NAME) --variants $(foreach variant,official mm 3d,results/$(NAME)-$(variant))
+
+compare: $(READY) ## each loss of COMPARE alone and with the boundary loss, in one table: make compare NAME=wmh
+	@$(named)
+	+@$(MAKE) --no-print-directory scored NAME=$(NAME) LOSSES="$(foreach loss,$(COMPARE),$(loss) $(loss)+boundary)"
+	$(PY) comparison.py --runs results/$(NAME)
 
 verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=wmh]
 	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw=$(call quote,$(RAW))

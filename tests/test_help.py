@@ -7,8 +7,8 @@ import shlex
 
 import pytest
 
-PROGRAMS = ("ablation", "claims", "download", "evaluate", "main", "phantom", "predict", "preprocess", "raters", "report",
-            "status")
+PROGRAMS = ("ablation", "claims", "comparison", "download", "evaluate", "main", "phantom", "predict", "preprocess", "raters",
+            "report", "status")
 
 
 class Parsed(Exception):

@@ -1,0 +1,62 @@
+"""Losses beside each other: the numbers of a row, what the boundary loss changes, and what is left out."""
+
+import csv
+
+import numpy as np
+import pytest
+
+import comparison
+from conftest import refuses, run
+from run_folders import write_set
+from utils import write_csv
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four rows; evaluation.csv of gdl/seed0 and seed1 with two scans each."""
+    folder = write_set(tmp_path, losses={"gdl": [[0.5, 0.6], [0.7, 0.6]], "gdl+boundary": [[0.6, 0.8]], "focal": [[0.4, 0.4]],
+                                         "gdl+boundary-alpha0.5": [[0.1, 0.1]]})
+    for seed, recall in ((0, (0.2, 0.4)), (1, (0.6, 1.0))):
+        write_csv(folder / "gdl" / f"seed{seed}" / "evaluation.csv",
+                  [{"subject": f"s{at}", "label": 1, "lesion_recall": value, "lesion_precision": 0.5}
+                   for at, value in enumerate(recall)])
+    return folder
+
+
+def table_of(folder):
+    with open(folder / "comparison.csv") as file:
+        return {(row["loss"], row["column"]): row for row in csv.DictReader(file)}
+
+
+def test_a_row_holds_scores_lesions_and_seconds_over_its_seeds(folder):
+    result = run("comparison.py", "--runs", folder)
+    assert result.returncode == 0, result.stderr
+    table = table_of(folder)
+    assert float(table["gdl", "dsc_best_epoch"]["mean"]) == pytest.approx((0.6 + 0.7) / 2)
+    assert float(table["gdl", "lesion_recall"]["mean"]) == pytest.approx((0.3 + 0.8) / 2)
+    assert float(table["gdl", "lesion_recall"]["std"]) == pytest.approx(np.std([0.3, 0.8], ddof=1))
+    assert table["focal", "lesion_recall"]["mean"] == "" and float(table["focal", "seconds_per_epoch"]["mean"]) > 0
+    assert {loss for loss, _ in table} == {"gdl", "gdl+boundary", "focal"}  # a row with a changed schedule is another study's
+    text = (folder / "comparison.md").read_text()
+    assert "| L_Focal | 1 |" in text and text in result.stdout
+
+
+def test_the_last_column_is_what_the_boundary_loss_changes(folder, monkeypatch):
+    scores = {"gdl": [[0.1] * 6, [0.3] * 6], "gdl+boundary": [[0.7] * 6], "focal": [[0.0] * 6]}
+    monkeypatch.setattr(comparison, "row_scores", lambda one, name: {"dsc_3d": np.array(scores[name])})
+    lines = {line["loss"]: line for line in comparison.build_rows(comparison.load_set(folder))}
+    assert lines["gdl+boundary"]["difference"] == pytest.approx(0.5)
+    assert lines["gdl+boundary"]["low"] <= 0.5 <= lines["gdl+boundary"]["high"]
+    assert lines["gdl"]["difference"] is None and lines["focal"]["difference"] is None
+
+
+def test_of_too_few_scans_no_interval_is_made(folder, monkeypatch):
+    monkeypatch.setattr(comparison, "row_scores", lambda one, name: {"dsc_3d": np.full((2, 4), 0.5)})
+    assert all(line["difference"] is None for line in comparison.build_rows(comparison.load_set(folder)))
+
+
+def test_without_finished_runs_there_is_nothing_to_compare(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5]]})
+    (folder / "gdl" / "seed0" / "summary.json").unlink()
+    refuses(run("comparison.py", "--runs", folder), "expected finished runs, found none")
+    assert not (folder / "comparison.csv").exists()
