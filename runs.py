@@ -262,10 +262,11 @@ def load_data_description(data, run):
         for key in [key for key, value in values.items() if value is None]:
             del values[key]
     check_kinds(data / "dataset.json", info, {"modalities": list, "classes": list, "distance": dict}, "Repeat preprocess.py.")
-    check_kinds(data / "fingerprint.json", fingerprint, {"spacing_mm": dict, "intensity_range": dict}, "Repeat preprocess.py.")
+    check_kinds(data / "fingerprint.json", fingerprint, {"intensity_range": dict}, "Repeat preprocess.py.")
     for part in (fingerprint, fingerprint["train"], fingerprint["val"]):
         check_kinds(data / "fingerprint.json", part, COUNTS, "Repeat preprocess.py.")
-    ranges = [*(fingerprint.get("spacing_mm") or {}).values(), *(fingerprint.get("intensity_range") or {}).values()]
+    spacing = fingerprint.get("spacing_mm", [])  # one, or the least and the largest
+    ranges = [*(spacing.values() if isinstance(spacing, dict) else [spacing]), *fingerprint.get("intensity_range", {}).values()]
     if not all(isinstance(values, list) and all(isinstance(one, NUMBER) for one in values) for values in ranges):
         raise UserError(data / "fingerprint.json", "numbers in spacing_mm and intensity_range", "something else",
                         "Repeat preprocess.py.")
