@@ -5,8 +5,8 @@ Examples:
   python comparison.py --runs results/lgg --csv losses.csv
 
 The rows of --runs that have finished runs; `make compare NAME=wmh` trains those of COMPARE and calls this. DSC and HD95
-are those of Table 1. Lesion recall and precision are means over the validation scans on their own grid, from evaluation.csv.
-An epoch's time is the median over the run's epochs, validation included, and says nothing where runs shared a machine.
+are those of Table 1. Lesion recall and precision are means over the validation scans on their own grid, from
+evaluation.csv. An epoch's time is the median over the run's epochs, validation included, and says nothing where runs shared a machine.
 The last column is what the boundary loss changes: 3-D DSC of a loss with it against the same loss without, paired over
 scans, with a 95 % interval over scans and seeds (see bootstrap.py).
 

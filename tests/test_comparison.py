@@ -14,8 +14,9 @@ from utils import write_csv
 @pytest.fixture
 def folder(tmp_path):
     """Four rows; evaluation.csv of gdl/seed0 and seed1 with two scans each."""
-    folder = write_set(tmp_path, losses={"gdl": [[0.5, 0.6], [0.7, 0.6]], "gdl+boundary": [[0.6, 0.8]], "focal": [[0.4, 0.4]],
-                                         "gdl+boundary-alpha0.5": [[0.1, 0.1]]})
+    folder = write_set(tmp_path, losses={
+        "gdl": [[0.5] * 7 + [0.6], [0.7] + [0.6] * 7], "gdl+boundary": [[0.6] * 8], "focal": [[0.4] * 8],
+        "gdl+boundary-alpha0.5": [[0.1] * 8]})
     for seed, recall in ((0, (0.2, 0.4)), (1, (0.6, 1.0))):
         write_csv(folder / "gdl" / f"seed{seed}" / "evaluation.csv",
                   [{"subject": f"s{at}", "label": 1, "lesion_recall": value, "lesion_precision": 0.5}
@@ -56,7 +57,7 @@ def test_of_too_few_scans_no_interval_is_made(folder, monkeypatch):
 
 
 def test_without_finished_runs_there_is_nothing_to_compare(tmp_path):
-    folder = write_set(tmp_path, losses={"gdl": [[0.5]]})
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
     (folder / "gdl" / "seed0" / "summary.json").unlink()
     refuses(run("comparison.py", "--runs", folder), "expected finished runs, found none")
     assert not (folder / "comparison.csv").exists()
