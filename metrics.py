@@ -334,7 +334,7 @@ def _spacing(spacing, ndim):
     try:
         values = np.asarray(spacing, dtype=np.float64)
     except (TypeError, ValueError):
-        values = np.empty(0)
+        values = np.zeros(0)  # of no shape that is right
     if values.shape != (ndim,) or not (np.isfinite(values) & (values > 0)).all():
         raise ValueError(f"spacing: expected {ndim} positive numbers in mm, one per axis, got {spacing}")
     return values

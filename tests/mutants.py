@@ -20,16 +20,24 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FILES = ["losses.py", "distance.py", "metrics.py", "scheduler.py"]
 VERDICTS = {0: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout", 36: "timeout", 33: "no test"}  # by status
+NO_SHRINKING = """# A failure need not be made smaller, and every mutant meets the same examples.
+from hypothesis import Phase, settings
+
+settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], derandomize=True, database=None)
+settings.load_profile("mutants")
+"""
 
 
 def copy_checkout(folder, files):
     """Programs and tests alone, with mutmut's settings: of the tests, those of `files`."""
+    (folder / "no_shrinking.py").write_text(NO_SHRINKING)
     for path in [*ROOT.glob("*.py"), ROOT / "pytest.ini"]:
         shutil.copy(path, folder)
     for name in ("networks", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     others = sorted(path.name for path in folder.iterdir() if path.name not in [*files, "tests"])
-    settings = {"source_paths": files, "also_copy": others, "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+    settings = {"source_paths": files, "also_copy": others,
+                "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no_shrinking"],
                 "pytest_add_cli_args_test_selection": [f"tests/test_{file}" for file in files]}
     lines = [f"{key} =\n" + "\n".join(f"    {value}" for value in values) for key, values in settings.items()]
     (folder / "setup.cfg").write_text("[mutmut]\nuse_git_change_detection = false\n" + "\n".join(lines) + "\n")

@@ -386,7 +386,8 @@ def test_dense_noise_is_searched_among_neighbours_and_the_rest_by_a_full_search(
 @pytest.mark.parametrize("target, spacing, expected", [
     ((4, 4), (1, 1), 0), ((4, 7), (1, 1), 3), ((1, 4), (1, 1), 3), ((6, 7), (1, 1), math.sqrt(13)),
     ((7, 7), (1, 1), math.inf), ((8, 4), (1, 1), math.inf),  # at (8, 4), one beyond the cube, 4 < sqrt(18)
-    ((6, 6), (1, 2), math.inf), ((4, 5), (1, 3.5), 3.5), ((4, 3), (3.5, 1), 1), ((7, 4), (2, 2), 6)])
+    ((6, 6), (1, 2), math.inf), ((4, 6), (1, 2), math.inf), ((4, 5), (1, 3.5), 3.5),
+    ((4, 3), (3.5, 1), 1), ((7, 4), (2, 2), 6)])
 def test_neighbours_are_searched_3_voxels_far(target, spacing, expected):
     found = metrics._nearest_neighbours(np.array([[4, 4]]), mask((9, 9), target), np.array(spacing))
     assert found == pytest.approx([expected])
@@ -420,14 +421,14 @@ def test_the_tree_is_taken_where_building_and_asking_cost_less_than_the_transfor
     assert metrics._tree(points, surface, 3, np.ones(2), even_if_slow=True).n == 3
 
 
-@pytest.mark.parametrize("transform_ns, chosen", [(127, False), (128, False), (129, True)])
+@pytest.mark.parametrize("transform_ns, chosen", [(65, False), (66, False), (67, True)])
 def test_the_tree_is_taken_where_a_sample_looks_at_few_voxels(transform_ns, chosen, monkeypatch):
-    # 64 points 100 voxels of 2 mm apart; every second one is asked. The nearest voxel is 20 mm away, and those up to
-    # 2 voxels farther count: 2 for the points asked, 3 for the others. 64 * 2 = 128.
-    surface, starts = np.zeros(6400, bool), np.arange(0, 6400, 100)
+    # 33 points 100 voxels of 2 mm apart, one more than are all asked: every second one is. The nearest voxel is 20 mm
+    # away, and those up to 2 voxels farther count: 2 for the points asked, 3 for the others. 33 * 2 = 66.
+    surface, starts = np.zeros(3300, bool), np.arange(0, 3300, 100)
     surface[np.add.outer(starts, (10, 12, 13))] = True
     surface[starts[1::2] + 11] = True
-    costs(monkeypatch, TREE_VISIT_NS=1, TRANSFORM_NS=transform_ns / 6400)
+    costs(monkeypatch, TREE_VISIT_NS=1, TRANSFORM_NS=transform_ns / 3300)
     tree = metrics._tree(starts[:, None], surface, surface.sum(), np.array([2.0]), even_if_slow=False)
     assert (tree is not None) == chosen
 
@@ -447,6 +448,10 @@ def test_the_chosen_search_is_the_one_that_runs(monkeypatch):
 def test_the_box_around_a_mask(masked, margin, expected):
     box = metrics._bounding_box(mask((6, 8), *masked), margin)
     assert tuple(edge for part in box for edge in (part.start, part.stop)) == expected
+
+
+def test_the_box_has_no_margin_by_default():
+    assert metrics._bounding_box(mask((6, 8), (2, 3))) == (slice(2, 3), slice(3, 4))
 
 
 def test_equal_rows_are_compared_once():
