@@ -217,7 +217,7 @@ MACHINE = --device $(call device_of,$(1)) $(call option,THREADS,threads) $(if $(
 
 # One make at a time works on a set: another one waits for its end, and then finds it done. The lock goes with its processes.
 DRY = $(findstring n,$(firstword -$(MAKEFLAGS)))
-alone = $(if $(DRY),,mkdir -p "results/$(NAME)" && exec 9> "results/$(NAME)/.make" && { ! command -v flock > /dev/null || \
+alone = $(if $(DRY),,mkdir -p "results/$(NAME)" && exec 9>> "results/$(NAME)/.make" && { ! command -v flock > /dev/null || \
 	flock -n 9 || { echo "results/$(NAME): another make works on it; waiting for its end"; flock 9; }; } && ) \
 	$(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" $(1)
 runs: ## the runs of a matrix, one a line: make runs NAME=wmh

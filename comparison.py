@@ -7,8 +7,8 @@ Examples:
 The rows of --runs that have finished runs; `make compare NAME=wmh` trains those of COMPARE and calls this. DSC and HD95
 are those of Table 1. Lesion recall and precision are means over the validation scans on their own grid, from
 evaluation.csv. An epoch's time is the median over the run's epochs, validation included, and says nothing where runs
-shared a machine. The last column is what the boundary loss changes: 3-D DSC of a loss with it against the same loss without, paired over
-scans, with a 95 % interval over scans and seeds (see bootstrap.py).
+shared a machine. The last column is what the boundary loss changes: 3-D DSC of a loss with it against the same loss
+without, paired over scans, with a 95 % interval over scans and seeds (see bootstrap.py).
 
 Written to --runs: comparison.md, which is printed too, and comparison.csv, a row per number.
 

@@ -169,7 +169,9 @@ def score_scan():
 def convert_scan():
     """What preprocess.py makes of a scan that passed its checks."""
     verify_scan()
-    preprocess.convert_subject(fuzzed_scan(), WMH, Path("scratch"), json.loads(Path("data/dataset.json").read_text()))
+    subject = fuzzed_scan()
+    volumes = datasets.inspect_subject(subject, WMH)[2]
+    preprocess.convert_subject(subject, volumes, WMH, Path("scratch"), json.loads(Path("data/dataset.json").read_text()))
 
 
 def nifti(folder):

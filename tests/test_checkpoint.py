@@ -194,8 +194,8 @@ def test_a_network_of_numbers_that_are_not_finite_is_not_saved(data, tmp_path, m
     before = (tmp_path / "run" / "best.pt").read_bytes()
     one_epoch = main.Run.predict
 
-    def spoil(run):
-        masks = list(one_epoch(run))
+    def spoil(run, scans):
+        masks = list(one_epoch(run, scans))
         next(run.network.parameters()).data[0] = float("nan")
         return masks
 

@@ -9,6 +9,7 @@ from test_report import REPORTED, write_set
 
 import figures
 import figures_cases
+import page_scores
 import runs
 from preview import draw_preview
 from utils import UserError
@@ -95,7 +96,7 @@ def test_predictions_of_another_shape_are_named(tmp_path):
     folder = write_set(tmp_path)
     np.savez_compressed(folder / "gdl" / "seed0" / "predictions.npz", a=np.zeros((2, 3, 3), np.uint8))
     with pytest.raises(UserError, match=r"predictions.npz: expected \(2, 24, 24\) for a"):
-        figures_cases.scan_scores(load(folder)[0])
+        page_scores.scan_scores(load(folder)[0])
 
 
 def test_a_preview_of_a_scan_in_which_nothing_is_found_shows_its_middle_and_says_so(tmp_path, monkeypatch):

@@ -101,8 +101,8 @@ def test_unknown_schedule_is_named_in_the_error(function, schedule):
 def test_the_error_lists_the_schedules():
     with pytest.raises(ValueError) as error:
         alpha("linear", 0)
-    assert "rebalance[:STEP], increase[:STEP], constant:ALPHA or code2018" in str(error.value)
-    assert "with a number from 0 to 1, found 'linear'" in str(error.value)
+    assert "rebalance[:STEP], increase[:STEP], constant:ALPHA, switch:EPOCHS[:ALPHA] or code2018" in str(error.value)
+    assert "with STEP and ALPHA from 0 to 1, found 'linear'" in str(error.value)
 
 
 def test_weights_are_rounded_to_ten_decimals():
