@@ -4,7 +4,6 @@ A data set is one DatasetSpec. To use your own, add an entry to DATASETS (see th
 """
 
 import errno
-import gzip
 import hashlib
 import os
 import re
@@ -21,6 +20,7 @@ from utils import UserError
 MAX_VOXELS = 2 ** 28      # 1 GiB as float32: refuse a damaged header before memory is taken
 MAX_BYTES = 2 ** 31      # of voxels as they are stored: a small .nii.gz may hold wide numbers
 UNREADABLE = (OSError, ValueError, EOFError, zlib.error)  # what nibabel and gzip raise on damaged files
+PADDING = 2 ** 26         # bytes after the last voxel that a file may have: usually none
 SPACING_MM = (0.01, 100)  # what a voxel of a scan can measure along an axis
 WHOLE = 1e-3              # labels stored with a scale factor come out as 0.99999998 where 1 is meant
 NOT_OPENED = {            # why a file cannot be opened: what was found, what to do
@@ -271,12 +271,29 @@ def label_values(voxels):
 def whole(image, path):
     """The image read from all of its gzip file, whose checksum stands at the end: nibabel stops at the last voxel."""
     size = image.dataobj.offset + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
-    with gzip.open(path) as file:
-        content = file.read(size)
-        for _ in range(64):  # nothing follows the voxels, at most a little padding
-            if not file.read(1 << 20):
-                return type(image).from_bytes(content)
-    raise ValueError("more than 64 MiB follow the voxels")
+    with open(path, "rb") as file:  # `read` takes the memory that it is asked for, however small the file is
+        packed = file.read(min(os.path.getsize(path), size + 2 * PADDING))
+    return type(image).from_bytes(inflate(packed, size + PADDING)[:size])
+
+
+def inflate(packed, most):
+    """The bytes of a gzip file, its members one after the other, each in one call, during which other threads can run.
+
+    Raises:
+        ValueError: there are more than `most`.
+        EOFError, zlib.error: it is truncated or damaged, its checksum included.
+    """
+    parts, left = [], most
+    while packed := packed.lstrip(b"\0") if parts else packed:  # zeros may follow a member
+        member = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        parts.append(member.decompress(packed, left + 1))
+        left -= len(parts[-1])
+        if left < 0:
+            raise ValueError(f"more than {most} bytes")
+        if not member.eof:
+            raise EOFError("the end is missing")
+        packed = member.unused_data
+    return b"".join(parts) if len(parts) > 1 else parts[0] if parts else b""
 
 
 def check_intensities(path, voxels):

@@ -104,7 +104,8 @@ def claims_of(one):
         return {}
     do = "Remove it, or repeat claims.py."
     found = read_object(path, ("claims",), do)["claims"]
-    if not isinstance(found, dict) or not all(isinstance(value, dict) and {"claim", "verdict", "statistic"} <= set(value)
+    words = ("claim", "verdict", "statistic")
+    if not isinstance(found, dict) or not all(isinstance(value, dict) and all(isinstance(value.get(word), str) for word in words)
                                               for value in found.values()):
         raise UserError(path, "a claim, verdict and statistic for each claim", "something else", do)
     curves = found.get("C9", {}).get("curves", {})

@@ -1,12 +1,13 @@
 """The benchmarks compare like with like: the baseline computes what this repository computes."""
 
 import argparse
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import baseline, common, gpu, training
+from benchmarks import baseline, common, gpu, growth, training
 from distance import signed_distance
 from losses import build_loss
 
@@ -73,3 +74,14 @@ def test_without_a_cuda_device_the_gpu_benchmark_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="expected a CUDA device"):
         gpu.run(argparse.Namespace(rounds=1), tmp_path)
+
+
+def test_memory_of_a_program_is_what_it_asked_for_and_its_error_is_shown(tmp_path, capsys):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux tells")
+    (tmp_path / "eater.py").write_text("import time\nblock = bytearray(b'x' * 300 * 2**20)\ntime.sleep(1)\n")
+    peak, spent = growth.measure([tmp_path / "eater.py"])
+    assert 0.29 < peak < 0.7 and spent >= 1
+    (tmp_path / "broken.py").write_text("raise SystemExit('no such thing')\n")
+    with pytest.raises(SystemExit, match="broken.py ended with status 1\nno such thing"):
+        growth.measure([tmp_path / "broken.py"])

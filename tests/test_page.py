@@ -74,6 +74,7 @@ def test_claims_of_other_runs_than_the_page_shows_are_called_so(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"claims": {"C1": {"claim": "x"}}}', '{"claims": 3}',
+                                  '{"claims": {"C1": {"claim": "x", "verdict": ["y"], "statistic": "z"}}}',
                                   '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": [1]}}}',
                                   '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": {"disc": '
                                   '{"sizes": [32, 64], "errors": [0.1], "order": 1}}}}}',

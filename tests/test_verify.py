@@ -5,13 +5,14 @@ import gzip
 import os
 import struct
 import tracemalloc
+import zlib
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from conftest import damage, preprocess, put, refuses, run, run_apart, write_wmh_subject
-from datasets import DATASETS, check_subject, find_subjects
+from datasets import DATASETS, check_subject, find_subjects, inflate
 from preprocess import save_sparse
 
 WMH = DATASETS["wmh"]
@@ -257,3 +258,33 @@ def test_an_affine_whose_axes_are_not_three_directions_is_named(raw):
     result = run("preprocess.py", "--verify", "--layout", "wmh", "--raw", raw)
     refuses(result, "1 of 6 subjects")
     assert "T1.nii.gz: expected three directions of the axes" in result.stderr
+
+
+# gzip -----------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("parts", [[b"abc"], [b"abc", b"", b"defg"], [bytes(100_000), bytes(range(256)) * 500]])
+@pytest.mark.parametrize("after", [b"", bytes(700)])
+def test_all_members_of_a_gzip_file_are_read_and_zeros_may_follow(parts, after):
+    packed = b"".join(map(gzip.compress, parts)) + after
+    assert inflate(packed, sum(map(len, parts))) == b"".join(parts) == gzip.decompress(packed)
+
+
+@pytest.mark.parametrize("change, error", [(lambda packed: packed[:-1], EOFError),
+                                           (lambda packed: packed + b"more", zlib.error),
+                                           (lambda packed: packed[:-8] + bytes(4) + packed[-4:], zlib.error)],
+                         ids=["no end", "something else behind", "other checksum"])
+def test_a_gzip_file_that_is_not_whole_is_noticed(change, error):
+    with pytest.raises(error):
+        inflate(change(gzip.compress(bytes(range(256)) * 40)), 10**6)
+
+
+def test_a_gzip_file_is_no_larger_than_said_and_takes_no_more_memory():
+    with pytest.raises(ValueError, match="more than 10239 bytes"):
+        inflate(gzip.compress(bytes(range(256)) * 40), 256 * 40 - 1)
+    packed = gzip.compress(bytes(50_000_000))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="more than 1000 bytes"):
+        inflate(packed, 1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
