@@ -105,7 +105,7 @@ def claims_of(one):
     do = "Remove it, or repeat claims.py."
     found = read_object(path, ("claims",), do)["claims"]
     words = ("claim", "verdict", "statistic")
-    if not isinstance(found, dict) or not all(isinstance(value, dict) and all(isinstance(value.get(word), str) for word in words)
+    if not isinstance(found, dict) or not all(isinstance(value, dict) and all(type(value.get(word)) is str for word in words)
                                               for value in found.values()):
         raise UserError(path, "a claim, verdict and statistic for each claim", "something else", do)
     curves = found.get("C9", {}).get("curves", {})
