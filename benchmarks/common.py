@@ -79,7 +79,13 @@ def save(name, results, out):
     write_json(out / f"{name}.json", {
         **results, "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), **gpu,
         "bf16": "avx512_bf16" in cpu_flags(), "system": platform.platform(terse=True), "versions": versions,
-        "commit": git_commit(), "command": " ".join(["python", "-m", "benchmarks", *sys.argv[1:]])})
+        "commit": git_commit(), "command": command(sys.argv[1:])})
+
+
+def command(words):
+    """The command line as it is recorded: without the folders, which are this machine's."""
+    kept = [word for word, before in zip(words, ["", *words], strict=False) if not {word, before} & {"--folder", "--out"}]
+    return " ".join(["python", "-m", "benchmarks", *kept])
 
 
 def processor():

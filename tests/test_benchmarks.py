@@ -85,3 +85,8 @@ def test_memory_of_a_program_is_what_it_asked_for_and_its_error_is_shown(tmp_pat
     (tmp_path / "broken.py").write_text("raise SystemExit('no such thing')\n")
     with pytest.raises(SystemExit, match="broken.py ended with status 1\nno such thing"):
         growth.measure([tmp_path / "broken.py"])
+
+
+def test_the_recorded_command_names_no_folder_of_the_machine():
+    assert common.command(["metrics", "--folder", "/here", "--rounds", "3", "--out", "/there"]) == \
+        "python -m benchmarks metrics --rounds 3"
