@@ -66,7 +66,7 @@ class Group:
         """Take over this process's share of a global batch of `slices`; returns the weight of its mean loss.
 
         The gradient that all share is the mean over the processes, so a mean over `n` slices weighs n * world / slices. A
-        process without a slice takes part with the first one, at weight 0.
+        process without a slice takes part with an image of zeros, at weight 0.
         """
         self.slices, count = slices, len(batch.images)
         self.present = count > 0

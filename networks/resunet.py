@@ -4,17 +4,15 @@ As in nnU-Net's residual-encoder networks (Isensee et al. 2024) most of the dept
 stop growing at 8w; here with batch normalisation and ReLU, and at a size near that of `unet`.
 """
 
-import torch
 from torch import nn
 
-from networks.padding import crop_to, pad_to_multiple
+from networks.ushape import UShape
 
 GROWTH = (1, 2, 4, 8, 8)  # channels of each level, in widths
 BLOCKS = (1, 2, 2, 2, 2)  # residual blocks of each level of the encoder
-LEVELS = len(GROWTH) - 1  # down-samplings; the input is padded to a multiple of 2^4
 
 
-class ResUNet(nn.Module):
+class ResUNet(UShape):
     """Encoder of residual blocks, strided where the resolution halves; transposed convolutions and skips on the way up.
 
     Args:
@@ -31,24 +29,11 @@ class ResUNet(nn.Module):
         self.down = nn.ModuleList(
             nn.Sequential(Residual(a, b, stride=2 if level else 1), *(Residual(b, b) for _ in range(BLOCKS[level] - 1)))
             for level, (a, b) in enumerate(zip([in_channels, *widths], widths)))
+        self.pool = nn.Identity()  # the first block of a level strides
         self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(widths[:0:-1], widths[-2::-1]))
         self.merge = nn.ModuleList(nn.Sequential(*convolution(2 * w, w), nn.ReLU(inplace=True)) for w in widths[-2::-1])
         self.head = nn.Conv2d(width, classes, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-
-    def forward(self, images):
-        """images (B, in_channels, H, W) -> logits (B, classes, H, W)."""
-        x = pad_to_multiple(images, 2 ** LEVELS)
-        skips = []
-        for block in self.down:
-            x = block(x)                                                  # (B, w * GROWTH, H / 2^level, W / 2^level)
-            skips.append(x)
-        skips.pop()
-        for up, merge in zip(self.up, self.merge):
-            x = merge(torch.cat([skips.pop(), up(x)], dim=1))
-        return crop_to(self.head(x), images.shape[2:])
+        self.start_weights()
 
 
 class Residual(nn.Module):

@@ -1,14 +1,13 @@
 """UNet (Ronneberger et al. 2015), with same-padding and batch normalisation."""
 
-import torch
 from torch import nn
 
-from networks.padding import crop_to, pad_to_multiple
+from networks.ushape import UShape
 
-LEVELS = 4  # down-samplings; the input is padded to a multiple of 2^4
+LEVELS = 4  # down-samplings
 
 
-class UNet(nn.Module):
+class UNet(UShape):
     """Encoder width, 2w, 4w, 8w, bridge 16w, max-pooling; transposed convolutions and skips on the way up.
 
     Differs from the 2015 paper in two points that are common today: convolutions pad, so that the output has the
@@ -30,21 +29,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
         self.merge = nn.ModuleList(two_convolutions(2 * w, w) for w in reversed(widths[:-1]))
         self.head = nn.Conv2d(width, classes, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-
-    def forward(self, images):
-        """images (B, in_channels, H, W) -> logits (B, classes, H, W)."""
-        x = pad_to_multiple(images, 2 ** LEVELS)
-        skips = []
-        for level, block in enumerate(self.down):
-            x = block(self.pool(x) if level else x)                       # (B, w * 2^level, H / 2^level, W / 2^level)
-            skips.append(x)
-        skips.pop()
-        for up, merge in zip(self.up, self.merge):
-            x = merge(torch.cat([skips.pop(), up(x)], dim=1))
-        return crop_to(self.head(x), images.shape[2:])
+        self.start_weights()
 
 
 def two_convolutions(in_channels, out_channels):

@@ -1,14 +1,13 @@
 """3-D UNet (Cicek et al. 2016), with same-padding. 19 million parameters at its standard width."""
 
-import torch
 from torch import nn
 
-from networks.padding import crop_to, pad_to_multiple
+from networks.ushape import UShape
 
-LEVELS = 3  # down-samplings; the input is padded to a multiple of 2^3
+LEVELS = 3  # down-samplings
 
 
-class UNet3d(nn.Module):
+class UNet3d(UShape):
     """Analysis path w, 2w, 4w, bridge 8w, max-pooling; transposed convolutions and skips on the way up.
 
     A level's first convolution keeps half of its channels, as in the paper (32, 64 | 64, 128 | 128, 256 | 256, 512), so that
@@ -30,21 +29,7 @@ class UNet3d(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose3d(2 * w, 2 * w, 2, stride=2) for w in reversed(widths[:-1]))
         self.merge = nn.ModuleList(two_convolutions(3 * w, w, w) for w in reversed(widths[:-1]))
         self.head = nn.Conv3d(width, classes, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-
-    def forward(self, images):
-        """images (B, in_channels, D, H, W) -> logits (B, classes, D, H, W)."""
-        x = pad_to_multiple(images, 2 ** LEVELS)
-        skips = []
-        for level, block in enumerate(self.down):
-            x = block(self.pool(x) if level else x)                       # (B, w * 2^level, D, H, W each / 2^level)
-            skips.append(x)
-        skips.pop()
-        for up, merge in zip(self.up, self.merge):
-            x = merge(torch.cat([skips.pop(), up(x)], dim=1))
-        return crop_to(self.head(x), images.shape[2:])
+        self.start_weights()
 
 
 def two_convolutions(in_channels, middle, out_channels):

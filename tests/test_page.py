@@ -88,13 +88,6 @@ def test_a_claims_file_of_another_shape_is_refused(tmp_path, text):
         report.claims_of(runs.load_sets([folder], None)[0])
 
 
-def test_names_of_subjects_and_labels_are_not_averaged(tmp_path):
-    folder = write_set(tmp_path)
-    one = runs.load_sets([folder], None)[0]
-    (one.runs[0].folder / "evaluation.csv").write_text("subject,label,dice\n2,1,0.5\n4,1,0.7\n")
-    assert report.evaluation(one.runs[0]) == {"dice": "0.600 (2 of 2)"}
-
-
 def test_damaged_predictions_are_named(tmp_path):
     folder = write_set(tmp_path)
     (folder / "gdl" / "seed0" / "predictions.npz").write_bytes(b"PK\x03\x04 torn")

@@ -85,13 +85,19 @@ def wait_for(path, child, seconds=120):
     assert path.exists(), child.communicate(timeout=60)[1]
 
 
-def test_a_killed_process_ends_all_and_the_run_continues(data, tmp_path):
-    more = ["--epochs", "40"]
-    child = start(data, tmp_path / "run", 2, *more)
-    wait_for(tmp_path / "run" / "metrics.csv", child)
-    os.kill(processes_of(child.pid)[1], signal.SIGKILL)
+def signalled(data, out, number):
+    """What a run of two processes says that failed because the second got this signal after an epoch."""
+    child = start(data, out, 2, "--epochs", "40")
+    wait_for(out / "metrics.csv", child)
+    os.kill(processes_of(child.pid)[1], number)
     _, errors = child.communicate(timeout=120)
-    assert child.returncode != 0 and "SIGKILL" in errors
+    assert child.returncode != 0
+    return errors
+
+
+def test_a_killed_process_ends_all_and_the_run_continues(data, tmp_path):
+    errors = signalled(data, tmp_path / "run", signal.SIGKILL)
+    assert "SIGKILL" in errors
     done = len(rows_of(tmp_path / "run"))
     assert 1 <= done < 40
     before = rows_of(tmp_path / "run")
@@ -100,12 +106,8 @@ def test_a_killed_process_ends_all_and_the_run_continues(data, tmp_path):
 
 
 def test_sigterm_to_one_process_stops_all_after_a_step_that_is_kept(data, tmp_path):
-    more = ["--epochs", "40"]
-    child = start(data, tmp_path / "run", 2, *more)
-    wait_for(tmp_path / "run" / "metrics.csv", child)
-    os.kill(processes_of(child.pid)[1], signal.SIGTERM)
-    _, errors = child.communicate(timeout=120)
-    assert child.returncode != 0 and "every step so far is kept" in errors
+    errors = signalled(data, tmp_path / "run", signal.SIGTERM)
+    assert "every step so far is kept" in errors
     assert "continues" in train(data, tmp_path / "run", 1, "--epochs", len(rows_of(tmp_path / "run")) + 1)  # and alone too
 
 
