@@ -7,7 +7,10 @@
 LOSSES   ?= boundary gdl gdl+boundary
 SEEDS    ?= 0 1
 EPOCHS   ?= 200
-NETWORK  ?= unet
+# DIMS=3: patches of volumes, in sets of their own (NAME-dims3); PATCH="slices rows columns", see main.py --help
+DIMS     ?=
+PATCH    ?=
+NETWORK  ?= $(if $(filter 3,$(DIMS)),unet3d,unet)
 WIDTH    ?= 64
 SIZE     ?= 256
 PROTOCOL ?= paper
@@ -31,8 +34,8 @@ LAYOUT   ?= wmh
 # The distance map (see preprocess.py --help); make sweep: the constants, and the other ways for alpha to go, with the steps of
 # SCHEDULE's, the switch where alpha passes 0.5 if it reaches its floor half way
 CONVENTION ?=
-UNIT       ?=
-MAP_DIMS   ?=
+UNIT       ?= $(if $(filter 3,$(DIMS)),mm)
+MAP_DIMS   ?= $(filter 3,$(DIMS))
 COMPARE    ?= gdl ce dice focal hausdorff
 ALPHAS     ?= 0.1 0.25 0.5 0.75 0.9
 STRATEGIES ?= increase$(patsubst rebalance:%,%,$(filter rebalance:%,$(SCHEDULE))) switch$(shell expr $(EPOCHS) / 4)
@@ -66,8 +69,8 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH PROTOCOL SCHEDULE DEVICE GPUS JOBS THREADS DETERMINISTIC"
-	@echo "             SUBJECTS VAL SPLIT PATIENTS CONVENTION UNIT MAP_DIMS ALPHAS STRATEGIES COMPARE PY"
+	@echo "  Variables: LOSSES SEEDS EPOCHS NETWORK WIDTH SIZE BATCH DIMS PATCH PROTOCOL SCHEDULE DEVICE GPUS JOBS THREADS"
+	@echo "             DETERMINISTIC SUBJECTS VAL SPLIT PATIENTS CONVENTION UNIT MAP_DIMS ALPHAS STRATEGIES COMPARE PY"
 	@echo "  For wmh and isles also: RAW ANY_MD5; for wmh: FETCH (empty: no network) OBSERVERS SERVER"
 
 setup: $(ENV)/complete ## build the Python environment from requirements.txt (skipped when it is current)
@@ -98,16 +101,16 @@ demo: $(READY) ## the whole chain on a small phantom, on the CPU, in minutes
 # The name becomes a folder and a make target
 NAME_OK := $(if $(NAME),$(shell printf %s '$(subst ','\'',$(NAME))' | grep -xE '[A-Za-z0-9][A-Za-z0-9._+-]*'))
 
-CODE2018 := $(if $(filter code2018,$(PROTOCOL)),-code2018)
+SUFFIX := $(if $(filter code2018,$(PROTOCOL)),-code2018)$(if $(filter 3,$(DIMS)),-dims3)
 wmh isles: $(READY)
 wmh: ## WMH 2017 by the paper's protocol; fetches the scans unless they or the challenge's zips are in data/raw
 	@$(PY) download.py --layout wmh --raw=$(call quote,$(RAW)) $(if $(filter-out no 0,$(FETCH)),--fetch) $(if $(OBSERVERS),--observers) \
 		$(if $(SERVER),--server=$(call quote,$(SERVER))) $(if $(ANY_MD5),--any-md5)
-	+@$(MAKE) --no-print-directory chain NAME=wmh$(CODE2018) LAYOUT=wmh RAW=$(call quote,$(RAW))
+	+@$(MAKE) --no-print-directory chain NAME=wmh$(SUFFIX) LAYOUT=wmh RAW=$(call quote,$(RAW))
 
 isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip in data/raw
 	@$(PY) download.py --layout isles --raw=$(call quote,$(RAW)) $(if $(ANY_MD5),--any-md5)
-	+@$(MAKE) --no-print-directory chain NAME=isles$(CODE2018) LAYOUT=isles RAW=$(call quote,$(RAW))
+	+@$(MAKE) --no-print-directory chain NAME=isles$(SUFFIX) LAYOUT=isles RAW=$(call quote,$(RAW))
 
 named = [ -n "$(NAME_OK)" ] || { echo "error: NAME: expected a name for the data set, of letters, digits, . _ + and -." \
 	"make $@ NAME=mine RAW=folder" >&2; exit 2; }; \
@@ -210,7 +213,7 @@ DATA_SETTINGS = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) $(call 
 	$(call option,VAL,val) $(call path_option,SPLIT,split) $(call path_option,PATIENTS,patients) \
 	$(call option,CONVENTION,convention) $(call option,UNIT,unit) $(call option,MAP_DIMS,map-dims)
 RUN_SETTINGS = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
-	$(call option,SCHEDULE,schedule) $(call option,BATCH,batch-size)
+	$(call option,SCHEDULE,schedule) $(call option,BATCH,batch-size) $(call option,DIMS,dims) $(call option,PATCH,patch)
 TABLES = $(foreach name,SPLIT PATIENTS,$(if $($(name)),cksum < $(call quote,$($(name))) 2>/dev/null;))
 MACHINE = --device $(call device_of,$(1)) $(call option,THREADS,threads) $(if $(DETERMINISTIC),--deterministic) \
 	$(if $(filter-out 1,$(JOBS)),--quiet)

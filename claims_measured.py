@@ -44,7 +44,7 @@ def step_and_loss_times(config, channels, device, amp, repeats, steps=5):
     """Seconds of training steps, and of loss and gradient alone, each without and with the term, measured alternately.
 
     Args:
-        config: a run's settings: network, width, size, batch_size.
+        config: a run's settings: network, width, size, batch_size; patch, if it trains in 3-D.
         channels: number of modalities.
         device, amp: where and in which precision, see utils.choose_amp.
         repeats, steps: how often the loss alone and the whole step are measured.
@@ -53,13 +53,14 @@ def step_and_loss_times(config, channels, device, amp, repeats, steps=5):
         (steps, losses): arrays (steps, 2) and (repeats, 2); first column without, second with the term.
     """
     torch.manual_seed(0)
-    batch, size = config["batch_size"], config["size"]
-    network = build(config["network"], channels, 2, config["width"]).to(device, memory_format=torch.channels_last)
+    batch, shape = config["batch_size"], input_shape(config)
+    layout = torch.channels_last if len(shape) == 2 else torch.channels_last_3d
+    network = build(config["network"], channels, 2, config["width"]).to(device, memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    images = torch.rand(batch, channels, size, size, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.rand(batch, 1, size, size, device=device) < 0.01
-    target, phi = torch.cat([~labels, labels], 1), torch.randn(batch, 1, size, size, device=device)
-    logits = torch.randn(batch, 2, size, size, device=device, requires_grad=True)
+    images = torch.rand(batch, channels, *shape, device=device).contiguous(memory_format=layout)
+    labels = torch.rand(batch, 1, *shape, device=device) < 0.01
+    target, phi = torch.cat([~labels, labels], 1), torch.randn(batch, 1, *shape, device=device)
+    logits = torch.randn(batch, 2, *shape, device=device, requires_grad=True)
     losses = {name: build_loss(name) for name in (REGIONAL, BOTH)}
 
     def step(name):
@@ -79,6 +80,11 @@ def step_and_loss_times(config, channels, device, amp, repeats, steps=5):
     return alternately(step, steps), alternately(loss_alone, repeats)
 
 
+def input_shape(config):
+    """Of what a run's network sees: the slice, or the patch."""
+    return config.get("patch") or [config["size"]] * 2
+
+
 def c5(config, channels, device, repeats=100):
     """The term's share of a step, from the loss and gradient alone: two whole steps differ by more than the term."""
     steps, losses = step_and_loss_times(config, channels, device, choose_amp("auto", device), repeats)
@@ -89,7 +95,7 @@ def c5(config, channels, device, repeats=100):
     share = float(np.median(extra) / without)
     verdict = "supported" if high < 0.01 else "not supported" if low > 0.01 else "not measured"
     statistic = (f"{share:+.2%} [{low:+.2%}, {high:+.2%}] of a step ({config['network']}, width {config['width']}, "
-                 f"{config['size']}x{config['size']}, batch {config['batch_size']}, {device.type}); steps of "
+                 f"{'x'.join(map(str, input_shape(config)))}, batch {config['batch_size']}, {device.type}); steps of "
                  f"{without * 1e3:.0f} ms without and {both * 1e3:.0f} ms with the term; negligible = under 1 %")
     if verdict == "not measured":
         statistic += "; too noisy to say, run: make claims on an idle machine"

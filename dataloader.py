@@ -63,11 +63,20 @@ class Slices:
     def read(self, rows):
         """The slices with these row numbers (any order, or none) as a Batch of tensors on the CPU."""
         places = [self.where[row] for row in rows]
-        images, labels, distance = (
+        labels, distance = (
             np.stack([self.arrays[number][kind][index] for number, index in places]) if places else
-            np.array(self.arrays[0][kind][:0]) for kind in range(3))
-        images = np.multiply(images, np.float32(1 / INTENSITY_MAX), dtype=np.float32)
-        return Batch(*map(torch.from_numpy, (images, labels, distance)))
+            np.array(self.arrays[0][kind][:0]) for kind in (1, 2))
+        return Batch(*map(torch.from_numpy, (self.images(rows), labels, distance)))
+
+    def images(self, rows):
+        """The images alone of these slices, (B, C, H, W) float32 in [0, 1]."""
+        places = [self.where[row] for row in rows]
+        found = [self.arrays[number][0][index] for number, index in places]
+        return intensities(np.stack(found) if found else np.array(self.arrays[0][0][:0]))
+
+    def order(self, seed, epoch):
+        """The rows of an epoch of training, each once, in an order of its own."""
+        return shuffled(len(self), seed, epoch)
 
     def scans_of(self, rows):
         """The names of the scans that these slices come from, each once."""
@@ -86,10 +95,15 @@ class Slices:
         """Keep every slice on a device from now on; one scan at a time passes through the host's memory."""
         images, labels, distance = (arrays[0] for arrays in zip(*self.arrays, strict=True))
         shapes = ((images.shape[1:], torch.float32), (labels.shape[1:], torch.uint8), (distance.shape[1:], torch.float32))
-        self.resident = Batch(*(torch.empty((len(self), *shape), dtype=dtype, device=device) for shape, dtype in shapes))
+        self.resident = Batch(*(torch.empty((len(self.where), *shape), dtype=dtype, device=device) for shape, dtype in shapes))
         for scan in self.scans:
             for whole, part in zip(self.resident, self.read(range(scan.rows.start, scan.rows.stop)), strict=True):
                 whole[scan.rows] = part.to(device)
+
+
+def intensities(stored):
+    """uint16 as images.npy holds them -> float32 in [0, 1]."""
+    return np.multiply(stored, np.float32(1 / INTENSITY_MAX), dtype=np.float32)
 
 
 def check_shapes(here, arrays, settings):

@@ -236,7 +236,7 @@ def figure1(sets):
         corner(row[0], f"{one.title}\n{subject}, slice {index}")
         scores = [draw_prediction(axis, one, loss, subject, index, image, window, step)
                   for axis, loss in zip(row[1:], PAIR, strict=True)]
-        told.append(f"{one.title}: {subject}, slice {index}, {parts} parts" + differences(one, scores))
+        told.append(f"{one.title}: {subject}, slice {index}, {parts} part{'s' * (parts != 1)}" + differences(one, scores))
     for axis, name in zip(axes[0], ("ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
         axis.set_title(name)
     caption = f"Case chosen by rule: {RULE1}. {'. '.join(told)}. {seeds_shown(sets)}"

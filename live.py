@@ -144,6 +144,7 @@ def draw_progress(rows, path):
         axis.set_xlabel("epoch")
     rate = axis.twinx()
     rate.plot(epochs, [row["lr"] for row in rows], color="#d62828", linestyle="--", linewidth=1)
+    rate.set_ylim(0, 1.1 * max(row["lr"] for row in rows))
     rate.set_ylabel("learning rate (dashed)", fontsize=8)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png", dpi=90)

@@ -4,11 +4,15 @@ Examples:
   python main.py --data data/wmh --loss gdl+boundary --seed 0 --out results/wmh/gdl+boundary/seed0
   python main.py --data data/wmh --loss dice+ce+boundary --schedule increase --out results/wmh/dice+ce+boundary/seed0
   python main.py --data data/mine --network resunet --width 32 --epochs 100 --device cuda:1 --out results/mine/gdl/seed0
+  python main.py --data data/wmh-dims3 --dims 3 --patch 32 128 128 --width 32 --out results/wmh-dims3/gdl+boundary/seed0
 
 The defaults are the paper's: UNet of width 64, Adam 1e-3, batch 8, learning rate halved after 20 epochs without a
 better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs. The loss is alpha L_regional + (1 - alpha)
 L_boundary (Eq. 6); without one of the two parts, the other alone. The best epoch is that of the highest mean DSC over
 the 2-D validation slices.
+
+With --dims 3 it trains on random patches of the volumes and predicts by overlapping patches; the boundary loss then wants
+3-D distance maps (preprocess.py --map-dims 3 --unit mm). An epoch draws as many patches as take up the volumes' voxels.
 
 The same command continues an unfinished run, bit for bit on a CPU, and does nothing on a finished one; with more --epochs
 that goes on. Ctrl-C ends after the step under way, which is kept. Precision, device, threads and epochs may change on the
@@ -40,17 +44,12 @@ import live
 import nonfinite
 import options
 import scheduler
-from dataloader import NORMALISATION, Slices, batches, make_resident, read_geometry, shuffled
+from dataloader import NORMALISATION, Slices, batches, make_resident
+from inference import export_predictions, scans_by_patches, scans_by_slices
 from losses import build_loss, parts_of, term_name
 from networks import build, flops
 from parallel import Group
-from settings import (
-    checked_settings,
-    defining,
-    note_session,
-    refuse_mismatch,
-    with_class_weights,
-)
+from settings import checked_settings, defining, note_session, open_training
 from trainer import Trainer, be_deterministic, logits_of
 from utils import (
     UserError,
@@ -77,10 +76,9 @@ COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", 
 
 def main(argv=None):
     args = parse_arguments(argv)
-    out = Path(args.out)
-    refuse_mismatch(args, Slices(args.data, "train"))  # before the run directory is made
+    out, train = Path(args.out), open_training(args)  # before the run directory is made
     with Group() as group, exclusive(out) if group.first else nullcontext():
-        run = Run(args, group)
+        run = Run(args, train, group)
         finished = run.is_finished()
         group.wait()  # the first process writes from here on
         if finished:
@@ -102,9 +100,14 @@ class Run(Trainer):
     """The state of a training run: network, optimiser, rows of metrics.csv, best epoch.
 
     Of several processes that train together each has one, and all know the same; the first alone writes.
+
+    Args:
+        args: main.py's options, as `open_training` completed them.
+        train: what `open_training` gave.
+        group: the parallel.Group of processes that train together; None: this one alone.
     """
 
-    def __init__(self, args, group=None):
+    def __init__(self, args, train, group=None):
         self.args, self.out = args, Path(args.out)
         if args.deterministic:
             be_deterministic()
@@ -113,17 +116,14 @@ class Run(Trainer):
         if args.threads:
             torch.set_num_threads(args.threads)
         keep_freed_memory()
-        self.train, self.val = Slices(args.data, "train"), Slices(args.data, "val")
-        if args.batch_size is None:
-            isles = self.train.settings["layout"] == "isles"
-            args.batch_size = 4 if args.protocol == "code2018" and isles else 8
+        self.train, self.val = train, Slices(args.data, "val")
         self.classes = len(self.train.settings["classes"])
-        args.loss_options = with_class_weights(args, self.train)
         self.settings = checked_settings(args, self.train, self.out)
         term = f"train_{term_name(parts_of(args.loss)[0])}"
         self.columns = [term if name == "train_gdl" else name for name in COLUMNS]
         self.columns += [name for columns in class_columns(self.train.settings["classes"]).values() for name in columns]
-        make_resident([self.train, self.val], device)
+        if args.dims == 2:
+            make_resident([self.train, self.val], device)
         self.labels = self.val.labels()                                            # (N, H, W) uint8
         seed_everything(args.seed)
         network = build(args.network, len(self.train.settings["modalities"]), self.classes, args.width)
@@ -146,10 +146,14 @@ class Run(Trainer):
 
     def describe(self):
         count = sum(parameter.numel() for parameter in self.network.parameters())
-        size, channels = self.train.settings["size"], len(self.train.settings["modalities"])
-        cost = flops(self.network, (channels, size, size)) / 1e9
-        return (f"{self.args.network} of width {self.args.width} ({count:,} parameters, {cost:.3g} GFLOP a slice forward), "
-                f"{len(self.train)} training and {len(self.val)} validation slices, {self.device}, {self.amp or torch.float32}")
+        shape = self.args.patch or [self.train.settings["size"]] * 2
+        cost = flops(self.network, (len(self.train.settings["modalities"]), *shape)) / 1e9
+        one, data = "slice", f"{len(self.train)} training and {len(self.val)} validation slices"
+        if self.args.patch:
+            one = "x".join(map(str, shape))
+            data = f"{len(self.train)} training patches an epoch, {len(self.val.scans)} validation scans"
+        return (f"{self.args.network} of width {self.args.width} ({count:,} parameters, {cost:.3g} GFLOP a {one} forward), "
+                f"{data}, {self.device}, {self.amp or torch.float32}")
 
     # One epoch ------------------------------------------------------------------------------------------------------
 
@@ -170,7 +174,7 @@ class Run(Trainer):
         """One pass over the training slices. Returns the mean loss and terms over slices, as metrics.csv columns."""
         self.network.train()
         weights = scheduler.weights(self.args.schedule, self.epoch)
-        order, size = shuffled(len(self.train), self.args.seed, self.epoch), self.args.batch_size
+        order, size = self.train.order(self.args.seed, self.epoch), self.args.batch_size
         steps = -(-len(self.train) // size)
         part = self.part = self.part or {"step": 0, "sums": {}, "bad": torch.zeros(steps, dtype=torch.bool)}
         part["bad"] = part["bad"].to(self.device)
@@ -218,20 +222,16 @@ class Run(Trainer):
     def predict(self, scans):
         """Yield (Scan, class of every pixel, uint8 (S, H, W)) for neighbouring validation scans, each when it is complete."""
         self.network.eval()
-        waiting, parts = list(scans), []
-        first = done = scans[0].rows.start if scans else 0  # parts: from slice `first` to `done`, on the device
-        rows = range(first, scans[-1].rows.stop if scans else 0)
-        for batch in batches(self.val, rows, self.args.batch_size, self.device):
-            parts.append(nonfinite.classes_of(logits_of(self.segment, batch.images, self.amp)))
+        size, by = (self.args.patch, scans_by_patches) if self.args.patch else (self.args.batch_size, scans_by_slices)
+
+        def between():
             if self.group.world == 1:  # others have other scans, and stop after them
                 self.stop_if_asked()
-            done += len(batch.images)
-            while waiting and waiting[0].rows.stop <= done:
-                scan, found = waiting.pop(0), torch.cat(parts)
-                masks = found[scan.rows.start - first:scan.rows.stop - first].cpu().numpy()
-                nonfinite.refuse_undefined(masks, self.out, self.epoch)
-                yield scan, masks
-                parts, first = [found[scan.rows.stop - first:]], scan.rows.stop
+
+        for scan, masks in by(lambda images: logits_of(self.segment, images, self.amp), self.val, scans, size, self.device,
+                              between):
+            nonfinite.refuse_undefined(masks, self.out, self.epoch)
+            yield scan, masks
 
     def learning_rate(self):
         rule = scheduler.code2018_lr if self.args.protocol == "code2018" else scheduler.plateau_lr
@@ -285,7 +285,7 @@ class Run(Trainer):
         checkpoint.write_state(self.out / "best.pt", {
             "network": self.best_network, "epoch": self.best["epoch"],
             "build": [self.args.network, channels, self.classes, self.args.width], "data": self.train.settings,
-            "normalisation": NORMALISATION, "amp": amp_name(self.amp)})  # see predict.py
+            "patch": self.args.patch, "normalisation": NORMALISATION, "amp": amp_name(self.amp)})  # see predict.py
 
     def stop_if_asked(self):
         """End the program if a signal asked for it; what an epoch under way has so far is kept in last.pt."""
@@ -352,23 +352,6 @@ class Run(Trainer):
         images = self.val.read([at for _, at in chosen]).images[:, 0].numpy()                  # (N, H, W)
         return [(f"validation/{name}", live.overlay(image, self.labels[at] > 0, masks[at] > 0))
                 for (name, at), image in zip(chosen, images)]
-
-
-def export_predictions(masks, data, folder):
-    """Write masks {scan: (S, H, W)} as NIfTI in each scan's own grid; say so where nibabel is missing (training needs none)."""
-    try:
-        import nibabel
-
-        from volumes import restore_mask
-    except ImportError:
-        log(f"{folder}: not written, nibabel is not installed here; predictions.npz holds the masks")
-        return
-    with atomic_path(folder) as partial:
-        partial.mkdir()
-        for name, mask in masks.items():
-            path = data / "subjects" / name / "meta.json"
-            image = restore_mask(mask, read_geometry(path))
-            nibabel.save(image, partial / f"{name}.nii.gz")
 
 
 def parse_arguments(argv):

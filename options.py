@@ -5,6 +5,7 @@ import argparse
 import scheduler
 from losses import REGIONAL
 from networks import NETWORKS
+from patches import check_patch
 from settings import loss_options
 
 
@@ -20,10 +21,14 @@ def parse(argv, description):
         "alpha=0.5 beta=0.5 for tversky, weights=1,20 for ce, wce, focal, one a class (default: the papers'; wce: inverse "
         "frequencies of the training pixels)")
     add("--seed", type=int, default=0, help="fixes the initial weights and the order of the slices (default 0)")
-    add("--network", default="unet", choices=NETWORKS, help="the README says what each is (default unet)")
+    add("--network", choices=NETWORKS, help="the README says what each is (default unet, with --dims 3 unet3d)")
+    add("--dims", type=int, choices=(2, 3), help="train on slices, or on patches of volumes (default: as the network is)")
+    add("--patch", type=int, nargs=3, metavar=("SLICES", "ROWS", "COLUMNS"), help="of --dims 3, in voxels of the data folder "
+        "(default: the median volume's, at most 32 128 128)")
     add("--width", type=int, default=64, help="channels at full resolution (default 64)")
     add("--epochs", type=int, default=200, help="a finished run goes on when this is raised (default 200)")
-    add("--batch-size", type=int, help="slices (default 8; 4 for isles with --protocol code2018)")
+    add("--batch-size", type=int, help="slices (default 8; 4 for isles with --protocol code2018), or patches "
+        "(default 2)")
     add("--lr", type=float, default=1e-3, help="Adam's learning rate (default 0.001)")
     add("--schedule", help="of alpha: rebalance[:STEP], increase[:STEP], constant:ALPHA, switch:EPOCHS[:ALPHA] or code2018 "
         "(default: the protocol's)")
@@ -44,8 +49,17 @@ def parse(argv, description):
         args.schedule = args.schedule or ("code2018" if args.protocol == "code2018" else "rebalance")
         scheduler.alpha(args.schedule, 0)
         args.loss_options = loss_options(args)
+        check_patch(args.patch or [1, 1, 1])
     except ValueError as error:
         parser.error(str(error))
+    args.network = args.network or ("unet3d" if args.dims == 3 or args.patch else "unet")
+    dims = NETWORKS[args.network].dims
+    if args.dims not in (None, dims):
+        fitting = ", ".join(name for name, network in NETWORKS.items() if network.dims == args.dims)
+        parser.error(f"--network: expected one of --dims {args.dims} ({fitting}), found {args.network}, which has {dims}")
+    args.dims = dims
+    if args.patch and dims == 2:
+        parser.error(f"--patch: expected a network of volumes, found {args.network}; leave one of them out")
     if args.deterministic and args.compile:
         parser.error("--deterministic: not with --compile, whose kernels are chosen by their speed; leave one of them out")
     limits = {"width": (1, 4096), "epochs": (1, 10**6), "batch_size": (1, 10**5), "threads": (1, 1024),

@@ -11,8 +11,9 @@ folder of such files, or files named by their modality alone in the scan's folde
 the modalities in the network's order. With one modality any name will do. Labels are not needed and not read.
 
 The checkpoint holds all there is to know: network and width, modalities and their order, classes, in-plane size,
-normalisation, precision. Each modality is normalised over its volume and resampled as in training; the modalities of a
-scan must share one grid. A validation scan gives exactly the mask of the run's own predictions/.
+normalisation, precision; of a network of volumes also the patch, and such scans are predicted by overlapping patches.
+Each modality is normalised over its volume and resampled as in training; the modalities of a scan must share one grid.
+A validation scan gives exactly the mask of the run's own predictions/.
 
 Written to --out, each file whole or not at all; what is there under the same name is replaced:
   <scan>.nii.gz                  classes, 0 is background, in the grid of the scan's first modality
@@ -37,9 +38,11 @@ import numpy as np
 import torch
 
 from checkpoint import check_records, check_storages, shapes_of
-from dataloader import INTENSITY_MAX, NORMALISATION
+from dataloader import NORMALISATION, intensities
 from datasets import DATASETS, check_grid, check_intensities, find_subjects, read_volume
-from networks import build
+from inference import sliding_window
+from networks import NETWORKS, build
+from patches import check_patch
 from trainer import be_deterministic, logits_of
 from utils import UserError, atomic_path, choose_amp, choose_device, choose_memory_format, log, progress, run_program
 from volumes import gzipped, network_input, restore_mask
@@ -69,7 +72,7 @@ def load_model(path, device):
     if state.get("normalisation", NORMALISATION) != NORMALISATION:
         raise UserError(path, f"scans normalised as {NORMALISATION}", state["normalisation"], "Use the code it was made by.")
     try:
-        check_model(state["build"], state["data"])
+        check_model(state["build"], state["data"], state.get("patch"))
         with torch.device("meta"):  # takes no memory, whatever the width
             expected = shapes_of(build(*state["build"]).state_dict())
         if shapes_of(state["network"]) != expected:
@@ -81,8 +84,8 @@ def load_model(path, device):
     return network.to(device).eval(), state
 
 
-def check_model(architecture, data):
-    """ValueError, TypeError or KeyError unless the network's arguments fit the data that it was trained on."""
+def check_model(architecture, data, patch):
+    """ValueError, TypeError or KeyError unless the network's arguments fit the data that it was trained on, and its patch."""
     name, channels, classes, width = architecture
     words = [name, data["layout"], data["source"], *data["modalities"], *data["classes"]]
     if not all(isinstance(word, str) for word in words) or not all(type(one) is int for one in (width, data["size"])):
@@ -91,6 +94,10 @@ def check_model(architecture, data):
         raise ValueError(f"{channels} channels and {classes} classes for other data")
     if not 1 <= width <= 4096 or not 1 <= data["size"] <= 4096:
         raise ValueError(f"width {width} and size {data['size']}")
+    dims = NETWORKS[name].dims if name in NETWORKS else 2
+    if (dims == 3) != bool(patch):
+        raise ValueError(f"patch {patch!r:.40} for {name}")
+    check_patch(patch or [1, 1, 1])
 
 
 def find_scans(places, settings):
@@ -195,12 +202,19 @@ def read_scan(files, modalities):
 
 
 @torch.inference_mode()
-def segment(network, slices, batch_size, device, amp):
-    """Slices (S, C, H, W) uint16 -> classes (S, H, W) uint8 and softmax (S, K, H, W) float32, as in training."""
+def segment(network, slices, batch_size, device, amp, patch=None):
+    """Slices (S, C, H, W) uint16 -> classes (S, H, W) uint8 and softmax (S, K, H, W) float32, as in training.
+
+    Of a network of volumes `patch` is what it was trained on.
+    """
+    if patch:
+        volume = torch.from_numpy(intensities(slices)).movedim(1, 0).to(device)    # (C, S, H, W)
+        parts = [sliding_window(lambda images: logits_of(network, images, amp), volume, patch).movedim(1, 0)]
+    else:
+        parts = (logits_of(network, torch.from_numpy(intensities(slices[start:start + batch_size])).to(device), amp)
+                 for start in range(0, len(slices), batch_size))
     masks, probabilities = [], []
-    for start in range(0, len(slices), batch_size):
-        images = np.multiply(slices[start:start + batch_size], np.float32(1 / INTENSITY_MAX), dtype=np.float32)
-        logits = logits_of(network, torch.from_numpy(images).to(device), amp)      # (B, K, H, W)
+    for logits in parts:                                                           # (B, K, H, W)
         masks.append(logits.argmax(1).to(torch.uint8).cpu())
         probabilities.append(logits.float().softmax(1).cpu())
     return torch.cat(masks).numpy(), torch.cat(probabilities).numpy()
@@ -216,7 +230,7 @@ def predict_scan(name, files, model, args):
     network, state, device, amp = model
     volumes, grid = read_scan(files, state["data"]["modalities"])
     slices = network_input(volumes, state["data"]["size"])                         # (S, C, H, W) uint16
-    mask, probabilities = segment(network, slices, args.batch_size, device, amp)
+    mask, probabilities = segment(network, slices, args.batch_size, device, amp, state.get("patch"))
     image = restore_mask(mask, grid)
     if args.probabilities:
         parts = [restore_mask(np.ascontiguousarray(probabilities[:, k]), grid) for k in range(1, probabilities.shape[1])]
@@ -235,11 +249,12 @@ def describe(state, path):
     """What a checkpoint holds, as lines for a terminal."""
     network, channels, _, width = state["build"]
     data = state["data"]
+    seen = f", patches of {'x'.join(map(str, state['patch']))}" if state.get("patch") else ""
     return "\n".join([
         f"{path}: {network} of width {width}, {channels} channels, epoch {state.get('epoch', '?')}",
         f"modalities: {', '.join(data['modalities'])}; layout {data['layout']}, trained on {data['source']} scans",
         f"classes: {', '.join(f'{k} {name}' for k, name in enumerate(data['classes']))}",
-        f"in-plane size {data['size']} px; {NORMALISATION}; {state.get('amp', 'precision not noted')}"])
+        f"in-plane size {data['size']} px{seen}; {NORMALISATION}; {state.get('amp', 'precision not noted')}"])
 
 
 def main(argv=None):
@@ -256,7 +271,7 @@ def main(argv=None):
     if state["data"]["source"] == "phantom":
         log(f"{args.checkpoint}: trained on a phantom; its masks show that the program works, and nothing about patients")
     amp = choose_amp(AMP.get(str(state.get("amp")), "auto") if args.amp == "auto" else args.amp, device)
-    network.to(memory_format=choose_memory_format(amp, device))
+    network.to(memory_format=choose_memory_format(amp, device, network.dims))
     scans = find_scans(args.scans, state["data"])
     check_complete(scans, state["data"]["modalities"])
     failed = 0
@@ -285,7 +300,7 @@ def parse_arguments(argv):
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto: a GPU if there is one)")
     add("--amp", default="auto", choices=("auto", "bf16", "off"), help="autocast (default auto: as in training)")
     add("--deterministic", action="store_true", help="the same bits every time on a CUDA device, without TF32, as main.py's")
-    add("--batch-size", type=int, default=8, metavar="N", help="slices at a time (default 8)")
+    add("--batch-size", type=int, default=8, metavar="N", help="slices at a time, of a network of slices (default 8)")
     args = parser.parse_args(argv)
     if not 1 <= args.batch_size <= 10**5:
         parser.error(f"--batch-size: from 1 to 100000, found {args.batch_size}")

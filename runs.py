@@ -10,10 +10,10 @@ from scheduler import alpha
 from utils import KINDS, NUMBER, UserError, read_csv, read_object
 
 LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; other losses follow them
-SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "epochs", "batch_size", "lr")
+SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs", "batch_size", "lr")
 CONFIG = {"loss": str, "seed": int, "data_fingerprint": str, "protocol": str, "network": str, "width": int, "size": int,
           "epochs": int, "batch_size": int, "lr": NUMBER}  # of config.json; and what it may hold, where it is not null:
-OPTIONAL = {"schedule": str, "gdl_max_weight": NUMBER, "data": str, "sessions": list}
+OPTIONAL = {"schedule": str, "patch": list, "gdl_max_weight": NUMBER, "data": str, "sessions": list}
 COUNTS = dict.fromkeys(("subjects", "slices", "empty_fraction", "foreground_ratio"), NUMBER)  # of fingerprint.json
 LARGEST = 1e100  # of a number in metrics.csv: sums of others would overflow
 SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight")

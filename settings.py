@@ -7,14 +7,15 @@ import numpy as np
 import torch
 
 import checkpoint
+from dataloader import Slices
 from losses import build_loss, checked_options, parts_of
-from networks import NETWORKS
+from patches import Patches
 from regional import inverse_frequency
 from utils import UserError, amp_name, git_commit, read_object, remove, write_json
 
 # What defines a run: a directory that holds one of other values is refused. Everything else may change on resuming.
 DEFINES = ("loss", "loss_options", "boundary_classes", "seed", "network", "width", "batch_size", "lr", "schedule", "protocol",
-           "gdl_max_weight", "layout", "source", "size", "data_fingerprint")
+           "gdl_max_weight", "patch", "layout", "source", "size", "data_fingerprint")
 
 
 def checked_settings(args, train, out):
@@ -68,25 +69,39 @@ def with_class_weights(args, train):
     return options
 
 
-def refuse_mismatch(args, train):
-    """UserError if these options do not fit the data.
+def open_training(args):
+    """What main.py trains on, a Slices or a Patches; options that depend on it are filled in.
 
     Args:
         args: main.py's options.
-        train: the Slices it trains on.
+
+    Raises:
+        UserError: the options do not fit the data.
     """
-    if NETWORKS[args.network].dims != 2:
-        planar = ", ".join(name for name, network in NETWORKS.items() if network.dims == 2)
-        raise UserError("--network", f"a network of 2-D slices, which {args.data} holds ({planar})",
-                        f"{args.network}, which is of volumes", "Choose one of them.")
+    train = Slices(args.data, "train") if args.dims == 2 else Patches(args.data, "train", args.patch)
+    refuse_slice_maps(args, train)
+    if args.batch_size is None:
+        small = args.protocol == "code2018" and train.settings["layout"] == "isles"
+        args.batch_size = 2 if args.dims == 3 else 4 if small else 8
+    args.patch = train.patch if args.dims == 3 else None
+    args.loss_options = with_class_weights(args, train)
     try:
-        build_loss(args.loss, len(train.settings["classes"]), args.gdl_max_weight, with_class_weights(args, train),
-                   args.boundary_classes)
+        build_loss(args.loss, len(train.settings["classes"]), args.gdl_max_weight, args.loss_options, args.boundary_classes)
     except ValueError as error:
         name, _, rest = str(error).partition(": expected ")
         expected, _, found = rest.partition(", found ")
         option = f"--{name}" if name == "boundary-classes" else f"--loss-options {name}"
         raise UserError(option, expected, found, "Correct it.") from None
+    return train
+
+
+def refuse_slice_maps(args, train):
+    """UserError if the boundary loss is to train in 3-D on the distance maps of slices."""
+    how = train.settings.get("distance")
+    dims = how.get("dims") if isinstance(how, dict) else None
+    if args.dims == 3 and parts_of(args.loss)[1] and dims != 3:
+        raise UserError(args.data, "distance maps of the volumes, for --dims 3", "maps of their slices",
+                        "Repeat preprocess.py into another folder with --map-dims 3 --unit mm.")
 
 
 def defining(settings, train):

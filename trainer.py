@@ -24,8 +24,8 @@ def be_deterministic():
 
 
 def logits_of(network, images, amp):
-    """images (B, C, H, W) float32 -> logits (B, K, H, W), in the autocast dtype `amp` (None: float32)."""
-    images = images.contiguous(memory_format=choose_memory_format(amp, images.device))
+    """images (B, C, *spatial) float32 -> logits (B, K, *spatial), in the autocast dtype `amp` (None: float32)."""
+    images = images.contiguous(memory_format=choose_memory_format(amp, images.device, images.ndim - 2))
     with torch.autocast(images.device.type, amp, enabled=amp is not None):
         return network(images)
 
@@ -34,7 +34,7 @@ class Trainer:
     """What a training step needs.
 
     Args:
-        network: images (B, C, H, W) -> logits (B, K, H, W); moved to the device.
+        network: images (B, C, *spatial) -> logits (B, K, *spatial); moved to the device.
         loss: a losses.JointLoss.
         device: torch.device.
         amp: autocast dtype, or None for float32 throughout.
@@ -45,7 +45,7 @@ class Trainer:
 
     def __init__(self, network, loss, device, amp=None, lr=1e-3, betas=(0.9, 0.999), compiled=False, group=None):
         self.loss, self.device, self.amp, self.group = loss, device, amp, group or Group(alone=True)
-        self.network = network.to(device, memory_format=choose_memory_format(amp, device))
+        self.network = network.to(device, memory_format=choose_memory_format(amp, device, network.dims))
         self.forward = self.group.wrap(network)      # for training
         self.segment = network                       # for validation: exchanges nothing
         if compiled:
@@ -68,7 +68,7 @@ class Trainer:
         share = self.group.deal(slices or len(batch.images), batch)
         if not share:
             batch = Batch(*(tensor.new_zeros(1, *tensor.shape[1:]) for tensor in batch))
-        logits = logits_of(self.forward, batch.images, self.amp).float()                                 # (B, K, H, W)
+        logits = logits_of(self.forward, batch.images, self.amp).float()                                 # (B, K, *spatial)
         probs, target = logits.softmax(1), one_hot(batch.labels, logits.shape[1])
         loss, terms = self.loss(probs, target, batch.distance, weights, logits)
         self.optimizer.zero_grad(set_to_none=True)

@@ -305,10 +305,12 @@ def amp_name(amp):
     return str(amp or "float32").removeprefix("torch.")
 
 
-def choose_memory_format(amp, device):
-    """torch.channels_last, but on a CPU in float32, whose gradients of wide convolutions are slower in it."""
+def choose_memory_format(amp, device, dims=2):
+    """torch.channels_last (in 3-D, channels_last_3d), but on a CPU in float32, whose gradients of wide convolutions are slower
+    in it."""
     import torch
-    return torch.channels_last if amp or device.type == "cuda" else torch.contiguous_format
+    last = torch.channels_last if dims == 2 else torch.channels_last_3d
+    return last if amp or device.type == "cuda" else torch.contiguous_format
 
 
 def cpu_flags():

@@ -27,6 +27,7 @@ import dataverse
 import download
 import evaluate
 import figures
+import inference
 import main
 import predict
 import preprocess
@@ -303,7 +304,7 @@ def checkpoints(folder):
     place = Path(RUNS["gdl"])
     options = main.parse_arguments(["--data", "data", "--out", str(place), "--loss", "gdl", "--width", "1", "--epochs", "3",
                                     "--threads", "1", "--quiet"])
-    one = main.Run(options)
+    one = main.Run(options, main.open_training(options))
     one.live = SimpleNamespace(report=lambda *_: None)
     bar = SimpleNamespace(update=lambda: None)
     last, best = (folder / place / name for name in ("last.pt", "best.pt"))
@@ -390,7 +391,7 @@ def read_data():
         slices = Slices("data", subset)
         slices.read(range(min(len(slices), 100)))
         masks = {scan.name: slices.labels()[scan.rows] for scan in slices.scans}
-    main.export_predictions(masks, Path("data"), Path("masks"))
+    inference.export_predictions(masks, Path("data"), Path("masks"))
 
 
 def data(folder):

@@ -1,6 +1,8 @@
 """The claims: their statistics by hand, their verdicts on runs made to fit, and the command line."""
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from conftest import run
 from distance import signed_distance
 from run_folders import write_data, write_run, write_set
 from runs import ResultSet, Run, load_set
+from utils import write_csv
 
 CPU = torch.device("cpu")
 
@@ -137,6 +140,11 @@ def test_c5_measures_steps_with_and_without_the_term():
     assert "unet, width 2, 32x32, batch 2" in result["statistic"]
 
 
+def test_c5_of_a_run_in_3d_is_measured_on_its_patch():
+    result = claims.c5({**CONFIG, "network": "unet3d", "patch": [8, 16, 24]}, 1, CPU, repeats=5)
+    assert "unet3d, width 2, 8x16x24, batch 2" in result["statistic"] and result["step_seconds"] > 0
+
+
 @pytest.mark.parametrize("extra, verdict", [(0.001, "supported"), (0.1, "not supported")])
 def test_c5_is_decided_by_the_terms_share_of_a_step(monkeypatch, extra, verdict):
     steps, losses = np.ones((5, 2)), np.tile([0.01, 0.01 + extra], (20, 1))
@@ -169,6 +177,39 @@ def test_c8_is_not_supported_by_a_network_that_predicts_nothing(tmp_path, monkey
         BoundaryLoss()(probs, phi.abs()), {}))  # a map without an inside: the loss falls as the prediction empties
     result = volume_claim(tmp_path, monkeypatch, steps=30)
     assert result["verdict"] == "not supported" and result["last"] < result["first"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("high, foreground, verdict", [
+    (0.2, 0.01, "supported"), (-0.1, 0.01, "not supported"), (0.2, 0, "not supported")])
+def test_c8_is_decided_by_whole_runs_in_3d(tmp_path, monkeypatch, own, high, foreground, verdict):
+    plane = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "gdl+boundary": [[0.6] * 8]})
+    folders = [plane, Path(shutil.copytree(plane, plane.parent / "wmh-dims3"))]
+    for path in folders[1].glob("*/seed*/config.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "network": "unet3d", "patch": [8, 32, 32]}))
+    for path in folders[1].glob("gdl+boundary/seed*/metrics.csv"):
+        change_last_row(path, val_foreground=foreground)
+    monkeypatch.setattr(claims, "compare", lambda one, metrics, sign: claims_measured.claim(
+        "not supported", f"{metrics[0]} of {one.folder.name}", differences={"dsc_3d": {"high": high}}))
+    result = claims.c8_of(load_set(folders[own]))
+    assert result["verdict"] == verdict
+    assert result["statistic"].startswith("unet3d of width 8 on volumes: dsc_3d of wmh-dims3; supported if not worse")
+
+
+def change_last_row(path, **values):
+    with open(path) as file:
+        table = list(csv.DictReader(file))
+    table[-1] |= values
+    write_csv(path, table, list(table[0]))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_c8_without_whole_runs_is_measured_on_the_spot(tmp_path, monkeypatch, beside):
+    monkeypatch.setattr(claims, "c8", lambda one: claims_measured.claim("supported", "on the spot"))
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
+    if beside:  # and it cannot be read
+        (Path(shutil.copytree(folder, folder.parent / "wmh-dims3")) / "gdl" / "seed0" / "config.json").write_text("{")
+    assert claims.c8_of(load_set(folder))["statistic"] == "on the spot"
 
 
 def test_a_lesions_surroundings_come_with_the_map_of_the_whole_volume_in_mm(tmp_path):

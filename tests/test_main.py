@@ -287,8 +287,9 @@ def test_scores_of_one_epoch_by_hand():
 
 @pytest.mark.parametrize("size", [1, 3, 5, 8, 100])
 def test_scans_are_predicted_whole_whatever_the_batch(data, tmp_path, size):
-    one = main.Run(main.parse_arguments(["--data", str(data), "--out", str(tmp_path), "--width", "2", "--threads", "1",
-                                         "--batch-size", str(size)]))
+    options = main.parse_arguments(["--data", str(data), "--out", str(tmp_path), "--width", "2", "--threads", "1",
+                                    "--batch-size", str(size)])
+    one = main.Run(options, main.open_training(options))
     with torch.no_grad():
         logits = one.network.eval()(one.val.read(range(10)).images)
         shift = (logits[:, 0] - logits[:, 1]).median()

@@ -61,6 +61,17 @@ def test_wmh_follows_the_papers_protocol(clone):
     assert sum("preprocess.py" in line and "--size 256" in line for line in lines) == 1
 
 
+def test_volumes_are_a_set_of_their_own_with_3d_maps_in_mm(clone):
+    plan = make("-n", "wmh", "DIMS=3", "PATCH=16 64 64", "FETCH=", folder=clone).stdout.replace("\\\n", " ")
+    plan = [" ".join(line.split()) for line in plan.splitlines()]
+    assert sum("preprocess.py" in line and "--unit mm --map-dims 3 --raw='data/raw' --out data/wmh-dims3" in line
+               for line in plan) == 1
+    trainings = [line for line in plan if "main.py" in line]
+    assert len(trainings) == 6
+    assert all("--data data/wmh-dims3" in line and "--network unet3d" in line and "--dims 3 --patch 16 64 64" in line
+               for line in trainings)
+
+
 @pytest.mark.parametrize("target, word", [("wmh", "DataverseNL"), ("isles", "ISLES2018_Training.zip")])
 def test_without_scans_make_says_what_to_get_and_ends_with_status_2(clone, target, word):
     result = make(target, "FETCH=", folder=clone)

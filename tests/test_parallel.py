@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import ROOT
+from conftest import ROOT, preprocess
 from dataloader import Slices, batches
 from parallel import Group
 from utils import explain
@@ -70,6 +70,15 @@ def test_a_step_with_a_slice_for_one_of_two_processes_is_that_step_of_one(data, 
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-4)
     assert int(states[1]["down.0.1.num_batches_tracked"]) == 2
+
+
+def test_two_processes_train_on_the_patches_of_one(raw, tmp_path):
+    assert preprocess(raw, tmp_path / "volumes", "--map-dims", 3, "--unit", "mm").returncode == 0
+    for name, processes in (("one", 1), ("two", 2)):
+        train(tmp_path / "volumes", tmp_path / name, processes, "--dims", 3, "--patch", 4, 16, 16)
+    one, two = rows_of(tmp_path / "one"), rows_of(tmp_path / "two")
+    assert two[0]["train_loss"] == pytest.approx(one[0]["train_loss"], rel=1e-4)
+    assert [row["val_dice_3d"] for row in two] == pytest.approx([row["val_dice_3d"] for row in one], abs=0.02)
 
 
 def processes_of(parent):

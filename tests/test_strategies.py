@@ -111,12 +111,6 @@ def test_parameters_and_operations_are_printed_at_the_start(data, tmp_path):
     assert "starts, unet of width 2 (30,736 parameters, 0.00155 GFLOP a slice forward), " in result.stdout
 
 
-def test_a_network_of_volumes_is_refused_for_slices(data, tmp_path):
-    result = train(data, tmp_path / "run", "--network", "unet3d")
-    refuses(result, "--network: expected a network of 2-D slices", "(unet, unet2018, resunet, enet), found unet3d")
-    assert not (tmp_path / "run").exists()
-
-
 def test_weights_of_another_number_of_classes_are_refused(data, tmp_path):
     result = train(data, tmp_path / "run", "--loss-options", "weights=1,2,3", loss="ce")
     refuses(result, "--loss-options weights: expected 2 of them, one a class, found 3")
