@@ -136,10 +136,10 @@ ablation: $(READY) ## official, mm and 3-D distance maps, capped GDL weight: mak
 	+@$(call varied,-3d) MAP_DIMS=3
 	$(PY) ablation.py --runs results/$(NAME) --variants $(foreach variant,official mm 3d,results/$(NAME)-$(variant))
 
-compare: $(READY) ## each loss of COMPARE alone and with the boundary loss, in one table: make compare NAME=wmh
+compare: $(READY) ## each loss of COMPARE alone and with the boundary loss, in one table: make compare NAME=wmh [BESIDE="wmh-enet"]
 	@$(named)
 	+@$(MAKE) --no-print-directory scored NAME=$(NAME) LOSSES="$(foreach loss,$(COMPARE),$(loss) $(loss)+boundary)"
-	$(PY) comparison.py --runs results/$(NAME)
+	$(PY) comparison.py --runs results/$(NAME) $(BESIDE:%=results/%)
 
 verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=wmh]
 	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw=$(call quote,$(RAW))
