@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils import UserError, read_csv, read_object
+from utils import INTENSITY_MAX, UserError, read_csv, read_object
 
-INTENSITY_MAX = 65535  # images.npy holds uint16; see volumes.py
-NORMALISATION = "each volume min-max to [0, 1], 16 bits"  # what volumes.network_input does; checkpoints carry it
 AGAIN = "Remove this subject's folder and index.csv, and run preprocess.py again."
 MAX_SIDE = 2 ** 14  # voxels along an axis of a scan
 SETTINGS = {"layout": str, "source": str, "size": int, "classes": list, "modalities": list}  # of dataset.json

@@ -44,7 +44,7 @@ import live
 import nonfinite
 import options
 import scheduler
-from dataloader import NORMALISATION, Slices, batches, make_resident
+from dataloader import Slices, batches, make_resident
 from inference import export_predictions, scans_by_patches, scans_by_slices
 from losses import build_loss, parts_of, term_name
 from networks import build, flops
@@ -52,6 +52,7 @@ from parallel import Group
 from settings import checked_settings, defining, note_session, open_training
 from trainer import Trainer, be_deterministic, logits_of
 from utils import (
+    NORMALISATION,
     UserError,
     amp_name,
     atomic_path,

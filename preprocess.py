@@ -34,7 +34,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import torch
 
 from datasets import find_subjects, get_spec, is_phantom, label_values, recognise, source_hashes
 from distance import CONVENTIONS, signed_distance, signed_distance_slices
@@ -233,7 +232,6 @@ def pick_subjects(subjects, limit, seed):
 def main(argv=None):
     args, elapsed = parse_arguments(argv), clock()
     keep_freed_memory()
-    torch.set_num_threads(1)  # the scans are what runs in parallel
     spec = get_spec(args.layout)
     duplicates = {}
     subjects = pick_subjects(find_subjects(args.raw, spec, duplicates), args.subjects, args.seed)

@@ -21,6 +21,8 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 IGNORED = 255  # in data/<set>/references: voxels that a challenge's evaluation leaves out of both masks
+INTENSITY_MAX = 65535  # images.npy holds uint16, for intensities from 0 to 1
+NORMALISATION = "each volume min-max to [0, 1], 16 bits"  # what volumes.network_input does; checkpoints carry it
 NUMBER = int | float
 KINDS = {str: "text", int: "a whole number", NUMBER: "a number", list: "a list", dict: "an object"}  # of JSON values
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_MAX = -1, -4  # of malloc.h

@@ -1,13 +1,14 @@
-"""A scan to the network's slices and back: normalising, resampling, and images on a scan's own grid."""
+"""A scan to the network's slices and back: normalising, resampling, and images on a scan's own grid.
+
+Needs no torch, whose import takes as long as some ten scans.
+"""
 
 import gzip
 
 import nibabel as nib
 import numpy as np
-import torch
-from torch.nn import functional
 
-from dataloader import INTENSITY_MAX
+from utils import INTENSITY_MAX
 
 
 def network_input(volumes, size):
@@ -15,13 +16,11 @@ def network_input(volumes, size):
 
     The only place where scans are normalised and resampled, for training and prediction alike.
     """
-    images = None
+    images = np.empty((volumes[0].shape[2], len(volumes), size, size), np.uint16)
     for channel, volume in enumerate(volumes):
-        slices = resample(normalise(volume), size, "bilinear")                            # (S, size, size)
-        if images is None:
-            images = np.empty((len(slices), len(volumes), size, size), np.uint16)
-        slices *= INTENSITY_MAX
-        images[:, channel] = np.rint(slices, out=slices)
+        for plane, out in zip(resampled(normalise(volume), size), images[:, channel], strict=True):
+            plane *= INTENSITY_MAX
+            out[:] = np.rint(plane, out=plane)
     return images
 
 
@@ -39,12 +38,48 @@ def normalise(volume):
 
 
 def resample(volume, size, mode):
-    """(X, Y, Z) -> (Z, size, size): every axial slice resampled in plane, rows = x, columns = y."""
-    slices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, 2, 0)))[:, None]   # (Z, 1, X, Y)
-    if slices.shape[2:] != (size, size):
-        align = {"align_corners": False} if mode == "bilinear" else {}
-        slices = functional.interpolate(slices, (size, size), mode=mode, **align)
-    return slices[:, 0].numpy()
+    """(X, Y, Z) -> (Z, size, size): every axial slice resampled in plane, rows = x, columns = y.
+
+    Pixels are areas, as in torch's interpolate without align_corners: "bilinear" between the old pixels' centres, the outer
+    ones going on beyond theirs; "nearest" takes the old pixel in which the new one's centre lies.
+    """
+    if mode == "bilinear":
+        return np.stack(list(resampled(volume, size)))
+    return pick(np.moveaxis(volume, 2, 0), *(centres(length, size) for length in volume.shape[:2]))
+
+
+def resampled(volume, size):
+    """Yield the axial slices (size, size) of a volume (X, Y, Z) of floats, "bilinear"; one by one they stay in the cache."""
+    x, y = (neighbours(length, size) for length in volume.shape[:2])
+    for plane in np.moveaxis(volume, 2, 0):                                               # (X, Y), column by column in memory
+        yield between(np.ascontiguousarray(between(plane.T, *y).T), *x)
+
+
+def centres(length, size):
+    """Where the centres of `size` pixels lie in units of `length` old ones, from 0 to length; float32, as in torch."""
+    return (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(length / size)
+
+
+def pick(slices, rows, columns):
+    """(S, X, Y) at the old pixels that hold these centres."""
+    x, y = (np.minimum(at.astype(int), length - 1) for at, length in zip((rows, columns), slices.shape[1:], strict=True))
+    return np.ascontiguousarray(slices[:, x[:, None], y])
+
+
+def neighbours(length, size):
+    """The old centres before and after each new one, and how far it is from the first to the second, from 0 to 1."""
+    at = np.maximum(centres(length, size) - np.float32(0.5), 0)
+    before = np.minimum(at.astype(int), length - 1)
+    return before, np.minimum(before + 1, length - 1), at - before.astype(np.float32)
+
+
+def between(plane, before, after, share):
+    """Rows of an array between two of its rows each: (X, Y) -> (len(share), Y)."""
+    low, step = plane.take(before, 0), plane.take(after, 0)
+    step -= low
+    step *= share.astype(plane.dtype)[:, None]
+    low += step
+    return low
 
 
 def resample_label(raw_label, label_map, size, interpolation):
@@ -56,7 +91,7 @@ def resample_label(raw_label, label_map, size, interpolation):
     lookup = label_lookup(label_map)
     if interpolation == "linear2018":
         return lookup[resample(raw_label.astype(np.float32), size, "bilinear").astype(np.int64)]
-    return resample(lookup[raw_label], size, "nearest-exact")
+    return resample(lookup[raw_label], size, "nearest")
 
 
 def label_lookup(label_map):
@@ -81,8 +116,8 @@ def restore_mask(mask, meta):
     ras_shape = [0, 0, 0]
     for axis, (target, _) in enumerate(to_ras):
         ras_shape[int(target)] = shape[axis]
-    slices = functional.interpolate(torch.from_numpy(mask)[:, None], tuple(ras_shape[:2]), mode="nearest-exact")
-    volume = np.moveaxis(slices[:, 0].numpy(), 0, 2)                                      # (X, Y, Z) in RAS+
+    rows, columns = (centres(length, size) for length, size in zip(mask.shape[1:], ras_shape[:2], strict=True))
+    volume = np.moveaxis(pick(mask, rows, columns), 0, 2)                                 # (X, Y, Z) in RAS+
     return nib.Nifti1Image(from_ras(volume, affine), affine)
 
 

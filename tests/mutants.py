@@ -19,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FILES = ["losses.py", "distance.py", "metrics.py", "scheduler.py"]
+MORE_TESTS = {"losses.py": ["tests/test_regional.py"]}  # than those of test_<file>
 VERDICTS = {0: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout", 36: "timeout", 33: "no test"}  # by status
 NO_SHRINKING = """# A failure need not be made smaller, and every mutant meets the same examples.
 from hypothesis import Phase, settings
@@ -38,7 +39,8 @@ def copy_checkout(folder, files):
     others = sorted(path.name for path in folder.iterdir() if path.name not in [*files, "tests"])
     settings = {"source_paths": files, "also_copy": others,
                 "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no_shrinking"],
-                "pytest_add_cli_args_test_selection": [f"tests/test_{file}" for file in files]}
+                "pytest_add_cli_args_test_selection": [
+                    test for file in files for test in (f"tests/test_{file}", *MORE_TESTS.get(file, ()))]}
     lines = [f"{key} =\n" + "\n".join(f"    {value}" for value in values) for key, values in settings.items()]
     (folder / "setup.cfg").write_text("[mutmut]\nuse_git_change_detection = false\n" + "\n".join(lines) + "\n")
 

@@ -13,7 +13,7 @@ def test_the_copy_holds_programs_and_tests_and_imports(tmp_path):
     mutants.copy_checkout(tmp_path, ["losses.py", "metrics.py"])
     settings = (tmp_path / "setup.cfg").read_text()
     assert "source_paths =\n    losses.py\n    metrics.py\n" in settings
-    assert "test_selection =\n    tests/test_losses.py\n    tests/test_metrics.py\n" in settings
+    assert "test_selection =\n    tests/test_losses.py\n    tests/test_regional.py\n    tests/test_metrics.py\n" in settings
     assert "\n    distance.py\n" in settings and (tmp_path / "tests" / "conftest.py").exists()
     code = "import losses, metrics, distance, networks; print(losses.__file__)"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -22,6 +22,7 @@ def test_the_copy_holds_programs_and_tests_and_imports(tmp_path):
 
 def test_every_file_has_tests_of_its_name():
     assert all((ROOT / file).exists() and (ROOT / "tests" / f"test_{file}").exists() for file in mutants.FILES)
+    assert all((ROOT / name).exists() for names in mutants.MORE_TESTS.values() for name in names)
 
 
 def test_a_timeout_counts_as_killed_and_everything_else_does_not(tmp_path):

@@ -3,13 +3,16 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 import stages
-from conftest import damage, preprocess, put, refuses, run, write_wmh_subject
+from conftest import ROOT, damage, preprocess, put, refuses, run, write_wmh_subject
 from datasets import DATASETS, check_subject, find_subjects, recognise
 from distance import signed_distance
 from preprocess import save_sparse
@@ -38,6 +41,39 @@ def test_normalisation_keeps_the_contrast_of_large_numbers(values):
 def test_resampling_by_two_averages_pairs_and_keeps_x_as_rows():
     volume = np.array([[0.0, 2, 4, 6], [0, 2, 4, 6], [8, 8, 8, 8], [8, 8, 8, 8]], np.float32)[..., None]
     assert resample(volume, 2, "bilinear").tolist() == [[[1, 5], [8, 8]]]
+
+
+SHAPES = [(240, 240), (232, 256), (132, 256), (20, 24), (96, 96), (300, 100), (7, 5), (1, 1), (2, 300)]
+
+
+@pytest.mark.parametrize("size", [32, 33, 96, 100, 256])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_resampling_equals_torchs(shape, size):
+    rng = np.random.default_rng(0)
+    volume, labels = rng.random((*shape, 3), np.float32), rng.integers(0, 9, (*shape, 3)).astype(np.uint8)
+    for values, mode, how, tolerance in ((volume, "bilinear", {"mode": "bilinear", "align_corners": False}, 2e-5),
+                                         (labels, "nearest", {"mode": "nearest-exact"}, 0)):
+        slices = torch.from_numpy(np.moveaxis(values, 2, 0).copy())[:, None]
+        expected = torch.nn.functional.interpolate(slices, (size, size), **how)[:, 0].numpy()
+        found = resample(values, size, mode)
+        assert found.dtype == values.dtype and found.shape == expected.shape and found.flags.c_contiguous
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_volume_of_the_wanted_size_stays_as_it_is(order):
+    volume = np.asarray(np.random.default_rng(0).random((32, 32, 3), np.float32), order=order)
+    np.testing.assert_array_equal(resample(volume, 32, "bilinear"), np.moveaxis(volume, 2, 0))
+
+
+def test_a_constant_label_stays_one_where_it_is_interpolated_and_cut():
+    label = np.ones((37, 29, 2), np.uint8)
+    assert (resample_label(label, WMH.label_map, 100, "linear2018") == 1).all()
+
+
+def test_preprocessing_needs_no_torch():
+    code = "import preprocess, evaluate, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_label_two_becomes_background():

@@ -52,6 +52,21 @@ def test_increase_has_the_alpha_of_rebalance():
 
 # ---------------------------------------------------------------------------------------------------------- weights
 
+@pytest.mark.parametrize("schedule, expected", [
+    ("switch:2", [(1.0, 0.0), (1.0, 0.0), (0.01, 0.99), (0.01, 0.99)]), ("switch:1:0.3", [(1.0, 0.0), (0.3, 0.7), (0.3, 0.7)]),
+    ("switch:0:0.5", [(0.5, 0.5)]), ("switch:50", [(1.0, 0.0)] * 50 + [(0.01, 0.99)] * 150)])
+def test_switch_is_the_regional_loss_alone_and_then_a_constant(schedule, expected):
+    assert [weights(schedule, epoch) for epoch in range(len(expected))] == expected
+    assert [alpha(schedule, epoch) for epoch in range(len(expected))] == [pair[0] for pair in expected]
+
+
+@pytest.mark.parametrize("schedule", ["switch", "switch:", "switch:-1", "switch:1.5", "switch:x", "switch:2:1.1",
+                                      "switch:2:-0.1", "switch:2:0.5:1", "switch:2:x"])
+def test_a_switch_that_makes_no_sense_is_named(schedule):
+    with pytest.raises(ValueError, match=rf"^schedule: .*switch:EPOCHS\[:ALPHA\].*found {schedule!r}$"):
+        weights(schedule, 0)
+
+
 @pytest.mark.parametrize("epoch, expected", [(0, (1.0, 0.0)), (1, (0.99, 0.01)), (50, (0.5, 0.5)), (99, (0.01, 0.99)),
                                              (199, (0.01, 0.99))])
 def test_rebalance_weights_are_alpha_and_its_complement(epoch, expected):
