@@ -5,8 +5,8 @@ import argparse
 import scheduler
 from losses import REGIONAL
 from networks import NETWORKS
-from patches import check_patch
 from settings import loss_options
+from utils import check_patch
 
 
 def parse(argv, description):

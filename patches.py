@@ -9,7 +9,6 @@ from dataloader import Batch, Slices, intensities
 
 FOREGROUND = 1 / 3        # of the patches lie around a voxel of a lesion, as in nnU-Net
 LARGEST = (32, 128, 128)  # of the patch that is taken by itself: slices, rows, columns
-LIMIT = 2 ** 24           # voxels of any patch
 
 
 class Patches(Slices):
@@ -75,12 +74,6 @@ def default_patch(shapes):
     """
     slices, rows, columns = np.median(shapes, axis=0).astype(int)
     return [min(8 * math.ceil(slices / 8), LARGEST[0]), min(int(rows), LARGEST[1]), min(int(columns), LARGEST[2])]
-
-
-def check_patch(patch):
-    """ValueError unless this is the size of a patch: three whole numbers, of at most LIMIT voxels together."""
-    if len(patch) != 3 or not all(type(size) is int and size > 0 for size in patch) or math.prod(patch) > LIMIT:
-        raise ValueError(f"patch: expected three sizes from 1 up, of at most {LIMIT:,} voxels, found {patch!r:.60}")
 
 
 def cut(array, corner, patch):

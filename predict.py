@@ -42,12 +42,12 @@ from dataloader import intensities
 from datasets import DATASETS, check_grid, check_intensities, find_subjects, read_volume
 from inference import sliding_window
 from networks import NETWORKS, build
-from patches import check_patch
 from trainer import be_deterministic, logits_of
 from utils import (
     NORMALISATION,
     UserError,
     atomic_path,
+    check_patch,
     choose_amp,
     choose_device,
     choose_memory_format,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scheduler import alpha
-from utils import KINDS, NUMBER, UserError, read_csv, read_object
+from utils import KINDS, NUMBER, UserError, check_patch, read_csv, read_object
 
 LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; other losses follow them
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs", "batch_size", "lr")
@@ -139,10 +139,12 @@ def read_config(path, do):
     check_kinds(path, config, OPTIONAL, do)
     if config["epochs"] < 1:
         raise UserError(path, "epochs to be a whole number above 0", repr(config["epochs"])[:60], do)
-    try:
-        alpha(config.get("schedule") or "rebalance", 0)
-    except ValueError as error:
-        raise UserError(path, "a schedule of alpha", str(error)[:100], do) from None
+    for what, check, value in (("a schedule of alpha", lambda text: alpha(text, 0), config.get("schedule") or "rebalance"),
+                               ("the size of a patch", check_patch, config.get("patch") or [1, 1, 1])):
+        try:
+            check(value)
+        except ValueError as error:
+            raise UserError(path, what, str(error)[:100], do) from None
     return config
 
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import random
@@ -21,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 IGNORED = 255  # in data/<set>/references: voxels that a challenge's evaluation leaves out of both masks
+MAX_PATCH = 2 ** 24  # voxels of a patch of --dims 3
 INTENSITY_MAX = 65535  # images.npy holds uint16, for intensities from 0 to 1
 NORMALISATION = "each volume min-max to [0, 1], 16 bits"  # what volumes.network_input does; checkpoints carry it
 NUMBER = int | float
@@ -336,6 +338,12 @@ def keep_freed_memory():
         return  # another C library
     mallopt(MALLOC_MMAP_MAX, 0)
     mallopt(MALLOC_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def check_patch(patch):
+    """ValueError unless this is the size of a patch: three whole numbers, of at most MAX_PATCH voxels together."""
+    if len(patch) != 3 or not all(type(size) is int and size > 0 for size in patch) or math.prod(patch) > MAX_PATCH:
+        raise ValueError(f"patch: expected three sizes from 1 up, of at most {MAX_PATCH:,} voxels, found {patch!r:.60}")
 
 
 def git_commit():

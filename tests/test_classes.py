@@ -6,13 +6,11 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
 import tables_classes
 from conftest import refuses, run
 from datasets import DATASETS, check_subject, find_subjects
 from distance import signed_distance_slices
-from losses import build_loss
 from validation import class_columns, epoch_scores, score_scan
 
 ACDC = DATASETS["acdc"]
@@ -85,27 +83,7 @@ def test_every_class_has_its_map_and_scans_of_a_patient_stay_together(data):
     assert sorted(map(len, patients.values())) == [1] * 5 and list(split.values()).count("val") == 2
 
 
-# Losses and scores -----------------------------------------------------------------------------------------------------
-
-def test_the_boundary_part_takes_the_maps_of_its_own_classes():
-    probs = torch.softmax(torch.arange(8.0).reshape(1, 4, 1, 2), 1)
-    maps = torch.tensor([[[[1.0, 2.0]], [[10.0, 20.0]], [[100.0, 200.0]]]])  # of classes 1, 2, 3
-    target = torch.zeros(1, 4, 1, 2)
-    one = build_loss("boundary", 4, boundary_classes=[2])(probs, target, maps)[0]
-    two = build_loss("boundary", 4, boundary_classes=[3, 1])(probs, target, maps)[0]
-    assert one == pytest.approx(float((probs[0, 2, 0] * torch.tensor([10.0, 20.0])).mean()))
-    parts = torch.cat([probs[0, 3, 0] * torch.tensor([100.0, 200.0]), probs[0, 1, 0] * torch.tensor([1.0, 2.0])])
-    assert two == pytest.approx(float(parts.mean()))
-    every = build_loss("boundary", 4)(probs, target, maps)[0]
-    assert every == build_loss("boundary", 4, boundary_classes=[1, 2, 3])(probs, target, maps)[0]
-
-
-@pytest.mark.parametrize("name, chosen, said", [("gdl+boundary", [0], "1 to 3"), ("gdl+boundary", [4], "1 to 3"),
-                                                ("boundary", [1, 1], "different"), ("gdl", [1], "no boundary part")])
-def test_other_boundary_classes_are_refused(name, chosen, said):
-    with pytest.raises(ValueError, match=f"^boundary-classes: expected .*{said}"):
-        build_loss(name, 4, boundary_classes=chosen)
-
+# Scores ----------------------------------------------------------------------------------------------------------------
 
 def test_scores_of_each_class_stand_beside_their_mean():
     true = np.zeros((1, 4, 4), np.uint8)

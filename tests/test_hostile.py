@@ -151,7 +151,8 @@ def test_a_meta_file_with_an_impossible_grid_is_refused(data, tmp_path, values):
     refuses(train(data, tmp_path / "run", epochs=1), "meta.json", *values)
 
 
-CHANGES = {"config.json": [{"seed": []}, {"schedule": "up"}, {"schedule": 1}, {"lr": "fast"}, {"data": 3}, {"epochs": 0}],
+CHANGES = {"config.json": [{"seed": []}, {"schedule": "up"}, {"schedule": 1}, {"lr": "fast"}, {"data": 3}, {"epochs": 0},
+                           {"patch": "8"}, {"patch": [8, 8]}, {"patch": [8, 8, "a"]}, {"patch": [0, 8, 8]}, {"patch": [99999] * 3}],
            "summary.json": [{"epochs": {}}, {"best_epoch": 1e999}, {"seconds": float("nan")}]}
 
 

@@ -10,7 +10,16 @@ from numpy.testing import assert_allclose
 from torch.autograd import gradcheck
 
 from distance import signed_distance
-from losses import ABSENT, REGIONAL, BoundaryLoss, GeneralizedDiceLoss, JointLoss, build_loss
+from losses import (
+    ABSENT,
+    REGIONAL,
+    BoundaryLoss,
+    GeneralizedDiceLoss,
+    JointLoss,
+    build_loss,
+    checked_options,
+    term_name,
+)
 from tensors import precise, select
 
 
@@ -530,3 +539,37 @@ def test_any_positive_cap_is_taken(cap):
 def test_a_cap_that_is_not_positive_is_refused(cap):
     with pytest.raises(ValueError, match="max_weight: expected a positive number"):
         GeneralizedDiceLoss(max_weight=cap)
+
+
+# --------------------------------------------------------------------------------------------------- chosen classes, names
+
+def test_the_boundary_part_takes_the_maps_of_its_own_classes():
+    probs = torch.softmax(torch.arange(8.0).reshape(1, 4, 1, 2), 1)
+    maps = torch.tensor([[[[1.0, 2.0]], [[10.0, 20.0]], [[100.0, 200.0]]]])  # of classes 1, 2, 3
+    target = torch.zeros(1, 4, 1, 2)
+    one = build_loss("boundary", 4, boundary_classes=[2])(probs, target, maps)[0]
+    two = build_loss("boundary", 4, boundary_classes=[3, 1])(probs, target, maps)[0]
+    assert one == pytest.approx(float((probs[0, 2, 0] * torch.tensor([10.0, 20.0])).mean()))
+    parts = torch.cat([probs[0, 3, 0] * torch.tensor([100.0, 200.0]), probs[0, 1, 0] * torch.tensor([1.0, 2.0])])
+    assert two == pytest.approx(float(parts.mean()))
+    every = build_loss("boundary", 4)(probs, target, maps)[0]
+    assert every == build_loss("boundary", 4, boundary_classes=[1, 2, 3])(probs, target, maps)[0]
+
+
+@pytest.mark.parametrize("name, chosen, text", [
+    ("boundary", [1, 1], "different ones of 1 to 3, found 1, 1"), ("gdl+boundary", [0], "different ones of 1 to 3, found 0"),
+    ("gdl+boundary", [1, 4], "different ones of 1 to 3, found 1, 4"), ("boundary", [2, 3, 2, 9], "1 to 3, found 2, 3, 2, 9"),
+    ("gdl", [1], "none for gdl, which has no boundary part, found 1"),
+    ("ce", [1, 2], "none for ce, which has no boundary part, found 1, 2")])
+def test_classes_that_cannot_be_chosen_are_named(name, chosen, text):
+    with pytest.raises(ValueError, match=rf"^boundary-classes: expected .*{text}$"):
+        build_loss(name, 4, boundary_classes=chosen)
+
+
+def test_unknown_options_are_all_named():
+    with pytest.raises(ValueError, match="^loss-options: expected gamma, weights for focal, found alpha, beta$"):
+        checked_options("focal", {"beta": 1, "alpha": 1})
+
+
+def test_the_terms_name_joins_with_an_underscore_and_is_gdl_where_there_is_none():
+    assert [term_name(name) for name in ("dice+ce", "focal_tversky", None)] == ["dice_ce", "focal_tversky", "gdl"]

@@ -11,8 +11,8 @@ from monai.inferers import sliding_window_inference
 from conftest import assert_same_run, preprocess, refuses, run, train, weights
 from inference import gaussian, sliding_window, starts
 from networks import build
-from patches import Patches, check_patch, cut, default_patch
-from utils import UserError
+from patches import Patches, cut, default_patch
+from utils import UserError, check_patch
 
 
 @pytest.fixture
