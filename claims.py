@@ -27,10 +27,11 @@ import numpy as np
 
 from bootstrap import FEWEST_SCANS, RESAMPLES, difference, row_scores
 from claims_measured import BOTH, REGIONAL, c5, c8, c9, claim, not_measured
+from devices import choose_device
 from figures_cases import validation_subjects
 from runs import VARIANT, load_set, schedule_name
 from stages import clock
-from utils import UserError, choose_device, log, read_object, run_program, write_json
+from utils import UserError, log, read_object, run_program, write_json
 
 MARGIN = 0.01  # of DSC, within which C6 calls two schedules similar
 TEXTS = {

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from bootstrap import RESAMPLES
+from devices import choose_amp
 from distance import signed_distance
 from figures_cases import lesions, load_array, spacing, validation_subjects
 from identity import order, relative_errors, sizes_of
@@ -14,7 +15,6 @@ from losses import build_loss
 from metrics import dice
 from networks import build
 from scheduler import weights
-from utils import choose_amp
 
 BOTH, REGIONAL = "gdl+boundary", "gdl"
 
@@ -46,7 +46,7 @@ def step_and_loss_times(config, channels, device, amp, repeats, steps=5):
     Args:
         config: a run's settings: network, width, size, batch_size; patch, if it trains in 3-D.
         channels: number of modalities.
-        device, amp: where and in which precision, see utils.choose_amp.
+        device, amp: where and in which precision, see devices.choose_amp.
         repeats, steps: how often the loss alone and the whole step are measured.
 
     Returns:

@@ -45,6 +45,7 @@ import nonfinite
 import options
 import scheduler
 from dataloader import Slices, batches, make_resident
+from devices import amp_name, choose_amp, choose_device, seed_everything
 from inference import export_predictions, scans_by_patches, scans_by_slices
 from losses import build_loss, parts_of, term_name
 from networks import build, flops
@@ -54,17 +55,13 @@ from trainer import Trainer, be_deterministic, logits_of
 from utils import (
     NORMALISATION,
     UserError,
-    amp_name,
     atomic_path,
-    choose_amp,
-    choose_device,
     exclusive,
     keep_freed_memory,
     log,
     progress,
     read_object,
     run_program,
-    seed_everything,
     signals,
     write_csv,
     write_json,

@@ -40,21 +40,11 @@ import torch
 from checkpoint import check_records, check_storages, shapes_of
 from dataloader import intensities
 from datasets import DATASETS, check_grid, check_intensities, find_subjects, read_volume
+from devices import choose_amp, choose_device, choose_memory_format
 from inference import sliding_window
 from networks import NETWORKS, build
 from trainer import be_deterministic, logits_of
-from utils import (
-    NORMALISATION,
-    UserError,
-    atomic_path,
-    check_patch,
-    choose_amp,
-    choose_device,
-    choose_memory_format,
-    log,
-    progress,
-    run_program,
-)
+from utils import NORMALISATION, UserError, atomic_path, check_patch, log, progress, run_program
 from volumes import gzipped, network_input, restore_mask
 
 NEEDED = ("network", "build", "data")

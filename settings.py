@@ -8,10 +8,11 @@ import torch
 
 import checkpoint
 from dataloader import Slices
+from devices import amp_name
 from losses import build_loss, checked_options, parts_of
 from patches import Patches
 from regional import inverse_frequency
-from utils import UserError, amp_name, git_commit, read_object, remove, write_json
+from utils import UserError, git_commit, read_object, remove, write_json
 
 # What defines a run: a directory that holds one of other values is refused. Everything else may change on resuming.
 DEFINES = ("loss", "loss_options", "boundary_classes", "seed", "network", "width", "batch_size", "lr", "schedule", "protocol",

@@ -6,8 +6,8 @@ import torch
 
 import nonfinite
 from dataloader import Batch, one_hot
+from devices import choose_memory_format
 from parallel import Group
-from utils import choose_memory_format
 
 
 def be_deterministic():

@@ -11,7 +11,8 @@ from statistics import median
 
 import torch
 
-from utils import cpu_flags, git_commit, write_json
+from devices import cpu_flags
+from utils import git_commit, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "numpy", "scipy", "nibabel", "medpy", "scikit-image")

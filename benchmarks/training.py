@@ -11,10 +11,11 @@ from torch import nn
 from benchmarks import baseline
 from benchmarks.common import alternate, duration, seconds, show, significant
 from dataloader import Batch, one_hot
+from devices import amp_name, choose_amp
 from losses import build_loss
 from networks import build
 from trainer import Trainer, logits_of
-from utils import amp_name, choose_amp, keep_freed_memory
+from utils import keep_freed_memory
 
 TARGET, PEAK_TARGET, BOUNDARY_TARGET = 2.1, 0.9, 0.01
 SIZES = ((16, 128), (64, 256))  # width, pixels

@@ -152,7 +152,8 @@ def test_a_meta_file_with_an_impossible_grid_is_refused(data, tmp_path, values):
 
 
 CHANGES = {"config.json": [{"seed": []}, {"schedule": "up"}, {"schedule": 1}, {"lr": "fast"}, {"data": 3}, {"epochs": 0},
-                           {"patch": "8"}, {"patch": [8, 8]}, {"patch": [8, 8, "a"]}, {"patch": [0, 8, 8]}, {"patch": [99999] * 3}],
+                           {"patch": "888"}, {"patch": [8, 8]}, {"patch": [8, 8, "a"]}, {"patch": [0, 8, 8]},
+                           {"patch": [999, 999, 999]}],
            "summary.json": [{"epochs": {}}, {"best_epoch": 1e999}, {"seconds": float("nan")}]}
 
 
