@@ -234,7 +234,8 @@ def read_volume(path):
                         f"{', '.join(f'{size:g}' for size in implausible(spacing))} mm", "Correct the header's spacing.")
     try:
         image = nib.as_closest_canonical(whole(image, path) if str(path).endswith(".gz") else image)
-        return np.asanyarray(image.dataobj).reshape(image.shape[:3]), image
+        # a flipped image is a view that walks backwards; in order, each pass over it is several times as fast
+        return np.asfortranarray(np.asanyarray(image.dataobj).reshape(image.shape[:3])), image
     except nib.orientations.OrientationError:
         raise UserError(path, "three directions of the axes", "an affine that has fewer", "Correct the header.") from None
     except UNREADABLE as error:
@@ -300,14 +301,14 @@ def check_intensities(path, voxels):
     """Raise UserError unless the voxels are real numbers, finite, with a range that can be normalised."""
     if voxels.dtype.kind not in "iufb":
         raise UserError(path, "one real number a voxel", f"type {voxels.dtype}", "Convert it to a greyscale image.")
-    if not np.isfinite(voxels).all():
+    low, high = float(voxels.min()), float(voxels.max())  # NaN if any voxel is
+    if not (np.isfinite(low) and np.isfinite(high)):
         raise UserError(path, "finite intensities", f"{(~np.isfinite(voxels)).sum()} NaN or infinite voxels",
                         "Replace them, for instance by 0, or leave the subject out.")
-    if not np.isfinite(float(voxels.max()) - float(voxels.min())):
-        raise UserError(path, "intensities whose range fits a float64", f"{voxels.min():g} to {voxels.max():g}",
-                        "Rescale the image.")
-    if float(voxels.min()) == float(voxels.max()):
-        raise UserError(path, "an image with contrast", f"{voxels.min():g} in every voxel", "Fetch the file again.")
+    if not np.isfinite(high - low):
+        raise UserError(path, "intensities whose range fits a float64", f"{low:g} to {high:g}", "Rescale the image.")
+    if low == high:
+        raise UserError(path, "an image with contrast", f"{low:g} in every voxel", "Fetch the file again.")
 
 
 def check_label(path, voxels, spec):

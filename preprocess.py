@@ -81,8 +81,7 @@ def convert_subject(subject, volumes, spec, out, settings):
     spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
     stored = nib.load(subject.files["label"][0])  # its header: how the scan's own grid lies
     with atomic_path(out / "references" / f"{subject.name}.nii.gz") as temporary:
-        classes = label_lookup(spec.label_map)[raw_label]
-        classes[np.isin(raw_label, spec.ignore)] = IGNORED
+        classes = label_lookup({**spec.label_map, **dict.fromkeys(spec.ignore, IGNORED)})[raw_label]
         temporary.write_bytes(gzipped(nib.Nifti1Image(from_ras(classes, stored.affine), stored.affine)))
     with atomic_path(out / "subjects" / subject.name) as folder:
         folder.mkdir()

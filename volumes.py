@@ -63,7 +63,7 @@ def centres(length, size):
 def pick(slices, rows, columns):
     """(S, X, Y) at the old pixels that hold these centres."""
     x, y = (np.minimum(at.astype(int), length - 1) for at, length in zip((rows, columns), slices.shape[1:], strict=True))
-    return np.ascontiguousarray(slices[:, x[:, None], y])
+    return np.ascontiguousarray(slices.take(x, 1).take(y, 2))
 
 
 def neighbours(length, size):
