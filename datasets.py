@@ -20,7 +20,7 @@ from utils import UserError
 MAX_VOXELS = 2 ** 28      # 1 GiB as float32: refuse a damaged header before memory is taken
 MAX_BYTES = 2 ** 31      # of voxels as they are stored: a small .nii.gz may hold wide numbers
 UNREADABLE = (OSError, ValueError, EOFError, zlib.error)  # what nibabel and gzip raise on damaged files
-PADDING = 2 ** 26         # bytes after the last voxel that a file may have: usually none
+PADDING = 2 ** 26         # bytes that a file may have before the first voxel, and after the last: hundreds, usually none
 SPACING_MM = (0.01, 100)  # what a voxel of a scan can measure along an axis
 WHOLE = 1e-3              # labels stored with a scale factor come out as 0.99999998 where 1 is meant
 NOT_OPENED = {            # why a file cannot be opened: what was found, what to do
@@ -229,6 +229,9 @@ def read_volume(path):
         raise UserError(path, f"at most {MAX_VOXELS} voxels", f"shape {shape}", f"The header is damaged. {again}")
     if (size := int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize) > MAX_BYTES:
         raise UserError(path, f"at most {MAX_BYTES} bytes of voxels", f"{size}", "Store it in a narrower type.")
+    if not 0 <= image.dataobj.offset <= PADDING:
+        raise UserError(path, f"voxels that begin within {PADDING} bytes", f"{image.dataobj.offset}",
+                        f"The header is damaged. {again}")
     if implausible(spacing):
         raise UserError(path, f"voxels of {SPACING_MM[0]} to {SPACING_MM[1]} mm",
                         f"{', '.join(f'{size:g}' for size in implausible(spacing))} mm", "Correct the header's spacing.")

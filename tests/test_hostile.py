@@ -226,6 +226,16 @@ def test_an_image_of_wide_numbers_is_refused_before_memory_is_taken(tmp_path):
         read_volume(tmp_path / "a.nii.gz")
 
 
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+@pytest.mark.parametrize("offset", [1e30, 2.0 ** 40, -512])
+def test_voxels_that_begin_at_an_impossible_place(tmp_path, name, offset):
+    whole = bytearray(nib.Nifti1Image(np.zeros((3, 4, 5), np.float32), np.eye(4)).to_bytes())
+    whole[108:112] = np.float32(offset).tobytes()
+    (tmp_path / name).write_bytes(gzip.compress(whole) if name.endswith("gz") else whole)
+    with pytest.raises(UserError):
+        read_volume(tmp_path / name)
+
+
 def test_the_targets_refuse_nothing_valid(valid, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("tables", "data", "runs"):
