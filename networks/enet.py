@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from networks.padding import crop_to, pad_to_multiple
+from networks.pooling import max_unpool2d
 
 MULTIPLE = 8   # the input is halved three times
 KERNELS = ("regular", "dilated 2", "asymmetric", "dilated 4", "regular", "dilated 8", "asymmetric", "dilated 16")
@@ -100,7 +101,7 @@ class Upsampling(nn.Module):
         self.activation = nn.PReLU(out_channels)
 
     def forward(self, x, indices):
-        return self.activation(functional.max_unpool2d(self.main(x), indices, 2) + self.branch(x))
+        return self.activation(max_unpool2d(self.main(x), indices) + self.branch(x))
 
 
 def narrow(channels):

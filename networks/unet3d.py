@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from networks.pooling import MaxPool3d
 from networks.ushape import UShape
 
 LEVELS = 3  # down-samplings
@@ -25,7 +26,7 @@ class UNet3d(UShape):
         super().__init__()
         widths = [width * 2 ** level for level in range(LEVELS + 1)]
         self.down = nn.ModuleList(two_convolutions(a, max(1, b // 2), b) for a, b in zip([in_channels, *widths], widths))
-        self.pool = nn.MaxPool3d(2)
+        self.pool = MaxPool3d()
         self.up = nn.ModuleList(nn.ConvTranspose3d(2 * w, 2 * w, 2, stride=2) for w in reversed(widths[:-1]))
         self.merge = nn.ModuleList(two_convolutions(3 * w, w, w) for w in reversed(widths[:-1]))
         self.head = nn.Conv3d(width, classes, 1)

@@ -15,6 +15,7 @@ import main
 import stages
 from conftest import ROOT, assert_same_run, preprocess, refuses, run, train
 from dataloader import Slices, batches
+from networks import NETWORKS
 
 
 @pytest.fixture
@@ -87,12 +88,12 @@ def test_deterministic_and_compile_exclude_each_other(data, tmp_path):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("network", ["unet", "unet2018"])
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("amp", ["off", "bf16"])
 def test_two_deterministic_runs_on_cuda_are_bit_identical(data, tmp_path, switches, network, amp):
     for name in ("a", "b"):
         result = train(data, tmp_path / name, "--device", "cuda", "--deterministic", "--network", network, "--width", 16,
-                       "--amp", amp, epochs=4)
+                       "--amp", amp, epochs=4, loss="gdl" if network == "unet3d" else "gdl+boundary")
         assert result.returncode == 0, result.stderr
     assert_same_run(tmp_path / "a", tmp_path / "b")
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 from test_networks import noise, of_type, on_meta, parameters, small
 from torch import nn
+from torch.nn import functional
 
 from networks import NETWORKS, build, flops
 from networks.enet import Bottleneck, Downsampling, Upsampling
+from networks.pooling import MaxPool3d, max_unpool2d
 from networks.resunet import Residual
 
 
@@ -246,6 +248,37 @@ def test_unet3d_gradient_reaches_every_parameter():
     network = small("unet3d", 1, 2, 4)
     network(noise(1, 1, 8, 16, 16)).square().sum().backward()
     assert [key for key, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
+
+
+# ----------------------------------------------------------------------------------------------------------- pooling
+
+def few_values(*shape):
+    """Numbers of which many are equal, as after a ReLU, with a gradient."""
+    return torch.randint(3, shape).float().requires_grad_()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 6, 8), (1, 1, 2, 2, 2), (3, 2, 8, 2, 4)])
+def test_pooling_in_3d_has_the_values_and_gradients_of_torchs(shape, layout):
+    torch.manual_seed(0)
+    x, weights = few_values(*shape), torch.rand(*shape[:2], *(side // 2 for side in shape[2:]))
+    results = []
+    for pool in (MaxPool3d(), torch.nn.MaxPool3d(2)):
+        pooled = pool(x.contiguous(memory_format=layout))
+        results.append((pooled, *torch.autograd.grad((pooled * weights).sum(), x)))
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_unpooling_has_the_values_and_gradients_of_torchs(layout):
+    torch.manual_seed(0)
+    _, indices = functional.max_pool2d(few_values(2, 3, 6, 8).contiguous(memory_format=layout), 2, return_indices=True)
+    x, weights = torch.rand(2, 3, 3, 4).contiguous(memory_format=layout).requires_grad_(), torch.rand(2, 3, 6, 8)
+    results = []
+    for unpool in (max_unpool2d, lambda x, indices: functional.max_unpool2d(x, indices, 2)):
+        whole = unpool(x, indices)
+        results.append((whole, *torch.autograd.grad((whole * weights).sum(), x)))
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(*results, strict=True))
 
 
 # ----------------------------------------------------------------------------------------------------------- all of them
