@@ -1,10 +1,11 @@
-"""Losses: GDL + boundary, forward and backward, beside the checked ones of 2018; the Hausdorff distance loss beside the GDL."""
+"""Losses: GDL + boundary, forward and backward, beside the checked ones of 2018; every loss beside the GDL."""
 
 import torch
 
 from benchmarks import baseline
-from benchmarks.common import alternate, show
-from losses import build_loss
+from benchmarks.common import alternate, compare, duration, seconds, show
+from distance import signed_distance
+from losses import REGIONAL, build_loss
 
 TARGET = 6
 
@@ -31,20 +32,22 @@ def run(args, folder):
         torch.testing.assert_close(one, other)
     result = alternate(theirs, ours, 3 * args.rounds, warm_up=3)
     return {"gdl_boundary": show("GDL + boundary, forward + backward, 8x256x256", result, TARGET),
-            "hausdorff": hausdorff(target, args.rounds)}
+            "each": every_loss(labels, target, args.rounds)}
 
 
-def hausdorff(target, rounds):
-    """Seconds of the Hausdorff distance loss and of the GDL, whose ratio is what a step pays for it."""
+def every_loss(labels, target, rounds):
+    """{loss: its seconds with gradient, and how many times those of the GDL}, all measured in turn."""
     noise = torch.nn.functional.avg_pool2d(torch.randn(8, 1, 256, 256), 9, 1, 4)  # smooth: blobs above 0.5, as of a network
-    probs = torch.cat([1 - 9 * noise, 9 * noise - 1], 1).softmax(1).requires_grad_()
-
-    def step(name):
-        loss = build_loss(name)
-
-        def do():
-            torch.autograd.grad(loss(probs, target)[0], probs)
-        return do
-    result = show("Hausdorff distance loss, and GDL, 8x256x256", alternate(step("hausdorff"), step("gdl"), rounds, warm_up=2))
-    return {"hausdorff_s": result["baseline_s"], "gdl_s": result["ours_s"],
-            **{key: result[key] for key in ("ratio", "ratio_range")}}
+    logits = torch.cat([1 - 9 * noise, 9 * noise - 1], 1).requires_grad_()
+    phi = torch.stack([torch.from_numpy(signed_distance(mask)) for mask in labels.numpy() == 1])[:, None]
+    options = {"wce": {"weights": [1, 100]}}
+    losses = {name: build_loss(name, options=options.get(name)) for name in (*REGIONAL, "boundary")}
+    times = {name: [] for name in losses}
+    for _ in range(rounds + 2):  # the first two warm up
+        for name, loss in losses.items():
+            times[name].append(seconds(lambda loss=loss: torch.autograd.grad(
+                loss(logits.softmax(1), target, phi, logits=logits)[0], logits)))
+    pairs = {name: compare(list(zip(values[2:], times["gdl"][2:], strict=True))) for name, values in times.items()}
+    for name, result in pairs.items():
+        print(f"{name:<44} {duration(result['baseline_s']):>9}{'':10} {result['ratio']:>7.2f} times the GDL", flush=True)
+    return {name: {"seconds": result["baseline_s"], "times_gdl": result["ratio"]} for name, result in pairs.items()}

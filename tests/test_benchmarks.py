@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import baseline, common, gpu, growth, training
+from benchmarks import baseline, common, gpu, growth, losses, training
 from distance import signed_distance
-from losses import build_loss
+from losses import REGIONAL, build_loss
 
 
 def test_the_baselines_objective_and_gradient_are_ours():
@@ -57,6 +57,14 @@ def test_convolutions_of_a_network_are_all_found():
     assert {id(module) for module, _ in calls} == set(map(id, modules)) and len(calls) == 3 * len(modules)
     assert calls[0] == (step.network.down[0][0], True) and not calls[-1][1]
     assert not any(module._forward_hooks for module in modules)
+
+
+def test_every_loss_is_timed_beside_the_gdl(capsys):
+    labels = (torch.rand(8, 256, 256) < 0.01).long()
+    found = losses.every_loss(labels, torch.stack([labels == 0, labels == 1], 1), rounds=1)
+    assert set(found) == {*REGIONAL, "boundary"} and found["gdl"]["times_gdl"] == 1
+    assert all(result["seconds"] > 0 and result["times_gdl"] > 0 for result in found.values())
+    assert capsys.readouterr().out.count("times the GDL") == len(found)
 
 
 def test_the_gpu_benchmark_runs_through_on_a_small_network(monkeypatch, tmp_path, data):
