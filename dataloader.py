@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils import INTENSITY_MAX, UserError, read_csv, read_object
+from utils import INTENSITY_MAX, UserError, check_names, read_csv, read_object
 
 AGAIN = "Remove this subject's folder and index.csv, and run preprocess.py again."
 MAX_SIDE = 2 ** 14  # voxels along an axis of a scan
@@ -35,6 +35,7 @@ class Slices:
                             "no index.csv in it" if folder.exists() else "nothing there", "Run preprocess.py first.")
         do = f"Repeat preprocess.py into another folder than {folder}."
         self.settings = read_object(folder / "dataset.json", SETTINGS, do)
+        check_names(folder / "dataset.json", self.settings, do)
         self.fingerprint = read_object(folder / "fingerprint.json", {"sha256": str}, do)["sha256"]
         names = [row["subject"] for row in read_csv(folder / "split.csv", ("subject", "subset"))
                  if row["subset"] == subset]

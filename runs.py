@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scheduler import alpha
-from utils import KINDS, NUMBER, UserError, check_patch, read_csv, read_object
+from utils import KINDS, NUMBER, UserError, check_names, check_patch, read_csv, read_object
 
 LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; other losses follow them
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs", "batch_size", "lr")
@@ -264,6 +264,7 @@ def load_data_description(data, run):
         for key in [key for key, value in values.items() if value is None]:
             del values[key]
     check_kinds(data / "dataset.json", info, {"modalities": list, "classes": list, "distance": dict}, "Repeat preprocess.py.")
+    check_names(data / "dataset.json", info, "Repeat preprocess.py.")
     check_kinds(data / "fingerprint.json", fingerprint, {"intensity_range": dict}, "Repeat preprocess.py.")
     for part in (fingerprint, fingerprint["train"], fingerprint["val"]):
         check_kinds(data / "fingerprint.json", part, COUNTS, "Repeat preprocess.py.")

@@ -225,6 +225,13 @@ def read_object(path, required, do="Delete it and repeat the step that wrote it.
     return values
 
 
+def check_names(path, values, do):
+    """UserError unless the classes and modalities of a dataset.json, where it has them, are words."""
+    for key in ("classes", "modalities"):
+        if not all(isinstance(name, str) for name in values.get(key, ())):
+            raise UserError(path, f"{key} to be a list of names", f"{values[key]!r:.60}", do)
+
+
 def write_csv(path, rows, columns=None):
     """Write a list of dicts as CSV, header first; floats keep every digit (repr)."""
     columns = columns or list(rows[0])

@@ -166,6 +166,17 @@ def test_a_run_folder_with_values_of_other_types_is_refused(valid, tmp_path, mon
     refuses(run("report.py", "--runs", "results", "--data", "data", "--only", "table"), name, *list(values)[:1])
 
 
+@pytest.mark.parametrize("program", ["report.py", "main.py"])
+@pytest.mark.parametrize("values", [{"classes": [["background"], ["a"]]}, {"classes": ["a", None, 3]}, {"modalities": [1, 2]}])
+def test_names_that_are_none_are_refused(valid, tmp_path, monkeypatch, program, values):
+    monkeypatch.chdir(tmp_path)
+    fuzz_targets.prepare("runs", valid, tmp_path / "folder")
+    path = Path("data/dataset.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    result = train("data", tmp_path / "run") if program == "main.py" else run(program, "--runs", "results", "--data", "data")
+    refuses(result, "dataset.json", f"expected {list(values)[0]} to be a list of names")
+
+
 @pytest.mark.parametrize("values", [{"train": 3}, {"val": {"empty_fraction": "x"}}, {"spacing_mm": {"min": 4}}, {"slices": []}])
 def test_a_fingerprint_with_values_of_other_types_is_refused(valid, tmp_path, monkeypatch, values):
     monkeypatch.chdir(tmp_path)
