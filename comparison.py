@@ -79,7 +79,8 @@ def build_rows(one):
     """One line per loss, of one set.
 
     Returns:
-        [{"folder", "network", "loss", "seeds", "cells": {column: (text, mean, std)}, "difference", "low", "high"}, ...]
+        [{"folder", "network", "loss", "seeds", "cells": {column: (text, mean, std)}, "empty": runs that predict nothing,
+        "difference", "low", "high"}, ...]
     """
     lines, scores = [], {}
     for name in one.losses:
@@ -93,7 +94,8 @@ def build_rows(one):
         cells["seconds_per_epoch"] = over_seeds([seconds_per_epoch(run) for run in runs], 1)
         scores[name] = row_scores(one, name)
         network = f"{runs[0].config['network']}, width {runs[0].config['width']}"
-        lines.append({"folder": one.folder.name, "network": network, "loss": name, "seeds": len(runs), "cells": cells})
+        lines.append({"folder": one.folder.name, "network": network, "loss": name, "seeds": len(runs), "cells": cells,
+                      "empty": [run.name for run in runs if run.collapsed or run.ends_empty]})
     for line in lines:
         with_term, without = scores[line["loss"]], scores.get(without_boundary(line["loss"]))
         paired = with_term and without and len(without["dsc_3d"][0]) >= FEWEST_SCANS
@@ -116,7 +118,9 @@ def markdown(one, lines):
             "- Mean (sample standard deviation) over the finished seeds; DSC and HD95 as in Table 1.\n"
             "- Lesion recall and precision: mean over the validation scans on their own grid, 26-connected lesions.\n"
             "- Last column: paired over validation scans, interval over scans and seeds "
-            f"(at least {FEWEST_SCANS} scans).\n")
+            f"(at least {FEWEST_SCANS} scans).\n"
+            + "".join(f"- Without any foreground at the best epoch or the last: {', '.join(line['empty'])}.\n"
+                      for line in lines if line["empty"]))
 
 
 def tidy_rows(one, lines):

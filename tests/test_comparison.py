@@ -68,6 +68,16 @@ def test_without_finished_runs_there_is_nothing_to_compare(tmp_path):
     assert not (folder / "comparison.csv").exists()
 
 
+def test_runs_that_predict_nothing_are_named(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "focal": [[0.4] * 8]})
+    path = folder / "focal" / "seed0" / "metrics.csv"
+    with open(path) as file:
+        table = list(csv.DictReader(file))
+    write_csv(path, [{**row, "val_foreground": 0} for row in table], list(table[0]))
+    text = run("comparison.py", "--runs", folder).stdout
+    assert "- Without any foreground at the best epoch or the last: focal/seed0.\n" in text and text.count("- Without") == 1
+
+
 @pytest.mark.parametrize("name, expected", [
     ("gdl", None), ("gdl+boundary", "gdl"), ("dice+ce+boundary", "dice+ce"), ("gdl+boundary-increase0.1", "gdl"),
     ("gdl-cap1", None), ("boundary", None)])
