@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import checkpoint
+import inference
 import main
 from conftest import assert_same_run, refuses, rows, train
 from utils import UserError
@@ -176,14 +177,14 @@ def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(data, tmp_path
 
 def test_a_signal_during_validation_keeps_the_training_of_the_epoch(data, tmp_path, monkeypatch):
     train(data, tmp_path / "whole", epochs=2)
-    classes_of = main.nonfinite.classes_of
+    classes_of = inference.classes_of
 
     def signal_in_validation(logits):
         signal.raise_signal(signal.SIGTERM)
         return classes_of(logits)
 
     with monkeypatch.context() as patch:
-        patch.setattr(main.nonfinite, "classes_of", signal_in_validation)
+        patch.setattr(inference, "classes_of", signal_in_validation)
         assert train(data, tmp_path / "cut", epochs=2).returncode == 143
     assert "continues in epoch 0 after step 3" in train(data, tmp_path / "cut", epochs=2).stdout
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
