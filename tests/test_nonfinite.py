@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import inference
 import main
 import nonfinite
 from conftest import assert_same_run, refuses, rows, train
@@ -170,7 +171,7 @@ def test_an_interruption_after_a_bad_step_keeps_its_count(data, tmp_path, monkey
 
 
 def test_a_model_that_predicts_nothing_is_noted_in_the_log(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(main.nonfinite, "classes_of", lambda logits: torch.zeros_like(logits[:, 0]).to(torch.uint8))
+    monkeypatch.setattr(inference, "classes_of", lambda logits: torch.zeros_like(logits[:, 0]).to(torch.uint8))
     result = train(data, tmp_path / "run", epochs=1)
     assert "predicts no foreground" in result.stdout
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"]["val_foreground"] == 0
