@@ -60,18 +60,18 @@ class Slices:
         return len(self.where)
 
     def read(self, rows):
-        """The slices with these row numbers (any order, or none) as a Batch of tensors on the CPU."""
-        places = [self.where[row] for row in rows]
-        labels, distance = (
-            np.stack([self.arrays[number][kind][index] for number, index in places]) if places else
-            np.array(self.arrays[0][kind][:0]) for kind in (1, 2))
-        return Batch(*map(torch.from_numpy, (self.images(rows), labels, distance)))
+        """These rows (any order, or none) as a Batch of tensors on the CPU."""
+        images, labels, distance = (self.stored(kind, rows) for kind in range(3))
+        return Batch(*map(torch.from_numpy, (intensities(images), labels, distance)))
 
     def images(self, rows):
-        """The images alone of these slices, (B, C, H, W) float32 in [0, 1]."""
-        places = [self.where[row] for row in rows]
-        found = [self.arrays[number][0][index] for number, index in places]
-        return intensities(np.stack(found) if found else np.array(self.arrays[0][0][:0]))
+        """The images alone of these rows, float32 in [0, 1]."""
+        return intensities(self.stored(0, rows))
+
+    def stored(self, kind, rows):
+        """Images, labels or distance maps (kind 0, 1, 2) of these rows as they are stored, one after the other."""
+        found = [self.arrays[number][kind][index] for number, index in (self.where[row] for row in rows)]
+        return np.stack(found) if found else np.array(self.arrays[0][kind][:0])
 
     def order(self, seed, epoch):
         """The rows of an epoch of training, each once, in an order of its own."""

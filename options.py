@@ -49,7 +49,7 @@ def parse(argv, description):
         args.schedule = args.schedule or ("code2018" if args.protocol == "code2018" else "rebalance")
         scheduler.alpha(args.schedule, 0)
         args.loss_options = loss_options(args)
-        check_patch(args.patch or [1, 1, 1])
+        check_patch(args.patch)
     except ValueError as error:
         parser.error(str(error))
     args.network = args.network or ("unet3d" if args.dims == 3 or args.patch else "unet")

@@ -3,9 +3,8 @@
 import math
 
 import numpy as np
-import torch
 
-from dataloader import Batch, Slices, intensities
+from dataloader import Slices
 
 FOREGROUND = 1 / 3        # of the patches lie around a voxel of a lesion, as in nnU-Net
 LARGEST = (32, 128, 128)  # of the patch that is taken by itself: slices, rows, columns
@@ -51,16 +50,11 @@ class Patches(Slices):
             rows.append(np.column_stack([np.full(count, number), corners]))
         return rng.permutation(np.concatenate(rows))
 
-    def read(self, rows):
-        """These patches as a Batch on the CPU: (B, C, D, H, W) float32, (B, D, H, W) uint8, (B, K - 1, D, H, W) float32."""
-        images, labels, distance = (np.stack([cut(self.arrays[number][kind], corner, self.patch) for number, *corner in rows])
-                                    if len(rows) else self.nothing(kind) for kind in range(3))
-        return Batch(*map(torch.from_numpy, (intensities(images), labels, distance)))
-
-    def nothing(self, kind):
-        """An empty batch of one of the three arrays."""
+    def stored(self, kind, rows):
+        """Images, labels or distance maps (kind 0, 1, 2) of these patches: (B, [C or K - 1,] D, H, W)."""
         array = self.arrays[0][kind]
-        return np.empty((0, *array.shape[1:-2], *self.patch), array.dtype)
+        found = [cut(self.arrays[number][kind], corner, self.patch) for number, *corner in rows]
+        return np.stack(found) if found else np.empty((0, *array.shape[1:-2], *self.patch), array.dtype)
 
     def scans_of(self, rows):
         """The names of the scans that these patches come from, each once."""

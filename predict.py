@@ -97,7 +97,7 @@ def check_model(architecture, data, patch):
     dims = NETWORKS[name].dims if name in NETWORKS else 2
     if (dims == 3) != bool(patch):
         raise ValueError(f"patch {patch!r:.40} for {name}")
-    check_patch(patch or [1, 1, 1])
+    check_patch(patch)
 
 
 def find_scans(places, settings):

@@ -140,7 +140,7 @@ def read_config(path, do):
     if config["epochs"] < 1:
         raise UserError(path, "epochs to be a whole number above 0", repr(config["epochs"])[:60], do)
     for what, check, value in (("a schedule of alpha", lambda text: alpha(text, 0), config.get("schedule") or "rebalance"),
-                               ("the size of a patch", check_patch, config.get("patch") or [1, 1, 1])):
+                               ("the size of a patch", check_patch, config.get("patch"))):
         try:
             check(value)
         except ValueError as error:

@@ -284,7 +284,9 @@ def keep_freed_memory():
 
 
 def check_patch(patch):
-    """ValueError unless this is the size of a patch: three whole numbers, of at most MAX_PATCH voxels together."""
+    """ValueError unless this is None or the size of a patch: three whole numbers, of at most MAX_PATCH voxels together."""
+    if patch is None:
+        return
     if len(patch) != 3 or not all(type(size) is int and size > 0 for size in patch) or math.prod(patch) > MAX_PATCH:
         raise ValueError(f"patch: expected three sizes from 1 up, of at most {MAX_PATCH:,} voxels, found {patch!r:.60}")
 
