@@ -172,11 +172,24 @@ def test_c8_is_supported_by_a_network_that_learns_the_volume(tmp_path, monkeypat
 
 
 def test_c8_is_not_supported_by_a_network_that_predicts_nothing(tmp_path, monkeypatch):
-    from losses import BoundaryLoss
-    monkeypatch.setattr(claims_measured, "build_loss", lambda name: lambda probs, target, phi, weights: (
-        BoundaryLoss()(probs, phi.abs()), {}))  # a map without an inside: the loss falls as the prediction empties
-    result = volume_claim(tmp_path, monkeypatch, steps=30)
+    emptying(monkeypatch, "gdl+boundary")
+    result = volume_claim(tmp_path, monkeypatch, steps=60)
     assert result["verdict"] == "not supported" and result["last"] < result["first"]
+    assert result["dsc_alone"] > 0.5 and "passes 0.5 (GDL alone: 1.000)" in result["statistic"]
+
+
+def test_c8_is_not_measured_on_a_volume_that_gdl_alone_does_not_learn(tmp_path, monkeypatch):
+    emptying(monkeypatch, "gdl+boundary", "gdl")
+    result = volume_claim(tmp_path, monkeypatch, steps=30)
+    assert result["verdict"] == "not measured" and result["dsc_alone"] < 0.5
+    assert result["statistic"].endswith("run: make custom NAME=wmh-dims3 DIMS=3, with these runs' other settings")
+
+
+def emptying(monkeypatch, *names):
+    """Give these losses a map without an inside: they fall as the prediction empties."""
+    from losses import BoundaryLoss, build_loss
+    monkeypatch.setattr(claims_measured, "build_loss", lambda name: build_loss(name) if name not in names else (
+        lambda probs, target, phi, weights: (BoundaryLoss()(probs, phi.abs()), {})))
 
 
 @pytest.mark.parametrize("own", [True, False])
