@@ -34,18 +34,21 @@ def score_scan(mask, truth, mm, classes=2):
 
 
 @cache  # several claims ask for the same row
-def row_scores(one, row):
+def row_scores(one, row, collapsed=False):
     """Scores of a row's best models on the validation scans.
 
+    Args:
+        collapsed: also runs that collapsed to empty foreground, which have no distance, and whose DSC over slices is no more
+            than the share of empty ones.
+
     Returns:
-        {metric: float array (seeds, scans)} of its finished runs that did not collapse to empty foreground (which have no
-        distance, and whose DSC is no more than the share of empty slices); None without one. A run that lacks the mask
-        of a scan is left out.
+        {metric: float array (seeds, scans)} of its finished runs; None without one. A run that lacks the mask of a scan is
+        left out.
     """
     truths = {subject: np.asarray(load_array(one, subject, "labels")) for subject in validation_subjects(one)}
     classes, per_run = len(one.info.get("classes", "01")), []
     for run in one.losses.get(row, []):
-        if not run.finished or run.collapsed:
+        if not run.finished or run.collapsed and not collapsed:
             continue
         masks = {subject: predicted_labels(run, subject, truth.shape) for subject, truth in truths.items()}
         if all(mask is not None for mask in masks.values()):

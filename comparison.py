@@ -7,10 +7,10 @@ Examples:
 
 The rows of each folder that have finished runs; `make compare NAME=wmh` trains those of COMPARE and calls this. Folders
 that stand beside each other have the same validation scans and number of epochs. DSC and HD95 are those of Table 1.
-Lesion recall and precision are means over the validation scans on their own grid, from evaluation.csv. An epoch's time is
-the median over the run's epochs, validation included, and says nothing where runs shared a machine. The last column is
-what the boundary loss changes: 3-D DSC of a loss with it against the same loss without, paired over scans, with a 95 %
-interval over scans and seeds (see bootstrap.py).
+Lesion recall and precision are means over the validation scans on their own grid, from evaluation.csv; a scan in which
+nothing is predicted has no precision. An epoch's time is the median over the run's epochs, validation included, and says
+nothing where runs shared a machine. The last column is what the boundary loss changes: 3-D DSC of a loss with it against
+the same loss without, paired over scans, with a 95 % interval over scans and seeds (see bootstrap.py).
 
 Written to the first folder: comparison.md, which is printed too, and comparison.csv, a row per number.
 
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from bootstrap import FEWEST_SCANS, difference, row_scores
 from figures_cases import validation_subjects
-from runs import VARIANT, load_set, number
+from runs import load_set, number
 from tables import METRICS, cell, heading, label, spread, statistic_name
 from utils import UserError, log, read_csv, run_program, write_csv, write_text
 
@@ -45,10 +45,13 @@ def over_seeds(values, digits):
 
 
 def lesion_score(run, name):
-    """Mean of a column of a run's evaluation.csv over scans (and classes); None where it was not evaluated."""
+    """Mean of a column of a run's evaluation.csv over scans (and classes); None where it was not evaluated, or has no value."""
     path = run.folder / "evaluation.csv"
-    rows = read_csv(path, (name,), "Remove it and repeat the command that wrote it.") if path.exists() else []
-    values = [value for line, row in enumerate(rows, 2) if (value := number(row[name], path, line)) is not None]
+    needed, do = (name, "prediction_empty"), "Remove it and repeat the command that wrote it."
+    rows = read_csv(path, needed, do) if path.exists() else []
+    values = [number(row[name], path, line) for line, row in enumerate(rows, 2)
+              if name != "lesion_precision" or row["prediction_empty"] != "True"]
+    values = [value for value in values if value is not None]
     return statistics.fmean(values) if values else None
 
 
@@ -58,10 +61,14 @@ def seconds_per_epoch(run):
 
 
 def load_beside(folders):
-    """The set of each folder; UserError unless their runs have the same validation scans and number of epochs."""
+    """The set of each folder; UserError unless their runs have the same kind of data, validation scans and number of epochs."""
     sets = [load_set(folder) for folder in folders]
-    for one in sets[1:]:
-        for what, of in (("validation scans", validation_subjects), ("epochs", lambda one: one.runs[0].config["epochs"])):
+    about = {"validation scans": validation_subjects, "epochs": lambda one: one.runs[0].config["epochs"],
+             **{what: lambda one, what=what: one.info.get(what) for what in ("source", "layout", "size", "classes")}}
+    for at, one in enumerate(sets[1:], 1):
+        if one.folder.resolve() in [other.folder.resolve() for other in sets[:at]]:
+            raise UserError(one.folder, "each folder once", "it twice", "Leave one out.")
+        for what, of in about.items():
             if of(one) != of(sets[0]):
                 raise UserError(one.folder, f"the same {what} as in {sets[0].folder}", "others",
                                 "Leave that folder out, or train it like the first one.")
@@ -69,14 +76,17 @@ def load_beside(folders):
 
 
 def without_boundary(name):
-    """The row that a row with the boundary loss is compared with: gdl+boundary-increase -> gdl. None for one without."""
-    variant = VARIANT.fullmatch(name)
-    plain = variant[1] if variant else name
-    return plain.removesuffix(BOUNDARY) if plain.endswith(BOUNDARY) else None
+    """The row that a row with the boundary loss is compared with: gdl+boundary-increase -> gdl, gdl+boundary-cap1 -> gdl-cap1.
+
+    None for one without.
+    """
+    loss, *changes = name.split("-")
+    kept = [change for change in changes if change.startswith("cap")]  # the others are about alpha
+    return "-".join([loss.removesuffix(BOUNDARY), *kept]) if loss.endswith(BOUNDARY) else None
 
 
-def build_rows(one):
-    """One line per loss, of one set.
+def build_rows(one, folder):
+    """One line per loss, of one set, whose folder is called so.
 
     Returns:
         [{"folder", "network", "loss", "seeds", "cells": {column: (text, mean, std)}, "empty": runs that predict nothing,
@@ -92,10 +102,10 @@ def build_rows(one):
                  for (key, statistic), found in zip(COLUMNS, shown, strict=True)}
         cells |= {key: over_seeds([lesion_score(run, key) for run in runs], 3) for key in LESIONS}
         cells["seconds_per_epoch"] = over_seeds([seconds_per_epoch(run) for run in runs], 1)
-        scores[name] = row_scores(one, name)
+        scores[name] = row_scores(one, name, collapsed=True)
         network = f"{runs[0].config['network']}, width {runs[0].config['width']}"
-        lines.append({"folder": one.folder.name, "network": network, "loss": name, "seeds": len(runs), "cells": cells,
-                      "empty": [run.name for run in runs if run.collapsed or run.ends_empty]})
+        lines.append({"set": one.title, "folder": folder, "network": network, "loss": name, "seeds": len(runs),
+                      "cells": cells, "empty": [f"{folder}/{run.name}" for run in runs if run.collapsed or run.ends_empty]})
     for line in lines:
         with_term, without = scores[line["loss"]], scores.get(without_boundary(line["loss"]))
         paired = with_term and without and len(without["dsc_3d"][0]) >= FEWEST_SCANS
@@ -116,19 +126,20 @@ def markdown(one, lines):
         table.append([*(line[name] for name in told), label(line["loss"]), str(line["seeds"]), *cells, change])
     return (f"# Losses beside each other: {one.title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in table) + "\n\n"
             "- Mean (sample standard deviation) over the finished seeds; DSC and HD95 as in Table 1.\n"
-            "- Lesion recall and precision: mean over the validation scans on their own grid, 26-connected lesions.\n"
-            "- Last column: paired over validation scans, interval over scans and seeds "
-            f"(at least {FEWEST_SCANS} scans).\n"
+            "- Lesion recall and precision: mean over the validation scans on their own grid, 26-connected lesions; precision "
+            "over those in which something is predicted.\n"
+            "- Last column: paired over validation scans, interval over scans and seeds, over scans alone where a row has one "
+            f"seed (at least {FEWEST_SCANS} scans).\n"
             + "".join(f"- Without any foreground at the best epoch or the last: {', '.join(line['empty'])}.\n"
                       for line in lines if line["empty"]))
 
 
-def tidy_rows(one, lines):
+def tidy_rows(lines):
     """comparison.csv: one row per number."""
     numbers = [(line, key, mean, std) for line in lines for key, (_, mean, std) in line["cells"].items()] + [
         (line, f"boundary_{key}", line[key], None) for line in lines for key in ("difference", "low", "high")
         if line[key] is not None]
-    return [{"set": one.title, "folder": line["folder"], "network": line["network"], "loss": line["loss"],
+    return [{"set": line["set"], "folder": line["folder"], "network": line["network"], "loss": line["loss"],
              "seeds": line["seeds"], "column": key, "mean": mean, "std": std} for line, key, mean, std in numbers]
 
 
@@ -144,11 +155,13 @@ def parse_arguments(argv):
 def main(argv=None):
     args = parse_arguments(argv)
     sets = load_beside(args.runs)
-    one, lines = sets[0], [line for one in sets for line in build_rows(one)]
+    repeated = len({one.folder.name for one in sets}) < len(sets)
+    one = sets[0]
+    lines = [line for one in sets for line in build_rows(one, one.folder.as_posix() if repeated else one.folder.name)]
     if not lines:
         raise UserError(one.folder, "finished runs", "none", "Train them first, e.g. with make compare.")
     text = markdown(one, lines)
-    write_csv(args.csv or one.folder / "comparison.csv", tidy_rows(one, lines))
+    write_csv(args.csv or one.folder / "comparison.csv", tidy_rows(lines))
     write_text(one.folder / "comparison.md", text)
     log(text)
     return 0

@@ -67,7 +67,8 @@ def challenge_hausdorff95(pred, target, spacing=None, slice_axis=-1, empty="diag
 
     Differs from `hausdorff95(pooled=False)` in its surfaces: they are found slice by slice, a voxel being on the
     surface if one of its 8 neighbours in the slice is background, and the image's edge does not count as background.
-    (SimpleITK.BinaryErode with radius (1, 1, 0); a mask filling whole slices has no surface and counts as empty.)
+    (SimpleITK.BinaryErode with radius (1, 1, 0).) Where a mask has no surface, because it is empty or fills whole slices, the
+    distance is 0 if both masks are the same, else the image's diagonal.
     slice_axis: the axis across slices. The challenge gives NaN for an empty prediction: that is empty="nan".
     """
     if empty not in ("diagonal", "nan"):
@@ -80,12 +81,12 @@ def challenge_hausdorff95(pred, target, spacing=None, slice_axis=-1, empty="diag
     in_plane = [axis for axis in range(3) if axis != slice_axis % 3]
     pred_edge, target_edge = (_slice_surface(mask[box], in_plane) for mask in (pred, target))
     if not pred_edge.any() or not target_edge.any():
-        return _of_empty(pred_edge.any() == target_edge.any(), pred.shape, spacing, empty)
+        return _of_empty(np.array_equal(pred, target), pred.shape, spacing, empty)
     return percentile95(_nearest(pred_edge, target_edge, spacing), _nearest(target_edge, pred_edge, spacing), False)
 
 
 def _of_empty(both, shape, spacing, empty):
-    """The distance where a mask has no surface: 0.0 if `both` have none, else the image's diagonal in mm or NaN."""
+    """The distance where a mask has no surface: 0.0 if `both` are alike in that, else the image's diagonal in mm or NaN."""
     if both:
         return 0.0
     return float(np.linalg.norm(shape * _spacing(spacing, len(shape)))) if empty == "diagonal" else float("nan")

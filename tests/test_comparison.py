@@ -22,8 +22,10 @@ def folder(tmp_path):
         "gdl+boundary-alpha0.5": [[0.1] * 8]})
     for seed, recall in ((0, (0.2, 0.4)), (1, (0.6, 1.0))):
         write_csv(folder / "gdl" / f"seed{seed}" / "evaluation.csv",
-                  [{"subject": f"s{at}", "label": 1, "lesion_recall": value, "lesion_precision": 0.5}
-                   for at, value in enumerate(recall)])
+                  [{"subject": f"s{at}", "label": 1, "lesion_recall": value, "lesion_precision": 0.5 - value / 4,
+                    "prediction_empty": False} for at, value in enumerate(recall)]
+                  + [{"subject": "s2", "label": 1, "lesion_recall": "", "lesion_precision": 1.0, "prediction_empty": True}])
+        change(folder / "gdl" / f"seed{seed}", lambda at, row: {"seconds": 100 if at == 7 else 2})
     return folder
 
 
@@ -39,6 +41,8 @@ def test_a_row_holds_scores_lesions_and_seconds_over_its_seeds(folder):
     assert float(table["gdl", "dsc_best_epoch"]["mean"]) == pytest.approx((0.6 + 0.7) / 2)
     assert float(table["gdl", "lesion_recall"]["mean"]) == pytest.approx((0.3 + 0.8) / 2)
     assert float(table["gdl", "lesion_recall"]["std"]) == pytest.approx(np.std([0.3, 0.8], ddof=1))
+    assert float(table["gdl", "lesion_precision"]["mean"]) == pytest.approx(0.5 - 0.55 / 4)  # without the empty prediction's 1
+    assert float(table["gdl", "seconds_per_epoch"]["mean"]) == 2.0                           # median of seven 2 and a 100
     assert table["focal", "lesion_recall"]["mean"] == "" and float(table["focal", "seconds_per_epoch"]["mean"]) > 0
     assert {loss for loss, _ in table} == {"gdl", "gdl+boundary", "focal", "gdl+boundary-alpha0.5"}
     text = (folder / "comparison.md").read_text()
@@ -48,17 +52,33 @@ def test_a_row_holds_scores_lesions_and_seconds_over_its_seeds(folder):
 def test_the_last_column_is_what_the_boundary_loss_changes(folder, monkeypatch):
     scores = {"gdl": [[0.1] * 6, [0.3] * 6], "gdl+boundary": [[0.7] * 6], "focal": [[0.0] * 6],
               "gdl+boundary-alpha0.5": [[0.4] * 6]}
-    monkeypatch.setattr(comparison, "row_scores", lambda one, name: {"dsc_3d": np.array(scores[name])})
-    lines = {line["loss"]: line for line in comparison.build_rows(comparison.load_set(folder))}
+    monkeypatch.setattr(comparison, "row_scores", lambda one, name, collapsed: {"dsc_3d": np.array(scores[name])})
+    lines = {line["loss"]: line for line in comparison.build_rows(comparison.load_set(folder), "wmh")}
     assert lines["gdl+boundary"]["difference"] == pytest.approx(0.5)
     assert lines["gdl+boundary"]["low"] <= 0.5 <= lines["gdl+boundary"]["high"]
     assert lines["gdl+boundary-alpha0.5"]["difference"] == pytest.approx(0.2)  # against gdl too
     assert lines["gdl"]["difference"] is None and lines["focal"]["difference"] is None
 
 
-def test_of_too_few_scans_no_interval_is_made(folder, monkeypatch):
-    monkeypatch.setattr(comparison, "row_scores", lambda one, name: {"dsc_3d": np.full((2, 4), 0.5)})
-    assert all(line["difference"] is None for line in comparison.build_rows(comparison.load_set(folder)))
+@pytest.mark.parametrize("scans, made", [(4, False), (5, True)])
+def test_of_too_few_scans_no_interval_is_made(folder, monkeypatch, scans, made):
+    monkeypatch.setattr(comparison, "row_scores", lambda one, name, collapsed: {"dsc_3d": np.full((2, scans), 0.5)})
+    lines = comparison.build_rows(comparison.load_set(folder), "wmh")
+    assert [line["difference"] is not None for line in lines if "boundary" in line["loss"]] == [made, made]
+    assert any(row["column"] == "boundary_low" and row["mean"] == 0 for row in comparison.tidy_rows(lines)) is made
+
+
+def test_a_run_that_predicts_nothing_counts_in_what_the_boundary_loss_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "FEWEST_SCANS", 2)
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "gdl+boundary": [[0.6] * 8, [0.6] * 8]})
+    plain = comparison.build_rows(comparison.load_set(folder), "wmh")[1]["difference"]
+    empty(folder / "gdl+boundary" / "seed1")
+    with np.load(folder / "gdl+boundary" / "seed1" / "predictions.npz") as file:
+        masks = {name: np.zeros_like(file[name]) for name in file}
+    np.savez_compressed(folder / "gdl+boundary" / "seed1" / "predictions.npz", **masks)
+    lines = {line["loss"]: line for line in comparison.build_rows(comparison.load_set(folder), "wmh")}
+    gdl = comparison.row_scores(comparison.load_set(folder), "gdl")["dsc_3d"].mean()
+    assert lines["gdl+boundary"]["difference"] == pytest.approx((plain + gdl) / 2 - gdl)  # the mean of plain + gdl and 0
 
 
 def test_without_finished_runs_there_is_nothing_to_compare(tmp_path):
@@ -70,17 +90,33 @@ def test_without_finished_runs_there_is_nothing_to_compare(tmp_path):
 
 def test_runs_that_predict_nothing_are_named(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "focal": [[0.4] * 8]})
-    path = folder / "focal" / "seed0" / "metrics.csv"
+    empty(folder / "focal" / "seed0")
+    text = run("comparison.py", "--runs", folder).stdout
+    assert "- Without any foreground at the best epoch or the last: wmh/focal/seed0.\n" in text and text.count("- Without") == 1
+
+
+def test_runs_that_end_empty_are_named_too(tmp_path):
+    folder = write_set(tmp_path, losses={"focal": [[0.4] * 8]})
+    empty(folder / "focal" / "seed0", first=7)
+    assert "or the last: wmh/focal/seed0.\n" in run("comparison.py", "--runs", folder).stdout
+
+
+def empty(folder, first=0):
+    """From this epoch on the run predicts no foreground."""
+    change(folder, lambda at, row: {"val_foreground": 0 if at >= first else row["val_foreground"]})
+
+
+def change(folder, new):
+    path = folder / "metrics.csv"
     with open(path) as file:
         table = list(csv.DictReader(file))
-    write_csv(path, [{**row, "val_foreground": 0} for row in table], list(table[0]))
-    text = run("comparison.py", "--runs", folder).stdout
-    assert "- Without any foreground at the best epoch or the last: focal/seed0.\n" in text and text.count("- Without") == 1
+    write_csv(path, [{**row, **new(at, row)} for at, row in enumerate(table)], list(table[0]))
 
 
 @pytest.mark.parametrize("name, expected", [
     ("gdl", None), ("gdl+boundary", "gdl"), ("dice+ce+boundary", "dice+ce"), ("gdl+boundary-increase0.1", "gdl"),
-    ("gdl-cap1", None), ("boundary", None)])
+    ("gdl-cap1", None), ("boundary", None), ("gdl+boundary-cap1", "gdl-cap1"), ("gdl+boundary-cap0.5-alpha0.25", "gdl-cap0.5"),
+    ("focal_tversky+boundary-rebalance0.1", "focal_tversky")])
 def test_what_a_row_is_compared_with(name, expected):
     assert comparison.without_boundary(name) == expected
 
@@ -99,6 +135,9 @@ def test_folders_stand_beside_each_other_and_the_network_tells_them_apart(folder
     assert result.returncode == 0, result.stderr
     assert "| network | loss |" in result.stdout
     assert "| enet, width 8 | L_Focal | 1 |" in result.stdout and "| unet, width 8 | L_Focal | 1 |" in result.stdout
+    third = beside(folder, "wmh-mm")  # the networks do not tell three folders apart
+    assert "| folder | loss |" in run("comparison.py", "--runs", folder, other, third, "--csv", folder / "three.csv").stdout
+    assert all(f",{name}," in (folder / "three.csv").read_text() for name in ("wmh", "wmh-enet", "wmh-mm"))
     with open(folder / "comparison.csv") as file:
         assert {(row["folder"], row["network"]) for row in csv.DictReader(file)} == {
             ("wmh", "unet, width 8"), ("wmh-enet", "enet, width 8")}
@@ -110,9 +149,22 @@ def test_folders_of_one_network_are_told_apart_by_their_names(folder):
     assert "| folder | loss |" in result.stdout and "| wmh-mm | L_Focal |" in result.stdout
 
 
+def test_folders_of_one_name_are_told_apart_by_their_paths(folder):
+    other = Path(shutil.copytree(folder, folder.parent.parent / "old" / "wmh"))
+    text = run("comparison.py", "--runs", folder, other).stdout
+    assert f"| {folder} | L_Focal |" in text and f"| {other} | L_Focal |" in text
+
+
 def test_folders_with_other_epochs_or_validation_scans_are_refused(folder, monkeypatch):
     longer = beside(folder, "wmh-longer", epochs=9)
     refuses(run("comparison.py", "--runs", folder, longer), longer, "the same epochs as in")
+    for what, value in (("source", "own"), ("size", 48), ("layout", "isles")):
+        other = beside(folder, f"wmh-{what}", data=str(shutil.copytree(
+            folder.parent.parent / "data" / "wmh", folder.parent / what)))
+        path = folder.parent / what / "dataset.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), what: value}))
+        refuses(run("comparison.py", "--runs", folder, other), other, f"the same {what} as in")
+    refuses(run("comparison.py", "--runs", folder, folder), "each folder once")
     monkeypatch.setattr(comparison, "validation_subjects", lambda one: [one.folder.name])
     other = beside(folder, "wmh-other")
     refuses(run("comparison.py", "--runs", folder, other), other, "the same validation scans as in")

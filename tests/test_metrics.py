@@ -171,6 +171,13 @@ def test_challenge_distance_of_masks_without_a_surface(nothing):
         assert math.isnan(challenge_hausdorff95(*pair, empty="nan"))
 
 
+def test_challenge_distance_of_all_and_nothing_is_the_diagonal():
+    pair = np.ones((4, 5, 6), bool), np.zeros((4, 5, 6), bool)  # neither has a surface
+    for masks in (pair, pair[::-1]):
+        assert challenge_hausdorff95(*masks, (2, 2, 2)) == 2 * math.sqrt(77)
+        assert math.isnan(challenge_hausdorff95(*masks, empty="nan"))
+
+
 def test_distances_to_an_empty_mask_are_infinite():
     there, back = surface_distances(PIXEL, EMPTY)
     assert there.tolist() == [math.inf] and back.tolist() == []
