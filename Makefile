@@ -7,7 +7,7 @@
 LOSSES   ?= boundary gdl gdl+boundary
 SEEDS    ?= 0 1
 EPOCHS   ?= 200
-# DIMS=3: patches of volumes, in sets of their own (NAME-dims3); PATCH="slices rows columns", see main.py --help
+# DIMS=3: patches of volumes; wmh and isles become wmh-dims3 and isles-dims3, give another NAME to custom. PATCH="slices rows columns"
 DIMS     ?=
 PATCH    ?=
 NETWORK  ?= $(if $(filter 3,$(DIMS)),unet3d,unet)
@@ -102,6 +102,8 @@ demo: $(READY) ## the whole chain on a small phantom, on the CPU, in minutes
 NAME_OK := $(if $(NAME),$(shell printf %s '$(subst ','\'',$(NAME))' | grep -xE '[A-Za-z0-9][A-Za-z0-9._+-]*'))
 
 SUFFIX := $(if $(filter code2018,$(PROTOCOL)),-code2018)$(if $(filter 3,$(DIMS)),-dims3)
+$(if $(and $(filter code2018,$(PROTOCOL)),$(filter 3,$(DIMS))),$(error DIMS: expected 2 with PROTOCOL=code2018, whose maps are \
+	those of slices, found 3))
 wmh isles: $(READY)
 wmh: ## WMH 2017 by the paper's protocol; fetches the scans unless they or the challenge's zips are in data/raw
 	@$(PY) download.py --layout wmh --raw=$(call quote,$(RAW)) $(if $(filter-out no 0,$(FETCH)),--fetch) $(if $(OBSERVERS),--observers) \
@@ -130,6 +132,7 @@ ablation: $(READY) ## official, mm and 3-D distance maps, capped GDL weight: mak
 	@$(named)
 	@[ "$(PROTOCOL)" = paper ] || { echo "error: PROTOCOL: expected paper, whose map is varied, found $(PROTOCOL)." \
 		"Leave it out." >&2; exit 2; }
+	@[ "$(DIMS)" != 3 ] || { echo "error: DIMS: expected 2, whose maps are varied, found 3. Leave it out." >&2; exit 2; }
 	+@$(call varied,) LOSSES="gdl gdl+boundary gdl-cap1 gdl+boundary-cap1"
 	+@$(call varied,-official) CONVENTION=official
 	+@$(call varied,-mm) UNIT=mm
@@ -256,7 +259,7 @@ $(RUNS:=/evaluation.csv): %/evaluation.csv: %/summary.json
 results/$(NAME)/claims.json: $(RUNS:=/evaluation.csv)
 	@[ -z "$$(find -L $(call quote,$(RAW)) -maxdepth 4 -type d -name additional_annotations 2>/dev/null)" ] || \
 		$(PY) raters.py --data data/$(NAME) --raw=$(call quote,$(RAW)) --out results/$(NAME)/raters.csv
-	$(PY) claims.py --runs results/$(NAME) --data data/$(NAME) --device $(firstword $(DEVICE))
+	$(PY) claims.py --runs results/$(NAME) --data data/$(NAME) --device $(firstword $(DEVICE)) $(call option,THREADS,threads)
 
 results/$(NAME)/report.html: results/$(NAME)/claims.json
 	$(PY) report.py --runs results/$(NAME) --data data/$(NAME)

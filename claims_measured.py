@@ -40,28 +40,32 @@ def seconds(work, device):
     return time.perf_counter() - start
 
 
-def step_and_loss_times(config, channels, device, amp, repeats, steps=5):
+def step_and_loss_times(config, channels, classes, device, amp, repeats):
     """Seconds of training steps, and of loss and gradient alone, each without and with the term, measured alternately.
 
     Args:
-        config: a run's settings: network, width, size, batch_size; patch, if it trains in 3-D.
+        config: a run's settings: network, width, size, batch_size; patch, if it trains in 3-D; boundary_classes.
         channels: number of modalities.
+        classes: K.
         device, amp: where and in which precision, see devices.choose_amp.
-        repeats, steps: how often the loss alone and the whole step are measured.
+        repeats: how often the loss alone is measured; whole steps some seconds long, 5 to 30 pairs of them.
 
     Returns:
-        (steps, losses): arrays (steps, 2) and (repeats, 2); first column without, second with the term.
+        (steps, losses): arrays (N, 2) and (repeats, 2); first column without, second with the term.
     """
     torch.manual_seed(0)
     batch, shape = config["batch_size"], input_shape(config)
     layout = choose_memory_format(amp, device, len(shape))
-    network = build(config["network"], channels, 2, config["width"]).to(device, memory_format=layout)
+    network = build(config["network"], channels, classes, config["width"]).to(device, memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     images = torch.rand(batch, channels, *shape, device=device).contiguous(memory_format=layout)
-    labels = torch.rand(batch, 1, *shape, device=device) < 0.01
-    target, phi = torch.cat([~labels, labels], 1), torch.randn(batch, 1, *shape, device=device)
-    logits = torch.randn(batch, 2, *shape, device=device, requires_grad=True)
-    losses = {name: build_loss(name) for name in (REGIONAL, BOTH)}
+    labels = torch.randint(100, (batch, 1, *shape), device=device)  # a hundredth of the pixels for each foreground class
+    lesions = [labels == k for k in range(1, classes)]
+    target = torch.cat([~torch.stack(lesions).any(0), *lesions], 1)
+    phi = torch.randn(batch, classes - 1, *shape, device=device)
+    logits = torch.randn(batch, classes, *shape, device=device, requires_grad=True)
+    losses = {name: build_loss(name, classes, boundary_classes=config.get("boundary_classes") if name == BOTH else None)
+              for name in (REGIONAL, BOTH)}
 
     def step(name):
         with torch.autocast(device.type, amp, enabled=amp is not None):
@@ -77,7 +81,9 @@ def step_and_loss_times(config, channels, device, amp, repeats, steps=5):
         pairs = [[seconds(lambda name=name: work(name), device) for name in (REGIONAL, BOTH)] for _ in range(times + 2)]
         return np.array(pairs[2:])  # the first two warm up
 
-    return alternately(step, steps), alternately(loss_alone, repeats)
+    step(REGIONAL)  # the first one is slow
+    one = seconds(lambda: step(BOTH), device)
+    return alternately(step, int(np.clip(3 / one, 5, 30))), alternately(loss_alone, repeats)
 
 
 def input_shape(config):
@@ -85,19 +91,21 @@ def input_shape(config):
     return config.get("patch") or [config["size"]] * 2
 
 
-def c5(config, channels, device, repeats=100):
+def c5(config, channels, classes, device, repeats=100):
     """The term's share of a step, from the loss and gradient alone: two whole steps differ by more than the term."""
-    steps, losses = step_and_loss_times(config, channels, device, choose_amp("auto", device), repeats)
+    steps, losses = step_and_loss_times(config, channels, classes, device, choose_amp("auto", device), repeats)
     without, both = np.median(steps, 0)
-    drawn = np.random.default_rng(0).integers(repeats, size=(RESAMPLES, repeats))
     extra = losses[:, 1] - losses[:, 0]
-    low, high = map(float, np.percentile(np.median(extra[drawn], 1) / without, (2.5, 97.5)))
+    rng = np.random.default_rng(0)
+    drawn = [values[rng.integers(len(values), size=(RESAMPLES, len(values)))] for values in (extra, steps[:, 0])]
+    low, high = map(float, np.percentile(np.median(drawn[0], 1) / np.median(drawn[1], 1), (2.5, 97.5)))
     share = float(np.median(extra) / without)
     verdict = "supported" if high < 0.01 else "not supported" if low > 0.01 else "not measured"
     size = "x".join(map(str, input_shape(config)))
+    where = device.type + (f", {classes} classes" if classes > 2 else "")
     statistic = (f"{share:+.2%} [{low:+.2%}, {high:+.2%}] of a step: {np.median(extra) * 1e3:.2f} ms more in loss and gradient "
                  f"beside a step of {without * 1e3:.0f} ms ({config['network']}, width {config['width']}, {size}, batch "
-                 f"{config['batch_size']}, {device.type}); negligible = under 1 %")
+                 f"{config['batch_size']}, {where}); negligible = under 1 %")
     if verdict == "not measured":
         statistic += "; too noisy to say, run: make claims on an idle machine"
     return claim(verdict, statistic, share=share, low=low, high=high, step_seconds=float(without),

@@ -74,7 +74,8 @@ def curves(sets, measures, reported):
             axis.set_ylabel(name if column == 0 else "")
             axis.grid(axis="y", color="#dddddd", linewidth=0.5)
             if not axis.lines:
-                figures_cases.say(axis, "not computed in these runs", frame=True)
+                computed = any(row.get(key) is not None for run in one.runs for row in run.rows)
+                figures_cases.say(axis, "no epoch with foreground" if computed else "not computed in these runs", frame=True)
     handles = {text: handle for axis in axes.flat
                for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     if handles:

@@ -335,6 +335,7 @@ def figure4(sets):
     modality = " / ".join(dict.fromkeys(shown_modality(one)[1] for one in sets))
     for axis, name in zip(axes[0], (modality, "ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
         axis.set_title(name)
-    caption = (f"Cases chosen by rule: {RULE4}. DSC of the slice in the corner; thin yellow: ground truth. "
+    together = " Classes are drawn and scored as one." if any(len(one.info.get("classes", "01")) > 2 for one in sets) else ""
+    caption = (f"Cases chosen by rule: {RULE4}.{together} DSC of the slice in the corner; thin yellow: ground truth. "
                f"The patient's left is on the left. {seeds_shown(sets)}")
     return figure, "Figure 4: predictions on validation scans", caption, "Contours over slices. " + "; ".join(told)

@@ -74,8 +74,10 @@ COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", 
 
 def main(argv=None):
     args = parse_arguments(argv)
-    out, train = Path(args.out), open_training(args)  # before the run directory is made
+    asked, out, train = args.patch, Path(args.out), open_training(args)  # before the run directory is made
     with Group() as group, exclusive(out) if group.first else nullcontext():
+        if asked != args.patch and asked:
+            log(f"--patch {' '.join(map(str, asked))}: larger than every volume; {' '.join(map(str, args.patch))} is taken")
         run = Run(args, train, group)
         finished = run.is_finished()
         group.wait()  # the first process writes from here on

@@ -5,8 +5,11 @@ import argparse
 import scheduler
 from losses import REGIONAL
 from networks import NETWORKS
+from networks.unet3d import LEVELS
 from settings import loss_options
 from utils import check_patch
+
+LEAST = 2 ** LEVELS
 
 
 def parse(argv, description):
@@ -23,8 +26,9 @@ def parse(argv, description):
     add("--seed", type=int, default=0, help="fixes the initial weights and the order of the slices (default 0)")
     add("--network", choices=NETWORKS, help="the README says what each is (default unet, with --dims 3 unet3d)")
     add("--dims", type=int, choices=(2, 3), help="train on slices, or on patches of volumes (default: as the network is)")
-    add("--patch", type=int, nargs=3, metavar=("SLICES", "ROWS", "COLUMNS"), help="of --dims 3, in voxels of the data folder "
-        "(default: the median volume's, at most 32 128 128)")
+    add("--patch", type=int, nargs=3, metavar=("SLICES", "ROWS", "COLUMNS"), help="of --dims 3, in voxels of the data folder, "
+        "no larger than its largest volume (default: the median volume's size, its slices rounded up to a multiple of 8, at "
+        "most 32 128 128)")
     add("--width", type=int, default=64, help="channels at full resolution (default 64)")
     add("--epochs", type=int, default=200, help="a finished run goes on when this is raised (default 200)")
     add("--batch-size", type=int, help="slices (default 8; 4 for isles with --protocol code2018), or patches "
@@ -50,13 +54,17 @@ def parse(argv, description):
         scheduler.alpha(args.schedule, 0)
         args.loss_options = loss_options(args)
         check_patch(args.patch)
+        if args.patch and max(args.patch) <= LEAST:
+            raise ValueError(f"--patch: expected more than {LEAST} voxels along an axis, so that the deepest level has two, "
+                             f"found {args.patch}")
     except ValueError as error:
         parser.error(str(error))
     args.network = args.network or ("unet3d" if args.dims == 3 or args.patch else "unet")
     dims = NETWORKS[args.network].dims
     if args.dims not in (None, dims):
         fitting = ", ".join(name for name, network in NETWORKS.items() if network.dims == args.dims)
-        parser.error(f"--network: expected one of --dims {args.dims} ({fitting}), found {args.network}, which has {dims}")
+        parser.error(f"--network: expected one of --dims {args.dims} ({fitting}), found {args.network}, which has {dims}"
+                     + ("; --patch asks for it" if args.patch and args.dims == 2 else ""))
     args.dims = dims
     if args.patch and dims == 2:
         parser.error(f"--patch: expected a network of volumes, found {args.network}; leave one of them out")

@@ -20,7 +20,8 @@ class Patches(Slices):
     Args:
         folder: a data folder written by preprocess.py.
         subset: "train" or "val".
-        patch: slices, rows, columns; None: `default_patch`.
+        patch: slices, rows, columns; None: `default_patch`. It is cut to the largest volume's size, slices rounded up to a
+            multiple of 8: voxels beyond the volumes would only dilute the boundary loss, a mean over all of them.
 
     Raises:
         UserError: as Slices.
@@ -29,7 +30,7 @@ class Patches(Slices):
     def __init__(self, folder, subset, patch=None):
         super().__init__(folder, subset)
         shapes = [labels.shape for _, labels, _ in self.arrays]
-        self.patch = list(patch or default_patch(shapes))
+        self.patch = list(map(min, patch, whole_eights(np.max(shapes, axis=0)))) if patch else default_patch(shapes)
         self.counts = [math.ceil(math.prod(shape) / math.prod(map(min, shape, self.patch))) for shape in shapes]
         classes = range(1, len(self.settings["classes"]))
         self.places = [[found for k in classes if len(found := np.flatnonzero(labels == k))] for _, labels, _ in self.arrays]
@@ -66,8 +67,13 @@ def default_patch(shapes):
 
     It has a multiple of 8 slices, which a network that halves them three times does not pad.
     """
-    slices, rows, columns = np.median(shapes, axis=0).astype(int)
-    return [min(8 * math.ceil(slices / 8), LARGEST[0]), min(int(rows), LARGEST[1]), min(int(columns), LARGEST[2])]
+    return list(map(min, whole_eights(np.median(shapes, axis=0)), LARGEST))
+
+
+def whole_eights(shape):
+    """Slices, rows, columns; slices rounded up to a multiple of 8."""
+    slices, rows, columns = map(int, shape)
+    return [8 * math.ceil(slices / 8), rows, columns]
 
 
 def cut(array, corner, patch):

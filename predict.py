@@ -19,7 +19,7 @@ Written to --out, each file whole or not at all; what is there under the same na
   <scan>.nii.gz                  classes, 0 is background, in the grid of the scan's first modality
   probabilities/<scan>.nii.gz    with --probabilities: softmax of the foreground, 0 to 1; one volume per class if several
   previews/<scan>.png            with --preview: the slices with the largest predicted area, with its contour
-One line a scan is printed: its name, the predicted volume in ml, and in how many slices.
+One line a scan is printed: its name, the predicted volume in ml (of each class, if several), and in how many slices.
 
 Exit status: 0, or 2 with one line that says what is wrong. If a modality is missing, nothing is segmented; a scan that
 cannot be read is named, left out, and counted at the end.
@@ -171,18 +171,20 @@ def check_complete(scans, modalities):
     problems = []
     for name, files in scans.items():
         missing = [modality for modality in modalities if not files[modality]]
-        double = [f"{len(files[modality])} files for {modality}" for modality in modalities if len(files[modality]) > 1]
+        double = [f"{' and '.join(path.name for path in files[modality])} for {modality}" for modality in modalities
+                  if len(files[modality]) > 1]
         if missing or double:
             found = "; ".join([f"no {', '.join(missing)}"] * bool(missing) + double)
-            problems.append(UserError(name, f"one image each of {', '.join(modalities)}", found,
-                                      "The network was trained on all of them."))
+            place = next(path for paths in files.values() for path in paths).parent
+            do = "The network was trained on all of them." if missing else "Keep one of them there."
+            problems.append(UserError(f"{name} in {place}", f"one image each of {', '.join(modalities)}", found, do))
     if len(problems) == 1:
         raise problems[0]
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
         raise UserError("the scans", f"{', '.join(modalities)} of each", f"{len(problems)} of {len(scans)} without",
-                        "Complete or leave out those listed above; nothing was segmented.")
+                        "Put those listed above in order, or leave them out; nothing was segmented.")
 
 
 def read_scan(files, modalities):
@@ -239,10 +241,14 @@ def predict_scan(name, files, model, args):
     if args.preview:
         from preview import draw_preview  # needs matplotlib, which plain prediction does not
         step = [size * length / slices.shape[-1] for size, length in zip(grid["spacing_mm"], volumes[0].shape[:2])]
-        draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step)
+        draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step,
+                     state["data"]["classes"][1:])
     write_image(args.out / f"{name}.nii.gz", image)
-    volume = np.count_nonzero(image.dataobj) * float(np.prod(grid["spacing_mm"])) / 1000
-    return f"{name}: {volume:.2f} ml in {int(mask.any(axis=(1, 2)).sum())} of {len(mask)} slices"
+    classes = state["data"]["classes"][1:]
+    counts = np.bincount(np.asanyarray(image.dataobj).ravel(), minlength=len(classes) + 1)[1:]
+    volumes = [f"{count * float(np.prod(grid['spacing_mm'])) / 1000:.2f} ml" for count in counts]
+    told = volumes[0] if len(classes) == 1 else ", ".join(map(" ".join, zip(classes, volumes, strict=True)))
+    return f"{name}: {told} in {int(mask.any(axis=(1, 2)).sum())} of {len(mask)} slices"
 
 
 def describe(state, path):
@@ -282,6 +288,9 @@ def main(argv=None):
             failed += 1
             print(f"{name} left out: {error}", file=sys.stderr)
         except torch.OutOfMemoryError:
+            if patch := state.get("patch"):
+                raise UserError(device, f"memory for a patch of {'x'.join(map(str, patch))}", "too little",
+                                "Free some, or take --device cpu.") from None
             raise UserError(device, f"memory for {args.batch_size} slices", "too little", "Lower --batch-size.") from None
     if failed:
         raise UserError(args.out, f"{len(scans)} masks", f"{len(scans) - failed}", "The scans left out are named above.")

@@ -7,8 +7,9 @@ Examples:
   python preprocess.py --layout wmh --raw data/raw/wmh --verify
 
 Each modality is min-max normalised over its volume and resampled in plane to --size (Section 3.2 of the paper), labels
-to the nearest pixel. phi_G, the signed distance to the lesions' boundary, is computed once per slice; slices without a
-lesion have zeros. What a layout is made of stands in datasets.py; subjects are found at any depth below --raw.
+to the nearest pixel. phi_G, the signed distance to the lesions' boundary, is computed once: per slice, zero on those
+without a lesion, or with --map-dims 3 per volume. What a layout is made of stands in datasets.py; subjects are found at
+any depth below --raw.
 
 Every scan is checked: files there and readable, one 3-D grid, finite intensities with contrast, known labels. Where one
 has a problem, all problems are listed and nothing is written. The same command on an unfinished folder continues; on a
@@ -66,7 +67,7 @@ def convert_subject(subject, volumes, spec, out, settings):
     """Write one subject's folder: images, labels, distance maps and geometry.
 
     images.npy (S, C, H, W) uint16; labels.npy (S, H, W) uint8 classes; distance.npy (S, K - 1, H, W) float32 phi_G;
-    zeros, as in empty slices, take no space on disk; meta.json. Beside it references/<name>.nii.gz: the classes on
+    blocks of zeros take no space on disk; meta.json. Beside it references/<name>.nii.gz: the classes on
     the scan's own grid, with 255 where the challenge's evaluation leaves voxels out.
 
     Args:
@@ -196,9 +197,9 @@ def check_folder(out, settings):
         different = [key for key in settings if key != "name" and old.get(key) != settings[key]]  # a folder may be renamed
         if different:
             key = different[0]
-            found = f"{shorten(old.get(key))}, asked for {shorten(settings[key])}"
-            raise UserError(out, "a new folder or one of the same settings", f"a data set with another {key} ({found})",
-                            "Choose another --out, or remove that folder.")
+            raise UserError(out, "a new folder or one of the same settings",
+                            f"a data set with another {key} ({told_apart(old.get(key), settings[key])})",
+                            "Choose another --out (with make, another NAME), or remove that folder.")
     elif out.exists() and (inside := [entry.name for entry in out.iterdir() if entry.name not in (".lock", PENDING)]):
         raise UserError(out, "a new or empty folder", f"{inside[0]} in it", "Choose another --out.")
 
@@ -212,6 +213,13 @@ def is_current(subject, out):
         return read_object(meta, META, REDO)["sources"] == source_hashes(subject)
     except OSError:  # check_all says what is wrong
         return False
+
+
+def told_apart(old, new):
+    """"old, asked for new" in words; of two dicts the entries that differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return "; ".join(f"{key} {told_apart(old.get(key), new[key])}" for key in new if old.get(key) != new[key])
+    return f"{shorten(old)}, asked for {shorten(new)}"
 
 
 def shorten(value):

@@ -1,19 +1,22 @@
-"""A picture of a predicted mask: the slices of a scan with the largest predicted area, and the contour."""
+"""A picture of a predicted mask: the slices of a scan with the largest predicted area, and the contours of the classes."""
+
+from itertools import cycle
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
+from matplotlib.lines import Line2D  # noqa: E402
 
 from figures_cases import corner, head_box, outline, say, show  # noqa: E402
 from utils import atomic_path  # noqa: E402
 
 SHOWN = 6
-CONTOUR = "#ff5a4f"
+COLOURS = ("#ff5a4f", "#4fc3ff", "#ffd54f", "#7ee07e", "#d49bff", "#ffa64f")  # of the classes, in turn
 
 
-def draw_preview(path, name, image, mask, step):
+def draw_preview(path, name, image, mask, step, classes=("lesion",)):
     """Write a PNG of up to six slices.
 
     Args:
@@ -22,21 +25,27 @@ def draw_preview(path, name, image, mask, step):
         image: (S, H, W) intensities of one modality, any range from 0.
         mask: (S, H, W) predicted classes; every class above 0 is foreground.
         step: size of a pixel along rows and columns, mm.
+        classes: names of the foreground classes.
     """
     foreground = mask > 0
     area = foreground.sum(axis=(1, 2))
     largest = np.sort(np.argsort(-area, kind="stable")[:min(SHOWN, max(1, np.count_nonzero(area)))])
     if not area.any():  # nothing found: the middle of the scan, for a look at the input
         largest = [len(image) // 2]
-    figure, axes = plt.subplots(1, len(largest), figsize=(2.4 * len(largest), 3.0), squeeze=False, layout="constrained")
+    width = max(5.0, 2.4 * len(largest))  # room for the title
+    figure, axes = plt.subplots(1, len(largest), figsize=(width, 3.0), squeeze=False, layout="constrained")
     for axis, index in zip(axes[0], largest):
         part = image[index].astype(float)
         window = head_box(part, [foreground[index]], step)
         show(axis, part, window, step)
-        outline(axis, foreground[index], window, CONTOUR)
-        corner(axis, f"slice {index}")
+        for k, colour in zip(range(1, len(classes) + 1), cycle(COLOURS)):
+            outline(axis, mask[index] == k, window, colour)
+        corner(axis, f"slice {index}" + ("\nall foreground" if foreground[index].all() else ""))
         if not area.any():
             say(axis, "no foreground predicted")
+    if len(classes) > 1:
+        lines = [Line2D([], [], color=colour, label=one) for one, colour in zip(classes, cycle(COLOURS))]
+        figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=8, frameon=False)
     figure.suptitle(f"{name}: {np.count_nonzero(area)} of {len(image)} slices with predicted foreground", fontsize=9)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})

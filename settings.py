@@ -36,7 +36,8 @@ def checked_settings(args, train, out):
         old = read_object(path, {"epochs": int, "sessions": list}, "Remove the run directory and start again.")
         asked, found = checkpoint.differences({key: settings[key] for key in DEFINES}, old)
         if asked:
-            raise UserError(out, f"a run with {asked}", f"one with {found}", "Choose another --out, or remove that run.")
+            raise UserError(out, f"a run with {asked}", f"one with {found}",
+                            "Choose another --out (with make, another NAME), or remove that run.")
         missing = {key: settings[key] for key in DEFINES}  # in a config.json that was written before there was such a setting
         settings = {**missing, **old, "data": args.data, "epochs": max(args.epochs, old["epochs"])}
     return settings

@@ -37,6 +37,8 @@ def choose_split(names, how, n_val, seed, patients=None):
     """
     if is_table(how):
         split = read_split(how, names)
+    elif len(names) < 2:
+        raise UserError("the scans", "2 subjects or more, to train and to validate", len(names), "Add some.")
     elif not 0 < n_val < len(names):
         raise UserError("--val", f"1 to {len(names) - 1} of the {len(names)} subjects", n_val,
                         "Give a smaller --val or more subjects.")

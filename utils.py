@@ -84,8 +84,8 @@ def explain(error):
     """(expected, found, what to do) about memory, a CUDA device, or --deterministic; None for other errors."""
     text = " ".join(str(error).split())[:160] or "no more"
     if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory|ALLOC_FAILED", text):
-        return ("enough memory", text, "Free some, or ask for less of it (smaller --batch-size, --width, --jobs or --size), "
-                "and repeat the command: what was saved before is intact.")
+        return ("enough memory", text, "Free some, or ask for less of it (smaller --batch-size, --patch, --width, --jobs or "
+                "--size), and repeat the command: what was saved before is intact.")
     if "deterministic" in text:  # see trainer.be_deterministic
         return "operations with a deterministic form", text, "Leave out --deterministic, or take --device cpu."
     if re.search("gloo|[Cc]onnection (closed|reset)|NCCL|ProcessGroup", text):

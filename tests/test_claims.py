@@ -71,6 +71,12 @@ def test_c1_is_not_supported_where_every_run_of_the_joint_loss_collapsed(monkeyp
     assert result["verdict"] == "not supported" and "every one of 1 runs" in result["statistic"]
 
 
+def test_c1_says_that_no_run_predicts_anything(monkeypatch):
+    runs = {name: [made_run(name.replace("_", "+"), [0.6], foreground=0)] for name in ("gdl", "gdl_boundary")}
+    result = compared(monkeypatch, None, None, **runs)
+    assert result["verdict"] == "not measured" and "every run of gdl and of gdl+boundary predicts no" in result["statistic"]
+
+
 def test_c1_names_missing_predictions(monkeypatch):
     result = compared(monkeypatch, None, scores(0.4))
     assert result["verdict"] == "not measured" and "predictions.npz" in result["statistic"]
@@ -134,22 +140,39 @@ CONFIG = {"network": "unet", "width": 2, "size": 32, "batch_size": 2}
 
 
 def test_c5_measures_steps_with_and_without_the_term():
-    result = claims.c5(CONFIG, 1, CPU, repeats=5)
+    result = claims.c5(CONFIG, 1, 2, CPU, repeats=5)
     assert result["low"] <= result["share"] <= result["high"]
     assert result["step_seconds"] > 0 and result["step_seconds_with"] > 0
     assert "unet, width 2, 32x32, batch 2" in result["statistic"]
 
 
 def test_c5_of_a_run_in_3d_is_measured_on_its_patch():
-    result = claims.c5({**CONFIG, "network": "unet3d", "patch": [8, 16, 24]}, 1, CPU, repeats=5)
+    result = claims.c5({**CONFIG, "network": "unet3d", "patch": [8, 16, 24]}, 1, 2, CPU, repeats=5)
     assert "unet3d, width 2, 8x16x24, batch 2" in result["statistic"] and result["step_seconds"] > 0
+
+
+def test_c5_of_several_classes_is_measured_with_theirs(monkeypatch):
+    seen = []
+    monkeypatch.setattr(claims_measured, "build_loss", lambda name, *args, **options: seen.append((name, args, options)) or (
+        lambda probs, target, phi, weights: seen.append((probs.shape[1], target.shape[1], phi.shape[1])) or (probs.mean(), {})))
+    result = claims.c5({**CONFIG, "boundary_classes": [1, 3]}, 1, 4, CPU, repeats=5)
+    assert seen[:2] == [("gdl", (4,), {"boundary_classes": None}), ("gdl+boundary", (4,), {"boundary_classes": [1, 3]})]
+    assert set(seen[2:]) == {(4, 4, 3)} and ", cpu, 4 classes)" in result["statistic"]
+
+
+def test_c5_is_not_decided_by_steps_that_scatter(monkeypatch):
+    losses = np.tile([0.01, 0.014], (20, 1))
+    for steps, verdict in (([1, 1, 1, 1, 1], "supported"), ([0.1, 0.1, 1, 1, 1], "not measured")):
+        times = np.array([steps, steps]).T, losses
+        monkeypatch.setattr(claims_measured, "step_and_loss_times", lambda *_, times=times: times)
+        assert claims.c5(CONFIG, 1, 2, CPU, repeats=20)["verdict"] == verdict
 
 
 @pytest.mark.parametrize("extra, verdict", [(0.001, "supported"), (0.1, "not supported")])
 def test_c5_is_decided_by_the_terms_share_of_a_step(monkeypatch, extra, verdict):
     steps, losses = np.ones((5, 2)), np.tile([0.01, 0.01 + extra], (20, 1))
     monkeypatch.setattr(claims_measured, "step_and_loss_times", lambda *_: (steps, losses))
-    result = claims.c5(CONFIG, 1, CPU, repeats=20)
+    result = claims.c5(CONFIG, 1, 2, CPU, repeats=20)
     assert result["verdict"] == verdict and result["share"] == pytest.approx(extra)
 
 
@@ -193,9 +216,9 @@ def emptying(monkeypatch, *names):
 
 
 @pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("high, foreground, verdict", [
-    (0.2, 0.01, "supported"), (-0.1, 0.01, "not supported"), (0.2, 0, "not supported")])
-def test_c8_is_decided_by_whole_runs_in_3d(tmp_path, monkeypatch, own, high, foreground, verdict):
+@pytest.mark.parametrize("low, foreground, verdict", [
+    (0.2, 0.01, "supported"), (-0.005, 0.01, "supported"), (-0.02, 0.01, "not supported"), (0.2, 0, "not supported")])
+def test_c8_is_decided_by_whole_runs_in_3d(tmp_path, monkeypatch, own, low, foreground, verdict):
     plane = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "gdl+boundary": [[0.6] * 8]})
     folders = [plane, Path(shutil.copytree(plane, plane.parent / "wmh-dims3"))]
     for path in folders[1].glob("*/seed*/config.json"):
@@ -203,10 +226,10 @@ def test_c8_is_decided_by_whole_runs_in_3d(tmp_path, monkeypatch, own, high, for
     for path in folders[1].glob("gdl+boundary/seed*/metrics.csv"):
         change_last_row(path, val_foreground=foreground)
     monkeypatch.setattr(claims, "compare", lambda one, metrics, sign: claims_measured.claim(
-        "not supported", f"{metrics[0]} of {one.folder.name}", differences={"dsc_3d": {"high": high}}))
+        "not supported", f"{metrics[0]} of {one.folder.name}", differences={"dsc_3d": {"low": low}}))
     result = claims.c8_of(load_set(folders[own]))
     assert result["verdict"] == verdict
-    assert result["statistic"].startswith("unet3d of width 8 on volumes: dsc_3d of wmh-dims3; supported if not worse")
+    assert result["statistic"].startswith("unet3d of width 8 on volumes: dsc_3d of wmh-dims3; similar = not worse by 0.01")
 
 
 def change_last_row(path, **values):
@@ -223,6 +246,14 @@ def test_c8_without_whole_runs_is_measured_on_the_spot(tmp_path, monkeypatch, be
     if beside:  # and it cannot be read
         (Path(shutil.copytree(folder, folder.parent / "wmh-dims3")) / "gdl" / "seed0" / "config.json").write_text("{")
     assert claims.c8_of(load_set(folder))["statistic"] == "on the spot"
+
+
+def test_c8_says_what_the_runs_of_volumes_lack(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "c8", lambda one: claims_measured.claim("supported", "on the spot"))
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "gdl+boundary": [[0.5] * 8]})
+    shutil.copytree(folder, folder.parent / "wmh-dims3")
+    assert claims.c8_of(load_set(folder))["statistic"] == (
+        "on the spot; runs of volumes (wmh-dims3): needs at least 5 validation scans, here are 2")
 
 
 def test_a_lesions_surroundings_come_with_the_map_of_the_whole_volume_in_mm(tmp_path):
@@ -283,6 +314,11 @@ def test_c6_does_not_take_a_collapsed_row_for_the_best_constant(monkeypatch):
 
 def test_c6_leaves_runs_with_a_capped_weight_out():
     assert claims.c6(sweep_set(0.7, {0.5: 0.7, 0.9: 0.9}, gdl_max_weight=1))["verdict"] == "not measured"
+
+
+def test_c7_of_volumes_asks_for_no_network_that_there_is_not():
+    result = claims.c7(made_set(gdl=[made_run("gdl", [0.5], patch=[8, 16, 16])]))
+    assert result["verdict"] == "not measured" and "one network of volumes" in result["statistic"]
 
 
 def network_set(root, name, network, fingerprint="f" * 64):

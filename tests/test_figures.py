@@ -68,6 +68,17 @@ def test_a_score_that_the_runs_have_not_computed_is_said_to_be_missing(tmp_path)
     assert "HD95 undefined at the end" in alt
 
 
+def test_where_no_epoch_has_foreground_that_is_said(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
+    path = folder / "gdl" / "seed0" / "metrics.csv"
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    column = lines[0].index("val_foreground")
+    path.write_text("\n".join(",".join([*line[:column], "0" if k else "val_foreground", *line[column + 1:]])
+                              for k, line in enumerate(lines)))
+    figure, _, _, _ = figures.curves(load(folder), (("val_dice_3d", "DSC"), ("val_hd95", "HD95")), None)
+    assert words(figure) == ["no epoch with foreground"]
+
+
 @pytest.mark.parametrize("draw, what", [(figures_cases.figure1, "slice"), (figures_cases.figure2, "slice"),
                                         (figures_cases.figure4, "scan")])
 def test_a_set_without_a_lesion_is_drawn_with_words_in_its_place(tmp_path, draw, what):
@@ -106,3 +117,16 @@ def test_a_preview_of_a_scan_in_which_nothing_is_found_shows_its_middle_and_says
     image = np.full((5, 8, 8), 0.5)
     draw_preview(tmp_path / "s.png", "s", image, np.zeros((5, 8, 8), np.uint8), (1, 1))
     assert kept == [["slice 2", "no foreground predicted"]] and (tmp_path / "s.png").exists()
+
+
+def test_a_preview_draws_each_class_and_says_where_all_is_foreground(tmp_path, monkeypatch):
+    kept, drawn, save = [], [], plt.Figure.savefig
+    monkeypatch.setattr(plt.Figure, "savefig", lambda figure, *args, **options: kept.append(
+        (words(figure), [text.get_text() for text in figure.legends[0].texts])) or save(figure, *args, **options))
+    monkeypatch.setattr("preview.outline", lambda axis, mask, window, colour: drawn.append((int(mask.sum()), colour)))
+    mask = np.zeros((2, 8, 8), np.uint8)
+    mask[0, 2:4, 2:4], mask[0, 5, 5:], mask[1] = 1, 2, 2
+    draw_preview(tmp_path / "s.png", "s", np.full((2, 8, 8), 0.5), mask, (1, 1), ("LV", "RV"))
+    assert kept == [(["slice 0", "slice 1 all foreground"], ["LV", "RV"])]
+    (a, red), (b, blue), (c, again), (d, _) = drawn
+    assert (a, b, c, d) == (4, 3, 0, 64) and red == again != blue

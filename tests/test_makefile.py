@@ -72,6 +72,22 @@ def test_volumes_are_a_set_of_their_own_with_3d_maps_in_mm(clone):
                for line in trainings)
 
 
+@pytest.mark.parametrize("words, option", [
+    (["ablation", "NAME=x", "DIMS=3"], "DIMS"), (["ablation", "NAME=x", "PROTOCOL=code2018"], "PROTOCOL"),
+    (["wmh", "DIMS=3", "PROTOCOL=code2018"], "DIMS")])
+def test_settings_that_exclude_each_other_are_refused_before_anything_is_trained(clone, words, option):
+    result = make(*words, folder=clone)
+    assert result.returncode == 2 and f"{option}: expected " in result.stderr and not (clone / "data").exists()
+
+
+def test_compare_sets_other_folders_beside_its_own_and_claims_take_the_threads(clone):
+    plan = make("-n", "compare", "NAME=x", 'BESIDE=x-enet x-dims3', "COMPARE=ce", folder=clone).stdout.replace("\\\n", " ")
+    assert plan.splitlines()[-1].endswith("comparison.py --runs results/x results/x-enet results/x-dims3")
+    assert sum(f"--loss {loss} " in plan for loss in ("ce", "ce+boundary", "gdl")) == 2
+    plan = make("-n", "custom", "NAME=x", "THREADS=3", folder=clone).stdout
+    assert sum("--threads 3" in line for line in plan.splitlines() if "claims.py" in line) == 1
+
+
 @pytest.mark.parametrize("target, word", [("wmh", "DataverseNL"), ("isles", "ISLES2018_Training.zip")])
 def test_without_scans_make_says_what_to_get_and_ends_with_status_2(clone, target, word):
     result = make(target, "FETCH=", folder=clone)

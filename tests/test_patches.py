@@ -45,11 +45,25 @@ def test_an_epoch_draws_as_many_patches_as_take_up_the_voxels(volumes):
     assert len(Patches(volumes, "train", [8, 16, 16])) == 4 * 4    # only 5 of the 8 slices are there
 
 
+@pytest.mark.parametrize("asked, taken", [
+    ([32, 128, 128], [8, 32, 32]), ([8, 32, 40], [8, 32, 32]), ([3, 16, 32], [3, 16, 32])])
+def test_a_patch_is_no_larger_than_the_volumes(volumes, asked, taken):
+    assert Patches(volumes, "train", asked).patch == taken
+
+
+def test_a_run_says_which_patch_it_takes_for_one_that_is_too_large(volumes, tmp_path):
+    for words in ("--patch 32 128 128: larger than every volume; 8 32 32 is taken", "finished"):  # and goes on with both
+        result = train(volumes, tmp_path / "run", "--dims", 3, "--patch", 32, 128, 128, epochs=1)
+        assert result.returncode == 0 and words in result.stdout, result.stderr
+    assert "finished" in train(volumes, tmp_path / "run", "--dims", 3, "--patch", 8, 32, 32, epochs=1).stdout
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["patch"] == [8, 32, 32]
+
+
 def test_patches_lie_in_the_volume_and_depend_on_seed_and_epoch_alone(volumes):
     some, again = (Patches(volumes, "train", [3, 16, 20]) for _ in range(2))
     order = some.order(1, 2)
     assert order.shape == (len(some), 4) and (order == again.order(1, 2)).all()
-    for other in (some.order(1, 3), some.order(2, 2)):
+    for other in (some.order(1, 3), some.order(2, 2), some.order(2, 1), some.order(0, 3)):
         assert (order != other).any()
     assert order[:, 1:].min() == 0 and (order[:, 1:].max(0) <= [2, 16, 12]).all()
     assert np.bincount(order[:, 0]).tolist() == some.counts
@@ -64,9 +78,33 @@ def test_a_third_of_the_patches_lies_around_a_lesion(volumes):
     assert abs(float((labels > 0).float().mean()) - expected) < 4 * np.sqrt(expected / len(labels))
 
 
+def relabel(volumes, labels, classes):
+    """Other labels (scans, S, H, W) for the training scans of a data folder, and zero maps."""
+    settings = json.loads((volumes / "dataset.json").read_text())
+    names = [scan.name for scan in Patches(volumes, "train").scans]
+    (volumes / "dataset.json").write_text(json.dumps({**settings, "classes": classes}))
+    for name, one in zip(names, labels, strict=True):
+        np.save(volumes / "subjects" / name / "labels.npy", one)
+        maps = np.zeros((len(one), len(classes) - 1, *one.shape[1:]), np.float32)
+        np.save(volumes / "subjects" / name / "distance.npy", maps)
+
+
+def test_around_a_lesion_means_that_one_of_its_voxels_is_in_the_middle(volumes, monkeypatch):
+    labels = np.zeros((4, 5, 32, 32), np.uint8)
+    for number, at in enumerate((8, 12, 16, 20)):
+        labels[number, 2, at:at + 3, 30 - at] = 1  # elsewhere in each scan
+    relabel(volumes, labels, ["background", "lesion"])
+    monkeypatch.setattr("patches.FOREGROUND", 1)
+    some = Patches(volumes, "train", [1, 5, 7])
+    middles = {(number, z, y + 2, x + 3) for number, z, y, x in some.order(0, 0).tolist()}
+    assert middles == {(number, 2, at + step, 30 - at) for number, at in enumerate((8, 12, 16, 20)) for step in range(3)}
+
+
 def test_every_class_is_drawn_as_often_as_the_others(volumes):
+    labels = np.zeros((4, 5 * 32 * 32), np.uint8)
+    labels[:, :5], labels[:, 100:1100] = 1, 2
+    relabel(volumes, labels.reshape(4, 5, 32, 32), ["background", "small", "large"])
     some = Patches(volumes, "train", [1, 1, 1])
-    some.places = [[np.arange(5), np.arange(100, 1100)] for _ in some.places]  # a small class, a large one
     drawn = some.order(0, 0)
     at = np.ravel_multi_index(drawn[:, 1:].T, (5, 32, 32))
     small, large = (at < 5).sum(), ((at >= 100) & (at < 1100)).sum()
@@ -129,6 +167,11 @@ def test_against_monai():
     assert (found - network(volume[None])[0].detach()).abs().max() > 1e-3  # or the network would not see a patch's border
 
 
+def test_logits_of_half_precision_are_added_up_in_float32():
+    found = sliding_window(lambda x: torch.full_like(x, 1 + 2 ** -7).bfloat16(), torch.zeros(1, 6, 9, 9), [4, 4, 4])
+    assert found.dtype == torch.float32 and (found - (1 + 2 ** -7)).abs().max() < 1e-5
+
+
 def test_after_each_patch_there_is_time_for_something_else():
     seen = []
     sliding_window(lambda x: x, torch.rand(1, 4, 4, 6), [4, 4, 4], lambda: seen.append(1))
@@ -152,7 +195,9 @@ def test_a_run_from_volumes_to_masks_scores_and_page(volumes, raw, tmp_path):
     assert json.loads((out / "summary.json").read_text())["best"]["val_dice_3d"] > 0.3  # it learns: the lesion is bright
     found = run("predict.py", "--checkpoint", out / "best.pt", "--out", tmp_path / "masks", raw, "--probabilities")
     assert found.returncode == 0, found.stderr
-    for path in (out / "predictions").glob("*.nii.gz"):
+    paths = list((out / "predictions").glob("*.nii.gz"))
+    assert len(paths) == 2 and all(np.any(nib.load(path).dataobj) for path in paths)
+    for path in paths:
         masks = [nib.load(folder / path.name) for folder in (path.parent, tmp_path / "masks")]
         assert np.array_equal(*(mask.dataobj for mask in masks)) and np.array_equal(*(mask.affine for mask in masks))
     assert "patches of 4x16x16" in run("predict.py", "--checkpoint", out / "best.pt", "--describe").stdout
@@ -182,7 +227,9 @@ def test_the_network_of_volumes_means_3d_and_3d_means_that_network(volumes, tmp_
 @pytest.mark.parametrize("options, words", [
     (["--dims", 3, "--network", "unet"], ["--network", "unet3d", "found unet, which has 2"]),
     (["--dims", 2, "--network", "unet3d"], ["--network", "unet, unet2018", "found unet3d, which has 3"]),
-    (["--network", "unet", "--patch", 8, 8, 8], ["--patch", "found unet"]),
+    (["--network", "unet", "--patch", 8, 8, 9], ["--patch", "found unet"]),
+    (["--dims", 2, "--patch", 8, 16, 16], ["--network: expected one of --dims 2", "--patch asks for it"]),
+    (["--dims", 3, "--patch", 8, 8, 8], ["--patch: expected more than 8 voxels along an axis", "[8, 8, 8]"]),
     (["--patch", 8, 0, 8], ["patch: expected three sizes", "[8, 0, 8]"])])
 def test_options_that_contradict_each_other_are_refused(volumes, tmp_path, options, words):
     result = train(volumes, tmp_path / "run", *options)

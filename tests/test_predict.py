@@ -114,8 +114,27 @@ def test_a_missing_modality_is_named_and_nothing_is_segmented(trained, masks, tm
     shutil.copytree(trained / "raw", tmp_path / "raw")
     (tmp_path / "raw" / "s1" / "pre" / "T1.nii.gz").unlink()
     result, folder = masks(tmp_path / "raw")
-    refuses(result, "s1", "one image each of FLAIR, T1", "no T1")
+    refuses(result, f"s1 in {tmp_path / 'raw' / 's1' / 'pre'}", "one image each of FLAIR, T1", "no T1", "trained on all")
     assert not folder.exists()
+
+
+def test_two_files_of_one_modality_are_named(trained, masks, tmp_path):
+    shutil.copytree(trained / "raw", tmp_path / "raw")
+    folder = tmp_path / "raw" / "s1" / "pre"
+    nib.save(nib.load(folder / "T1.nii.gz"), folder / "T1.nii")
+    refuses(masks(tmp_path / "raw")[0], f"s1 in {folder}", "T1.nii", "T1.nii.gz for T1", "Keep one of them")
+
+
+@pytest.mark.parametrize("patch, words", [
+    (None, ["8 slices", "Lower --batch-size"]), ([8, 16, 16], ["a patch of 8x16x16", "--device cpu"])])
+def test_too_little_memory_is_one_line_with_what_helps(trained, masks, monkeypatch, patch, words):
+    def fill(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    network, state = predict.load_model(validation(trained)[0].parents[1] / "best.pt", torch.device("cpu"))
+    monkeypatch.setattr(predict, "load_model", lambda path, device: (network, {**state, "patch": patch}))
+    monkeypatch.setattr(predict, "predict_scan", fill)
+    refuses(masks(trained / "raw" / "s0")[0], "cpu: expected memory for", *words)
 
 
 def test_all_scans_without_a_modality_are_listed(trained, masks, tmp_path):
@@ -124,7 +143,7 @@ def test_all_scans_without_a_modality_are_listed(trained, masks, tmp_path):
         (tmp_path / "raw" / name / "pre" / "FLAIR.nii.gz").unlink()
     result, _ = masks(tmp_path / "raw")
     refuses(result, "2 of 6 without")
-    assert "s1: expected" in result.stderr and "s4: expected" in result.stderr
+    assert all(f"{name} in {tmp_path / 'raw' / name / 'pre'}: expected" in result.stderr for name in ("s1", "s4"))
 
 
 def test_a_damaged_scan_is_left_out_and_the_others_are_segmented(trained, masks, tmp_path):
@@ -186,6 +205,8 @@ def test_several_classes_give_a_volume_of_probabilities_each(tmp_path):
     soft = np.asanyarray(nib.load(tmp_path / "m" / "probabilities" / "p.nii.gz").dataobj)
     mask = np.asanyarray(nib.load(tmp_path / "m" / "p.nii.gz").dataobj)
     assert soft.shape == (20, 24, 4, 2)
+    volumes = [f"{name} {np.count_nonzero(mask == k) / 1000:.2f} ml" for k, name in ((1, "a"), (2, "b"))]  # 1 mm voxels
+    assert f"p: {', '.join(volumes)} in 4 of 4 slices" in result.stdout
     whole = np.concatenate([1 - soft.sum(-1, keepdims=True), soft], -1)
     assert np.array_equal(whole.argmax(-1), mask) and len(np.unique(mask)) > 1
 

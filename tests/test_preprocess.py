@@ -325,6 +325,8 @@ def test_scale_factor_and_offset_are_applied_to_image_and_label(whole_numbers, t
 def test_a_folder_of_another_data_set_is_refused(raw, data):
     result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", data, "--size", 64)
     refuses(result, data, "another size (32, asked for 64)")
+    refuses(preprocess(raw, data, "--map-dims", 3, "--unit", "mm"), data,
+            "another distance (unit px, asked for mm; dims 2, asked for 3)", "with make, another NAME")
 
 
 def test_a_scan_that_was_corrected_in_place_is_done_again(raw, data):

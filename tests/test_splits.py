@@ -94,6 +94,10 @@ def test_a_number_of_subjects_that_cannot_be_is_refused(raw, tmp_path, count, ad
     assert not (tmp_path / "data").exists()
 
 
+def test_one_subject_alone_is_too_few(raw, tmp_path):
+    refuses(preprocess(raw / "s0", tmp_path / "data"), "2 subjects or more", "found 1", "Add some")
+
+
 def test_more_validation_subjects_than_there_are_is_refused(raw, tmp_path):
     result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", tmp_path / "data", "--val", 6)
     refuses(result, "--val", "1 to 5 of the 6 subjects", "found 6")
