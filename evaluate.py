@@ -48,7 +48,7 @@ import numpy as np
 from datasets import DATASETS, DatasetSpec, find_subjects, read_volume
 from metrics import absolute_volume_difference, challenge_hausdorff95, dice, hausdorff_pair, leave_out, lesion_detection
 from stages import clock
-from utils import IGNORED, UserError, progress, read_object, run_program, write_csv, write_json
+from utils import IGNORED, UserError, log, progress, read_object, run_program, write_csv, write_json
 
 RESAMPLES = 10_000
 GRID_TOLERANCE = 1e-3  # of a voxel, for every entry of the affine
@@ -173,6 +173,10 @@ def score_folder(predictions, subjects, references, args, folder):
         if values - {0, *args.ignore} and not values & set(args.labels):
             raise UserError(where, f"label {' or '.join(map(str, args.labels))} in some mask",
                             f"only the values {', '.join(map(str, sorted(values)[:10]))}", "Give --labels.")
+    nowhere = set(args.labels) - set().union(*(s[1] | s[2] for s in scores))
+    if nowhere and len(args.labels) > 1:
+        log(f"warning: no mask of {folder} or {args.references} holds label {' or '.join(map(str, sorted(nowhere)))}: "
+            "nothing against nothing scores as equal")
     return [rows for rows, _, _ in scores]
 
 

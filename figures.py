@@ -12,6 +12,7 @@ import figures_cases  # noqa: E402
 import figures_studies  # noqa: E402
 from figures_cases import NAMES  # noqa: E402
 from runs import VARIANT  # noqa: E402
+from tables import label  # noqa: E402
 from utils import atomic_path  # noqa: E402
 
 STYLE = {"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 8, "xtick.labelsize": 8,
@@ -99,7 +100,7 @@ def draw_curves(axis, one, key):
         for run, epochs, values in series:
             if not run.finished and np.isfinite(values).any():
                 axis.plot(epochs, values, ":", color=colour, linewidth=1.1,
-                          label=f"{NAMES.get(name, name)}, unfinished")
+                          label=f"{NAMES.get(name) or label(name)}, unfinished")
             elif np.isfinite(values).any():
                 axis.plot(epochs, values, dashes, color=colour, linewidth=0.5, alpha=0.45)
         if whole:
@@ -108,7 +109,7 @@ def draw_curves(axis, one, key):
             low, mean, high = (np.where(seen, values, np.nan)
                                for values in (stack.min(axis=0), stack.mean(axis=0), stack.max(axis=0)))
             axis.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
-            axis.plot(epochs, mean, dashes, color=colour, linewidth=1.5, label=NAMES.get(name, name))
+            axis.plot(epochs, mean, dashes, color=colour, linewidth=1.5, label=NAMES.get(name) or label(name))
     if key in DISTANCES:
         frame_main_curves(axis, one, key)
 
@@ -155,7 +156,7 @@ def describe_curves(sets, measures, reported):
         caption += (" Ticks at the right edge: the paper's Figure 3, digitised (thick: its best epoch, thin: the "
                     "mean of its last 50 epochs).")
     alt = f"{names} against training epoch for {where}: " + "; ".join(
-        f"{one.title}, {NAMES.get(name, name)} " + ", ".join(last_values(runs, key) for key, _ in measures)
+        f"{one.title}, {NAMES.get(name) or label(name)} " + ", ".join(last_values(runs, key) for key, _ in measures)
         for one in sets for name, runs in plain_rows(one).items())
     return title, caption, alt
 

@@ -369,3 +369,11 @@ def test_csv_path_that_is_a_folder_is_refused_and_left_alone(folders):
     with pytest.raises(IsADirectoryError):
         run(folders)
     assert (folders / "out.csv/keep.nii").exists()
+
+
+def test_a_label_that_no_mask_holds_is_a_warning(folders, capsys):
+    rows = run(folders, "--labels", "1", "5")
+    assert [row["dice"] for row in rows if row["label"] == "5"] == ["1.0", "1.0"]
+    assert f"warning: no mask of {folders / 'masks'} or {folders / 'refs'} holds label 5: " in capsys.readouterr().out
+    run(folders)
+    assert "warning" not in capsys.readouterr().out
