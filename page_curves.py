@@ -44,6 +44,7 @@ def limits(one, key, values):
     if not chosen.size:
         return None
     low, high = (0.0 if key in SETTINGS else float(chosen.min())), float(chosen.max())
+    high = high if key in SETTINGS else max(high, 0.01)  # a DSC of 1e-8 is none
     margin = 0.05 * (high - low) or 0.1 * abs(high) or 0.1
     return max(0.0, low - margin), high + margin
 

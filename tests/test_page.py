@@ -208,6 +208,12 @@ def test_curves_hold_every_seed_and_the_mean_of_the_finished_ones(tmp_path):
     assert [one["finished"] for one in panel["lines"]] == [True, True, False]
 
 
+def test_an_axis_of_scores_that_are_as_good_as_0_goes_to_a_hundredth(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[1e-8, 2e-8] * 4]})
+    ticks = page_curves.curves(load(folder), REPORTED)["panels"][0]["ticks"]["y"]
+    assert [text for _, text in ticks][0] in ("0.000", "0.0000") and "e-" not in str([text for _, text in ticks])
+
+
 def test_distances_have_gaps_where_nothing_is_segmented_and_their_axis_from_the_pair(tmp_path):
     folder = write_set(tmp_path)
     path = folder / "gdl" / "seed0" / "metrics.csv"
