@@ -86,14 +86,14 @@ def without_boundary(name):
 
 
 def build_rows(one, folder):
-    """One line per loss, of one set, whose folder is called so.
+    """One line per loss, of one set, whose folder is called so; variants of a loss follow it.
 
     Returns:
         [{"folder", "network", "loss", "seeds", "cells": {column: (text, mean, std)}, "empty": runs that predict nothing,
         "difference", "low", "high"}, ...]
     """
-    lines, scores = [], {}
-    for name in one.losses:
+    lines, scores, order = [], {}, list(one.losses)
+    for name in sorted(order, key=lambda name: order.index(plain if (plain := name.split("-")[0]) in order else name)):
         runs = one.finished(name)
         if not runs:
             continue

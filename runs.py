@@ -284,7 +284,8 @@ def set_title(info):
     """WMH and ISLES name the challenges' own scans only; a phantom always says so; other sets go by their name."""
     known = CHALLENGES.get(info["layout"])
     if info["source"] == "phantom":
-        return f"{known or info['name']} phantom"
+        name = known or str(info["name"])
+        return f"{info['layout'].upper() if 'phantom' in name.lower() else name} phantom"
     return known if known and info["source"] == "challenge" else str(info["name"])
 
 

@@ -369,3 +369,12 @@ def test_steps_left_out_are_noted(tmp_path):
     path = folder / "gdl" / "seed1" / "metrics.csv"
     path.write_text(path.read_text().replace(",1.5,", ",1.5,2", 3))
     assert "L_GD: training steps left out, loss or gradient not finite: 6 in seed1." in read_table(folder)[1]
+
+
+@pytest.mark.parametrize("info, title", [
+    ({"layout": "wmh", "source": "phantom", "name": "x"}, "WMH phantom"),
+    ({"layout": "acdc", "source": "phantom", "name": "phantom-acdc"}, "ACDC phantom"),
+    ({"layout": "acdc", "source": "phantom", "name": "hearts"}, "hearts phantom"),
+    ({"layout": "wmh", "source": "challenge", "name": "x"}, "WMH"), ({"layout": "wmh", "source": "own", "name": "x"}, "x")])
+def test_a_phantom_is_called_so_once(info, title):
+    assert runs.set_title(info) == title
