@@ -21,8 +21,8 @@ Written to --out, each file whole or not at all; what is there under the same na
   previews/<scan>.png            with --preview: the slices with the largest predicted area, with its contour
 One line a scan is printed: its name, the predicted volume in ml (of each class, if several), and in how many slices.
 
-Exit status: 0, or 2 with one line that says what is wrong. If a modality is missing or there twice, nothing is segmented; a scan that
-cannot be read is named, left out, and counted at the end.
+Exit status: 0, or 2 with one line that says what is wrong. If a modality is missing or there twice, nothing is segmented;
+a scan that cannot be read is named, left out, and counted at the end.
 """
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
