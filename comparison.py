@@ -124,14 +124,14 @@ def markdown(one, lines):
         change = "–" if line["difference"] is None else f"{line['difference']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]"
         cells = [text for text, _, _ in line["cells"].values()]
         table.append([*(line[name] for name in told), label(line["loss"]), str(line["seeds"]), *cells, change])
+    empty = [name for line in lines for name in line["empty"]]
     return (f"# Losses beside each other: {one.title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in table) + "\n\n"
             "- Mean (sample standard deviation) over the finished seeds; DSC and HD95 as in Table 1.\n"
             "- Lesion recall and precision: mean over the validation scans on their own grid, 26-connected lesions; precision "
             "over those in which something is predicted.\n"
             "- Last column: paired over validation scans, interval over scans and seeds, over scans alone where a row has one "
             f"seed (at least {FEWEST_SCANS} scans).\n"
-            + "".join(f"- Without any foreground at the best epoch or the last: {', '.join(line['empty'])}.\n"
-                      for line in lines if line["empty"]))
+            + (f"- Without any foreground at the best epoch or the last: {', '.join(empty)}.\n" if empty else ""))
 
 
 def tidy_rows(lines):
