@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import ndimage
 
+from contours import contours, foreground_classes, outline, several_classes, upright
 from metrics import dice
 from utils import UserError, read_csv, read_object
 
@@ -136,27 +137,11 @@ def box(mask, margin, step=(1, 1), shape=(1, 1)):
     return tuple(spans)
 
 
-def upright(array):
-    """Stored as [x, y] (left to right, back to front); shown with anterior up and the patient's left on the left."""
-    return np.rot90(array)
-
-
 def show(axis, image, window, step):
     """A grey image, cropped; `step` is the pixel size (row, column) in mm."""
     axis.imshow(upright(image[window]), cmap="gray", vmin=0, vmax=max(np.quantile(image, 0.998), 1e-6),
                 aspect=step[1] / step[0], interpolation="nearest")
     axis.set_axis_off()
-
-
-def outline(axis, mask, window, colour, width=1.0):
-    """The contour of a mask with a thin dark edge, so that it shows on bright and dark ground."""
-    part = upright(mask[window]).astype(float)
-    if part.any():
-        limits = axis.get_xlim(), axis.get_ylim()  # the closing of contours at the edge must not widen the panel
-        lines = axis.contour(np.pad(part, 1), [0.5], colors=[colour], linewidths=width,
-                             extent=(-1.5, part.shape[1] + 0.5, -1.5, part.shape[0] + 0.5))
-        axis.set(xlim=limits[0], ylim=limits[1])
-        lines.set_path_effects([effects.withStroke(linewidth=width + 0.7, foreground="black", alpha=0.6)])
 
 
 def corner(axis, text, colour="white"):
@@ -172,19 +157,25 @@ def say(axis, text, frame=False):
 
 
 def draw_prediction(axis, one, loss, subject, index, image, window, step):
-    """One panel: the image with the ground truth (thin) and a loss's prediction, slice DSC in the corner."""
-    run, truth = shown_run(one, loss), lesions(one, subject)
-    mask = prediction(run, subject, truth.shape) if run else None
-    if mask is None:
+    """One panel: the image with the ground truth (thin, of one class) and a loss's prediction, slice DSC in the corner."""
+    run, truth = shown_run(one, loss), load_array(one, subject, "labels")
+    labels = predicted_labels(run, subject, truth.shape) if run else None
+    if labels is None:
         say(axis, f"{NAMES[loss]}: no predictions yet (run unfinished)" if one.losses.get(loss)
             else f"{NAMES[loss]}: not run")
         return None
     show(axis, image, window, step)
-    outline(axis, truth[index], window, TRUTH, 0.6)
-    outline(axis, mask[index], window, COLOURS[loss], 1.1)
-    score = dice(mask[index], truth[index])
+    if len(foreground_classes(one)) == 1:
+        outline(axis, truth[index] == 1, window, TRUTH, 0.6)
+    contours(axis, one, labels[index], window, COLOURS[loss])
+    score = slice_dice(one, labels[index], truth[index])
     corner(axis, f"DSC {score:.2f}" + ("" if run.finished else " (unfinished)"))
     return score
+
+
+def slice_dice(one, labels, truth):
+    """DSC of a slice, the mean over the foreground classes."""
+    return float(np.mean([dice(labels == k, truth == k) for k in range(1, len(foreground_classes(one)) + 1)]))
 
 
 def case_masks(one, subject, index):
@@ -232,14 +223,14 @@ def figure1(sets):
         image, step, masks = slice_image(one, subject, index), spacing(one, subject), case_masks(one, subject, index)
         window = box(np.any(masks, axis=0), max(8, image.shape[0] // 16), step)
         show(row[0], image, window, step)
-        outline(row[0], masks[0], window, TRUTH, 1.1)
+        contours(row[0], one, load_array(one, subject, "labels")[index], window, TRUTH)
         corner(row[0], f"{one.title}\n{subject}, slice {index}")
         scores = [draw_prediction(axis, one, loss, subject, index, image, window, step)
                   for axis, loss in zip(row[1:], PAIR, strict=True)]
         told.append(f"{one.title}: {subject}, slice {index}, {parts} part{'s' * (parts != 1)}" + differences(one, scores))
     for axis, name in zip(axes[0], ("ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
         axis.set_title(name)
-    caption = f"Case chosen by rule: {RULE1}. {'. '.join(told)}. {seeds_shown(sets)}"
+    caption = f"Case chosen by rule: {RULE1}. {'. '.join(told)}.{several_classes(figure, sets)} {seeds_shown(sets)}"
     return figure, "Figure 1: the validation slice with the most lesions", caption, \
         f"Contours of the ground truth, GDL and GDL + boundary over a slice. {'. '.join(told)}."
 
@@ -251,10 +242,10 @@ def differences(one, scores):
         return ""
     gains = []
     for subject in validation_subjects(one):
-        truth = lesions(one, subject)
-        pair = [prediction(run, subject, truth.shape) for run in runs]
-        if all(mask is not None for mask in pair):
-            gains += [dice(pair[1][at], truth[at]) - dice(pair[0][at], truth[at])
+        truth = np.asarray(load_array(one, subject, "labels"))
+        pair = [predicted_labels(run, subject, truth.shape) for run in runs]
+        if all(labels is not None for labels in pair):
+            gains += [slice_dice(one, pair[1][at], truth[at]) - slice_dice(one, pair[0][at], truth[at])
                       for at in np.flatnonzero(truth.any(axis=(1, 2)))]
     return (f"; DSC changes by {scores[1] - scores[0]:+.2f} from GDL to GDL + boundary here, "
             f"by {np.median(gains):+.2f} in the median over the {len(gains)} validation slices with a lesion")
@@ -324,7 +315,7 @@ def figure4(sets):
         show(row[0], image, window, step)
         corner(row[0], f"{one.title}\n{rank}, {volume:.1f} ml")
         show(row[1], image, window, step)
-        outline(row[1], masks[0], window, TRUTH, 1.1)
+        contours(row[1], one, load_array(one, subject, "labels")[index], window, TRUTH)
         scores = [draw_prediction(axis, one, loss, subject, index, image, window, step)
                   for axis, loss in zip(row[2:], PAIR, strict=True)]
         told.append(f"{one.title}, {rank} ({subject}, slice {index}): " + ", ".join(
@@ -335,7 +326,6 @@ def figure4(sets):
     modality = " / ".join(dict.fromkeys(shown_modality(one)[1] for one in sets))
     for axis, name in zip(axes[0], (modality, "ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
         axis.set_title(name)
-    together = " Classes are drawn and scored as one." if any(len(one.info.get("classes", "01")) > 2 for one in sets) else ""
-    caption = (f"Cases chosen by rule: {RULE4}.{together} DSC of the slice in the corner; thin yellow: ground truth. "
+    caption = (f"Cases chosen by rule: {RULE4}. DSC of the slice in the corner.{several_classes(figure, sets)} "
                f"The patient's left is on the left. {seeds_shown(sets)}")
     return figure, "Figure 4: predictions on validation scans", caption, "Contours over slices. " + "; ".join(told)

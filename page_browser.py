@@ -7,7 +7,8 @@ import numpy as np
 from contourpy import contour_generator  # comes with matplotlib, whose contours it draws
 from matplotlib.image import imsave
 
-from figures_cases import PAIR, head_box, lesions, load_array, prediction, shown_modality, shown_run, spacing, upright
+from contours import upright
+from figures_cases import PAIR, head_box, lesions, load_array, prediction, shown_modality, shown_run, spacing
 from metrics import dice
 
 BUDGET = 8_000_000  # bytes of pictures and paths on one page, as base64

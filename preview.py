@@ -7,13 +7,12 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
-from matplotlib.lines import Line2D  # noqa: E402
 
-from figures_cases import corner, head_box, outline, say, show  # noqa: E402
+from contours import CLASSES, class_legend, outline  # noqa: E402
+from figures_cases import corner, head_box, say, show  # noqa: E402
 from utils import atomic_path  # noqa: E402
 
 SHOWN = 6
-COLOURS = ("#ff5a4f", "#4fc3ff", "#ffd54f", "#7ee07e", "#d49bff", "#ffa64f")  # of the classes, in turn
 
 
 def draw_preview(path, name, image, mask, step, classes=("lesion",)):
@@ -38,14 +37,12 @@ def draw_preview(path, name, image, mask, step, classes=("lesion",)):
         part = image[index].astype(float)
         window = head_box(part, [foreground[index]], step)
         show(axis, part, window, step)
-        for k, colour in zip(range(1, len(classes) + 1), cycle(COLOURS)):
+        for k, colour in zip(range(1, len(classes) + 1), cycle(CLASSES)):
             outline(axis, mask[index] == k, window, colour)
         corner(axis, f"slice {index}" + ("\nall foreground" if foreground[index].all() else ""))
         if not area.any():
             say(axis, "no foreground predicted")
-    if len(classes) > 1:
-        lines = [Line2D([], [], color=colour, label=one) for one, colour in zip(classes, cycle(COLOURS))]
-        figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=8, frameon=False)
+    class_legend(figure, classes, "outside lower center")
     figure.suptitle(f"{name}: {np.count_nonzero(area)} of {len(image)} slices with predicted foreground", fontsize=9)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})

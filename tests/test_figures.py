@@ -5,13 +5,14 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from test_report import REPORTED, write_set
 
+import contours
 import figures
 import figures_cases
 import page_scores
 import runs
 from preview import draw_preview
+from run_folders import REPORTED, square, write_run, write_set
 from utils import UserError
 
 LEGACY = (("val_dice", "DSC"), ("val_hd_legacy", "HD"))
@@ -130,3 +131,21 @@ def test_a_preview_draws_each_class_and_says_where_all_is_foreground(tmp_path, m
     assert kept == [(["slice 0", "slice 1 all foreground"], ["LV", "RV"])]
     (a, red), (b, blue), (c, again), (d, _) = drawn
     assert (a, b, c, d) == (4, 3, 0, 64) and red == again != blue
+
+
+def test_several_classes_have_a_contour_and_a_colour_each_and_their_mean_dsc(tmp_path, monkeypatch):
+    folder, data = write_set(tmp_path, losses={}), tmp_path / "data" / "wmh"
+    for name in ("a", "b"):
+        labels = np.stack([square(4, 4, 4) + 2 * square(12, 12, 6), np.zeros((24, 24))]).astype(np.uint8)
+        np.save(data / "subjects" / name / "labels.npy", labels)
+    for loss in ("gdl", "gdl+boundary"):
+        write_run(folder / loss / "seed0", data, loss, 0, [0.5] * 8)
+    info = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps({**info, "classes": ["background", "right", "left"]}))
+    drawn = []
+    monkeypatch.setattr("contours.outline", lambda axis, mask, window, colour, width: drawn.append((int(mask.sum()), colour)))
+    figure, _, caption, alt = figures_cases.figure4(load(folder))
+    red, blue = contours.CLASSES[:2]
+    assert set(drawn) == {(16, red), (36, blue)} and [text.get_text() for text in figure.legends[0].texts] == ["right", "left"]
+    # moved down by two rows and by one: squares of 4 and 6 overlap by 2/4 and 4/6, by 3/4 and 5/6
+    assert "GDL DSC 0.58, GDL + boundary DSC 0.79" in alt and "mean over the classes" in caption and "yellow" not in caption
