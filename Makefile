@@ -116,7 +116,7 @@ isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip i
 
 named = [ -n "$(NAME_OK)" ] || { echo "error: NAME: expected a name for the data set, of letters, digits, . _ + and -." \
 	"make $@ NAME=mine RAW=folder" >&2; exit 2; }; \
-	case "$(NAME)" in raw|phantom|phantom-wmh|phantom-isles|demo|bench|lgg-cpu|lgg-cpu-fp32|lgg-cpu-losses|lgg-cpu-slow-alpha|lgg-gpu|reported.json|README.md) \
+	case "$(NAME)" in raw|phantom|phantom-wmh|phantom-isles|phantom-acdc-cpu|demo|bench|lgg-cpu|lgg-cpu-fp32|lgg-cpu-losses|lgg-cpu-slow-alpha|lgg-gpu|reported.json|README.md) \
 	echo "error: NAME: expected a name that is not taken, found $(NAME). Choose another." >&2; exit 2;; esac
 custom: $(READY) ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=wmh]
 	@$(named)

@@ -52,7 +52,7 @@ def save(name, out, figure, title, caption, alt):
     """PNG at 300 dpi and PDF with Type 42 fonts; without dates, so that equal runs give equal bytes."""
     small = io.BytesIO()  # for the page, which has the caption as text
     figure.savefig(small, format="png", dpi=160, bbox_inches="tight", pad_inches=0.05, metadata={"Software": None})
-    if not figure.legends:  # pictures carry the rule that chose them; curves have their legend there
+    if name in ("figure1", "figure4") or not figure.legends:  # pictures carry the rule that chose them; curves a legend there
         figures_cases.below(figure, caption)
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
         with atomic_path(out / f"{name}.{kind}") as partial:

@@ -149,3 +149,7 @@ def test_several_classes_have_a_contour_and_a_colour_each_and_their_mean_dsc(tmp
     assert set(drawn) == {(16, red), (36, blue)} and [text.get_text() for text in figure.legends[0].texts] == ["right", "left"]
     # moved down by two rows and by one: squares of 4 and 6 overlap by 2/4 and 4/6, by 3/4 and 5/6
     assert "GDL DSC 0.58, GDL + boundary DSC 0.79" in alt and "mean over the classes" in caption and "yellow" not in caption
+    captions = []
+    monkeypatch.setattr("figures_cases.below", lambda figure, caption: captions.append(caption))
+    figures.save("figure4", tmp_path, figure, "title", caption, alt)
+    assert captions == [caption]
