@@ -109,7 +109,8 @@ def draw_curves(axis, one, key):
             low, mean, high = (np.where(seen, values, np.nan)
                                for values in (stack.min(axis=0), stack.mean(axis=0), stack.max(axis=0)))
             axis.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
-            axis.plot(epochs, mean, dashes, color=colour, linewidth=1.5, label=NAMES.get(name) or label(name))
+            axis.plot(epochs, mean, dashes, color=colour, linewidth=1.5, marker="o" if len(epochs) == 1 else None,
+                      label=NAMES.get(name) or label(name))
     if key in DISTANCES:
         frame_main_curves(axis, one, key)
 

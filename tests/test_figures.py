@@ -69,6 +69,14 @@ def test_a_score_that_the_runs_have_not_computed_is_said_to_be_missing(tmp_path)
     assert "HD95 undefined at the end" in alt
 
 
+@pytest.mark.parametrize("epochs, marker", [(1, "o"), (2, "None")])
+def test_a_run_of_one_epoch_is_a_point(tmp_path, epochs, marker):
+    folder, data = write_set(tmp_path, losses={}), tmp_path / "data" / "wmh"
+    write_run(folder / "gdl" / "seed0", data, "gdl", 0, [0.5] * epochs, epochs=epochs)
+    figure, _, _, _ = figures.curves(load(folder), (("val_dice_3d", "DSC"), ("val_hd95", "HD95")), None)
+    assert {line.get_marker() for line in figure.axes[0].lines if line.get_label() == "GDL"} == {marker}
+
+
 def test_where_no_epoch_has_foreground_that_is_said(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
     path = folder / "gdl" / "seed0" / "metrics.csv"
