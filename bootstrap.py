@@ -46,7 +46,7 @@ def row_scores(one, row, collapsed=False):
         left out.
     """
     truths = {subject: np.asarray(load_array(one, subject, "labels")) for subject in validation_subjects(one)}
-    classes, per_run = len(one.info.get("classes", "01")), []
+    classes, per_run = len(one.classes), []
     for run in one.losses.get(row, []):
         if not run.finished or run.collapsed and not collapsed:
             continue

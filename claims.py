@@ -267,7 +267,7 @@ def main(argv=None):
     if args.threads:
         torch.set_num_threads(max(1, args.threads))
     one = load_set(args.runs, args.data)
-    channels, classes = len(one.info.get("modalities", "12")), len(one.info.get("classes", "01"))
+    channels, classes = len(one.info.get("modalities", "12")), len(one.classes)
     found = {"C1": c1(one), "C2": c2(one), "C3": c3(one), "C4": c4(one),
              "C5": c5(one.runs[0].config, channels, classes, choose_device(args.device)),
              "C6": c6(one), "C7": c7(one, args.network_runs), "C8": c8_of(one), "C9": c9()}

@@ -77,13 +77,14 @@ def step_and_loss_times(config, channels, classes, device, amp, repeats):
     def loss_alone(name):
         losses[name](logits.softmax(1), target, phi, (0.5, 0.5))[0].backward()
 
-    def alternately(work, times):
-        pairs = [[seconds(lambda name=name: work(name), device) for name in (REGIONAL, BOTH)] for _ in range(times + 2)]
-        return np.array(pairs[2:])  # the first two warm up
+    def pair(work):
+        return [seconds(lambda name=name: work(name), device) for name in (REGIONAL, BOTH)]
 
-    step(REGIONAL)  # the first one is slow
-    one = seconds(lambda: step(BOTH), device)
-    return alternately(step, int(np.clip(3 / one, 5, 30))), alternately(loss_alone, repeats)
+    def alternately(work, times=None):
+        _, (_, one) = pair(work), pair(work)  # the first two warm up
+        return np.array([pair(work) for _ in range(times or int(np.clip(3 / one, 5, 30)))])
+
+    return alternately(step), alternately(loss_alone, repeats)
 
 
 def input_shape(config):

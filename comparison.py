@@ -89,8 +89,8 @@ def build_rows(one, folder):
     """One line per loss, of one set, whose folder is called so; variants of a loss follow it.
 
     Returns:
-        [{"folder", "network", "loss", "seeds", "cells": {column: (text, mean, std)}, "empty": runs that predict nothing,
-        "difference", "low", "high"}, ...]
+        [{"set", "folder", "network", "loss", "seeds", "cells": {column: (text, mean, std)}, "empty": names of runs that
+        predict nothing, "difference", "low", "high"}, ...]
     """
     lines, scores, order = [], {}, list(one.losses)
     for name in sorted(order, key=lambda name: order.index(plain if (plain := name.split("-")[0]) in order else name)):

@@ -25,15 +25,10 @@ def outline(axis, mask, window, colour, width=1.0):
         lines.set_path_effects([effects.withStroke(linewidth=width + 0.7, foreground="black", alpha=0.6)])
 
 
-def contours(axis, one, labels, window, colour, width=1.1):
-    """The contour of the foreground of labels (H, W); of several classes one each, in the colours of CLASSES."""
-    names = foreground_classes(one)
-    for k, own in zip(range(1, len(names) + 1), cycle(CLASSES)):
+def contours(axis, labels, names, window, colour, width=1.1):
+    """The contour of the foreground of labels (H, W); of several classes, these names, one each in the colours of CLASSES."""
+    for k, (_, own) in enumerate(zip(names, cycle(CLASSES)), 1):
         outline(axis, labels == k, window, own if len(names) > 1 else colour, width)
-
-
-def foreground_classes(one):
-    return one.info.get("classes", ("background", "lesion"))[1:]
 
 
 def class_legend(figure, names, place="outside upper center"):
@@ -45,6 +40,6 @@ def class_legend(figure, names, place="outside upper center"):
 
 def several_classes(figure, sets):
     """The legend of the sets with several classes, and what a caption says about them."""
-    names = max((foreground_classes(one) for one in sets), key=len)
+    names = max((one.classes[1:] for one in sets), key=len)
     class_legend(figure, names)
     return " DSC is the mean over the classes." if len(names) > 1 else " Thin yellow: ground truth."

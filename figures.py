@@ -100,7 +100,7 @@ def draw_curves(axis, one, key):
         for run, epochs, values in series:
             if not run.finished and np.isfinite(values).any():
                 axis.plot(epochs, values, ":", color=colour, linewidth=1.1,
-                          label=f"{NAMES.get(name) or label(name)}, unfinished")
+                          label=f"{shown_name(name)}, unfinished")
             elif np.isfinite(values).any():
                 axis.plot(epochs, values, dashes, color=colour, linewidth=0.5, alpha=0.45)
         if whole:
@@ -110,9 +110,13 @@ def draw_curves(axis, one, key):
                                for values in (stack.min(axis=0), stack.mean(axis=0), stack.max(axis=0)))
             axis.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
             axis.plot(epochs, mean, dashes, color=colour, linewidth=1.5, marker="o" if len(epochs) == 1 else None,
-                      label=NAMES.get(name) or label(name))
+                      label=shown_name(name))
     if key in DISTANCES:
         frame_main_curves(axis, one, key)
+
+
+def shown_name(row):
+    return NAMES.get(row) or label(row)
 
 
 def points(run, key):
@@ -157,7 +161,7 @@ def describe_curves(sets, measures, reported):
         caption += (" Ticks at the right edge: the paper's Figure 3, digitised (thick: its best epoch, thin: the "
                     "mean of its last 50 epochs).")
     alt = f"{names} against training epoch for {where}: " + "; ".join(
-        f"{one.title}, {NAMES.get(name) or label(name)} " + ", ".join(last_values(runs, key) for key, _ in measures)
+        f"{one.title}, {shown_name(name)} " + ", ".join(last_values(runs, key) for key, _ in measures)
         for one in sets for name, runs in plain_rows(one).items())
     return title, caption, alt
 

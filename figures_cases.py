@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import ndimage
 
-from contours import contours, foreground_classes, outline, several_classes, upright
+from contours import contours, outline, several_classes, upright
 from metrics import dice
 from utils import UserError, read_csv, read_object
 
@@ -165,9 +165,9 @@ def draw_prediction(axis, one, loss, subject, index, image, window, step):
             else f"{NAMES[loss]}: not run")
         return None
     show(axis, image, window, step)
-    if len(foreground_classes(one)) == 1:
+    if len(one.classes) == 2:
         outline(axis, truth[index] == 1, window, TRUTH, 0.6)
-    contours(axis, one, labels[index], window, COLOURS[loss])
+    contours(axis, labels[index], one.classes[1:], window, COLOURS[loss])
     score = slice_dice(one, labels[index], truth[index])
     corner(axis, f"DSC {score:.2f}" + ("" if run.finished else " (unfinished)"))
     return score
@@ -175,7 +175,7 @@ def draw_prediction(axis, one, loss, subject, index, image, window, step):
 
 def slice_dice(one, labels, truth):
     """DSC of a slice, the mean over the foreground classes."""
-    return float(np.mean([dice(labels == k, truth == k) for k in range(1, len(foreground_classes(one)) + 1)]))
+    return float(np.mean([dice(labels == k, truth == k) for k in range(1, len(one.classes))]))
 
 
 def case_masks(one, subject, index):
@@ -223,7 +223,7 @@ def figure1(sets):
         image, step, masks = slice_image(one, subject, index), spacing(one, subject), case_masks(one, subject, index)
         window = box(np.any(masks, axis=0), max(8, image.shape[0] // 16), step)
         show(row[0], image, window, step)
-        contours(row[0], one, load_array(one, subject, "labels")[index], window, TRUTH)
+        contours(row[0], load_array(one, subject, "labels")[index], one.classes[1:], window, TRUTH)
         corner(row[0], f"{one.title}\n{subject}, slice {index}")
         scores = [draw_prediction(axis, one, loss, subject, index, image, window, step)
                   for axis, loss in zip(row[1:], PAIR, strict=True)]
@@ -315,7 +315,7 @@ def figure4(sets):
         show(row[0], image, window, step)
         corner(row[0], f"{one.title}\n{rank}, {volume:.1f} ml")
         show(row[1], image, window, step)
-        contours(row[1], one, load_array(one, subject, "labels")[index], window, TRUTH)
+        contours(row[1], load_array(one, subject, "labels")[index], one.classes[1:], window, TRUTH)
         scores = [draw_prediction(axis, one, loss, subject, index, image, window, step)
                   for axis, loss in zip(row[2:], PAIR, strict=True)]
         told.append(f"{one.title}, {rank} ({subject}, slice {index}): " + ", ".join(

@@ -76,7 +76,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     asked, out, train = args.patch, Path(args.out), open_training(args)  # before the run directory is made
     with Group() as group, exclusive(out) if group.first else nullcontext():
-        if asked != args.patch and asked:
+        if asked not in (None, args.patch):
             log(f"--patch {' '.join(map(str, asked))}: larger than every volume; {' '.join(map(str, args.patch))} is taken")
         run = Run(args, train, group)
         finished = run.is_finished()

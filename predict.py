@@ -238,13 +238,12 @@ def predict_scan(name, files, model, args):
         parts = [restore_mask(np.ascontiguousarray(probabilities[:, k]), grid) for k in range(1, probabilities.shape[1])]
         whole = parts[0] if len(parts) == 1 else nib.Nifti1Image(np.stack([p.dataobj for p in parts], -1), image.affine)
         write_image(args.out / "probabilities" / f"{name}.nii.gz", whole)
+    classes = state["data"]["classes"][1:]
     if args.preview:
         from preview import draw_preview  # needs matplotlib, which plain prediction does not
         step = [size * length / slices.shape[-1] for size, length in zip(grid["spacing_mm"], volumes[0].shape[:2])]
-        draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step,
-                     state["data"]["classes"][1:])
+        draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step, classes)
     write_image(args.out / f"{name}.nii.gz", image)
-    classes = state["data"]["classes"][1:]
     counts = np.bincount(np.asanyarray(image.dataobj).ravel(), minlength=len(classes) + 1)[1:]
     volumes = [f"{count * float(np.prod(grid['spacing_mm'])) / 1000:.2f} ml" for count in counts]
     told = volumes[0] if len(classes) == 1 else ", ".join(map(" ".join, zip(classes, volumes, strict=True)))

@@ -1,14 +1,12 @@
 """A picture of a predicted mask: the slices of a scan with the largest predicted area, and the contours of the classes."""
 
-from itertools import cycle
-
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from contours import CLASSES, class_legend, outline  # noqa: E402
+from contours import CLASSES, class_legend, contours  # noqa: E402
 from figures_cases import corner, head_box, say, show  # noqa: E402
 from utils import atomic_path  # noqa: E402
 
@@ -37,8 +35,7 @@ def draw_preview(path, name, image, mask, step, classes=("lesion",)):
         part = image[index].astype(float)
         window = head_box(part, [foreground[index]], step)
         show(axis, part, window, step)
-        for k, colour in zip(range(1, len(classes) + 1), cycle(CLASSES)):
-            outline(axis, mask[index] == k, window, colour)
+        contours(axis, mask[index], classes, window, CLASSES[0], 1.0)
         corner(axis, f"slice {index}" + ("\nall foreground" if foreground[index].all() else ""))
         if not area.any():
             say(axis, "no foreground predicted")

@@ -103,6 +103,11 @@ class ResultSet:
         return self.info["source"] == "phantom"
 
     @property
+    def classes(self):
+        """Names of the classes, background first."""
+        return self.info.get("classes", ["background", "lesion"])
+
+    @property
     def challenge(self):
         """"wmh" or "isles" if these are the challenge's own scans, so that the paper's numbers may stand beside."""
         return self.info["layout"] if self.info["source"] == "challenge" and self.info["layout"] in CHALLENGES else None

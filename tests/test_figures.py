@@ -132,7 +132,7 @@ def test_a_preview_draws_each_class_and_says_where_all_is_foreground(tmp_path, m
     kept, drawn, save = [], [], plt.Figure.savefig
     monkeypatch.setattr(plt.Figure, "savefig", lambda figure, *args, **options: kept.append(
         (words(figure), [text.get_text() for text in figure.legends[0].texts])) or save(figure, *args, **options))
-    monkeypatch.setattr("preview.outline", lambda axis, mask, window, colour: drawn.append((int(mask.sum()), colour)))
+    monkeypatch.setattr("contours.outline", lambda axis, mask, window, colour, width: drawn.append((int(mask.sum()), colour)))
     mask = np.zeros((2, 8, 8), np.uint8)
     mask[0, 2:4, 2:4], mask[0, 5, 5:], mask[1] = 1, 2, 2
     draw_preview(tmp_path / "s.png", "s", np.full((2, 8, 8), 0.5), mask, (1, 1), ("LV", "RV"))
