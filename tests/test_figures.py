@@ -57,13 +57,18 @@ def test_elsewhere_the_papers_curves_are_not_drawn(tmp_path, source, reported):
     assert labels and not any(label.startswith("paper's") for label in labels) and "digitised" not in caption
 
 
-def test_a_score_that_the_runs_have_not_computed_is_said_to_be_missing(tmp_path):
-    folder = write_set(tmp_path)
+def fill_column(folder, name, value):
+    """Write this value in a column of every run's metrics.csv."""
     for path in folder.glob("*/*/metrics.csv"):
         lines = [line.split(",") for line in path.read_text().splitlines()]
-        column = lines[0].index("val_hd95")
-        path.write_text("\n".join(",".join([*line[:column], "" if k else "val_hd95", *line[column + 1:]])
+        column = lines[0].index(name)
+        path.write_text("\n".join(",".join([*line[:column], value if k else name, *line[column + 1:]])
                                   for k, line in enumerate(lines)))
+
+
+def test_a_score_that_the_runs_have_not_computed_is_said_to_be_missing(tmp_path):
+    folder = write_set(tmp_path)
+    fill_column(folder, "val_hd95", "")
     figure, _, _, alt = figures.curves(load(folder), (("val_dice_3d", "DSC"), ("val_hd95", "HD95")), None)
     assert not figure.axes[1].lines and words(figure) == ["not computed in these runs"]
     assert "HD95 undefined at the end" in alt
@@ -79,11 +84,7 @@ def test_a_run_of_one_epoch_is_a_point(tmp_path, epochs, marker):
 
 def test_where_no_epoch_has_foreground_that_is_said(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
-    path = folder / "gdl" / "seed0" / "metrics.csv"
-    lines = [line.split(",") for line in path.read_text().splitlines()]
-    column = lines[0].index("val_foreground")
-    path.write_text("\n".join(",".join([*line[:column], "0" if k else "val_foreground", *line[column + 1:]])
-                              for k, line in enumerate(lines)))
+    fill_column(folder, "val_foreground", "0")
     figure, _, _, _ = figures.curves(load(folder), (("val_dice_3d", "DSC"), ("val_hd95", "HD95")), None)
     assert words(figure) == ["no epoch with foreground"]
 
