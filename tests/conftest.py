@@ -14,11 +14,27 @@ import numpy as np
 import pytest
 import torch
 
+import devices
 from utils import run_program
 
 ROOT = Path(__file__).parent.parent
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def float32_unless_asked():
+    """Tests compute in float32 unless they say otherwise, so that no machine's kind decides what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "cpu_flags", set)
+        yield
+
+
+@pytest.fixture(params=["off", "bf16"])
+def each_precision(request, monkeypatch):
+    """The test runs in float32 and in bfloat16, which torch emulates where the processor has none: the value of --amp."""
+    monkeypatch.setattr(devices, "cpu_flags", lambda: {"avx512_bf16"} if request.param == "bf16" else set())
+    return request.param
 
 
 def write_wmh_subject(folder, shape=(20, 24, 5), affine=None, seed=0, dtype=np.float32):

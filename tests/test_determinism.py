@@ -32,7 +32,7 @@ def switches(monkeypatch):
     os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
 
 
-def test_deterministic_changes_no_bit_of_a_run_on_a_cpu_and_is_noted(data, tmp_path, switches):
+def test_deterministic_changes_no_bit_of_a_run_on_a_cpu_and_is_noted(data, tmp_path, switches, each_precision):
     train(data, tmp_path / "plain", "--device", "cpu")
     assert train(data, tmp_path / "asked", "--device", "cpu", "--deterministic").returncode == 0
     assert_same_run(tmp_path / "plain", tmp_path / "asked")

@@ -13,8 +13,8 @@ from conftest import refuses, run, write_wmh_subject
 from main import main as train
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+@pytest.fixture(scope="module", params=["off", "bf16"])
+def trained(tmp_path_factory, request):
     """A short run on six scans of 20x24x5, two of them for validation: the folder with raw/, data/ and run/."""
     root = tmp_path_factory.mktemp("trained")
     for number in range(6):
@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
     assert run("preprocess.py", "--layout", "wmh", "--raw", root / "raw", "--out", root / "data", "--size", 32, "--val",
                2).returncode == 0
     assert train(["--data", str(root / "data"), "--out", str(root / "run"), "--width", "4", "--epochs", "12", "--lr", "0.01",
-                  "--loss", "gdl", "--quiet", "--threads", "1"]) == 0
+                  "--loss", "gdl", "--quiet", "--threads", "1", "--amp", request.param]) == 0
     return root
 
 
