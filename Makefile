@@ -170,16 +170,16 @@ coverage: $(READY) ## the tests, with the lines of the library that they reach; 
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --cov --cov-report=term-missing
 
 mutants: $(READY) ## faults planted in the core files, of which the tests must find 90 %; MUTANTS=losses.py for a part
-	$(PY) tests/mutants.py $(MUTANTS)
+	$(PY) tests/tools/mutants.py $(MUTANTS)
 
 soak: $(READY) ## 100 kills at random moments, and the same results: preprocess.py, main.py, evaluate.py, report.py
-	OMP_NUM_THREADS=1 $(PY) tests/soak.py --kills 100 --minutes 30
+	OMP_NUM_THREADS=1 $(PY) tests/tools/soak.py --kills 100 --minutes 30
 
 $(ENV)/fuzz: requirements-fuzz.txt $(ENV)/complete
 	@"$(ENV)/bin/python" -m pip install --disable-pip-version-check -r requirements-fuzz.txt && touch "$@"
 
 fuzz: $(if $(READY),setup $(ENV)/fuzz) ## 100,000 mutated files for every reader, half an hour or more; RUNS= TARGETS= SECONDS= for a part
-	OMP_NUM_THREADS=1 $(PY) tests/fuzz.py $(if $(filter command,$(origin RUNS)),--runs $(RUNS)) $(call option,TARGETS,targets) \
+	OMP_NUM_THREADS=1 $(PY) tests/tools/fuzz.py $(if $(filter command,$(origin RUNS)),--runs $(RUNS)) $(call option,TARGETS,targets) \
 		$(call option,SECONDS,seconds)
 
 bench: $(READY) ## speed beside the 2018 code path, half an hour; BENCH="metrics losses" for a part; writes results/bench/*.json

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,9 +14,9 @@ import pytest
 import torch
 
 import devices
+from checkout import ROOT
 from utils import run_program
 
-ROOT = Path(__file__).parent.parent
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import runs
 import tables
-from conftest import ROOT
+from checkout import ROOT
 from distance import signed_distance
 from main import COLUMNS
 from utils import read_json

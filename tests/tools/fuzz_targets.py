@@ -21,7 +21,7 @@ from unittest import mock
 import jinja2
 import torch
 
-import claims
+import claims_measured
 import datasets
 import dataverse
 import download
@@ -32,6 +32,7 @@ import main
 import predict
 import preprocess
 import report
+import settings
 import splits
 import status
 from conftest import run, train, write_wmh_subject
@@ -138,8 +139,8 @@ def make_valid(folder):
             events.unlink()
     steps.append(run("report.py", "--runs", "results", "--data", "data", "--only", "table"))
     write_json("results/claims.json", {"runs": {}, "claims": {
-        "C1": {"claim": "better DSC", **claims.claim("supported", "0.1")},
-        "C9": {"claim": "Eq. 3 and 4", **claims.claim("supported", "orders"), "curves": {
+        "C1": {"claim": "better DSC", **claims_measured.claim("supported", "0.1")},
+        "C9": {"claim": "Eq. 3 and 4", **claims_measured.claim("supported", "orders"), "curves": {
             "disc": {"sizes": [1, 2], "errors": [0.1, 0.01], "order": 1}}}}})
     failed = [step.stderr for step in steps if step.returncode]
     assert not failed, failed
@@ -304,7 +305,7 @@ def checkpoints(folder):
     place = Path(RUNS["gdl"])
     options = main.parse_arguments(["--data", "data", "--out", str(place), "--loss", "gdl", "--width", "1", "--epochs", "3",
                                     "--threads", "1", "--quiet"])
-    one = main.Run(options, main.open_training(options))
+    one = main.Run(options, settings.open_training(options))
     one.live = SimpleNamespace(report=lambda *_: None)
     bar = SimpleNamespace(update=lambda: None)
     last, best = (folder / place / name for name in ("last.pt", "best.pt"))
@@ -346,7 +347,7 @@ def read_runs():
     with contextlib.suppress(UserError):
         args = main.parse_arguments(["--data", "data", "--out", RUNS["gdl"], "--loss", "gdl", "--width", "1", "--epochs", "2"])
         args.batch_size = 8
-        main.checked_settings(args, Slices("data", "train"), Path(RUNS["gdl"]))
+        settings.checked_settings(args, Slices("data", "train"), Path(RUNS["gdl"]))
     with mock.patch.object(figures, "draw_all", lambda *_: []), mock.patch.object(jinja2, "Environment", environment):
         draw_page()
 

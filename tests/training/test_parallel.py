@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import ROOT, preprocess
+from checkout import ROOT
+from conftest import preprocess
 from dataloader import Slices, batches
 from parallel import Group
 from utils import explain

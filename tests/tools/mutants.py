@@ -1,15 +1,14 @@
 """Mutation testing: every small fault that mutmut plants in a file must fail one of the file's tests.
 
-    python tests/mutants.py [losses.py distance.py metrics.py scheduler.py] [--least 0.9]        (make mutants)
+    python tests/tools/mutants.py [losses.py distance.py metrics.py scheduler.py] [--least 0.9]        (make mutants)
 
 Works on a copy in a temporary folder, on one core. Prints the change that each survivor makes and what was killed by
-file; ends with status 1 if less than --least of a file's mutants are. tests/MUTANTS.md explains the survivors.
+file; ends with status 1 if less than --least of a file's mutants are. tests/tools/MUTANTS.md explains the survivors.
 """
 
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,9 +16,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from checkout import copy_programs  # noqa: E402
+
 FILES = ["losses.py", "distance.py", "metrics.py", "scheduler.py"]
-MORE_TESTS = {"losses.py": ["tests/test_regional.py"]}  # than those of test_<file>
+MORE_TESTS = {"losses.py": ["tests/library/test_losses_regional.py"]}  # than those of test_<file>
 VERDICTS = {0: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout", 36: "timeout", 33: "no test"}  # by status
 NO_SHRINKING = """# A failure need not be made smaller, and every mutant meets the same examples.
 from hypothesis import Phase, settings
@@ -32,15 +33,12 @@ settings.load_profile("mutants")
 def copy_checkout(folder, files):
     """Programs and tests alone, with mutmut's settings: of the tests, those of `files`."""
     (folder / "no_shrinking.py").write_text(NO_SHRINKING)
-    for path in [*ROOT.glob("*.py"), ROOT / "pytest.ini"]:
-        shutil.copy(path, folder)
-    for name in ("networks", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_programs(folder, "pytest.ini", "tests")
     others = sorted(path.name for path in folder.iterdir() if path.name not in [*files, "tests"])
     settings = {"source_paths": files, "also_copy": others,
                 "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no_shrinking"],
                 "pytest_add_cli_args_test_selection": [
-                    test for file in files for test in (f"tests/test_{file}", *MORE_TESTS.get(file, ()))]}
+                    test for file in files for test in (f"tests/library/test_{file}", *MORE_TESTS.get(file, ()))]}
     lines = [f"{key} =\n" + "\n".join(f"    {value}" for value in values) for key, values in settings.items()]
     (folder / "setup.cfg").write_text("[mutmut]\nuse_git_change_detection = false\n" + "\n".join(lines) + "\n")
 

@@ -3,10 +3,10 @@
 import subprocess
 import sys
 
-from conftest import ROOT
+from checkout import ROOT
 
 
 def test_kills_at_random_moments_change_no_result():
-    result = subprocess.run([sys.executable, ROOT / "tests" / "soak.py", "--kills", "8", "--seed", "1"], cwd=ROOT,
+    result = subprocess.run([sys.executable, ROOT / "tests" / "tools" / "soak.py", "--kills", "8", "--seed", "1"], cwd=ROOT,
                             capture_output=True, text=True, timeout=300)
     assert result.returncode == 0 and "8 kills in " in result.stdout and "all results identical" in result.stdout, result

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, write_wmh_subject
+from checkout import ROOT, copy_programs
+from conftest import write_wmh_subject
 
 
 def make(*words, folder=ROOT):
@@ -26,15 +27,8 @@ def make(*words, folder=ROOT):
 @pytest.fixture
 def clone(tmp_path):
     """The programs alone, so that data/ and results/ of the checkout stay as they are."""
-    folder = tmp_path / "clone"
-    folder.mkdir()
-    for path in [*ROOT.glob("*.py"), ROOT / "Makefile", *ROOT.glob("*.txt")]:
-        shutil.copy(path, folder)
-    for name in ("networks", "templates"):
-        shutil.copytree(ROOT / name, folder / name)
-    (folder / "results").mkdir()
-    shutil.copy(ROOT / "results" / "reported.json", folder / "results")
-    return folder
+    return copy_programs(tmp_path / "clone", "Makefile", "templates", "results/reported.json",
+                         *(path.name for path in ROOT.glob("*.txt")))
 
 
 def test_make_alone_lists_the_targets():

@@ -3,7 +3,7 @@
     make fuzz                                 100,000 executions, shared among the targets
     make fuzz RUNS=5000 TARGETS="runs page"   those targets alone
     make fuzz SECONDS=60                      at most so long each
-    python tests/fuzz.py --replay FILE --targets runs
+    python tests/tools/fuzz.py --replay FILE --targets runs
 
 Each target (fuzz_targets.py) runs in a process of its own, on inputs that grow from valid files. A finding is: an exception
 other than UserError; an input that takes longer than --timeout; memory beyond --memory; a file written, renamed or removed
@@ -24,12 +24,13 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT), str(HERE.parent), str(HERE)]
 ON_PATHS = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod")
 WATCHED = (*ON_PATHS, "open", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "subprocess.Popen",
            "socket.connect", "socket.bind", "ctypes.dlopen")  # Python's audit events
 READING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND  # none of these
-OWN = ["nibabel", *(path.stem for path in HERE.parent.glob("*.py"))]  # modules whose branches guide the mutations
+OWN = ["nibabel", *(path.stem for path in ROOT.glob("*.py"))]  # modules whose branches guide the mutations
 DEVICES, SHM = ("/dev/null",), "/dev/shm"
 SHARES = {"nifti": 10, "archives": 30, "tables": 33.95, "checkpoints": 6, "runs": 10, "data": 10, "page": 0.05}  # %
 TOKENS = ("null", "true", "NaN", "-Infinity", "1e999", "-1", "[]", "{}", "[[", "..", "../", "/", "\\x00", "\\xff", ",", "|",
@@ -169,7 +170,7 @@ def what(text, status):
     error = re.findall(r"^(\w[\w.]*(?:Error|Exception|Finding|Exit)\b.*)$", text, re.M)
     alarm = re.findall(r"ERROR: libFuzzer: (.*)", text)
     frames = [f"{Path(file).name}:{line}" for file, line in re.findall(r'File "(.*?)", line (\d+)', text)
-              if Path(file).parent == HERE.parent]
+              if Path(file).parent == ROOT]
     return f"{(error or alarm or [f'status {status}'])[-1]:.160} at {frames[-1] if frames else '?'}; input {saved}"
 
 

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from checkout import ROOT
 
 PLAIN = """
 import torch

@@ -1,6 +1,6 @@
 """Kills the programs at random moments, repeats their commands, and compares every result with an uninterrupted one.
 
-    python tests/soak.py --kills 100 --minutes 15        (make soak)
+    python tests/tools/soak.py --kills 100 --minutes 15        (make soak)
 
 Each program runs in a process forked from this one, which has its imports behind it: the moments of the kills then fall into
 the work and not into the start.
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 import stages  # noqa: E402
 from utils import run_program  # noqa: E402
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from checkout import ROOT, copy_programs
 
 
 def write_subject(folder, seed):
@@ -28,11 +27,7 @@ def write_subject(folder, seed):
 @pytest.fixture
 def clone(tmp_path):
     """The programs with the README's entry added to datasets.py, by hand as a user would."""
-    folder = tmp_path / "clone"
-    folder.mkdir()
-    for path in ROOT.glob("*.py"):
-        shutil.copy(path, folder)
-    shutil.copytree(ROOT / "networks", folder / "networks")
+    folder = copy_programs(tmp_path / "clone")
     section = (ROOT / "README.md").read_text().split("## Your own data")[1].split("\n## ")[0]
     entry = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
     assert len(entry.splitlines()) <= 10

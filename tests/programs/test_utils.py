@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import utils
-from conftest import ROOT, run_apart
+from checkout import ROOT
+from conftest import run_apart
 from utils import (
     UserError,
     atomic_path,

@@ -13,7 +13,8 @@ import torch
 
 import main
 import stages
-from conftest import ROOT, assert_same_run, preprocess, refuses, run, train
+from checkout import ROOT
+from conftest import assert_same_run, preprocess, refuses, run, train
 from dataloader import Slices, batches
 from networks import NETWORKS
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import stages
-from conftest import ROOT, damage, preprocess, put, refuses, run, write_wmh_subject
+from checkout import ROOT
+from conftest import damage, preprocess, put, refuses, run, write_wmh_subject
 from datasets import DATASETS, check_subject, find_subjects, recognise
 from distance import signed_distance
 from preprocess import save_sparse

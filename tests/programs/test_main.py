@@ -15,7 +15,8 @@ import torch
 
 import checkpoint
 import main
-from conftest import ROOT, assert_same_run, refuses, rows, run_apart, train
+from checkout import ROOT
+from conftest import assert_same_run, refuses, rows, run_apart, train
 from dataloader import Scan
 from networks import build
 from trainer import logits_of

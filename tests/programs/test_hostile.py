@@ -8,8 +8,6 @@ import os
 import zipfile
 from pathlib import Path
 
-import fuzz
-import fuzz_targets
 import nibabel as nib
 import numpy as np
 import pytest
@@ -18,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import checkpoint
+import fuzz
+import fuzz_targets
 from conftest import preprocess, refuses, run, train, write_wmh_subject
 from datasets import MAX_VOXELS, read_volume
 from utils import UserError, check_inside, read_json

@@ -5,8 +5,7 @@ import subprocess
 import sys
 
 import mutants
-
-from conftest import ROOT
+from checkout import ROOT
 
 
 def test_the_copy_holds_programs_and_tests_and_imports(tmp_path):
@@ -21,7 +20,7 @@ def test_the_copy_holds_programs_and_tests_and_imports(tmp_path):
 
 
 def test_every_file_has_tests_of_its_name():
-    assert all((ROOT / file).exists() and (ROOT / "tests" / f"test_{file}").exists() for file in mutants.FILES)
+    assert all((ROOT / file).exists() and (ROOT / "tests" / "library" / f"test_{file}").exists() for file in mutants.FILES)
     assert all((ROOT / name).exists() for names in mutants.MORE_TESTS.values() for name in names)
 
 
