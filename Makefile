@@ -39,7 +39,7 @@ MAP_DIMS   ?= $(filter 3,$(DIMS))
 COMPARE    ?= gdl ce dice focal hausdorff
 ALPHAS     ?= 0.1 0.25 0.5 0.75 0.9
 STRATEGIES ?= increase$(patsubst rebalance:%,%,$(filter rebalance:%,$(SCHEDULE))) switch$(shell expr $(EPOCHS) / 4)
-# FETCH= never uses the network. OBSERVERS=yes fetches two further raters, ANY_MD5=yes takes zips packed again: download.py --help
+# FETCH= never uses the network. OBSERVERS=yes fetches two further raters, ANY_MD5=yes takes zips packed again: scans.download --help
 FETCH     ?= yes
 OBSERVERS ?=
 SERVER    ?=
@@ -92,8 +92,8 @@ DEMO := EPOCHS="$(call given,EPOCHS,30)" WIDTH="$(call given,WIDTH,8)" BATCH="$(
 	SIZE="$(call given,SIZE,96)" JOBS="$(call given,JOBS,2)" THREADS="$(call given,THREADS,1)" SUBJECTS= VAL= SPLIT= PATIENTS=
 
 demo: $(READY) ## the whole chain on a small phantom, on the CPU, in minutes
-	$(PY) phantom.py --layout wmh --subjects 18 --out data/phantom/wmh
-	$(PY) phantom.py --layout isles --subjects 24 --out data/phantom/isles
+	$(PY) -m scans.phantom --layout wmh --subjects 18 --out data/phantom/wmh
+	$(PY) -m scans.phantom --layout isles --subjects 24 --out data/phantom/isles
 	+$(MAKE) --no-print-directory chain NAME=phantom-wmh LAYOUT=wmh RAW=data/phantom/wmh $(DEMO)
 	+$(MAKE) --no-print-directory chain NAME=phantom-isles LAYOUT=isles RAW=data/phantom/isles $(DEMO)
 	$(PY) report.py --runs results/phantom-wmh results/phantom-isles --out results/demo
@@ -106,12 +106,12 @@ $(if $(and $(filter code2018,$(PROTOCOL)),$(filter 3,$(DIMS))),$(error DIMS: exp
 	those of slices, found 3))
 wmh isles: $(READY)
 wmh: ## WMH 2017 by the paper's protocol; fetches the scans unless they or the challenge's zips are in data/raw
-	@$(PY) download.py --layout wmh --raw=$(call quote,$(RAW)) $(if $(filter-out no 0,$(FETCH)),--fetch) $(if $(OBSERVERS),--observers) \
+	@$(PY) -m scans.download --layout wmh --raw=$(call quote,$(RAW)) $(if $(filter-out no 0,$(FETCH)),--fetch) $(if $(OBSERVERS),--observers) \
 		$(if $(SERVER),--server=$(call quote,$(SERVER))) $(if $(ANY_MD5),--any-md5)
 	+@$(MAKE) --no-print-directory chain NAME=wmh$(SUFFIX) LAYOUT=wmh RAW=$(call quote,$(RAW))
 
 isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip in data/raw
-	@$(PY) download.py --layout isles --raw=$(call quote,$(RAW)) $(if $(ANY_MD5),--any-md5)
+	@$(PY) -m scans.download --layout isles --raw=$(call quote,$(RAW)) $(if $(ANY_MD5),--any-md5)
 	+@$(MAKE) --no-print-directory chain NAME=isles$(SUFFIX) LAYOUT=isles RAW=$(call quote,$(RAW))
 
 named = [ -n "$(NAME_OK)" ] || { echo "error: NAME: expected a name for the data set, of letters, digits, . _ + and -." \

@@ -15,13 +15,12 @@ Exit status: 0, or 2 with one line that says which runs do not belong together a
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
-import argparse
 from pathlib import Path
 
 from bootstrap import FEWEST_SCANS, difference, row_scores
 from runs import VARIANT, load_set
 from tables import METRICS, cell, heading, label, statistic_name
-from utils import UserError, log, read_csv, run_program, write_csv, write_text
+from utils import UserError, argument_parser, log, read_csv, run_program, write_csv, write_text
 
 ROW = "gdl+boundary"
 METRIC = {metric[0]: metric for metric in METRICS}
@@ -113,7 +112,7 @@ def tidy_rows(base, rows):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--runs", required=True, metavar="FOLDER",
                         help="folder of the runs with the paper's settings, e.g. results/wmh")
     parser.add_argument("--variants", nargs="*", default=[], metavar="FOLDER",

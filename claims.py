@@ -20,7 +20,6 @@ Exit status: 0 whatever the verdicts, or 2 with one line that says which file is
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +30,7 @@ from claims_measured import BOTH, REGIONAL, c5, c8, c9, claim, not_measured
 from devices import choose_device
 from figures_cases import validation_subjects
 from runs import VARIANT, load_set, schedule_name
-from stages import clock
-from utils import UserError, log, read_object, run_program, write_json
+from utils import UserError, argument_parser, clock, log, read_object, run_program, write_json
 
 MARGIN = 0.01  # of DSC, within which C6 and C8 call two rows similar
 TEXTS = {
@@ -252,7 +250,7 @@ def c8_of(one):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--runs", required=True, metavar="FOLDER", help="folder of one data set's runs, e.g. results/wmh")
     parser.add_argument("--data", metavar="FOLDER", help="its data folder (default: what the runs name)")
     parser.add_argument("--network-runs", metavar="FOLDER", help="runs of another architecture, for C7 (default: "

@@ -19,7 +19,6 @@ Exit status: 0, or 2 with one line that says which file is wrong and what to do.
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
-import argparse
 import statistics
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from bootstrap import FEWEST_SCANS, difference, row_scores
 from figures_cases import validation_subjects
 from runs import load_set, number
 from tables import METRICS, cell, heading, label, spread, statistic_name
-from utils import UserError, log, read_csv, run_program, write_csv, write_text
+from utils import UserError, argument_parser, log, read_csv, run_program, write_csv, write_text
 
 METRIC = {metric[0]: metric for metric in METRICS}
 COLUMNS = (("dsc", "best"), ("dsc", "last"), ("dsc_3d", "best"), ("hd95_mm", "best"))
@@ -144,7 +143,7 @@ def tidy_rows(lines):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("--runs", required=True, type=Path, nargs="+", metavar="FOLDER", help="folders of one data set's runs, e.g. "
         "results/wmh results/wmh-enet")

@@ -7,11 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils import INTENSITY_MAX, UserError, check_names, read_csv, read_object
-
-AGAIN = "Remove this subject's folder and index.csv, and run preprocess.py again."
-MAX_SIDE = 2 ** 14  # voxels along an axis of a scan
-SETTINGS = {"layout": str, "source": str, "size": int, "classes": list, "modalities": list}  # of dataset.json
+from scans.folder import AGAIN, SETTINGS, check_names, check_shapes, intensities, read_spacing
+from utils import UserError, read_csv, read_object
 
 Batch = namedtuple("Batch", "images labels distance")  # (B, C, H, W) float32, (B, H, W) uint8, (B, K - 1, H, W) float32
 Scan = namedtuple("Scan", "name rows spacing")         # rows: slice into the data set; spacing: mm along z, x, y
@@ -98,44 +95,6 @@ class Slices:
         for scan in self.scans:
             for whole, part in zip(self.resident, self.read(range(scan.rows.start, scan.rows.stop)), strict=True):
                 whole[scan.rows] = part.to(device)
-
-
-def intensities(stored):
-    """uint16 as images.npy holds them -> float32 in [0, 1]."""
-    return np.multiply(stored, np.float32(1 / INTENSITY_MAX), dtype=np.float32)
-
-
-def check_shapes(here, arrays, settings):
-    """UserError unless the arrays of a subject's folder have as many slices as its labels, of the set's size."""
-    count, plane = len(arrays[1]), (settings["size"], settings["size"])
-    channels = {"images": [len(settings["modalities"])], "labels": [], "distance": [len(settings["classes"]) - 1]}
-    for (name, between), array in zip(channels.items(), arrays, strict=True):
-        if array.shape != (count, *between, *plane):
-            raise UserError(here / f"{name}.npy", f"shape {(count, *between, *plane)}", f"{array.shape}", AGAIN)
-
-
-def read_spacing(path):
-    """spacing_mm of a subject's meta.json, mm along x, y, z; UserError if it is not three positive numbers."""
-    values = read_object(path, {"spacing_mm": list}, AGAIN)["spacing_mm"]
-    if len(values) != 3 or not all(isinstance(value, int | float) and 0 < value < 1e6 for value in values):
-        raise UserError(path, "spacing_mm to be three positive numbers", repr(values)[:60], AGAIN)
-    return values
-
-
-def read_geometry(path):
-    """affine and original_shape of a subject's meta.json, as a dict; UserError if they are no grid of a scan."""
-    values = read_object(path, {"affine": list, "original_shape": list}, AGAIN)
-    shape = values["original_shape"]
-    if len(shape) != 3 or not all(type(size) is int and 0 < size <= MAX_SIDE for size in shape):
-        raise UserError(path, f"original_shape to be three sizes of 1 to {MAX_SIDE} voxels", f"{shape!r:.60}", AGAIN)
-    try:
-        affine = np.array(values["affine"], np.float64)                                    # (4, 4)
-        sound = affine.shape == (4, 4) and np.isfinite(affine).all() and 1e-12 < abs(np.linalg.det(affine[:3, :3])) < np.inf
-    except (ValueError, TypeError, OverflowError):
-        sound = False
-    if not sound:
-        raise UserError(path, "affine to be a 4x4 matrix with three directions", f"{values['affine']!r:.60}", AGAIN)
-    return {"affine": affine.tolist(), "original_shape": shape}
 
 
 def make_resident(sets, device, share=0.25):

@@ -35,7 +35,6 @@ Exit status: 0, or 2 with one line that says which file is wrong and what to do.
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
-import argparse
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -45,10 +44,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from datasets import DATASETS, DatasetSpec, find_subjects, read_volume
 from metrics import absolute_volume_difference, challenge_hausdorff95, dice, hausdorff_pair, leave_out, lesion_detection
-from stages import clock
-from utils import IGNORED, UserError, log, progress, read_object, run_program, write_csv, write_json
+from scans.datasets import DATASETS, DatasetSpec, find_subjects
+from scans.folder import IGNORED
+from scans.nifti import read_volume
+from utils import UserError, argument_parser, clock, log, progress, read_object, run_program, write_csv, write_json
 
 RESAMPLES = 10_000
 GRID_TOLERANCE = 1e-3  # of a voxel, for every entry of the affine
@@ -310,7 +310,7 @@ def evaluate_pair(args):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--predictions", metavar="FOLDER", help="masks to score")

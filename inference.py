@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from dataloader import batches, read_geometry
+from dataloader import batches
 from nonfinite import classes_of
-from utils import atomic_path, log
 
 OVERLAP = 0.5    # of neighbouring patches, along each axis
 LEAST = 1e-3     # weight of a voxel; it is 1 in the patch's centre
@@ -105,19 +104,3 @@ def gaussian(patch):
         weight = weight[..., None] * torch.exp(-(axis / (SIGMA * length)).square() / 2)
     return weight.clamp(min=LEAST)
 
-
-def export_predictions(masks, data, folder):
-    """Write masks {scan: (S, H, W)} as NIfTI in each scan's own grid; say so where nibabel is missing (training needs none)."""
-    try:
-        import nibabel
-
-        from volumes import restore_mask
-    except ImportError:
-        log(f"{folder}: not written, nibabel is not installed here; predictions.npz holds the masks")
-        return
-    with atomic_path(folder) as partial:
-        partial.mkdir()
-        for name, mask in masks.items():
-            path = data / "subjects" / name / "meta.json"
-            image = restore_mask(mask, read_geometry(path))
-            nibabel.save(image, partial / f"{name}.nii.gz")

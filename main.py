@@ -46,14 +46,15 @@ import options
 import scheduler
 from dataloader import Slices, batches, make_resident
 from devices import amp_name, choose_amp, choose_device, seed_everything
-from inference import export_predictions, scans_by_patches, scans_by_slices
+from inference import scans_by_patches, scans_by_slices
 from losses import build_loss, parts_of, term_name
 from networks import build, flops
 from parallel import Group
+from scans.folder import NORMALISATION
+from scans.resampling import export_predictions
 from settings import checked_settings, defining, note_session, open_training
 from trainer import Trainer, be_deterministic, logits_of
 from utils import (
-    NORMALISATION,
     UserError,
     atomic_path,
     exclusive,

@@ -6,7 +6,8 @@ Nothing here waits for a CUDA device before the end of an epoch, and a finite st
 import torch
 from torch.nn.utils import get_total_norm
 
-from utils import IGNORED, UserError
+from scans.folder import IGNORED
+from utils import UserError
 
 SHARE = 0.1  # of the steps of an epoch may be left out; one always may, all never
 ADVICE = "Begin another run with a lower --lr or --amp off; what was saved before is intact."

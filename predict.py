@@ -27,7 +27,6 @@ a scan that cannot be read is named, left out, and counted at the end.
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
-import argparse
 import os
 import sys
 from dataclasses import replace
@@ -38,14 +37,16 @@ import numpy as np
 import torch
 
 from checkpoint import check_records, check_storages, shapes_of
-from dataloader import intensities
-from datasets import DATASETS, check_grid, check_intensities, find_subjects, read_volume
 from devices import choose_amp, choose_device, choose_memory_format
 from inference import sliding_window
 from networks import NETWORKS, build
+from scans.checks import check_grid, check_intensities
+from scans.datasets import DATASETS, find_subjects
+from scans.folder import NORMALISATION, intensities
+from scans.nifti import read_volume
+from scans.resampling import gzipped, network_input, restore_mask
 from trainer import be_deterministic, logits_of
-from utils import NORMALISATION, UserError, atomic_path, check_patch, log, progress, run_program
-from volumes import gzipped, network_input, restore_mask
+from utils import UserError, argument_parser, atomic_path, check_patch, log, progress, run_program
 
 NEEDED = ("network", "build", "data")
 AMP = {"bfloat16": "bf16", "float32": "off"}  # how checkpoints call it -> --amp
@@ -297,7 +298,7 @@ def main(argv=None):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("scans", nargs="*", metavar="SCAN", help="folder of scans, or NIfTI files")
     add("--checkpoint", required=True, metavar="FILE", help="best.pt of a run of main.py")

@@ -8,8 +8,8 @@ Examples:
 
 Each modality is min-max normalised over its volume and resampled in plane to --size (Section 3.2 of the paper), labels
 to the nearest pixel. phi_G, the signed distance to the lesions' boundary, is computed once: per slice, zero on those
-without a lesion, or with --map-dims 3 per volume. What a layout is made of stands in datasets.py; subjects are found at
-any depth below --raw.
+without a lesion, or with --map-dims 3 per volume. What a layout is made of stands in scans/datasets.py; subjects are
+found at any depth below --raw.
 
 Every scan is checked: files there and readable, one 3-D grid, finite intensities with contrast, known labels. Where one
 has a problem, all problems are listed and nothing is written. The same command on an unfinished folder continues; on a
@@ -28,22 +28,22 @@ Exit status: 0, or 2 with one line that says what is wrong and what to do.
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
-import argparse
 import hashlib
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
-from datasets import find_subjects, get_spec, is_phantom, label_values, recognise, source_hashes
-from distance import CONVENTIONS, signed_distance, signed_distance_slices
-from splits import check_written, choose_split, read_patients, split_code2018, split_settings  # noqa: F401
-from stages import clock, note_preprocessing
+from distance import CONVENTIONS
+from scans.checks import check_all, verify
+from scans.convert import convert_subject
+from scans.datasets import find_subjects, get_spec, is_phantom, recognise, source_hashes
+from scans.folder import note_preprocessing
+from scans.splits import check_written, choose_split, read_patients, split_code2018, split_settings  # noqa: F401
 from utils import (
-    IGNORED,
     UserError,
-    atomic_path,
+    argument_parser,
+    clock,
     exclusive,
     keep_freed_memory,
     log,
@@ -54,86 +54,10 @@ from utils import (
     write_csv,
     write_json,
 )
-from verify import check_all, verify
-from volumes import from_ras, gzipped, label_lookup, network_input, resample_label
 
 META = {"spacing_mm": list, "intensity_range": list, "sha256": str, "sources": dict}  # what is read of meta.json here
-BLOCK = 4096             # bytes that a file system gives to a file at least
 REDO = "Remove this subject's folder and repeat the command."
 PENDING = ".pending"     # in a data folder: subjects converted while others still wait for their checks
-
-
-def convert_subject(subject, volumes, spec, out, settings):
-    """Write one subject's folder: images, labels, distance maps and geometry.
-
-    images.npy (S, C, H, W) uint16; labels.npy (S, H, W) uint8 classes; distance.npy (S, K - 1, H, W) float32 phi_G;
-    blocks of zeros take no space on disk; meta.json. Beside it references/<name>.nii.gz: the classes on
-    the scan's own grid, with 255 where the challenge's evaluation leaves voxels out.
-
-    Args:
-        volumes: {modality or "label": (voxels, image)} of a scan that passed its checks, in RAS+.
-    """
-    size = settings["size"]
-    scans = [volumes[name][0] for name in spec.modalities]
-    raw_label, label_image = label_values(volumes["label"][0]), volumes["label"][1]
-    images = network_input(scans, size)
-    labels = resample_label(raw_label, spec.label_map, size, settings["label_interpolation"])
-    scale = np.array(raw_label.shape[:2]) / size
-    spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
-    stored = nib.load(subject.files["label"][0])  # its header: how the scan's own grid lies
-    with atomic_path(out / "references" / f"{subject.name}.nii.gz") as temporary:
-        classes = label_lookup({**spec.label_map, **dict.fromkeys(spec.ignore, IGNORED)})[raw_label]
-        temporary.write_bytes(gzipped(nib.Nifti1Image(from_ras(classes, stored.affine), stored.affine)))
-    with atomic_path(out / "subjects" / subject.name) as folder:
-        folder.mkdir()
-        save_sparse(folder / "images.npy", images)
-        save_sparse(folder / "labels.npy", labels)
-        maps = distance_maps(labels, len(spec.classes), spacing, settings["distance"])
-        save_sparse(folder / "distance.npy", maps)
-        digest = hashlib.sha256(images)
-        digest.update(labels)
-        digest.update(maps[maps.any(axis=(1, 2, 3))])  # where they are empty, the labels say
-        write_json(folder / "meta.json", {
-            "subject": subject.name, "spacing_mm": [float(value) for value in spacing],
-            "original_shape": list(map(int, stored.shape[:3])), "affine": stored.affine.tolist(),
-            "intensity_range": [[float(v.min()), float(v.max())] for v in scans], "sha256": digest.hexdigest(),
-            "sources": source_hashes(subject)})
-
-
-def distance_maps(labels, classes, spacing, how):
-    """phi_G of every foreground class: (S, H, W) classes -> (S, K - 1, H, W) float32.
-
-    Args:
-        labels: (S, H, W) classes.
-        classes: K.
-        spacing: mm along x (rows), y (columns), z (slices).
-        how: "distance" of dataset.json. With dims 2 every slice has a map of its own, zero on slices without the class;
-            with dims 3 they are the slices of the volume's map. In px, a voxel of such a volume counts as a cube.
-    """
-    x, y, z = spacing
-    measure, unit = (signed_distance, (z, x, y)) if how["dims"] == 3 else (signed_distance_slices, (x, y))
-    maps = np.stack([measure(labels == k, unit if how["unit"] == "mm" else None, how["convention"])
-                     for k in range(1, classes)], axis=1)
-    return np.trunc(maps) if how["truncate"] else maps
-
-
-def save_sparse(path, array):
-    """np.save, but blocks of zeros are skipped over: the file has holes there, which take no space on disk."""
-    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        start = file.tell()
-        head, count = -start % BLOCK, max(0, len(content) - (-start % BLOCK)) // BLOCK  # blocks as they lie in the file
-        blocks = content[head:head + count * BLOCK].reshape(count, BLOCK)
-        filled = np.zeros(count + 2, np.int8)
-        filled[1:-1] = blocks.view(np.uint64).any(axis=1)
-        file.write(content[:head])
-        for first, end in np.flatnonzero(np.diff(filled)).reshape(-1, 2):  # runs of blocks that hold something
-            file.seek(start + head + int(first) * BLOCK)
-            file.write(blocks[first:end])
-        file.seek(start + head + count * BLOCK)
-        file.write(content[head + count * BLOCK:])
-        file.truncate(start + len(content))
 
 
 def summarise(out, split, spec):
@@ -313,9 +237,9 @@ def finish(out, split, spec):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add = parser.add_argument
-    add("--layout", required=True, metavar="NAME", help="wmh, isles, or the name of your own DatasetSpec in datasets.py")
+    add("--layout", required=True, metavar="NAME", help="wmh, isles, or the name of your own DatasetSpec in scans/datasets.py")
     add("--raw", required=True, metavar="FOLDER", help="folder of scans; subjects are found at any depth")
     add("--out", metavar="FOLDER", help="data folder to write, e.g. data/wmh")
     add("--val", type=int, metavar="N",

@@ -18,17 +18,17 @@ Exit status: 0, or 2 with one line that says what is wrong and what to do.
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
 from dataloader import Slices
-from datasets import check_label, get_spec
 from evaluate import check_grid, find_masks, read_labels
-from utils import UserError, log, progress, run_program, write_csv
+from scans.checks import check_label
+from scans.datasets import get_spec
+from scans.resampling import resample_label
+from utils import UserError, argument_parser, log, progress, run_program, write_csv
 from validation import epoch_scores, score_scan
-from volumes import resample_label
 
 FOLDER = "additional_annotations"
 
@@ -67,7 +67,7 @@ def score_rater(folder, slices, data):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("--data", required=True, type=Path, metavar="FOLDER",
         help="data folder of preprocess.py: the reference and the validation scans")

@@ -16,7 +16,6 @@ Exit status: 0, or 2 with one line that says which runs or files do not belong t
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
-import argparse
 import base64
 import hashlib
 import os
@@ -34,10 +33,12 @@ from page_browser import BUDGET, browser
 from page_curves import curves
 from page_scores import by_volume, paired_differences, scan_scores, scatter
 from runs import load_sets, number
-from stages import clock, in_words, stages
+from stages import in_words, stages
 from tables import build_table, caption, cell, columns, heading, label, latex, markdown, notes, plain, reported_only, tidy_rows
 from utils import (
     UserError,
+    argument_parser,
+    clock,
     git_commit,
     read_csv,
     read_json,
@@ -191,7 +192,7 @@ def html(sets, table, remarks, elsewhere, drawn, words, reported, elapsed):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--runs", nargs="+", required=True, metavar="FOLDER",
                         help="folders of runs, one per data set, each with <loss>/seed<k>/ (as main.py writes them)")
     parser.add_argument("--data", nargs="+", metavar="FOLDER",

@@ -6,8 +6,9 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scans.folder import check_names
 from scheduler import alpha
-from utils import KINDS, NUMBER, UserError, check_names, check_patch, read_csv, read_object
+from utils import KINDS, NUMBER, UserError, check_patch, read_csv, read_object
 
 LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; other losses follow them
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs", "batch_size", "lr")

@@ -1,40 +1,8 @@
 """How long the stages of a reproduction took: noted when each ends, read by report.py; "not recorded" for older outputs."""
 
-import time
-from pathlib import Path
 
-from utils import UserError, read_object, write_json
-
-FILE = "run_time.json"  # in a data folder; nothing depends on it
-
-
-def note_preprocessing(out, seconds, scans, total):
-    """Add a call of preprocess.py to the data folder's run time.
-
-    Args:
-        out: the data folder.
-        seconds: wall time of this call.
-        scans, total: converted by this call, and in the set. A call that converted all of them begins a new record; one
-            that found nothing to do leaves no trace.
-    """
-    if not scans:
-        return
-    path = Path(out) / FILE
-    before = {} if scans == total or not path.exists() else read_times(path)
-    write_json(path, {"seconds": round(before.get("seconds", 0) + seconds, 1), "scans": before.get("scans", 0) + scans})
-
-
-def read_times(path):
-    """{"seconds", "scans"} of a data folder, {} if its file was lost or changed: a run time is not worth a refusal."""
-    try:
-        found = read_object(path, ("seconds", "scans"))
-    except (UserError, OSError):
-        return {}
-    return found if is_time(found["seconds"]) and is_time(found["scans"]) else {}
-
-
-def is_time(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+from scans.folder import FILE, is_time, read_times
+from utils import UserError, read_object
 
 
 def seconds_in(path):
@@ -75,8 +43,3 @@ def in_words(seconds):
         return f"{whole} s"
     return f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
-
-def clock():
-    """A function that gives the seconds since this call."""
-    began = time.perf_counter()
-    return lambda: time.perf_counter() - began

@@ -17,7 +17,6 @@ Exit status: 0, or 2 if no folder given holds a run.
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
-import argparse
 import csv
 import platform
 import re
@@ -27,7 +26,7 @@ from pathlib import Path
 
 from live import pace
 from runs import load_run, natural, row_order, run_folders
-from utils import UserError, is_alive, run_program
+from utils import UserError, argument_parser, is_alive, run_program
 
 COLUMNS = ("run", "state", "epoch", "epochs", "best_dsc", "best_epoch", "seconds_per_epoch", "seconds_left")
 
@@ -103,7 +102,7 @@ def total(rows):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="FOLDER", help="results of a data set, e.g. results/wmh")
     parser.add_argument("--losses", nargs="*", default=[], metavar="ROW", help="rows of the matrix, e.g. gdl gdl+boundary")
     parser.add_argument("--seeds", nargs="*", default=[], type=int, metavar="K", help="its seeds, e.g. 0 1")

@@ -1,9 +1,9 @@
 """What several programs share: the error type, atomic writes, tables, seeding, device choice, progress."""
 
+import argparse
 import csv
 import ctypes
 import errno
-import hashlib
 import io
 import json
 import math
@@ -15,15 +15,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tqdm import tqdm
 
-IGNORED = 255  # in data/<set>/references: voxels that a challenge's evaluation leaves out of both masks
 MAX_PATCH = 2 ** 24  # voxels of a patch of --dims 3
-INTENSITY_MAX = 65535  # images.npy holds uint16, for intensities from 0 to 1
-NORMALISATION = "each volume min-max to [0, 1], 16 bits"  # what volumes.network_input does; checkpoints carry it
 NUMBER = int | float
 KINDS = {str: "text", int: "a whole number", NUMBER: "a number", list: "a list", dict: "an object"}  # of JSON values
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_MAX = -1, -4  # of malloc.h
@@ -55,6 +53,11 @@ class UserError(Exception):
 
     def __reduce__(self):  # so that it comes back whole from a worker process
         return type(self), (self.where, self.expected, self.found, self.do)
+
+
+def argument_parser(text, prog=None):
+    """An ArgumentParser whose --help prints a program's docstring as it stands."""
+    return argparse.ArgumentParser(prog, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 @contextmanager
@@ -158,19 +161,6 @@ def remove(path):
         path.unlink(missing_ok=True)
 
 
-def check_inside(where, name):
-    """Raise UserError if a name from outside, of an archive or a server, would lead out of the folder it is put into."""
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
-        raise UserError(where, "file names that stay inside their folder", repr(name), "Do not trust this source.")
-
-
-def file_md5(path):
-    """The md5 of a file, as 32 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
 def is_alive(number):
     """Is there a process of this number on this machine? Text that is no process number is none."""
     try:
@@ -223,13 +213,6 @@ def read_object(path, required, do="Delete it and repeat the step that wrote it.
         if not isinstance(values[key], kind):
             raise UserError(path, f"{key} to be {KINDS[kind]}", f"{values[key]!r:.60}", do)
     return values
-
-
-def check_names(path, values, do):
-    """UserError unless the classes and modalities of a dataset.json, where it has them, are words."""
-    for key in ("classes", "modalities"):
-        if not all(isinstance(name, str) for name in values.get(key, ())):
-            raise UserError(path, f"{key} to be a list of names", f"{values[key]!r:.60}", do)
 
 
 def write_csv(path, rows, columns=None):
@@ -325,3 +308,9 @@ def exclusive(folder):
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
         yield
+
+
+def clock():
+    """A function that gives the seconds since this call."""
+    began = time.perf_counter()
+    return lambda: time.perf_counter() - began

@@ -110,7 +110,7 @@ def run(words, **options):
 def phantom_scans(folder, subjects):
     """Full-size WMH phantoms below `folder`; returns the raw folder. Made once: scans that exist are kept."""
     raw = folder / f"scans{subjects}"
-    run(["phantom.py", "--layout", "wmh", "--scale", "full", "--subjects", subjects, "--out", raw])
+    run(["-m", "scans.phantom", "--layout", "wmh", "--scale", "full", "--subjects", subjects, "--out", raw])
     return raw
 
 

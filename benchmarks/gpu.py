@@ -42,7 +42,7 @@ def run(args, folder, device="cuda", width=64, size=256, steps=30):
 
 def isles_data(folder, size, subjects=94):
     raw, data = folder / "isles-scans", folder / "isles-data"
-    run_program(["phantom.py", "--layout", "isles", "--scale", "full", "--subjects", subjects, "--out", raw])
+    run_program(["-m", "scans.phantom", "--layout", "isles", "--scale", "full", "--subjects", subjects, "--out", raw])
     run_program(["preprocess.py", "--layout", "isles", "--raw", raw, "--size", size, "--out", data])
     return data
 

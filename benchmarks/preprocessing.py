@@ -5,9 +5,10 @@ import shutil
 from benchmarks import baseline
 from benchmarks.common import compare, phantom_scans, seconds, show, significant
 from benchmarks.common import run as run_program
-from datasets import find_subjects, get_spec, inspect_subject
-from preprocess import convert_subject, distance_maps, save_sparse
-from volumes import network_input, resample_label
+from scans.checks import inspect_subject
+from scans.convert import convert_subject, distance_maps, save_sparse
+from scans.datasets import find_subjects, get_spec
+from scans.resampling import network_input, resample_label
 
 TARGET, DISK_TARGET = 12, 1 / 3
 

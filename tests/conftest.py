@@ -93,6 +93,8 @@ def put(value, index=(0, 0, 0)):
 def run(program, *arguments):
     """Run a program in this process, as its command line would; returns a CompletedProcess with text output."""
     module = importlib.import_module(program.removesuffix(".py"))
+    if not hasattr(module, "main"):  # a package, as `python -m` runs it
+        module = importlib.import_module(f"{program}.__main__")
     arguments = [str(argument) for argument in arguments]
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
@@ -105,7 +107,8 @@ def run(program, *arguments):
 
 def run_apart(program, *arguments, **options):
     """The same in a process of its own."""
-    return subprocess.run([sys.executable, ROOT / program, *map(str, arguments)], cwd=ROOT, capture_output=True,
+    words = [ROOT / program] if program.endswith(".py") else ["-m", program]
+    return subprocess.run([sys.executable, *words, *map(str, arguments)], cwd=ROOT, capture_output=True,
                           text=True, timeout=300, **options)
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from test_claims import best_scores, made_run, made_set
 from test_makefile import clone, make  # noqa: F401
-from test_report import write_run, write_set
 
 import checkpoint
 import claims
@@ -20,6 +19,7 @@ from dataloader import Batch, Slices
 from losses import REGIONAL, build_loss
 from networks import NETWORKS, build
 from predict import load_model
+from run_folders import write_run, write_set
 from trainer import Trainer
 
 # ------------------------------------------------------------------------------------------------------------ schedules

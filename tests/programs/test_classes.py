@@ -9,8 +9,9 @@ import pytest
 
 import tables_classes
 from conftest import refuses, run
-from datasets import DATASETS, check_subject, find_subjects
 from distance import signed_distance_slices
+from scans.checks import check_subject
+from scans.datasets import DATASETS, find_subjects
 from validation import class_columns, epoch_scores, score_scan
 
 ACDC = DATASETS["acdc"]
@@ -20,7 +21,8 @@ ACDC = DATASETS["acdc"]
 def hearts(tmp_path_factory):
     """Heart phantom of five patients, as the ACDC challenge lays them out."""
     folder = tmp_path_factory.mktemp("acdc") / "raw"
-    result = run("phantom.py", "--layout", "acdc", "--out", folder, "--subjects", 5, "--size", 40, "--slices", 5, "--jobs", 1)
+    result = run("scans.phantom", "--layout", "acdc", "--out", folder, "--subjects", 5, "--size", 40, "--slices", 5,
+                 "--jobs", 1)
     assert result.returncode == 0, result.stderr
     return folder
 

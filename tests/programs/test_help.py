@@ -7,8 +7,8 @@ import shlex
 
 import pytest
 
-PROGRAMS = ("ablation", "claims", "comparison", "download", "evaluate", "main", "phantom", "predict", "preprocess", "raters",
-            "report", "status")
+PROGRAMS = ("ablation", "claims", "comparison", "scans.download", "evaluate", "main", "scans.phantom", "predict",
+            "preprocess", "raters", "report", "status")
 
 
 class Parsed(Exception):
@@ -24,11 +24,13 @@ def parser(request, monkeypatch):
         raise Parsed
 
     program = importlib.import_module(request.param)
+    if not hasattr(program, "main"):  # a package, as `python -m` runs it
+        program = importlib.import_module(f"{request.param}.__main__")
     with monkeypatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
         with pytest.raises(Parsed):
             program.parse_arguments([])
-    made[0].prog = f"{request.param}.py"
+    made[0].prog = f"-m {request.param}" if "." in request.param else f"{request.param}.py"
     return made[0]
 
 

@@ -19,8 +19,9 @@ import checkpoint
 import fuzz
 import fuzz_targets
 from conftest import preprocess, refuses, run, train, write_wmh_subject
-from datasets import MAX_VOXELS, read_volume
-from utils import UserError, check_inside, read_json
+from scans.dataverse import check_inside
+from scans.nifti import MAX_VOXELS, read_volume
+from utils import UserError, read_json
 
 FEW = settings(max_examples=20, derandomize=True, deadline=None, database=None,
                suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -118,14 +119,14 @@ def test_a_name_of_no_letter_is_refused():
 def test_a_zip_member_of_a_compression_that_no_challenge_uses_is_refused(tmp_path, method):
     with zipfile.ZipFile(tmp_path / "Utrecht.zip", "w", method) as archive:
         archive.writestr("training/Utrecht/0/wmh.nii.gz", b"x")
-    refuses(run("download.py", "--layout", "wmh", "--raw", tmp_path, "--any-md5"), "Utrecht.zip", "stored or deflated")
+    refuses(run("scans.download", "--layout", "wmh", "--raw", tmp_path, "--any-md5"), "Utrecht.zip", "stored or deflated")
 
 
 def test_a_zip_with_a_file_and_a_folder_of_one_name_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "Utrecht.zip", "w") as archive:
         archive.writestr("training/0/pre/FLAIR.nii", b"x")
         archive.writestr("training/0/pre/FLAIR.nii/pre/T1.nii", b"x")
-    refuses(run("download.py", "--layout", "wmh", "--raw", tmp_path, "--any-md5"), "Utrecht.zip", "an intact zip archive")
+    refuses(run("scans.download", "--layout", "wmh", "--raw", tmp_path, "--any-md5"), "Utrecht.zip", "an intact zip archive")
     assert not (tmp_path / "wmh" / "Utrecht").exists()
 
 

@@ -102,7 +102,7 @@ def test_without_internet_make_wmh_says_what_to_get_and_ends_with_status_2(clone
     (["isles", "ANY_MD5=yes"], "--any-md5")])
 def test_make_passes_the_options_of_the_download(clone, words, options):
     plan = make("-n", *words, folder=clone).stdout.replace("\\\n", " ")
-    line = next(line for line in plan.splitlines() if "download.py" in line)
+    line = next(line for line in plan.splitlines() if "scans.download" in line)
     assert shlex.split(line)[5:] == options.split() and shlex.split(line)[4] == "--raw=data/raw"
 
 

@@ -26,12 +26,12 @@ def write_subject(folder, seed):
 
 @pytest.fixture
 def clone(tmp_path):
-    """The programs with the README's entry added to datasets.py, by hand as a user would."""
+    """The programs with the README's entry added to scans/datasets.py, by hand as a user would."""
     folder = copy_programs(tmp_path / "clone")
     section = (ROOT / "README.md").read_text().split("## Your own data")[1].split("\n## ")[0]
     entry = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
     assert len(entry.splitlines()) <= 10
-    path = folder / "datasets.py"
+    path = folder / "scans" / "datasets.py"
     path.write_text(path.read_text().replace("DATASETS = {\n", "DATASETS = {\n" + entry))
     return folder
 

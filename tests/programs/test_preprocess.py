@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-import stages
 from checkout import ROOT
 from conftest import damage, preprocess, put, refuses, run, write_wmh_subject
-from datasets import DATASETS, check_subject, find_subjects, recognise
 from distance import signed_distance
-from preprocess import save_sparse
+from scans import folder
+from scans.checks import check_subject
+from scans.convert import save_sparse
+from scans.datasets import DATASETS, find_subjects, recognise
+from scans.resampling import normalise, resample, resample_label, restore_mask
 from utils import UserError
-from volumes import normalise, resample, resample_label, restore_mask
 
 WMH = DATASETS["wmh"]
 
@@ -144,7 +145,7 @@ def test_index_and_fingerprint_count_what_was_written(data):
 
 def test_two_runs_give_equal_files(raw, data, tmp_path):
     assert preprocess(raw, tmp_path / "again" / "data").returncode == 0
-    for path in sorted(p.relative_to(data) for p in data.rglob("*") if p.is_file() and p.name != stages.FILE):
+    for path in sorted(p.relative_to(data) for p in data.rglob("*") if p.is_file() and p.name != folder.FILE):
         assert (data / path).read_bytes() == (tmp_path / "again" / "data" / path).read_bytes(), path
 
 
@@ -234,7 +235,7 @@ def test_an_image_stored_in_another_orientation_on_the_same_grid_is_reoriented(r
     nib.save(nib.Nifti1Image(np.asanyarray(flipped.dataobj).copy(), flipped.affine), path)
     subject = find_subjects(raw, WMH)[0]
     assert check_subject(subject, WMH) == ([], [])
-    from datasets import read_volume
+    from scans.nifti import read_volume
     np.testing.assert_array_equal(read_volume(path)[0], voxels)
 
 
@@ -391,7 +392,7 @@ def test_what_a_killed_run_has_converted_is_used_by_the_next_of_the_same_setting
     kept = (part / ".pending" / "subjects" / "s3" / "images.npy").stat().st_mtime_ns
     assert preprocess(raw, part).returncode == 0
     assert (part / "subjects" / "s3" / "images.npy").stat().st_mtime_ns == kept
-    for path in sorted(p.relative_to(data) for p in data.rglob("*") if p.is_file() and p.name != stages.FILE):
+    for path in sorted(p.relative_to(data) for p in data.rglob("*") if p.is_file() and p.name != folder.FILE):
         assert (data / path).read_bytes() == (part / path).read_bytes(), path
 
 

@@ -8,27 +8,28 @@ import stages
 from conftest import run
 from run_folders import write_set
 from runs import load_set
+from scans import folder
 
 
 def test_calls_that_convert_add_up_and_a_whole_one_begins_anew(tmp_path):
     def noted():
-        return json.loads((tmp_path / stages.FILE).read_text())
-    stages.note_preprocessing(tmp_path, 4.04, 3, 5)  # interrupted after this
-    stages.note_preprocessing(tmp_path, 2.0, 2, 5)
+        return json.loads((tmp_path / folder.FILE).read_text())
+    folder.note_preprocessing(tmp_path, 4.04, 3, 5)  # interrupted after this
+    folder.note_preprocessing(tmp_path, 2.0, 2, 5)
     assert noted() == {"seconds": 6.0, "scans": 5}
-    stages.note_preprocessing(tmp_path, 0.5, 0, 5)  # nothing to do
+    folder.note_preprocessing(tmp_path, 0.5, 0, 5)  # nothing to do
     assert noted() == {"seconds": 6.0, "scans": 5}
-    stages.note_preprocessing(tmp_path, 9.0, 5, 5)
+    folder.note_preprocessing(tmp_path, 9.0, 5, 5)
     assert noted() == {"seconds": 9.0, "scans": 5}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"seconds": "long", "scans": 3}', '{"seconds": -1, "scans": 3}',
                                   '{"seconds": true, "scans": 3}'])
 def test_a_damaged_note_counts_as_none(tmp_path, text):
-    (tmp_path / stages.FILE).write_text(text)
-    assert stages.read_times(tmp_path / stages.FILE) == {} and stages.seconds_in(tmp_path / stages.FILE) is None
-    stages.note_preprocessing(tmp_path, 2.0, 2, 5)
-    assert stages.read_times(tmp_path / stages.FILE) == {"seconds": 2.0, "scans": 2}
+    (tmp_path / folder.FILE).write_text(text)
+    assert folder.read_times(tmp_path / folder.FILE) == {} and stages.seconds_in(tmp_path / folder.FILE) is None
+    folder.note_preprocessing(tmp_path, 2.0, 2, 5)
+    assert folder.read_times(tmp_path / folder.FILE) == {"seconds": 2.0, "scans": 2}
 
 
 def test_folders_from_before_have_no_times_but_for_training(tmp_path):
@@ -39,7 +40,7 @@ def test_folders_from_before_have_no_times_but_for_training(tmp_path):
 
 def test_times_are_read_from_what_the_stages_wrote(tmp_path):
     folder = write_set(tmp_path)
-    (tmp_path / "data" / "wmh" / stages.FILE).write_text('{"seconds": 3.5, "scans": 2}')
+    (tmp_path / "data" / "wmh" / "run_time.json").write_text('{"seconds": 3.5, "scans": 2}')
     for seed, seconds in ((0, 1.5), (1, 2.0)):
         (folder / "gdl" / f"seed{seed}" / "evaluation.json").write_text(json.dumps({"seconds": seconds}))
     (folder / "claims.json").write_text('{"seconds": 60}')
@@ -56,7 +57,7 @@ def test_times_are_told_in_words(seconds, words):
 
 
 def test_preprocessing_and_evaluation_note_their_time(data, tmp_path):
-    noted = stages.read_times(data / stages.FILE)
+    noted = folder.read_times(data / folder.FILE)
     assert noted["scans"] == 6 and noted["seconds"] > 0
     result = run("evaluate.py", "--predictions", data / "references", "--references", data / "references", "--ignore", 255,
                  "--summary", tmp_path / "evaluation.json")

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from conftest import damage, preprocess, put, refuses, run, run_apart, write_wmh_subject
-from datasets import DATASETS, check_subject, find_subjects, inflate
-from preprocess import save_sparse
+from scans.checks import check_subject
+from scans.convert import save_sparse
+from scans.datasets import DATASETS, find_subjects
+from scans.nifti import inflate
 
 WMH = DATASETS["wmh"]
 
@@ -144,7 +146,7 @@ def test_a_full_disk_leaves_no_half_subject_and_the_next_run_continues(raw, tmp_
         if len(saved) == 11:  # labels.npy of the fourth subject
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         return really(path, array)
-    monkeypatch.setattr("preprocess.save_sparse", save)
+    monkeypatch.setattr("scans.convert.save_sparse", save)
     refuses(preprocess(raw, tmp_path / "data", "--jobs", 1), "No space left on device", "Free some space")
     monkeypatch.undo()
     assert not (tmp_path / "data" / "index.csv").exists() and not list(tmp_path.rglob("*.partial-*"))

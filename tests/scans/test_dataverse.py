@@ -14,9 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-import datasets
-import dataverse
 from conftest import refuses, run, write_wmh_subject
+from scans import datasets, dataverse
 
 SUBJECTS = ("training/Utrecht/0", "training/Amsterdam/GE3T/100")
 IMAGES = ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")
@@ -145,7 +144,7 @@ def two_scans(monkeypatch):
 
 
 def fetch(server, raw, *options):
-    return run("download.py", "--layout", "wmh", "--raw", raw, "--fetch", "--server", server.url, *options)
+    return run("scans.download", "--layout", "wmh", "--raw", raw, "--fetch", "--server", server.url, *options)
 
 
 def images_below(raw):

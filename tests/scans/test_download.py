@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-import download
 from conftest import refuses, run, write_wmh_subject
-from utils import file_md5
+from scans import download
+from scans.dataverse import file_md5
 
 
 @pytest.fixture
@@ -43,12 +43,12 @@ def write_isles_zip(raw, top="TRAINING/", ending=".nii"):
 
 def unpack(raw, layout="wmh"):
     """Run download.py on zips that tests made themselves, whose md5 is of course another."""
-    return run("download.py", "--layout", layout, "--raw", raw, "--any-md5")
+    return run("scans.download", "--layout", layout, "--raw", raw, "--any-md5")
 
 
 @pytest.mark.parametrize("layout, words", [("wmh", ["DataverseNL", "Utrecht.zip"]), ("isles", ["ISLES2018_Training.zip"])])
 def test_without_scans_it_says_what_to_get_from_where_and_where_to_put_it(tmp_path, layout, words):
-    result = run("download.py", "--layout", layout, "--raw", tmp_path / "raw")
+    result = run("scans.download", "--layout", layout, "--raw", tmp_path / "raw")
     assert result.returncode == 2 and "Traceback" not in result.stderr
     for word in ("get:", "from:", "put:", str(tmp_path / "raw"), *words):
         assert word in result.stderr
@@ -57,7 +57,7 @@ def test_without_scans_it_says_what_to_get_from_where_and_where_to_put_it(tmp_pa
 
 def test_folders_are_accepted_as_they_are(raw):
     before = sorted(raw.rglob("*"))
-    assert run("download.py", "--layout", "wmh", "--raw", raw).returncode == 0
+    assert run("scans.download", "--layout", "wmh", "--raw", raw).returncode == 0
     assert sorted(raw.rglob("*")) == before
 
 
@@ -65,7 +65,7 @@ def test_folders_are_accepted_as_they_are(raw):
 def test_a_dataverse_tree_is_accepted_as_it_is(tmp_path, place):
     write_wmh_subject(tmp_path / "raw" / place)
     before = sorted(tmp_path.rglob("*"))
-    result = run("download.py", "--layout", "wmh", "--raw", tmp_path / "raw")
+    result = run("scans.download", "--layout", "wmh", "--raw", tmp_path / "raw")
     assert result.returncode == 0 and ": 1 scans" in result.stderr
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -76,7 +76,7 @@ def test_an_extracted_isles_folder_is_accepted_as_it_is(tmp_path, ending):
     shutil.unpack_archive(raw / "ISLES2018_Training.zip", raw)
     (raw / "ISLES2018_Training.zip").unlink()
     before = sorted(raw.rglob("*"))
-    assert run("download.py", "--layout", "isles", "--raw", raw).returncode == 0
+    assert run("scans.download", "--layout", "isles", "--raw", raw).returncode == 0
     assert sorted(raw.rglob("*")) == before
 
 
@@ -102,7 +102,7 @@ def test_the_isles_archive_is_unpacked_without_the_4d_series(tmp_path, top, endi
 def test_an_archive_whose_md5_is_not_the_published_one_is_refused(tmp_path, layout, name):
     raw = write_isles_zip(tmp_path / "raw")
     (raw / "ISLES2018_Training.zip").rename(raw / name)
-    refuses(run("download.py", "--layout", layout, "--raw", raw), raw / name, f"md5 {download.ARCHIVES[layout][name]}",
+    refuses(run("scans.download", "--layout", layout, "--raw", raw), raw / name, f"md5 {download.ARCHIVES[layout][name]}",
             f"found {file_md5(raw / name)}", "--any-md5")
     assert sorted(raw.rglob("*")) == [raw / name]
 
@@ -111,13 +111,13 @@ def test_an_archive_of_the_published_md5_is_unpacked(tmp_path, monkeypatch):
     raw = write_isles_zip(tmp_path / "raw")
     name = "ISLES2018_Training.zip"
     monkeypatch.setitem(download.ARCHIVES["isles"], name, file_md5(raw / name))
-    result = run("download.py", "--layout", "isles", "--raw", raw)
+    result = run("scans.download", "--layout", "isles", "--raw", raw)
     assert result.returncode == 0 and f"{name}: 6 files unpacked" in result.stdout
 
 
 def test_a_second_call_unpacks_nothing_again(zips):
     unpack(zips)
-    result = run("download.py", "--layout", "wmh", "--raw", zips)
+    result = run("scans.download", "--layout", "wmh", "--raw", zips)
     assert result.returncode == 0 and "unpacked" not in result.stdout
 
 
@@ -134,7 +134,7 @@ def test_leftovers_of_a_killed_unpacking_are_no_scans(zips):
 
 
 def test_fewer_scans_than_the_challenge_has_are_a_warning(raw):
-    result = run("download.py", "--layout", "wmh", "--raw", raw)
+    result = run("scans.download", "--layout", "wmh", "--raw", raw)
     assert result.returncode == 0 and "6 scans, the challenge has 60" in result.stderr
 
 
@@ -227,4 +227,4 @@ def test_an_archive_that_would_fill_the_disk_is_refused(zips, monkeypatch):
     (("--layout", "isles", "--fetch"), ("--fetch", "--layout wmh")),
     (("--layout", "wmh", "--observers"), ("--observers", "Add --fetch"))])
 def test_options_that_do_not_go_together_are_refused(tmp_path, options, words):
-    refuses(run("download.py", *options, "--raw", tmp_path), *words)
+    refuses(run("scans.download", *options, "--raw", tmp_path), *words)

@@ -1,4 +1,4 @@
-"""phantom.py: the layouts, the geometry and the lesions of the synthetic data sets, and how a run is continued."""
+"""scans.phantom: the layouts, the geometry and the lesions of the synthetic data sets, and how a run is continued."""
 
 import json
 import sys
@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import phantom
-from phantom_anatomy import WMH
+from scans.phantom import __main__, grid, isles, wmh
+from scans.phantom.head import WMH
 from utils import run_program
 
 SMALL = ["--size", "32", "--slices", "4", "--jobs", "1"]
@@ -35,25 +35,25 @@ def best_threshold_dice(image, lesion):
 @pytest.fixture(scope="module")
 def wmh_folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("phantom") / "wmh"
-    phantom.main(["--layout", "wmh", "--out", str(out), "--subjects", "4", *SMALL])
+    __main__.main(["--layout", "wmh", "--out", str(out), "--subjects", "4", *SMALL])
     return out
 
 
 @pytest.fixture(scope="module")
 def isles_folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("phantom") / "isles"
-    phantom.main(["--layout", "isles", "--out", str(out), "--subjects", "3", *SMALL])
+    __main__.main(["--layout", "isles", "--out", str(out), "--subjects", "3", *SMALL])
     return out
 
 
 @pytest.fixture(scope="module")
 def wmh_scans():
-    return [phantom.wmh_subject(seed=0, k=k, size=80, slices=12) for k in range(9)]
+    return [wmh.wmh_subject(seed=0, k=k, size=80, slices=12) for k in range(9)]
 
 
 @pytest.fixture(scope="module")
 def isles_scans():
-    return [phantom.isles_subject(seed=0, k=k, size=80, slices=6) for k in range(8)]
+    return [isles.isles_subject(seed=0, k=k, size=80, slices=6) for k in range(8)]
 
 
 def test_wmh_files_lie_where_the_challenge_puts_them(wmh_folder):
@@ -73,12 +73,12 @@ def test_isles_files_lie_where_the_challenge_puts_them(isles_folder):
 
 
 def test_subject_numbers_are_unique_over_the_wmh_sites_up_to_the_limit():
-    names = [phantom.wmh_name(k)[2].name for k in range(phantom.MOST_SUBJECTS["wmh"])]
+    names = [wmh.wmh_name(k)[2].name for k in range(__main__.MOST_SUBJECTS["wmh"])]
     assert all(name.isdigit() for name in names) and len(set(names)) == len(names)
 
 
 def test_sites_share_the_subjects_equally():
-    sites = [phantom.wmh_name(k)[0].folder for k in range(60)]
+    sites = [wmh.wmh_name(k)[0].folder for k in range(60)]
     assert {site: sites.count(site) for site in sites} == {"Utrecht": 20, "Singapore": 20, "Amsterdam/GE3T": 20}
 
 
@@ -89,7 +89,7 @@ def test_wmh_types_spacing_and_affine(wmh_folder):
         assert [scan.get_data_dtype() for scan in (label, flair, t1)] == [np.uint8, np.float32, np.float32]
         assert label.shape == flair.shape == t1.shape and max(label.shape[:2]) == 32 and label.shape[2] == 4
         assert np.array_equal(label.affine, flair.affine) and np.array_equal(label.affine, t1.affine)
-        assert label.header.get_zooms()[2] * 4 == pytest.approx(phantom.DEMO["slab_mm"])
+        assert label.header.get_zooms()[2] * 4 == pytest.approx(grid.DEMO["slab_mm"])
 
 
 def test_isles_types_and_affine(isles_folder):
@@ -102,13 +102,13 @@ def test_isles_types_and_affine(isles_folder):
 
 
 def test_full_scale_wmh_grids_are_the_challenges():
-    grids = {site.folder: phantom.wmh_grid(site, None, None) for site in phantom.SITES}
+    grids = {site.folder: wmh.wmh_grid(site, None, None) for site in wmh.SITES}
     assert grids == {"Utrecht": ((240, 240, 48), (0.958, 0.958, 3.0)), "Singapore": ((232, 256, 48), (1.0, 1.0, 3.0)),
                      "Amsterdam/GE3T": ((132, 256, 83), (1.2, 0.977, 3.0))}
 
 
 def test_full_scale_isles_grids_are_within_the_challenges_range():
-    grids = [phantom.isles_grid(np.random.default_rng(k), None, None) for k in range(200)]
+    grids = [isles.isles_grid(np.random.default_rng(k), None, None) for k in range(200)]
     shapes, spacings = np.array([g[0] for g in grids]), np.array([g[1] for g in grids])
     assert (shapes[:, :2] == 256).all() and shapes[:, 2].min() == 2 and 12 <= shapes[:, 2].max() <= 16
     assert (spacings[:, :2] >= 0.8).all() and (spacings[:, :2] <= 1.0).all()
@@ -116,8 +116,8 @@ def test_full_scale_isles_grids_are_within_the_challenges_range():
 
 
 def test_orientations_are_las_oblique_las_and_ras():
-    affines = [phantom.scan_affine(np.random.default_rng(0), *phantom.wmh_grid(site, None, None), site.axis_signs,
-                                   site.tilt_degrees) for site in phantom.SITES]
+    affines = [grid.scan_affine(np.random.default_rng(0), *wmh.wmh_grid(site, None, None), site.axis_signs,
+                                   site.tilt_degrees) for site in wmh.SITES]
     assert ["".join(nib.aff2axcodes(affine)) for affine in affines] == ["LAS", "LAS", "RAS"]
     assert [np.count_nonzero(affine[:3, :3]) for affine in affines] == [3, 5, 3]
 
@@ -136,7 +136,7 @@ def test_every_header_says_phantom(which, request):
 
 
 def test_one_full_scale_isles_scan_has_the_real_size():
-    assert phantom.isles_subject(seed=0, k=0)["CT"].shape[:2] == (256, 256)
+    assert isles.isles_subject(seed=0, k=0)["CT"].shape[:2] == (256, 256)
 
 
 def test_wmh_labels_are_0_1_2_and_some_scans_have_other_pathology(wmh_scans):
@@ -191,29 +191,29 @@ def test_no_threshold_on_blood_flow_finds_the_core(isles_scans):
 @pytest.mark.parametrize("layout, subject", [("wmh", "training/Singapore/50"), ("isles", "TRAINING/case_2")])
 def test_voxels_do_not_depend_on_jobs_or_number_of_subjects(tmp_path, layout, subject, request):
     before = voxels(request.getfixturevalue(f"{layout}_folder") / subject)
-    phantom.main(["--layout", layout, "--out", str(tmp_path / "again"), "--subjects", "2", *SMALL[:-1], "2"])
+    __main__.main(["--layout", layout, "--out", str(tmp_path / "again"), "--subjects", "2", *SMALL[:-1], "2"])
     after = voxels(tmp_path / "again" / subject)
     assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("make", [phantom.wmh_subject, phantom.isles_subject])
+@pytest.mark.parametrize("make", [wmh.wmh_subject, isles.isles_subject])
 def test_another_seed_gives_another_scan(make):
     first, second = make(seed=0, k=0, size=32, slices=2), make(seed=1, k=0, size=32, slices=2)
     assert not np.array_equal(first["affine"], second["affine"])
 
 
 def test_two_subjects_of_a_site_differ():
-    first, second = (phantom.wmh_subject(seed=0, k=k, size=32, slices=4) for k in (0, 3))
+    first, second = (wmh.wmh_subject(seed=0, k=k, size=32, slices=4) for k in (0, 3))
     assert not np.array_equal(first["FLAIR"], second["FLAIR"])
 
 
 def test_second_run_makes_only_what_is_missing(tmp_path):
     command = ["--layout", "isles", "--out", str(tmp_path / "set"), "--subjects", "2", *SMALL]
-    phantom.main(command)
+    __main__.main(command)
     kept, lost = tmp_path / "set/TRAINING/case_1", tmp_path / "set/TRAINING/case_2"
     lost.rename(tmp_path / "set/TRAINING/case_2.partial-1")  # as a killed run leaves it
     before = kept.stat().st_mtime_ns, kept.stat().st_ino
-    phantom.main(command)
+    __main__.main(command)
     assert (kept.stat().st_mtime_ns, kept.stat().st_ino) == before
     assert sorted(path.name for path in kept.parent.iterdir()) == ["case_1", "case_2"]
 
@@ -222,7 +222,7 @@ def refusal(capsys, monkeypatch, *words):
     """Run the program on a command line that it must refuse; returns the exit status and stderr."""
     monkeypatch.setattr(sys, "argv", ["phantom.py", *map(str, words)])
     with pytest.raises(SystemExit) as stop:
-        run_program(phantom.main)
+        run_program(__main__.main)
     return stop.value.code, capsys.readouterr().err
 
 

@@ -6,8 +6,7 @@ import random
 import pytest
 
 from conftest import preprocess, refuses, run
-from preprocess import split_code2018
-from splits import choose_split
+from scans.splits import choose_split, split_code2018
 from utils import UserError, read_csv
 
 

@@ -22,21 +22,16 @@ import jinja2
 import torch
 
 import claims_measured
-import datasets
-import dataverse
-import download
 import evaluate
 import figures
-import inference
 import main
 import predict
-import preprocess
 import report
 import settings
-import splits
 import status
 from conftest import run, train, write_wmh_subject
 from dataloader import Slices
+from scans import checks, convert, datasets, dataverse, download, resampling, splits
 from utils import UserError, remove, write_json
 
 RUNS = {loss: f"results/{loss}/seed0" for loss in ("gdl", "gdl+boundary")}
@@ -154,7 +149,7 @@ def fuzzed_scan():
 
 def verify_scan():
     datasets.is_phantom(fuzzed_scan())
-    problems, _, _ = datasets.inspect_subject(fuzzed_scan(), WMH)
+    problems, _, _ = checks.inspect_subject(fuzzed_scan(), WMH)
     if problems:
         raise UserError("the scan", "no problem", problems[0], "")
 
@@ -172,8 +167,8 @@ def convert_scan():
     """What preprocess.py makes of a scan that passed its checks."""
     verify_scan()
     subject = fuzzed_scan()
-    volumes = datasets.inspect_subject(subject, WMH)[2]
-    preprocess.convert_subject(subject, volumes, WMH, Path("scratch"), json.loads(Path("data/dataset.json").read_text()))
+    volumes = checks.inspect_subject(subject, WMH)[2]
+    convert.convert_subject(subject, volumes, WMH, Path("scratch"), json.loads(Path("data/dataset.json").read_text()))
 
 
 def nifti(folder):
@@ -392,7 +387,7 @@ def read_data():
         slices = Slices("data", subset)
         slices.read(range(min(len(slices), 100)))
         masks = {scan.name: slices.labels()[scan.rows] for scan in slices.scans}
-    inference.export_predictions(masks, Path("data"), Path("masks"))
+    resampling.export_predictions(masks, Path("data"), Path("masks"))
 
 
 def data(folder):

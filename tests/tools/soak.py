@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-import stages  # noqa: E402
 from utils import run_program  # noqa: E402
 
 RUN = "results/gdl+boundary/seed0"
@@ -71,7 +70,7 @@ def results(folder):
     found = {}
     for pattern in ("data/subjects/*/*.npy", "data/*.csv", "data/*.json", "data/references/*", f"{RUN}/predictions/*",
                     f"{RUN}/evaluation.csv", "results/table1.*"):
-        found |= {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob(pattern) if path.name != stages.FILE}
+        found |= {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob(pattern) if path.name != folder.FILE}
     with open(folder / RUN / "metrics.csv") as file:
         found["metrics.csv"] = repr([{**row, "seconds": None} for row in csv.DictReader(file)]).encode()
     for name in ("best.pt", "last.pt"):
@@ -102,7 +101,8 @@ def soak(kills, minutes, seed=0):
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
         place, durations = Path(place).resolve(), {}
-        run_whole(place, "phantom", ["--layout", "wmh", "--subjects", "6", "--size", "48", "--jobs", "1", "--out", "raw"])
+        run_whole(place, "scans.phantom.__main__", [
+            "--layout", "wmh", "--subjects", "6", "--size", "48", "--jobs", "1", "--out", "raw"])
         whole = place / "whole"
         whole.mkdir()
         (whole / "raw").symlink_to(place / "raw")

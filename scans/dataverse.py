@@ -4,6 +4,7 @@ One request lists the files; those that training needs and that are not there ye
 checked against the server's md5 before it gets its name. So a program that is stopped continues where it was.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -20,7 +21,7 @@ import pooch
 import requests
 from requests.adapters import HTTPAdapter, Retry
 
-from utils import UserError, check_inside, exclusive, file_md5, log, progress, remove, write_text
+from utils import UserError, exclusive, log, progress, remove, write_text
 
 SERVER = "https://dataverse.nl"
 DOI = "doi:10.34894/AECRSD"
@@ -244,3 +245,16 @@ def download(url, output_file, _, session, size, stop):
             raise ValueError(f"{announced} bytes announced")
         copy_body(response, sink, size, stop)
     os.chmod(output_file, 0o644)  # pooch makes its temporary file readable by its owner alone
+
+
+def check_inside(where, name):
+    """Raise UserError if a name from outside, of an archive or a server, would lead out of the folder it is put into."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise UserError(where, "file names that stay inside their folder", repr(name), "Do not trust this source.")
+
+
+def file_md5(path):
+    """The md5 of a file, as 32 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

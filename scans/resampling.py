@@ -8,7 +8,8 @@ import gzip
 import nibabel as nib
 import numpy as np
 
-from utils import INTENSITY_MAX
+from scans.folder import INTENSITY_MAX, read_geometry
+from utils import atomic_path, log
 
 
 def network_input(volumes, size):
@@ -130,3 +131,19 @@ def from_ras(volume, affine):
 def gzipped(image):
     """A NIfTI image as gzip bytes without a time stamp, so that equal images are equal files."""
     return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
+
+
+def export_predictions(masks, data, folder):
+    """Write masks {scan: (S, H, W)} as NIfTI in each scan's own grid; say so where nibabel is missing (training needs none)."""
+    try:
+        import nibabel
+
+    except ImportError:
+        log(f"{folder}: not written, nibabel is not installed here; predictions.npz holds the masks")
+        return
+    with atomic_path(folder) as partial:
+        partial.mkdir()
+        for name, mask in masks.items():
+            path = data / "subjects" / name / "meta.json"
+            image = restore_mask(mask, read_geometry(path))
+            nibabel.save(image, partial / f"{name}.nii.gz")

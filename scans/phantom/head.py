@@ -1,4 +1,4 @@
-"""A synthetic head and the lesions in it, as functions of position in mm; phantom.py turns them into scans.
+"""A synthetic head and the lesions in it, as functions of position in mm; wmh.py and isles.py turn them into scans.
 
 Coordinates are head-fixed millimetres: x to the right, y to the front, z up, 0 at the centre of the cerebrum. All
 surfaces are given by a depth in mm (positive inside), so a shape is the same at any voxel size.

@@ -1,4 +1,4 @@
-"""A synthetic heart in short-axis cine MRI, the ACDC challenge's kind of scan; phantom.py writes it in that layout.
+"""A synthetic heart in short-axis cine MRI, the ACDC challenge's kind of scan.
 
 Coordinates are millimetres: x to the left of the patient's chest, y to the back, 0 at the long axis of the left ventricle;
 t runs along that axis, 0 at the apex and 1 at the base. A patient has two frames, end of diastole and end of systole.
@@ -7,7 +7,8 @@ t runs along that axis, 0 at the apex and 1 at the base. A patient has two frame
 import numpy as np
 from scipy import ndimage
 
-from phantom_anatomy import gaussian_blob, smooth_field
+from scans.phantom.grid import save_nifti
+from scans.phantom.head import gaussian_blob, smooth_field
 
 CAVITY, WALL, RIGHT = 3, 2, 1  # labels as in ACDC: left ventricle, myocardium, right ventricle
 HEART = {  # lengths in mm; a pair is the range a patient is drawn from
@@ -101,3 +102,12 @@ def image_of(rng, axes, voxel_mm, body, label, bias, gain):
     clean = ndimage.gaussian_filter(clean, [HEART["blur_mm"] / v for v in voxel_mm[:2]] + [0], truncate=2.5) * bias
     real, imaginary = (HEART["noise"] * rng.standard_normal(clean.shape, dtype=np.float32) for _ in range(2))
     return np.rint(gain * np.hypot(clean + real, imaginary)).astype(np.float32)
+
+
+def write_acdc(folder, patient):
+    """Two frames with their labels, and which they are; the challenge's 4-D series of all frames is left out."""
+    for number, (image, label) in patient["frames"].items():
+        stem = f"{folder.name.split('.')[0]}_frame{number:02d}"
+        save_nifti(folder / f"{stem}.nii.gz", image, patient["affine"])
+        save_nifti(folder / f"{stem}_gt.nii.gz", label, patient["affine"])
+    (folder / "Info.cfg").write_text(f"ED: 1\nES: {patient['es']}\n")

@@ -1,9 +1,9 @@
 """Have a challenge's scans ready for preprocess.py: accept folders, unpack archives, fetch what is open, or say what to get.
 
 Examples:
-  python download.py --layout wmh --raw data/raw --fetch
-  python download.py --layout wmh --raw data/raw --fetch --observers
-  python download.py --layout isles --raw data/raw
+  python -m scans.download --layout wmh --raw data/raw --fetch
+  python -m scans.download --layout wmh --raw data/raw --fetch --observers
+  python -m scans.download --layout isles --raw data/raw
 
 Scans are looked for at any depth below --raw. Where there are not all, the challenge's zips there are checked against
 their published md5 and unpacked beside themselves into --raw/<layout>/, only the files that are needed. With --fetch, the
@@ -15,7 +15,6 @@ Exit status: 0 when the scans are there; 2 with one line that says what to get, 
 wrong with a file.
 """
 
-import argparse
 import errno
 import fnmatch
 import re
@@ -25,9 +24,9 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from datasets import find_subjects, get_spec
-from dataverse import SERVER, TERMS_FILE, Unreachable, check_space, fetch_wmh
-from utils import UserError, atomic_path, check_inside, file_md5, log, progress, remove, run_program
+from scans.datasets import find_subjects, get_spec
+from scans.dataverse import SERVER, TERMS_FILE, Unreachable, check_inside, check_space, fetch_wmh, file_md5
+from utils import UserError, argument_parser, atomic_path, log, progress, remove, run_program
 
 MAX_MEMBER = 2 ** 30  # bytes; the largest scan that is needed has some 50 MB
 IMPOSSIBLE = (  # what a damaged zip may ask for
@@ -76,7 +75,7 @@ def main(argv=None):
 
 def parse_arguments(argv):
     """The command line; UserError for options that do not go together."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, "python -m scans.download")
     parser.add_argument("--layout", required=True, choices=ARCHIVES, help="the challenge: WMH 2017 or ISLES 2018")
     parser.add_argument("--raw", default="data/raw", metavar="FOLDER", help="where the scans or zips lie (default data/raw)")
     parser.add_argument("--fetch", action="store_true", help="WMH: fetch the scans that are missing")
