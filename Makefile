@@ -154,7 +154,7 @@ claims: ## the paper's claims C1 to C9 on every set that has runs
 	@$(some_runs); status=0; for name in $(SETS); do $(PY) claims.py --runs results/$$name || status=2; done; exit $$status
 
 status: ## epoch, best score and time left of every run: make status [NAME=wmh]
-	@$(if $(NAME_OK),,$(some_runs);) $(PY) status.py $(addprefix results/,$(if $(NAME_OK),$(NAME),$(SETS))) \
+	@$(if $(NAME_OK),,$(some_runs);) $(PY) -m scoring.status $(addprefix results/,$(if $(NAME_OK),$(NAME),$(SETS))) \
 		$(if $(NAME_OK),--losses $(LOSSES) --seeds $(SEEDS))
 
 table: ## Table 1 of every set that has runs, finished or not
@@ -258,7 +258,7 @@ $(RUNS:=/evaluation.csv): %/evaluation.csv: %/summary.json
 
 results/$(NAME)/claims.json: $(RUNS:=/evaluation.csv)
 	@[ -z "$$(find -L $(call quote,$(RAW)) -maxdepth 4 -type d -name additional_annotations 2>/dev/null)" ] || \
-		$(PY) raters.py --data data/$(NAME) --raw=$(call quote,$(RAW)) --out results/$(NAME)/raters.csv
+		$(PY) -m scoring.raters --data data/$(NAME) --raw=$(call quote,$(RAW)) --out results/$(NAME)/raters.csv
 	$(PY) claims.py --runs results/$(NAME) --data data/$(NAME) --device $(firstword $(DEVICE)) $(call option,THREADS,threads)
 
 results/$(NAME)/report.html: results/$(NAME)/claims.json

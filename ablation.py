@@ -6,7 +6,7 @@ Examples:
 
 The rows of --runs with and without a capped weight, and GDL + boundary of each of --variants, whose data differ from
 those of --runs in their distance maps alone. `make ablation` trains what is missing and calls this. Differences are
-from the paper's setting, with 95 % intervals over validation scans and seeds (see bootstrap.py).
+from the paper's setting, with 95 % intervals over validation scans and seeds (see scoring/intervals.py).
 
 Written to --runs: ablation.md, which is printed too, and ablation.csv, a row per line and column of the table.
 
@@ -17,9 +17,11 @@ import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below 
 
 from pathlib import Path
 
-from bootstrap import FEWEST_SCANS, difference, row_scores
-from runs import VARIANT, load_set
-from tables import METRICS, cell, heading, label, statistic_name
+from scoring.intervals import FEWEST_SCANS, difference
+from scoring.rows import VARIANT, label
+from scoring.runs import load_set
+from scoring.scores import row_scores
+from tables import METRICS, cell, heading, statistic_name
 from utils import UserError, argument_parser, log, read_csv, run_program, write_csv, write_text
 
 ROW = "gdl+boundary"

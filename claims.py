@@ -10,8 +10,8 @@ schedule. C7: another network. C8: 3-D. C9: Eq. 3 and 4 hold on shapes with know
 
 Verdicts: "supported"; "not supported", which includes what these runs are too few or too uneven to show; "not measured",
 with what to run. Intervals are 95 %, from a bootstrap over validation scans, the same ones for both losses, and over the
-seeds of each (see bootstrap.py). Runs that collapsed to empty foreground enter no mean: their DSC is the share of empty
-slices. A claim about GDL + boundary is not supported if any of its runs collapsed.
+seeds of each (see scoring/intervals.py). Runs that collapsed to empty foreground enter no mean: their DSC is the share
+of empty slices. A claim about GDL + boundary is not supported if any of its runs collapsed.
 
 Written: claims.json in --runs, which report.py shows; each claim is printed too.
 
@@ -25,11 +25,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bootstrap import FEWEST_SCANS, RESAMPLES, difference, row_scores
-from claims_measured import BOTH, REGIONAL, c5, c8, c9, claim, not_measured
+from claims_measured import c5, c8, c9, claim, not_measured
 from devices import choose_device
-from figures_cases import validation_subjects
-from runs import VARIANT, load_set, schedule_name
+from scoring.cases import validation_subjects
+from scoring.intervals import FEWEST_SCANS, RESAMPLES, difference
+from scoring.rows import BOTH, REGIONAL, VARIANT, schedule_name
+from scoring.runs import load_set
+from scoring.scores import row_scores
 from utils import UserError, argument_parser, clock, log, read_object, run_program, write_json
 
 MARGIN = 0.01  # of DSC, within which C6 and C8 call two rows similar

@@ -6,17 +6,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from bootstrap import RESAMPLES
 from devices import choose_amp, choose_memory_format
 from distance import signed_distance
-from figures_cases import lesions, load_array, spacing, validation_subjects
 from identity import order, relative_errors, sizes_of
 from losses import build_loss
 from metrics import dice
 from networks import build
 from scheduler import weights
-
-BOTH, REGIONAL = "gdl+boundary", "gdl"
+from scoring.cases import lesions, load_array, spacing, validation_subjects
+from scoring.intervals import RESAMPLES
+from scoring.rows import BOTH, REGIONAL
 
 
 def claim(verdict, statistic, **values):

@@ -10,7 +10,7 @@ that stand beside each other have the same validation scans and number of epochs
 Lesion recall and precision are means over the validation scans on their own grid, from evaluation.csv; a scan in which
 nothing is predicted has no precision. An epoch's time is the median over the run's epochs, validation included, and says
 nothing where runs shared a machine. The last column is what the boundary loss changes: 3-D DSC of a loss with it against
-the same loss without, paired over scans, with a 95 % interval over scans and seeds (see bootstrap.py).
+the same loss without, paired over scans, with a 95 % interval over scans and seeds (see scoring/intervals.py).
 
 Written to the first folder: comparison.md, which is printed too, and comparison.csv, a row per number.
 
@@ -22,16 +22,17 @@ import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below 
 import statistics
 from pathlib import Path
 
-from bootstrap import FEWEST_SCANS, difference, row_scores
-from figures_cases import validation_subjects
-from runs import load_set, number
-from tables import METRICS, cell, heading, label, spread, statistic_name
+from scoring.cases import validation_subjects
+from scoring.intervals import FEWEST_SCANS, difference
+from scoring.rows import label, without_boundary
+from scoring.runs import load_set, number
+from scoring.scores import row_scores
+from tables import METRICS, cell, heading, spread, statistic_name
 from utils import UserError, argument_parser, log, read_csv, run_program, write_csv, write_text
 
 METRIC = {metric[0]: metric for metric in METRICS}
 COLUMNS = (("dsc", "best"), ("dsc", "last"), ("dsc_3d", "best"), ("hd95_mm", "best"))
 LESIONS = {"lesion_recall": "lesion recall", "lesion_precision": "lesion precision"}
-BOUNDARY = "+boundary"
 
 
 def over_seeds(values, digits):
@@ -72,16 +73,6 @@ def load_beside(folders):
                 raise UserError(one.folder, f"the same {what} as in {sets[0].folder}", "others",
                                 "Leave that folder out, or train it like the first one.")
     return sets
-
-
-def without_boundary(name):
-    """The row that a row with the boundary loss is compared with: gdl+boundary-increase -> gdl, gdl+boundary-cap1 -> gdl-cap1.
-
-    None for one without.
-    """
-    loss, *changes = name.split("-")
-    kept = [change for change in changes if change.startswith("cap")]  # the others are about alpha
-    return "-".join([loss.removesuffix(BOUNDARY), *kept]) if loss.endswith(BOUNDARY) else None
 
 
 def build_rows(one, folder):

@@ -36,131 +36,26 @@ Exit status: 0, or 2 with one line that says which file is wrong and what to do.
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
 
 import sys
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
-from metrics import absolute_volume_difference, challenge_hausdorff95, dice, hausdorff_pair, leave_out, lesion_detection
-from scans.datasets import DATASETS, DatasetSpec, find_subjects
 from scans.folder import IGNORED
-from scans.nifti import read_volume
+from scoring.intervals import RESAMPLES, compare, describe
+from scoring.masks import find_masks, match, score_pair
 from utils import UserError, argument_parser, clock, log, progress, read_object, run_program, write_csv, write_json
 
-RESAMPLES = 10_000
-GRID_TOLERANCE = 1e-3  # of a voxel, for every entry of the affine
 # column: (unit, +1 if more is better, -1 if less is)
 METRICS = {"dice": ("", 1), "hd": ("mm", -1), "hd95": ("mm", -1), "hd95_challenge": ("mm", -1),
            "lesion_recall": ("", 1), "lesion_precision": ("", 1), "lesion_f1": ("", 1), "volume_difference": ("%", -1)}
-# All places where a mask may lie below a subject's folder; `find_subjects` names the folder.
-NESTED = DatasetSpec(modalities={"isles": DATASETS["isles"].label, "result": "result.nii*"},
-                     label=DATASETS["wmh"].label, label_map={})
-
-
-def find_masks(folder):
-    """{subject: path} of the masks in a flat or nested folder; UserError if none or two of one subject."""
-    folder = Path(folder)
-    flat = sorted(path for path in folder.glob("*.nii*") if path.name.endswith((".nii", ".nii.gz"))
-                  and not path.name.startswith("."))
-    if flat:
-        files = [(path.name.removesuffix(".gz").removesuffix(".nii"), path) for path in flat]
-    elif folder.is_dir() and not any(entry.is_dir() for entry in folder.iterdir()):
-        raise UserError(folder, "masks named <subject>.nii or .nii.gz", "none", "Check the path.")
-    else:  # the label where a folder has one, then the others
-        files = [(subject.name, path) for subject in find_subjects(folder, NESTED)
-                 for path in subject.files["label"] or subject.files["isles"] or subject.files["result"]]
-    masks = {}
-    for subject, path in files:
-        if subject in masks:
-            raise UserError(path, "one mask per subject", f"also {masks[subject]}", "Remove one of the two.")
-        masks[subject] = path
-    return masks
-
-
-def match(predictions, references, folders, allow_partial):
-    """Sorted subjects with both a prediction and a reference; UserError if others exist, unless `allow_partial`."""
-    both = sorted(set(predictions) & set(references))
-    for here, there, where in ((predictions, references, folders[0]), (references, predictions, folders[1])):
-        alone = sorted(set(here) - set(there))
-        if alone and (not allow_partial or not both):
-            listed = ", ".join(alone[:10]) + (f" and {len(alone) - 10} more" if len(alone) > 10 else "")
-            raise UserError(where, "the same subjects in both folders", f"only here: {listed}",
-                            "Add their masks, or give --partial to score the others." if both else
-                            "Name the masks after the subjects.")
-    return both
-
-
-def read_labels(path):
-    """The label values of a mask, (X, Y, Z) integers in RAS+ orientation, and its image."""
-    try:
-        voxels, image = read_volume(path)
-    except zlib.error as error:
-        raise UserError(path, "a complete image", f"damaged compression ({error})", "Fetch the file again.") from None
-    if voxels.dtype.kind not in "iu":
-        whole = np.round(voxels) if voxels.dtype.kind == "f" else None
-        if whole is None or not np.isfinite(voxels).all() or np.abs(voxels - whole).max() > 1e-3:
-            raise UserError(path, "a mask of whole-number labels", "other values (probabilities?)",
-                            "Threshold it, or give the mask instead.")
-        voxels = whole.astype(np.int64)  # labels stored with a scale factor come as floats
-    return voxels, image
-
-
-def check_grid(prediction, reference, path, reference_path):
-    """UserError unless two RAS+ images have the same shape and affine."""
-    do = "Resample the prediction to the reference's grid with nearest neighbours."
-    if prediction.shape[:3] != reference.shape[:3]:
-        raise UserError(path, f"the shape of {reference_path}, {reference.shape[:3]}", f"{prediction.shape[:3]}", do)
-    apart = np.abs(prediction.affine - reference.affine).max()
-    if not apart <= GRID_TOLERANCE * min(nib.affines.voxel_sizes(reference.affine)):
-        raise UserError(path, f"the position and spacing of {reference_path}", f"affines {apart:.3g} mm apart", do)
-
-
-def score_scan(prediction_path, reference_path, labels, ignored, empty):
-    """Every score of one scan: ({label: {score: value}}, values found in the prediction, ... in the reference)."""
-    predicted, prediction = read_labels(prediction_path)
-    truth, reference = read_labels(reference_path)
-    check_grid(prediction, reference, prediction_path, reference_path)
-    spacing = nib.affines.voxel_sizes(reference.affine)
-    # The challenge looks for surfaces within the slices as they are stored; here all is turned to RAS+.
-    slice_axis = int(nib.io_orientation(nib.load(reference_path).affine)[2, 0])
-    left_out = np.isin(truth, ignored)
-    rows = {}
-    for label in labels:
-        pred, target = leave_out(predicted == label, truth == label, left_out)
-        rows[label] = score_masks(pred, target, spacing, slice_axis, empty)
-        rows[label].update(count_voxels(pred, target, np.count_nonzero(~left_out)))
-    return rows, set(np.unique(predicted).tolist()), set(np.unique(truth).tolist())
-
-
-def score_masks(pred, target, spacing, slice_axis, empty):
-    """The columns of the table for two bool masks (X, Y, Z)."""
-    hd, hd95 = hausdorff_pair(pred, target, spacing, empty=empty)
-    recall, precision, f1 = lesion_detection(pred, target)
-    ml = float(np.prod(spacing)) / 1000  # of one voxel
-    return {"dice": dice(pred, target), "hd": hd, "hd95": hd95,
-            "hd95_challenge": challenge_hausdorff95(pred, target, spacing, slice_axis, empty),
-            "lesion_recall": recall, "lesion_precision": precision, "lesion_f1": f1,
-            "volume_difference": absolute_volume_difference(pred, target),
-            "prediction_ml": int(pred.sum()) * ml, "reference_ml": int(target.sum()) * ml,
-            "prediction_empty": not pred.any(), "reference_empty": not target.any()}
-
-
-def count_voxels(pred, target, total):
-    """nnU-Net's voxel counts, Dice and IoU (NaN if both masks are empty)."""
-    tp, n_pred, n_ref = (int(np.count_nonzero(mask)) for mask in (pred & target, pred, target))
-    union = n_pred + n_ref - tp
-    return {"Dice": 2 * tp / (n_pred + n_ref) if union else float("nan"),
-            "IoU": tp / union if union else float("nan"), "TP": tp, "FP": n_pred - tp, "FN": n_ref - tp,
-            "TN": int(total) - union, "n_pred": n_pred, "n_ref": n_ref}
 
 
 def score_folder(predictions, subjects, references, args, folder):
     """[{label: {score: value}}], one per subject, in order; UserError if no mask holds any of the labels."""
     files = [predictions[name] for name in subjects], [references[name] for name in subjects]
-    work = partial(score_scan, labels=args.labels, ignored=args.ignore, empty=args.empty)
+    work = partial(score_pair, labels=args.labels, ignored=args.ignore, empty=args.empty)
     with ThreadPoolExecutor(args.jobs) as pool:
         try:
             results = pool.map(work, *files)
@@ -178,45 +73,6 @@ def score_folder(predictions, subjects, references, args, folder):
         log(f"warning: no mask of {folder} or {args.references} holds label {' or '.join(map(str, sorted(nowhere)))}: "
             "nothing against nothing scores as equal")
     return [rows for rows, _, _ in scores]
-
-
-def bootstrap_interval(values, seed=0):
-    """95 % percentile interval of the mean of `values` (n,) over resamples of its members: (low, high)."""
-    rng, means = np.random.default_rng(seed), []
-    for _ in range(0, RESAMPLES, 500):  # in parts, so that memory does not grow with the square of anything
-        means.append(values[rng.integers(len(values), size=(500, len(values)))].mean(axis=1))
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def describe(values):
-    """n, mean, sample std, median and 95 % interval of the mean of the finite values; NaN where undefined."""
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
-    nan = float("nan")
-    if len(values) == 0:
-        return {"n": 0, "mean": nan, "std": nan, "median": nan, "ci95_low": nan, "ci95_high": nan}
-    low, high = bootstrap_interval(values)
-    return {"n": len(values), "mean": float(values.mean()),
-            "std": float(values.std(ddof=1)) if len(values) > 1 else nan, "median": float(np.median(values)),
-            "ci95_low": low, "ci95_high": high}
-
-
-def compare(a, b, better):
-    """Statistics of the paired differences b - a (n,); `better` is +1 if more is better, -1 if less is."""
-    from scipy.stats import wilcoxon
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    finite = np.isfinite(a) & np.isfinite(b)
-    a, b = a[finite], b[finite]
-    difference = b - a
-    out = {"mean_a": float(a.mean()) if len(a) else float("nan"), "mean_b": float(b.mean()) if len(a) else float("nan")}
-    out.update(describe(difference))
-    out["b_better"] = int((better * difference > 0).sum())
-    out["b_worse"] = int((better * difference < 0).sum())
-    # Scans without a difference say nothing about its direction (Wilcoxon's own rule); with no others p is 1.
-    changed = difference[difference != 0]
-    out["wilcoxon_p"] = float(wilcoxon(changed).pvalue) if len(changed) else 1.0
-    return out
 
 
 def side_by_side(a, b):

@@ -10,9 +10,11 @@ import numpy as np  # noqa: E402
 
 import figures_cases  # noqa: E402
 import figures_studies  # noqa: E402
-from figures_cases import NAMES  # noqa: E402
-from runs import VARIANT  # noqa: E402
-from tables import label  # noqa: E402
+from scoring.rows import (
+    NAMES,  # noqa: E402
+    VARIANT,  # noqa: E402
+    label,  # noqa: E402
+)
 from utils import atomic_path  # noqa: E402
 
 STYLE = {"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 8, "xtick.labelsize": 8,

@@ -5,7 +5,7 @@ from itertools import cycle
 import matplotlib.pyplot as plt
 import numpy as np
 
-from runs import schedule_name
+from scoring.rows import schedule_name
 
 SCHEDULE, CONSTANT = "#d62828", "#1f5fbf"
 STRATEGIES = ("#2a9d3f", "#8e44ad", "#e08214")  # other schedules beside it

@@ -8,17 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from metrics import surface
+from scoring.scores import pace
 from utils import atomic_path, log
 
 SHARE = 0.02  # of the time that drawing may take: shorter epochs than 50 drawings share one
 OVERLAYS = 3  # validation slices shown in TensorBoard
 TRUTH, FOUND = (255, 217, 47), (255, 90, 79)
-
-
-def pace(rows):
-    """Seconds an epoch, over the last five; None before the first."""
-    recent = [row["seconds"] for row in rows[-5:] if row.get("seconds") is not None]
-    return float(np.mean(recent)) if recent else None
 
 
 def seconds_left(rows, epochs):

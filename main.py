@@ -52,6 +52,7 @@ from networks import build, flops
 from parallel import Group
 from scans.folder import NORMALISATION
 from scans.resampling import export_predictions
+from scoring.scores import PER_SCAN, PER_SLICE, class_columns, epoch_scores, from_array, score_scan, to_array
 from settings import checked_settings, defining, note_session, open_training
 from trainer import Trainer, be_deterministic, logits_of
 from utils import (
@@ -67,7 +68,6 @@ from utils import (
     write_csv,
     write_json,
 )
-from validation import PER_SCAN, PER_SLICE, class_columns, epoch_scores, from_array, score_scan, to_array
 
 COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", "val_dice", "val_dice_3d", "val_hd",
            "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "seconds", "skipped_steps"]

@@ -8,8 +8,10 @@ from contourpy import contour_generator  # comes with matplotlib, whose contours
 from matplotlib.image import imsave
 
 from contours import upright
-from figures_cases import PAIR, head_box, lesions, load_array, prediction, shown_modality, shown_run, spacing
+from figures_cases import head_box
 from metrics import dice
+from scoring.cases import lesions, load_array, prediction, shown_modality, shown_run, spacing
+from scoring.rows import PAIR
 
 BUDGET = 8_000_000  # bytes of pictures and paths on one page, as base64
 QUALITY = 80        # of WebP: no difference to be seen in an 8-bit slice

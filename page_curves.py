@@ -6,10 +6,8 @@ Everything is drawn here; the page's script only hides seeds, draws means anew a
 import numpy as np
 
 from figures import DISTANCES, describe_curves, plain_rows, points
-from figures_cases import NAMES
 from page_svg import Axes, band, line
-from runs import LOSSES
-from tables import label
+from scoring.rows import LOSSES, NAMES, label
 
 # column of metrics.csv, title, decimals, the paper's measure where it is one
 MEASURES = (("val_dice", "DSC, slice mean", 3, "dsc"), ("val_hd_legacy", "legacy HD", 3, "hd"),

@@ -2,12 +2,14 @@
 
 import numpy as np
 
-from bootstrap import FEWEST_SCANS, PER_SLICE, difference, row_scores
-from figures_cases import PAIR, lesions, prediction, spacing, validation_subjects
 from metrics import lesion_sizes
 from page_svg import Axes
+from scoring.cases import lesions, prediction, spacing, validation_subjects
+from scoring.intervals import FEWEST_SCANS, difference
+from scoring.rows import PAIR
+from scoring.scores import SUMMED, row_scores
 
-# of bootstrap.row_scores: name, words, decimals, is less better?
+# of row_scores: name, words, decimals, is less better?
 SCORES = (("dsc", "DSC, slice mean", 3, False), ("dsc_3d", "3-D DSC", 3, False), ("hd", "HD (mm)", 1, True),
           ("hd95", "HD95 (mm)", 1, True), ("hd_legacy", "legacy HD", 3, True))
 EDGES = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # ml: between the bins of lesion volume
@@ -60,7 +62,7 @@ def paired_differences(one):
         values = difference(with_term, without, name)
         if without[name].shape[1] < FEWEST_SCANS:
             values |= {"low": None, "high": None}
-        means = [scores[name].mean(0).sum() / (scores["slices"][0].sum() if name in PER_SLICE else scores[name].shape[1])
+        means = [scores[name].mean(0).sum() / (scores["slices"][0].sum() if name in SUMMED else scores[name].shape[1])
                  for scores in (without, with_term)]
         gains = (per_scan(one, PAIR[1], name) - per_scan(one, PAIR[0], name)) * (-1 if less_is_better else 1)
         rows.append({"name": words, "digits": digits, "gdl": means[0], "both": means[1], **values,

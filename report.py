@@ -28,13 +28,13 @@ import jinja2
 
 import figures
 import tables_classes
-from figures_cases import NAMES, PAIR
 from page_browser import BUDGET, browser
 from page_curves import curves
 from page_scores import by_volume, paired_differences, scan_scores, scatter
-from runs import load_sets, number
+from scoring.rows import NAMES, PAIR, label
+from scoring.runs import load_sets, number
 from stages import in_words, stages
-from tables import build_table, caption, cell, columns, heading, label, latex, markdown, notes, plain, reported_only, tidy_rows
+from tables import build_table, caption, cell, columns, heading, latex, markdown, notes, plain, reported_only, tidy_rows
 from utils import (
     UserError,
     argument_parser,

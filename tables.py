@@ -5,11 +5,8 @@ import statistics
 import textwrap
 from dataclasses import dataclass
 
-from runs import CHALLENGES, LOSSES, VARIANT, row_order
-
-RATER = "rater:"  # begins the name of a row that is a further human rater's
-SHORT = {"gdl": "GD", "boundary": "B",  # the paper's subscripts
-         "dice": "Dice", "focal": "Focal", "tversky": "Tversky", "focal_tversky": "FTversky", "hausdorff": "HDT"}
+from scoring.rows import LOSSES, RATER, label, row_order
+from scoring.runs import CHALLENGES
 
 # key in table1.csv, heading, column of metrics.csv, decimals, a Hausdorff distance?, the statistics shown
 METRICS = (
@@ -256,16 +253,6 @@ def reported_only(sets, reported):
                 cells += [spread(*pair, 3) if pair else "NA", f"not run here (`make {name}`)"]
         rows.append({"loss": loss, "cells": cells})
     return {"headings": heads, "rows": rows} if missing else None
-
-
-def label(loss):
-    """gdl+boundary -> L_GD + L_B, ce -> L_CE, gdl-cap1 -> L_GD, cap 1; the name of another folder stays as it is."""
-    if loss.startswith(RATER):
-        return f"rater {loss.removeprefix(RATER)}"
-    if variant := VARIANT.fullmatch(loss):
-        return f"{label(variant[1])}, {variant[2]} {variant[3]}".rstrip()
-    known = [f"L_{SHORT.get(part, part.upper())}" if part in SHORT or part.isalpha() else part for part in loss.split("+")]
-    return " + ".join(known)
 
 
 def caption(sets):

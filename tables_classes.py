@@ -2,8 +2,9 @@
 
 import statistics
 
-from tables import averaged, label, spread
-from validation import class_columns
+from scoring.rows import label
+from scoring.scores import class_columns
+from tables import averaged, spread
 
 HEADS = ("3-D DSC", "HD95 (mm)")
 DIGITS = (3, 2)

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from benchmarks import baseline
 from benchmarks.common import alternate, duration, seconds, show, significant
 from metrics import hausdorff_pair
-from validation import epoch_scores, score_scan
+from scoring.scores import epoch_scores, score_scan
 
 SHAPE, SPACING = (256, 256, 48), (0.96, 0.95, 3.0)  # mm
 LESIONS_TARGET, ANY_TARGET = 40, 2.5

@@ -7,11 +7,11 @@ import sys
 
 import numpy as np
 
-import runs
 import tables
 from checkout import ROOT
 from distance import signed_distance
 from main import COLUMNS
+from scoring import runs
 from utils import read_json
 
 REPORTED = read_json(ROOT / "results" / "reported.json")

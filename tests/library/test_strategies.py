@@ -12,7 +12,6 @@ import checkpoint
 import claims
 import figures_studies
 import main
-import runs
 import tables
 from conftest import assert_same_run, refuses, rows, run, train
 from dataloader import Batch, Slices
@@ -20,6 +19,8 @@ from losses import REGIONAL, build_loss
 from networks import NETWORKS, build
 from predict import load_model
 from run_folders import write_run, write_set
+from scoring import runs
+from scoring.rows import label
 from trainer import Trainer
 
 # ------------------------------------------------------------------------------------------------------------ schedules
@@ -167,7 +168,7 @@ def test_the_sweep_trains_other_strategies_beside_the_constants(clone, given, ro
     ("focal_tversky+boundary", "L_FTversky + L_B"), ("dice+ce", "L_Dice + L_CE"), ("hausdorff", "L_HDT"), ("wce", "L_WCE"),
     ("my_own", "my_own")])
 def test_rows_have_names_in_the_table(row, text):
-    assert tables.label(row) == text
+    assert label(row) == text
 
 
 def test_the_labels_of_the_losses_are_sound_latex():

@@ -12,7 +12,7 @@ from conftest import refuses, run
 from distance import signed_distance_slices
 from scans.checks import check_subject
 from scans.datasets import DATASETS, find_subjects
-from validation import class_columns, epoch_scores, score_scan
+from scoring.scores import class_columns, epoch_scores, score_scan
 
 ACDC = DATASETS["acdc"]
 

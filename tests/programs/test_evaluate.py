@@ -13,6 +13,8 @@ import pytest
 from scipy.stats import wilcoxon
 
 import evaluate
+from metrics import challenge_hausdorff95
+from scoring import intervals
 from utils import UserError
 
 SCRIPT = Path(evaluate.__file__)
@@ -143,35 +145,35 @@ def test_jobs_do_not_change_the_result(folders):
 # --- Statistics ---
 
 def test_describe_by_hand():
-    got = evaluate.describe([1.0, 2.0, 6.0, math.nan, math.inf])
+    got = intervals.describe([1.0, 2.0, 6.0, math.nan, math.inf])
     assert (got["n"], got["mean"], got["median"]) == (3, 3.0, 2.0)
     assert got["std"] == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
     assert 1.0 <= got["ci95_low"] < 3.0 < got["ci95_high"] <= 6.0
 
 
 def test_describe_of_nothing_and_of_one_value():
-    assert evaluate.describe([math.nan])["n"] == 0 and math.isnan(evaluate.describe([])["mean"])
-    one = evaluate.describe([2.0])
+    assert intervals.describe([math.nan])["n"] == 0 and math.isnan(intervals.describe([])["mean"])
+    one = intervals.describe([2.0])
     assert one["ci95_low"] == one["ci95_high"] == 2.0 and math.isnan(one["std"])
 
 
 def test_bootstrap_interval_is_reproducible_and_close_to_the_normal_one():
     values = np.random.default_rng(1).normal(5, 2, 400)
-    low, high = evaluate.bootstrap_interval(values)
-    assert (low, high) == evaluate.bootstrap_interval(values)
+    low, high = intervals.bootstrap_interval(values)
+    assert (low, high) == intervals.bootstrap_interval(values)
     half = 1.96 * values.std() / 20
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
 
 
 def test_compare_by_hand():
-    got = evaluate.compare([1, 2, 3, 4, math.nan], [2, 4, 3, 8, 1], better=-1)
+    got = intervals.compare([1, 2, 3, 4, math.nan], [2, 4, 3, 8, 1], better=-1)
     assert (got["n"], got["mean_a"], got["mean_b"], got["mean"], got["median"]) == (4, 2.5, 4.25, 1.75, 1.5)
     assert (got["b_better"], got["b_worse"]) == (0, 3)
     assert got["wilcoxon_p"] == pytest.approx(0.25)  # 3 of 3 positive: 2 / 2^3
 
 
 def test_compare_without_a_difference_is_no_evidence():
-    got = evaluate.compare([1, 2], [1, 2], better=1)
+    got = intervals.compare([1, 2], [1, 2], better=1)
     assert (got["wilcoxon_p"], got["mean"], got["ci95_low"], got["ci95_high"]) == (1.0, 0, 0, 0)
 
 
@@ -256,7 +258,7 @@ def test_challenge_surface_is_found_in_the_slices_as_stored(tmp_path):
             save(tmp_path / name / "p.nii.gz", np.transpose(array, axes), AFFINE[:, [*axes, 3]])
         scores.append(run(tmp_path)[0])
     assert scores[0]["hd95"] == scores[1]["hd95"]
-    direct = [evaluate.challenge_hausdorff95(prediction, reference, (1, 2, 3), axis) for axis in (2, 1)]
+    direct = [challenge_hausdorff95(prediction, reference, (1, 2, 3), axis) for axis in (2, 1)]
     assert [float(row["hd95_challenge"]) for row in scores] == direct and direct[0] != direct[1]
 
 

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 PROGRAMS = ("ablation", "claims", "comparison", "scans.download", "evaluate", "main", "scans.phantom", "predict",
-            "preprocess", "raters", "report", "status")
+            "preprocess", "scoring.raters", "report", "scoring.status")
 
 
 class Parsed(Exception):

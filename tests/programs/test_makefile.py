@@ -39,7 +39,7 @@ def test_make_alone_lists_the_targets():
 
 
 def test_status_asks_for_the_runs_of_the_matrix(clone):
-    assert "status.py results/mine --losses gdl --seeds 3 4" in " ".join(
+    assert "-m scoring.status results/mine --losses gdl --seeds 3 4" in " ".join(
         make("-n", "status", "NAME=mine", "LOSSES=gdl", "SEEDS=3 4", folder=clone).stdout.replace("\\\n", " ").split())
     assert make("status", folder=clone).returncode == 2  # no runs
 

@@ -13,11 +13,11 @@ import figures
 import figures_cases
 import figures_studies
 import report
-import runs
 import tables
 from distance import signed_distance
 from main import COLUMNS
 from run_folders import REPORTED, read_table, run_report, square, write_data, write_long, write_run, write_set, write_sweep
+from scoring import cases, runs
 from utils import UserError
 
 FIGURES = ("figure1", "figure2", "figure3", "figure3_mm", "figure4")
@@ -194,9 +194,9 @@ def test_data_that_the_runs_were_not_trained_on_are_refused(tmp_path):
 
 def test_cases_are_chosen_by_volume_and_by_number_of_parts(tmp_path):
     one = runs.load_sets([write_set(tmp_path)], None)[0]
-    assert [(rank, subject, index) for rank, _, subject, index in figures_cases.ranked_cases(one)] \
+    assert [(rank, subject, index) for rank, _, subject, index in cases.ranked_cases(one)] \
         == [("smallest", "a", 0), ("largest", "b", 1)]
-    assert figures_cases.most_parts(one) == ("b", 1, 2)
+    assert cases.most_parts(one) == ("b", 1, 2)
 
 
 def test_boundary_distance_is_the_distance_summed_over_the_difference(full):
@@ -303,9 +303,9 @@ def test_sweep_and_convergence_are_among_the_figures_once_there_is_something_to_
 
 def test_figures_show_tmax_where_there_is_one_and_the_first_modality_elsewhere(tmp_path):
     one = runs.load_sets([write_set(tmp_path)], None)[0]
-    assert figures_cases.shown_modality(one) == (0, "FLAIR")
+    assert cases.shown_modality(one) == (0, "FLAIR")
     one.info["modalities"] = ["CT", "CT_CBF", "CT_Tmax"]
-    assert figures_cases.shown_modality(one) == (2, "CT_Tmax")
+    assert cases.shown_modality(one) == (2, "CT_Tmax")
 
 
 def test_a_copy_of_a_run_is_no_further_seed(tmp_path):

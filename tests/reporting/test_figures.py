@@ -10,9 +10,9 @@ import contours
 import figures
 import figures_cases
 import page_scores
-import runs
 from preview import draw_preview
 from run_folders import REPORTED, square, write_run, write_set
+from scoring import runs
 from utils import UserError
 
 LEGACY = (("val_dice", "DSC"), ("val_hd_legacy", "HD"))

@@ -14,10 +14,10 @@ import metrics
 import page_curves
 import page_scores
 import report
-import runs
 import tables
 from page_svg import Axes, band, labelled, line
 from run_folders import DSC, REPORTED, write_data, write_run, write_set
+from scoring import runs
 from utils import UserError
 
 

@@ -10,8 +10,8 @@ from matplotlib.image import imread
 
 import page_browser
 import page_scores
-import runs
 from run_folders import square, write_set
+from scoring import runs
 
 
 def corners(path):

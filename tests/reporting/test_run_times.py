@@ -7,8 +7,8 @@ import pytest
 import stages
 from conftest import run
 from run_folders import write_set
-from runs import load_set
 from scans import folder
+from scoring.runs import load_set
 
 
 def test_calls_that_convert_add_up_and_a_whole_one_begins_anew(tmp_path):

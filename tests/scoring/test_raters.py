@@ -33,7 +33,7 @@ def only_first_slice(label):
 
 
 def raters(data, raw, *more):
-    return run("raters.py", "--data", data, "--raw", raw, *more)
+    return run("scoring.raters", "--data", data, "--raw", raw, *more)
 
 
 def test_a_rater_who_agrees_is_perfect_and_one_who_misses_a_slice_is_not(raw, data, tmp_path):

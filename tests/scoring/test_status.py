@@ -1,4 +1,4 @@
-"""status.py: every run of the matrix with its state, epoch, best score and time left."""
+"""scoring.status: every run of the matrix with its state, epoch, best score and time left."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ def results(tmp_path):
 
 
 def rows(*words):
-    result = run("status.py", *words, "--csv")
+    result = run("scoring.status", *words, "--csv")
     assert result.returncode == 0, result.stderr
     return {"/".join(row["run"].split("/")[-2:]): row for row in csv.DictReader(io.StringIO(result.stdout))}
 
@@ -70,7 +70,7 @@ def test_runs_of_the_matrix_that_have_not_begun_are_listed_with_a_guess(results)
 
 
 def test_the_table_for_people(results):
-    text = run("status.py", results).stdout
+    text = run("scoring.status", results).stdout
     lines = {line.split()[0].split("/set/")[-1]: line for line in text.splitlines() if "/set/" in line}
     assert lines["gdl/seed0"].split()[1:] == ["finished", "10/10", "0.700", "@9", "30.0", "0:00"]
     assert lines["gdl/seed1"].split()[1:] == ["running", "2/10", "0.500", "@0", "30.0", "0:04"]
@@ -79,10 +79,10 @@ def test_the_table_for_people(results):
 
 def test_a_damaged_run_is_named_and_the_others_are_shown(results):
     (results / "gdl" / "seed1" / "config.json").write_text("{")
-    result = run("status.py", results)
+    result = run("scoring.status", results)
     assert result.returncode == 0 and "damaged" in result.stdout and "config.json" in result.stderr
     assert "finished" in result.stdout
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
-    refuses(run("status.py", tmp_path, "--losses", "gdl", "--seeds", 0), "runs in <loss>/seed<k>/", "make wmh")
+    refuses(run("scoring.status", tmp_path, "--losses", "gdl", "--seeds", 0), "runs in <loss>/seed<k>/", "make wmh")

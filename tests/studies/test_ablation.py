@@ -9,7 +9,7 @@ import report
 from conftest import refuses, run
 from main import COLUMNS
 from run_folders import write_data, write_run, write_set
-from runs import load_set
+from scoring.runs import load_set
 from tables import build_table
 from utils import read_json, write_json
 

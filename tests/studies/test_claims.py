@@ -14,7 +14,7 @@ import claims_measured
 from conftest import run
 from distance import signed_distance
 from run_folders import write_data, write_run, write_set
-from runs import ResultSet, Run, load_set
+from scoring.runs import ResultSet, Run, load_set
 from utils import write_csv
 
 CPU = torch.device("cpu")

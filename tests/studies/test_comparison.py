@@ -11,6 +11,7 @@ import pytest
 import comparison
 from conftest import refuses, run
 from run_folders import write_set
+from scoring import rows
 from utils import write_csv
 
 
@@ -118,7 +119,7 @@ def change(folder, new):
     ("gdl-cap1", None), ("boundary", None), ("gdl+boundary-cap1", "gdl-cap1"), ("gdl+boundary-cap0.5-alpha0.25", "gdl-cap0.5"),
     ("focal_tversky+boundary-rebalance0.1", "focal_tversky")])
 def test_what_a_row_is_compared_with(name, expected):
-    assert comparison.without_boundary(name) == expected
+    assert rows.without_boundary(name) == expected
 
 
 def beside(folder, name, **changes):

@@ -22,16 +22,15 @@ import jinja2
 import torch
 
 import claims_measured
-import evaluate
 import figures
 import main
 import predict
 import report
 import settings
-import status
 from conftest import run, train, write_wmh_subject
 from dataloader import Slices
 from scans import checks, convert, datasets, dataverse, download, resampling, splits
+from scoring import masks, status
 from utils import UserError, remove, write_json
 
 RUNS = {loss: f"results/{loss}/seed0" for loss in ("gdl", "gdl+boundary")}
@@ -160,7 +159,7 @@ def predict_scan():
 
 def score_scan():
     label = fuzzed_scan().files["label"][0]
-    evaluate.score_scan(label, Path(RAW) / "s1" / label.name, [1], [2], "diagonal")
+    masks.score_pair(label, Path(RAW) / "s1" / label.name, [1], [2], "diagonal")
 
 
 def convert_scan():

@@ -15,8 +15,8 @@ from checkout import ROOT
 from conftest import preprocess
 from dataloader import Slices, batches
 from parallel import Group
+from scoring.scores import from_array, score_scan, to_array
 from utils import explain
-from validation import from_array, score_scan, to_array
 
 OPTIONS = ["--width", "2", "--epochs", "3", "--batch-size", "3", "--amp", "off", "--quiet", "--device", "cpu"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from scans.folder import check_names
 from scheduler import alpha
+from scoring.rows import VARIANT, row_order
 from utils import KINDS, NUMBER, UserError, check_patch, read_csv, read_object
 
-LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; other losses follow them
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs", "batch_size", "lr")
 CONFIG = {"loss": str, "seed": int, "data_fingerprint": str, "protocol": str, "network": str, "width": int, "size": int,
           "epochs": int, "batch_size": int, "lr": NUMBER}  # of config.json; and what it may hold, where it is not null:
@@ -19,7 +19,6 @@ COUNTS = dict.fromkeys(("subjects", "slices", "empty_fraction", "foreground_rati
 LARGEST = 1e100  # of a number in metrics.csv: sums of others would overflow
 SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
-VARIANT = re.compile(r"(.+)-(alpha|cap|rebalance|increase|switch)([\d.]*)")  # a row whose name says what changes; see Makefile
 
 
 @dataclass
@@ -75,7 +74,7 @@ class ResultSet:
     fingerprint: dict
     losses: dict
     title: str = ""
-    raters: dict = field(default_factory=dict)  # further human raters (see raters.py): name -> row of raters.csv
+    raters: dict = field(default_factory=dict)  # further human raters (see raters): name -> row of raters.csv
 
     @property
     def runs(self):
@@ -198,7 +197,7 @@ def load_set(folder, data=None):
 
 def load_raters(folder, fingerprint):
     """{rater: {column: number}} of raters.csv beside the runs, {} without one; UserError if it is of other data."""
-    path, do = folder / "raters.csv", "Repeat raters.py, or remove the file."
+    path, do = folder / "raters.csv", "Repeat python -m scoring.raters, or remove the file."
     rows = read_csv(path, ("rater", "scans", "val_scans", "data_fingerprint"), do) if path.exists() else []
     found = {}
     for line, row in enumerate(rows, 2):
@@ -227,16 +226,6 @@ def refuse_lost(folder):
 def natural(path):
     """Sort key that puts seed10 after seed9."""
     return [(len(part), part) for part in path.parts[-3:]]
-
-
-def schedule_name(row):
-    """The schedule of alpha that a row's name tells: "increase 0.02", "switch 50"; "the schedule" if it tells none."""
-    variant = VARIANT.fullmatch(row)
-    return f"{variant[2]} {variant[3]}".rstrip() if variant else "the schedule"
-
-
-def row_order(name):
-    return (LOSSES.index(name) if name in LOSSES else len(LOSSES), name)
 
 
 def refuse_to_mix(runs, settings):

@@ -1,10 +1,15 @@
-"""The validation metrics of one epoch, scan by scan, so that scans can be scored while others are still predicted."""
+"""The scores of predicted scans: of one scan, of an epoch as metrics.csv has them, of a row of the table."""
 
 import re
+from functools import cache
 
 import numpy as np
 
 from metrics import dice, hausdorff_pair, legacy_hausdorff
+from scoring.cases import load_array, predicted_labels, validation_subjects, zxy
+
+PER_SLICE, PER_SCAN = ("dice", "bearing", "legacy", "foreground"), ("dice_3d", "hd", "hd95")  # of score_scan
+SUMMED = ("dsc", "hd_legacy")  # of row_scores: sums over the slices of a scan
 
 
 def score_scan(masks, labels, spacing, classes):
@@ -28,9 +33,6 @@ def score_scan(masks, labels, spacing, classes):
             "legacy": [legacy_hausdorff(p, t) for p, t in zip(pred, true)], "dice_3d": dice(pred, true), "hd": hd,
             "hd95": hd95, "foreground": pred.mean(axis=(1, 2))})
     return found
-
-
-PER_SLICE, PER_SCAN = ("dice", "bearing", "legacy", "foreground"), ("dice_3d", "hd", "hd95")
 
 
 def to_array(scores):
@@ -79,3 +81,45 @@ def epoch_scores(scans, classes=()):
     for one, columns in zip(per_class, class_columns(classes).values()):
         means |= dict(zip(columns, (float(one["val_dice_3d"]), float(one["val_hd95"])), strict=True))
     return {name: value if np.isfinite(value) else None for name, value in means.items()}
+
+
+def sum_scores(scores):
+    """What `score_scan` returned as {metric: float}, each the mean over the foreground classes.
+
+    Those of SUMMED are sums over the scan's slices, whose number is `slices`.
+    """
+    found = [{"slices": len(one["dice"]), "dsc": sum(one["dice"]), "dsc_3d": one["dice_3d"], "hd": one["hd"],
+              "hd95": one["hd95"], "hd_legacy": sum(one["legacy"])} for one in scores]
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+@cache  # several claims ask for the same row
+def row_scores(one, row, collapsed=False):
+    """Scores of a row's best models on the validation scans.
+
+    Args:
+        collapsed: also runs that collapsed to empty foreground, which have no distance, and whose DSC over slices is no more
+            than the share of empty ones.
+
+    Returns:
+        {metric: float array (seeds, scans)} of its finished runs; None without one. A run that lacks the mask of a scan is
+        left out.
+    """
+    truths = {subject: np.asarray(load_array(one, subject, "labels")) for subject in validation_subjects(one)}
+    classes, per_run = len(one.classes), []
+    for run in one.losses.get(row, []):
+        if not run.finished or run.collapsed and not collapsed:
+            continue
+        masks = {subject: predicted_labels(run, subject, truth.shape) for subject, truth in truths.items()}
+        if all(mask is not None for mask in masks.values()):
+            per_run.append([sum_scores(score_scan(masks[subject], truth, zxy(one, subject), classes))
+                            for subject, truth in truths.items()])
+    if not per_run:
+        return None
+    return {name: np.array([[scan[name] for scan in scans] for scans in per_run], float) for name in per_run[0][0]}
+
+
+def pace(rows):
+    """Seconds an epoch, over the last five; None before the first."""
+    recent = [row["seconds"] for row in rows[-5:] if row.get("seconds") is not None]
+    return float(np.mean(recent)) if recent else None

@@ -1,8 +1,8 @@
 """The human ceiling: how well further raters agree with the reference, by the models' own metrics and scans.
 
 Examples:
-  python raters.py --data data/wmh --raw data/raw --out results/wmh/raters.csv
-  python raters.py --data data/mine --raw scans/
+  python -m scoring.raters --data data/wmh --raw data/raw --out results/wmh/raters.csv
+  python -m scoring.raters --data data/mine --raw scans/
 
 The WMH challenge has two further raters' label images for its training scans (make wmh OBSERVERS=yes fetches them). They
 are looked for in additional_annotations/<rater>/ at most three folders below --raw, named by subject as evaluate.py finds
@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from dataloader import Slices
-from evaluate import check_grid, find_masks, read_labels
 from scans.checks import check_label
 from scans.datasets import get_spec
 from scans.resampling import resample_label
+from scoring.masks import check_grid, find_masks, read_labels
+from scoring.scores import epoch_scores, score_scan
 from utils import UserError, argument_parser, log, progress, run_program, write_csv
-from validation import epoch_scores, score_scan
 
 FOLDER = "additional_annotations"
 
@@ -67,7 +67,7 @@ def score_rater(folder, slices, data):
 
 
 def parse_arguments(argv):
-    parser = argument_parser(__doc__)
+    parser = argument_parser(__doc__, "python -m scoring.raters")
     add = parser.add_argument
     add("--data", required=True, type=Path, metavar="FOLDER",
         help="data folder of preprocess.py: the reference and the validation scans")

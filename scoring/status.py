@@ -1,9 +1,9 @@
 """Where every run stands: epoch, best score, time left.
 
 Examples:
-  python status.py results/wmh
-  python status.py results/wmh results/isles --losses gdl gdl+boundary --seeds 0 1
-  python status.py results/wmh --csv > status.csv
+  python -m scoring.status results/wmh
+  python -m scoring.status results/wmh results/isles --losses gdl gdl+boundary --seeds 0 1
+  python -m scoring.status results/wmh --csv > status.csv
 
 Runs are looked for in <folder>/<loss>/seed<k>/. With --losses and --seeds, those of the matrix that have not begun are
 listed too; `make status` gives both, with NAME=wmh for one set.
@@ -24,8 +24,9 @@ import statistics
 import sys
 from pathlib import Path
 
-from live import pace
-from runs import load_run, natural, row_order, run_folders
+from scoring.rows import row_order
+from scoring.runs import load_run, natural, run_folders
+from scoring.scores import pace
 from utils import UserError, argument_parser, is_alive, run_program
 
 COLUMNS = ("run", "state", "epoch", "epochs", "best_dsc", "best_epoch", "seconds_per_epoch", "seconds_left")
@@ -102,7 +103,7 @@ def total(rows):
 
 
 def parse_arguments(argv):
-    parser = argument_parser(__doc__)
+    parser = argument_parser(__doc__, "python -m scoring.status")
     parser.add_argument("runs", nargs="+", metavar="FOLDER", help="results of a data set, e.g. results/wmh")
     parser.add_argument("--losses", nargs="*", default=[], metavar="ROW", help="rows of the matrix, e.g. gdl gdl+boundary")
     parser.add_argument("--seeds", nargs="*", default=[], type=int, metavar="K", help="its seeds, e.g. 0 1")
