@@ -17,11 +17,11 @@ import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below 
 
 from pathlib import Path
 
+from reporting.table1 import METRICS, cell, heading, statistic_name
 from scoring.intervals import FEWEST_SCANS, difference
 from scoring.rows import VARIANT, label
 from scoring.runs import load_set
 from scoring.scores import row_scores
-from tables import METRICS, cell, heading, statistic_name
 from utils import UserError, argument_parser, log, read_csv, run_program, write_csv, write_text
 
 ROW = "gdl+boundary"

@@ -22,12 +22,12 @@ import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below 
 import statistics
 from pathlib import Path
 
+from reporting.table1 import METRICS, cell, heading, spread, statistic_name
 from scoring.cases import validation_subjects
 from scoring.intervals import FEWEST_SCANS, difference
 from scoring.rows import label, without_boundary
 from scoring.runs import load_set, number
 from scoring.scores import row_scores
-from tables import METRICS, cell, heading, spread, statistic_name
 from utils import UserError, argument_parser, log, read_csv, run_program, write_csv, write_text
 
 METRIC = {metric[0]: metric for metric in METRICS}

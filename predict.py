@@ -241,7 +241,7 @@ def predict_scan(name, files, model, args):
         write_image(args.out / "probabilities" / f"{name}.nii.gz", whole)
     classes = state["data"]["classes"][1:]
     if args.preview:
-        from preview import draw_preview  # needs matplotlib, which plain prediction does not
+        from reporting.preview import draw_preview  # needs matplotlib, which plain prediction does not
         step = [size * length / slices.shape[-1] for size, length in zip(grid["spacing_mm"], volumes[0].shape[:2])]
         draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step, classes)
     write_image(args.out / f"{name}.nii.gz", image)

@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 
-import tables
 from checkout import ROOT
 from distance import signed_distance
 from main import COLUMNS
+from reporting import formats, notes, table1
 from scoring import runs
 from utils import read_json
 
@@ -88,12 +88,12 @@ def write_set(root, folder="wmh", losses=DSC, **about):
 def read_table(folder):
     """Everything in words: {(loss, heading): text} of the only set, the notes and the Markdown."""
     sets = runs.load_sets([folder], None)
-    table = tables.build_table(sets, REPORTED)
+    table = table1.build_table(sets, REPORTED)
     heads = table["sets"][0]["headings"]
     cells = {(row["loss"], head): shown.text for row in table["rows"]
              for head, shown in zip(heads, row["groups"][0], strict=True)}
-    notes = tables.notes(sets, REPORTED)
-    return cells, "\n".join(notes), tables.markdown(sets, table, notes, tables.reported_only(sets, REPORTED))
+    remarks = notes.notes(sets, REPORTED)
+    return cells, "\n".join(remarks), formats.markdown(sets, table, remarks, table1.reported_only(sets, REPORTED))
 
 
 def run_report(*words, cwd):

@@ -10,14 +10,13 @@ from test_makefile import clone, make  # noqa: F401
 
 import checkpoint
 import claims
-import figures_studies
 import main
-import tables
 from conftest import assert_same_run, refuses, rows, run, train
 from dataloader import Batch, Slices
 from losses import REGIONAL, build_loss
 from networks import NETWORKS, build
 from predict import load_model
+from reporting import formats, study_figures
 from run_folders import write_run, write_set
 from scoring import runs
 from scoring.rows import label
@@ -172,7 +171,7 @@ def test_rows_have_names_in_the_table(row, text):
 
 
 def test_the_labels_of_the_losses_are_sound_latex():
-    assert tables.tex_label("focal_tversky+boundary-switch5") == r"$\mathcal{L}_{FTversky}$ + $\mathcal{L}_{B}$, switch 5"
+    assert formats.tex_label("focal_tversky+boundary-switch5") == r"$\mathcal{L}_{FTversky}$ + $\mathcal{L}_{B}$, switch 5"
 
 
 # ----------------------------------------------------------------------------------------------------------- C6, figure
@@ -204,7 +203,7 @@ def test_the_figure_draws_every_strategy(tmp_path):
         write_run(folder / f"gdl+boundary-{name}" / "seed0", tmp_path / "data" / "wmh", "gdl+boundary", 0, [score] * 8,
                   schedule=schedule)
     one = runs.load_sets([folder], None)[0]
-    figure, _, _, alt = figures_studies.sweep([one])
+    figure, _, _, alt = study_figures.sweep([one])
     assert "best epoch: schedule 0.700, increase 0.720, switch 2 0.600, alpha 0.25 0.500, alpha 0.5 0.650" in alt
     lines = {line.get_label(): line.get_ydata()[0] for line in figure.axes[0].lines if not line.get_label().startswith("_")}
     assert lines == {"the schedule": 0.7, "increase": 0.72, "switch 2": 0.6, "constant alpha": 0.5}

@@ -7,9 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import tables_classes
 from conftest import refuses, run
 from distance import signed_distance_slices
+from reporting import class_table
 from scans.checks import check_subject
 from scans.datasets import DATASETS, find_subjects
 from scoring.scores import class_columns, epoch_scores, score_scan
@@ -140,5 +140,5 @@ def test_classes_that_the_data_lack_are_refused_before_a_folder_is_made(data, tm
 
 def test_a_set_of_one_class_has_no_table_of_classes():
     one = type("One", (), {"info": {"classes": ["background", "lesion"]}, "losses": {}, "title": "WMH"})()
-    assert tables_classes.class_table(one) is None
-    assert tables_classes.markdown([one]) == "" and tables_classes.tidy_rows([one]) == []
+    assert class_table.class_table(one) is None
+    assert class_table.markdown([one]) == "" and class_table.tidy_rows([one]) == []

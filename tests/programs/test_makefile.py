@@ -27,7 +27,7 @@ def make(*words, folder=ROOT):
 @pytest.fixture
 def clone(tmp_path):
     """The programs alone, so that data/ and results/ of the checkout stay as they are."""
-    return copy_programs(tmp_path / "clone", "Makefile", "templates", "results/reported.json",
+    return copy_programs(tmp_path / "clone", "Makefile", "results/reported.json",
                          *(path.name for path in ROOT.glob("*.txt")))
 
 

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-import figures
-import figures_cases
-import figures_studies
 import report
-import tables
 from distance import signed_distance
 from main import COLUMNS
+from reporting import curves, drawing, figures, formats, study_figures
+from reporting.page import build
 from run_folders import REPORTED, read_table, run_report, square, write_data, write_long, write_run, write_set, write_sweep
 from scoring import cases, runs
 from utils import UserError
@@ -141,7 +139,7 @@ def test_partial_numbers_carry_an_asterisk_when_nothing_has_finished(tmp_path):
     write_run(tmp_path / "r" / "gdl" / "seed0", data, "gdl", 0, [0.2, 0.3], finished=False)
     cells, notes, _ = read_table(tmp_path / "r")
     assert cells["gdl", "DSC, best epoch"] == "0.300 (–) *" and "those so far" in notes
-    assert report.headlines(runs.load_sets([tmp_path / "r"], None)[0]) == []
+    assert build.headlines(runs.load_sets([tmp_path / "r"], None)[0]) == []
 
 
 def test_a_finished_run_that_was_made_longer_counts_as_unfinished(tmp_path):
@@ -209,8 +207,8 @@ def test_boundary_distance_is_the_distance_summed_over_the_difference(full):
 
 
 def test_crop_keeps_proportions_and_stays_inside_the_image():
-    assert figures_cases.box(square(0, 10, 4), 2) == (slice(0, 8), slice(8, 16))
-    assert figures_cases.box(square(8, 10, 4), 2, step=(1, 2, 5)) == (slice(2, 18), slice(8, 16))  # 16 mm each way
+    assert drawing.box(square(0, 10, 4), 2) == (slice(0, 8), slice(8, 16))
+    assert drawing.box(square(8, 10, 4), 2, step=(1, 2, 5)) == (slice(2, 18), slice(8, 16))  # 16 mm each way
 
 
 # Outputs ------------------------------------------------------------------------------------------------------------
@@ -281,14 +279,14 @@ def test_rows_of_the_sweep_say_what_is_changed(tmp_path):
     folder = write_sweep(tmp_path)
     cells, _, text = read_table(folder)
     assert cells["gdl+boundary-alpha0.25", "DSC, best epoch"] == "0.500 (–)"
-    assert "| L_GD + L_B, alpha 0.25 |" in text and tables.tex_label("gdl-cap1") == r"$\mathcal{L}_{GD}$, cap 1"
+    assert "| L_GD + L_B, alpha 0.25 |" in text and formats.tex_label("gdl-cap1") == r"$\mathcal{L}_{GD}$, cap 1"
 
 
 def test_the_sweep_is_drawn_apart_and_left_out_of_figure_3(tmp_path):
     one = runs.load_sets([write_sweep(tmp_path)], None)[0]
-    assert list(figures.plain_rows(one)) == ["gdl", "gdl+boundary"]
+    assert list(curves.plain_rows(one)) == ["gdl", "gdl+boundary"]
     assert one.sweep == ({"gdl+boundary-alpha0.25": 0.25, "gdl+boundary-alpha0.5": 0.5}, ["gdl+boundary"])
-    *_, alt = figures_studies.sweep([one])
+    *_, alt = study_figures.sweep([one])
     assert "best epoch: schedule 0.725, alpha 0.25 0.500, alpha 0.5 0.650" in alt
 
 
@@ -329,16 +327,16 @@ def test_names_of_subjects_and_labels_and_words_are_not_averaged(tmp_path):
     folder = write_set(tmp_path)
     one = runs.load_sets([folder], None)[0]
     (one.runs[0].folder / "evaluation.csv").write_text("subject,label,dice,site\n2,1,0.5,Utrecht\n4,1,0.7,Singapore\n")
-    assert report.evaluation(one.runs[0]) == {"dice": "0.600 (2 of 2)"}
+    assert build.evaluation(one.runs[0]) == {"dice": "0.600 (2 of 2)"}
 
 
 def test_the_command_is_the_one_that_was_given_or_else_what_the_settings_amount_to(tmp_path):
     run = runs.load_sets([write_set(tmp_path, losses={"gdl": [[0.5]]})], None)[0].runs[0]
-    assert report.train_command(run) == (
+    assert build.train_command(run) == (
         f"python main.py --data {tmp_path}/data/wmh --loss gdl --seed 0 --out {run.folder} --network unet --width 8 "
         "--epochs 8 --batch-size 8 --lr 0.001 --schedule rebalance --protocol paper")
     run.config["command"] = "python main.py --data here"
-    assert report.train_command(run) == "python main.py --data here"
+    assert build.train_command(run) == "python main.py --data here"
 
 
 def test_leftovers_of_a_report_that_was_killed_are_cleaned_by_the_next(tmp_path):

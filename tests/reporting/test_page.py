@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 
 import metrics
-import page_curves
-import page_scores
-import report
-import tables
-from page_svg import Axes, band, labelled, line
+from reporting import notes, table1
+from reporting.page import build, curves, scores
+from reporting.page.svg import Axes, band, labelled, line
 from run_folders import DSC, REPORTED, write_data, write_run, write_set
 from scoring import runs
 from utils import UserError
@@ -27,8 +25,8 @@ def load(folder):
 
 def page_of(*folders, drawn=()):
     sets = runs.load_sets(folders, None)
-    return report.html(sets, tables.build_table(sets, REPORTED), tables.notes(sets, REPORTED),
-                       tables.reported_only(sets, REPORTED), drawn, ["--runs"], REPORTED, lambda: 1.5)
+    return build.html(sets, table1.build_table(sets, REPORTED), notes.notes(sets, REPORTED),
+                       table1.reported_only(sets, REPORTED), drawn, ["--runs"], REPORTED, lambda: 1.5)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +55,7 @@ def test_names_from_files_are_escaped_in_the_page(tmp_path):
 def test_claims_appear_on_the_page_once_they_are_measured(tmp_path):
     folder = write_set(tmp_path)
     one = runs.load_sets([folder], None)[0]
-    assert report.claims_of(one) == {}
+    assert build.claims_of(one) == {}
     claim = {"claim": "it <works>", "verdict": "supported", "statistic": "+0.1 [0.0, 0.2]"}
     (folder / "claims.json").write_text(json.dumps({"set": "x", "claims": {"C1": claim}}))
     page = page_of(folder)
@@ -85,18 +83,18 @@ def test_a_claims_file_of_another_shape_is_refused(tmp_path, text):
     folder = write_set(tmp_path)
     (folder / "claims.json").write_text(text)
     with pytest.raises(UserError, match=r"claims\.json"):
-        report.claims_of(runs.load_sets([folder], None)[0])
+        build.claims_of(runs.load_sets([folder], None)[0])
 
 
 def test_damaged_predictions_are_named(tmp_path):
     folder = write_set(tmp_path)
     (folder / "gdl" / "seed0" / "predictions.npz").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(UserError, match="predictions.npz"):
-        page_scores.scan_scores(runs.load_sets([folder], None)[0])
+        scores.scan_scores(runs.load_sets([folder], None)[0])
 
 
 def test_scans_are_scored_and_the_worst_comes_first(tmp_path):
-    first, second = page_scores.scan_scores(load(write_set(tmp_path)))
+    first, second = scores.scan_scores(load(write_set(tmp_path)))
     assert (first["subject"], first["volume"]) == ("a", pytest.approx(16 * 3 / 1000))  # 4x4 pixels of 1x1x3 mm
     assert first["dsc_3d"]["gdl"] == pytest.approx(0.5)  # a 4x4 square moved by 2: overlap 8 of 16
     assert first["dsc_3d"]["gdl+boundary"] == pytest.approx(0.75)
@@ -174,7 +172,7 @@ def test_unfinished_runs_have_no_deviation_from_reported_numbers(tmp_path):
 
 
 def test_settings_stand_apart_from_the_environment(tmp_path):
-    settings, environment, varying = report.settings_of(load(write_set(tmp_path)))
+    settings, environment, varying = build.settings_of(load(write_set(tmp_path)))
     assert settings["width"] == 8 and "device" not in settings
     assert environment == {"device": "cpu", "version of numpy": "2"} and varying == []
 
@@ -198,11 +196,11 @@ def test_curves_hold_every_seed_and_the_mean_of_the_finished_ones(tmp_path):
     data = write_data(tmp_path / "data")
     for seed, dsc in enumerate(([0.2, 0.4], [0.6, 0.4], [0.9])):
         write_run(tmp_path / "r" / "gdl" / f"seed{seed}", data, "gdl", seed, dsc, finished=seed < 2, epochs=2)
-    drawn = page_curves.curves(load(tmp_path / "r"), REPORTED)
+    drawn = curves.curves(load(tmp_path / "r"), REPORTED)
     panel = drawn["panels"][0]
     assert drawn["epochs"] == [1, 2] and panel["values"] == [[0.2, 0.4], [0.6, 0.4], [0.9, None]]
     low, high = panel["span"]
-    axes = Axes(**page_curves.BOX, x=(1, 2), y=(low, high))
+    axes = Axes(**curves.BOX, x=(1, 2), y=(low, high))
     assert (low, high) == (pytest.approx(0.165), pytest.approx(0.935))  # 0.2 to 0.9 and a twentieth more each way
     assert panel["means"][0]["path"] == line(axes, [1, 2], [0.4, 0.4])
     assert [one["finished"] for one in panel["lines"]] == [True, True, False]
@@ -210,7 +208,7 @@ def test_curves_hold_every_seed_and_the_mean_of_the_finished_ones(tmp_path):
 
 def test_an_axis_of_scores_that_are_as_good_as_0_goes_to_a_hundredth(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[1e-8, 2e-8] * 4]})
-    ticks = page_curves.curves(load(folder), REPORTED)["panels"][0]["ticks"]["y"]
+    ticks = curves.curves(load(folder), REPORTED)["panels"][0]["ticks"]["y"]
     assert [text for _, text in ticks][0] in ("0.000", "0.0000") and "e-" not in str([text for _, text in ticks])
 
 
@@ -220,7 +218,7 @@ def test_distances_have_gaps_where_nothing_is_segmented_and_their_axis_from_the_
     path.write_text(path.read_text().replace(",0.01,", ",0,", 1))
     far = folder / "boundary" / "seed1" / "metrics.csv"  # boundary alone before it collapses
     far.write_text(far.read_text().replace(",10,5,2,", ",99,99,99,", 1).replace(",0,1.5", ",0.01,1.5", 1))
-    panels = {panel["key"]: panel for panel in page_curves.curves(load(folder), REPORTED)["panels"]}
+    panels = {panel["key"]: panel for panel in curves.curves(load(folder), REPORTED)["panels"]}
     hd95 = panels["val_hd95"]
     assert hd95["values"][:3] == [[None] * 8, [99] + [None] * 7, [None] + [5] * 7]
     assert hd95["means"][1]["path"].startswith("M91.7") and hd95["span"] == (4.5, 5.5)  # from the second epoch
@@ -229,17 +227,17 @@ def test_distances_have_gaps_where_nothing_is_segmented_and_their_axis_from_the_
 
 
 def test_the_papers_marks_stand_beside_its_own_data_only(tmp_path):
-    ours = page_curves.curves(load(write_set(tmp_path / "a", source="challenge")), REPORTED)
+    ours = curves.curves(load(write_set(tmp_path / "a", source="challenge")), REPORTED)
     theirs = [mark["value"] for mark in ours["panels"][0]["marks"]]
     assert theirs == [0.735, 0.625, 0.754, 0.739] and ours["panels"][0]["span"][1] > 0.754
-    phantom = page_curves.curves(load(write_set(tmp_path / "b")), REPORTED)
+    phantom = curves.curves(load(write_set(tmp_path / "b")), REPORTED)
     assert not any(panel["marks"] for panel in phantom["panels"])
 
 
 # Scan by scan -------------------------------------------------------------------------------------------------------
 
 def test_paired_differences_are_means_over_scans_with_their_direction(tmp_path):
-    rows = {row["name"]: row for row in page_scores.paired_differences(load(write_set(tmp_path)))}
+    rows = {row["name"]: row for row in scores.paired_differences(load(write_set(tmp_path)))}
     dsc = rows["3-D DSC"]
     assert dsc["gdl"] == pytest.approx((0.5 + 48 / 68) / 2) and dsc["both"] == pytest.approx((0.75 + 58 / 68) / 2)
     assert dsc["difference"] == pytest.approx(dsc["both"] - dsc["gdl"])
@@ -251,26 +249,26 @@ def test_paired_differences_are_means_over_scans_with_their_direction(tmp_path):
     (0.1, 0.2, False, "better"), (-0.2, -0.1, False, "worse"), (-0.2, -0.1, True, "better"), (0.1, 0.2, True, "worse"),
     (-0.1, 0.1, False, ""), (0.0, 0.1, False, ""), (None, None, True, "")])
 def test_an_interval_decides_where_it_leaves_out_zero(low, high, less_is_better, expected):
-    assert page_scores.verdict({"low": low, "high": high}, less_is_better) == expected
+    assert scores.verdict({"low": low, "high": high}, less_is_better) == expected
 
 
 def test_scatter_points_stand_where_their_scores_are(tmp_path):
-    scans = page_scores.scan_scores(load(write_set(tmp_path)))
-    plot = page_scores.scatter(scans, "dsc_3d")
+    scans = scores.scan_scores(load(write_set(tmp_path)))
+    plot = scores.scatter(scans, "dsc_3d")
     assert [(point["x"], point["y"], point["how"]) for point in plot["points"]][0] == (196, 87, "better")  # 0.5 and 0.75 of 300
     assert plot["points"][0]["title"] == "a: 3-D DSC 0.500 with GDL, 0.750 with GDL + boundary (+0.250, better)"
-    assert {point["how"] for point in page_scores.scatter(scans, "hd95")["points"]} == {"better"}
+    assert {point["how"] for point in scores.scatter(scans, "hd95")["points"]} == {"better"}
 
 
 def test_without_a_finished_pair_there_is_nothing_to_compare(tmp_path):
     one = load(write_set(tmp_path, losses={"gdl": [[0.6] * 8]}))
-    scans = page_scores.scan_scores(one)
-    assert page_scores.paired_differences(one) == [] and page_scores.scatter(scans, "hd95") is None
+    scans = scores.scan_scores(one)
+    assert scores.paired_differences(one) == [] and scores.scatter(scans, "hd95") is None
     assert scans[0]["subject"] == "a" and scans[0]["dsc_3d"]["difference"] is None
 
 
 def test_recall_by_volume_counts_each_lesion_once(tmp_path):
-    found = page_scores.by_volume(load(write_set(tmp_path)))
+    found = scores.by_volume(load(write_set(tmp_path)))
     bins = {one["name"]: (one["lesions"], one["recall"]) for one in found["bins"]}  # 1x1x3 mm: 2x2, 4x4 and 8x8 pixels
     assert bins == {"0.01 to 0.03 ml": (1, {"gdl": 0, "gdl+boundary": 1}), "0.03 to 0.1 ml": (1, {"gdl": 1, "gdl+boundary": 1}),
                     "0.1 to 0.3 ml": (1, {"gdl": 1, "gdl+boundary": 1}),
@@ -281,11 +279,11 @@ def test_recall_by_volume_counts_each_lesion_once(tmp_path):
 def test_recall_by_volume_agrees_with_the_metric(tmp_path):
     one = load(write_set(tmp_path))
     run, truth = one.losses["gdl"][0], np.load(one.data / "subjects" / "b" / "labels.npy") > 0
-    mask = page_scores.prediction(run, "b", truth.shape)
+    mask = scores.prediction(run, "b", truth.shape)
     sizes, touched = metrics.lesion_sizes(truth, mask)
     assert sorted(sizes) == [4, 64] and metrics.lesion_recall(mask, truth) == touched.mean() == 0.5
 
 
 @pytest.mark.parametrize("index, name", [(0, "below 0.01 ml"), (4, "0.3 to 1 ml"), (9, "100 ml and more")])
 def test_bins_are_named_by_their_edges(index, name):
-    assert page_scores.bin_name(index) == name and np.digitize(0.5, page_scores.EDGES) == 4
+    assert scores.bin_name(index) == name and np.digitize(0.5, scores.EDGES) == 4

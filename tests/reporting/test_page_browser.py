@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-import page_browser
-import page_scores
+from reporting.page import scores, slices
 from run_folders import square, write_set
 from scoring import runs
 
@@ -36,31 +35,31 @@ def mask(*pixels, shape=(6, 8)):
 
 
 def test_the_contour_of_a_pixel_is_a_diamond_around_its_centre():
-    polygon, = corners(page_browser.outline(mask((2, 3))))
+    polygon, = corners(slices.outline(mask((2, 3))))
     assert {tuple(corner) for corner in polygon} == {(6, 5), (7, 4), (8, 5), (7, 6)}  # centre (3.5, 2.5) in pixels
 
 
 def test_straight_sides_are_one_step_and_corners_are_cut():
-    polygon, = corners(page_browser.outline(square(1, 2, 4, size=8)))
+    polygon, = corners(slices.outline(square(1, 2, 4, size=8)))
     assert len(polygon) == 8  # four sides and four corners
     assert area(polygon) == 4 * 4 - 4 * 0.125 - 4 * 0 and polygon.min() >= 2 and polygon.max() <= 12
 
 
 def test_contours_at_the_edge_of_the_image_are_closed_and_stay_inside():
-    polygon, = corners(page_browser.outline(square(0, 0, 8, size=8)))
+    polygon, = corners(slices.outline(square(0, 0, 8, size=8)))
     assert polygon.min() == 0 and polygon.max() == 16
 
 
 def test_parts_and_holes_have_contours_of_their_own():
     ring = square(0, 0, 5, size=8) & ~square(2, 2, 1, size=8)
-    outer, inner = sorted(map(area, corners(page_browser.outline(ring))), reverse=True)
+    outer, inner = sorted(map(area, corners(slices.outline(ring))), reverse=True)
     assert outer == 24.5 and inner == 0.5
-    assert len(corners(page_browser.outline(mask((0, 0), (3, 3))))) == 2 and page_browser.outline(mask((0, 0)) & False) == ""
+    assert len(corners(slices.outline(mask((0, 0), (3, 3))))) == 2 and slices.outline(mask((0, 0)) & False) == ""
 
 
 def test_pictures_hold_the_grey_levels_they_were_given():
     grey = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8) * 2
-    kind, data = re.fullmatch(r"data:image/(webp|png);base64,(.+)", page_browser.picture(grey)).groups()
+    kind, data = re.fullmatch(r"data:image/(webp|png);base64,(.+)", slices.picture(grey)).groups()
     read = imread(io.BytesIO(base64.b64decode(data)), format=kind)
     read = read[..., 0] * (255 if read.dtype.kind == "f" else 1)
     assert read.shape == grey.shape and np.abs(read - grey.astype(float)).max() < 8
@@ -68,16 +67,16 @@ def test_pictures_hold_the_grey_levels_they_were_given():
 
 def test_a_close_up_is_a_square_in_mm_around_the_lesion():
     lesion = square(10, 4, 6, size=24)  # rows 10 to 15, columns 4 to 9; pixels of 2 by 5 mm: x from 8 to 20, y from 50 to 80
-    assert page_browser.close_up(lesion, (2, 5)) == [14 - 27, 65 - 27, 54, 54]
-    assert page_browser.close_up(lesion, (1, 1)) == [7 - 24, 13 - 24, 48, 48]  # not closer than that
-    assert page_browser.close_up(lesion & False, (1, 1)) is None
+    assert slices.close_up(lesion, (2, 5)) == [14 - 27, 65 - 27, 54, 54]
+    assert slices.close_up(lesion, (1, 1)) == [7 - 24, 13 - 24, 48, 48]  # not closer than that
+    assert slices.close_up(lesion & False, (1, 1)) is None
 
 
 def test_slices_with_a_lesion_anywhere_are_shown_and_the_middle_one_where_there_is_none():
     truth, found = np.zeros((5, 4, 4), bool), np.zeros((5, 4, 4), bool)
-    assert page_browser.informative(truth, [found]) == [2]
+    assert slices.informative(truth, [found]) == [2]
     truth[1, 0, 0] = found[4, 3, 3] = True
-    assert page_browser.informative(truth, [found]) == [1, 4]
+    assert slices.informative(truth, [found]) == [1, 4]
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def one(tmp_path):
 
 
 def test_a_scan_begins_at_its_largest_lesion_and_leaves_empty_slices_out(one):
-    view = page_browser.browser(one, page_scores.scan_scores(one))
+    view = slices.browser(one, scores.scan_scores(one))
     found = {scan["scores"]["subject"]: scan for scan in view["scans"]}
     assert [part["index"] for part in found["a"]["slices"]] == [0, 1, 2] and found["a"]["open"] == 1
     assert [part["index"] for part in found["b"]["slices"]] == [0, 2] and found["b"]["count"] == 3
@@ -97,7 +96,7 @@ def test_a_scan_begins_at_its_largest_lesion_and_leaves_empty_slices_out(one):
 
 
 def test_shown_images_are_upright_and_contours_lie_on_the_lesion(one):
-    scan = page_browser.slices_of(one, "a", {})
+    scan = slices.slices_of(one, "a", {})
     part = scan["slices"][1]
     assert part["shape"] == (24, 24) and (scan["width"], scan["height"]) == (24, 24)  # 1x1 mm
     polygon, = corners(part["paths"]["truth"])
@@ -106,9 +105,9 @@ def test_shown_images_are_upright_and_contours_lie_on_the_lesion(one):
 
 
 def test_beyond_the_budget_scans_have_one_slice(one):
-    scans = page_scores.scan_scores(one)
-    whole = page_browser.browser(one, scans)
-    small = page_browser.browser(one, scans, budget=1)
+    scans = scores.scan_scores(one)
+    whole = slices.browser(one, scans)
+    small = slices.browser(one, scans, budget=1)
     assert [len(scan["slices"]) for scan in whole["scans"]] == [3, 2] and whole["reduced"] == 0
     assert [len(scan["slices"]) for scan in small["scans"]] == [3, 1] and small["reduced"] == 1
     assert small["scans"][1]["slices"][0]["index"] == 0  # that with the largest lesion

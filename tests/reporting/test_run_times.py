@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-import stages
 from conftest import run
+from reporting.page import run_times
 from run_folders import write_set
 from scans import folder
 from scoring.runs import load_set
@@ -27,13 +27,13 @@ def test_calls_that_convert_add_up_and_a_whole_one_begins_anew(tmp_path):
                                   '{"seconds": true, "scans": 3}'])
 def test_a_damaged_note_counts_as_none(tmp_path, text):
     (tmp_path / folder.FILE).write_text(text)
-    assert folder.read_times(tmp_path / folder.FILE) == {} and stages.seconds_in(tmp_path / folder.FILE) is None
+    assert folder.read_times(tmp_path / folder.FILE) == {} and run_times.seconds_in(tmp_path / folder.FILE) is None
     folder.note_preprocessing(tmp_path, 2.0, 2, 5)
     assert folder.read_times(tmp_path / folder.FILE) == {"seconds": 2.0, "scans": 2}
 
 
 def test_folders_from_before_have_no_times_but_for_training(tmp_path):
-    rows = {row["stage"]: row for row in stages.stages(load_set(write_set(tmp_path)))}
+    rows = {row["stage"]: row for row in run_times.stages(load_set(write_set(tmp_path)))}
     assert [rows[name]["seconds"] for name in ("preprocessing", "evaluation", "claims")] == [None] * 3
     assert rows["training"]["seconds"] == 6 * 12 and rows["training"]["what"].startswith("6 runs, 48 epochs")
 
@@ -44,7 +44,7 @@ def test_times_are_read_from_what_the_stages_wrote(tmp_path):
     for seed, seconds in ((0, 1.5), (1, 2.0)):
         (folder / "gdl" / f"seed{seed}" / "evaluation.json").write_text(json.dumps({"seconds": seconds}))
     (folder / "claims.json").write_text('{"seconds": 60}')
-    rows = {row["stage"]: row for row in stages.stages(load_set(folder))}
+    rows = {row["stage"]: row for row in run_times.stages(load_set(folder))}
     assert (rows["preprocessing"]["seconds"], rows["preprocessing"]["what"][:7]) == (3.5, "2 scans")
     assert (rows["evaluation"]["seconds"], rows["evaluation"]["what"][:11]) == (3.5, "2 of 6 runs")
     assert rows["claims"]["seconds"] == 60
@@ -53,7 +53,7 @@ def test_times_are_read_from_what_the_stages_wrote(tmp_path):
 @pytest.mark.parametrize("seconds, words", [(None, "not recorded"), (0.44, "0.4 s"), (9.99, "10.0 s"), (59.4, "59 s"),
                                             (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (7620, "2 h 07 min")])
 def test_times_are_told_in_words(seconds, words):
-    assert stages.in_words(seconds) == words
+    assert run_times.in_words(seconds) == words
 
 
 def test_preprocessing_and_evaluation_note_their_time(data, tmp_path):
@@ -62,4 +62,4 @@ def test_preprocessing_and_evaluation_note_their_time(data, tmp_path):
     result = run("evaluate.py", "--predictions", data / "references", "--references", data / "references", "--ignore", 255,
                  "--summary", tmp_path / "evaluation.json")
     assert result.returncode == 0, result.stderr
-    assert stages.seconds_in(tmp_path / "evaluation.json") > 0
+    assert run_times.seconds_in(tmp_path / "evaluation.json") > 0

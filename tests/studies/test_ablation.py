@@ -5,12 +5,12 @@ import csv
 import pytest
 
 import ablation
-import report
 from conftest import refuses, run
 from main import COLUMNS
+from reporting.page import build
+from reporting.table1 import build_table
 from run_folders import write_data, write_run, write_set
 from scoring.runs import load_set
-from tables import build_table
 from utils import read_json, write_json
 
 
@@ -99,11 +99,11 @@ def test_alpha_rows_do_not_belong_to_the_ablation(tmp_path):
 def test_the_page_shows_the_table_once_it_is_there(tmp_path):
     base, variant = sets(tmp_path)
     one = load_set(base)
-    assert report.ablation_of(one) == []
+    assert build.ablation_of(one) == []
     table(base, variant)
-    rows = report.ablation_of(one)
+    rows = build.ablation_of(one)
     assert [row["dsc_best_epoch"] for row in rows] == [pytest.approx(value) for value in (0.3, 0.6, 0.4, 0.9)]
-    page = report.html([one], build_table([one], {}), [], None, [], ["--runs"], {}, lambda: 1.0)
+    page = build.html([one], build_table([one], {}), [], None, [], ["--runs"], {}, lambda: 1.0)
     assert 'href="#ablation"' in page and "official map, mm, map of the volume" in page and page.count("0.900") >= 1
 
 

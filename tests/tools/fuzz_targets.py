@@ -22,13 +22,13 @@ import jinja2
 import torch
 
 import claims_measured
-import figures
 import main
 import predict
 import report
 import settings
 from conftest import run, train, write_wmh_subject
 from dataloader import Slices
+from reporting import figures
 from scans import checks, convert, datasets, dataverse, download, resampling, splits
 from scoring import masks, status
 from utils import UserError, remove, write_json

@@ -3,7 +3,7 @@
 import numpy as np
 
 from metrics import lesion_sizes
-from page_svg import Axes
+from reporting.page.svg import Axes
 from scoring.cases import lesions, prediction, spacing, validation_subjects
 from scoring.intervals import FEWEST_SCANS, difference
 from scoring.rows import PAIR

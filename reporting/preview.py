@@ -6,8 +6,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from contours import CLASSES, class_legend, contours  # noqa: E402
-from figures_cases import corner, head_box, say, show  # noqa: E402
+from reporting.drawing import CLASSES, class_legend, contours, corner, head_box, say, show  # noqa: E402  # noqa: E402
 from utils import atomic_path  # noqa: E402
 
 SHOWN = 6

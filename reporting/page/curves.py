@@ -5,8 +5,8 @@ Everything is drawn here; the page's script only hides seeds, draws means anew a
 
 import numpy as np
 
-from figures import DISTANCES, describe_curves, plain_rows, points
-from page_svg import Axes, band, line
+from reporting.curves import DISTANCES, describe_curves, plain_rows, points
+from reporting.page.svg import Axes, band, line
 from scoring.rows import LOSSES, NAMES, label
 
 # column of metrics.csv, title, decimals, the paper's measure where it is one

@@ -7,9 +7,8 @@ import numpy as np
 from contourpy import contour_generator  # comes with matplotlib, whose contours it draws
 from matplotlib.image import imsave
 
-from contours import upright
-from figures_cases import head_box
 from metrics import dice
+from reporting.drawing import head_box, upright
 from scoring.cases import lesions, load_array, prediction, shown_modality, shown_run, spacing
 from scoring.rows import PAIR
 

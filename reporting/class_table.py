@@ -2,9 +2,9 @@
 
 import statistics
 
+from reporting.table1 import averaged, spread
 from scoring.rows import label
 from scoring.scores import class_columns
-from tables import averaged, spread
 
 HEADS = ("3-D DSC", "HD95 (mm)")
 DIGITS = (3, 2)

@@ -1,66 +1,15 @@
-"""The paper's figures from finished runs: training curves here (Figure 3), pictures of slices in figures_cases.py."""
+"""Figure 3: validation scores against the epoch."""
 
-import io
+import matplotlib.pyplot as plt
+import numpy as np
 
-import matplotlib
+from reporting import drawing
+from scoring.rows import NAMES, VARIANT, label
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-
-import figures_cases  # noqa: E402
-import figures_studies  # noqa: E402
-from scoring.rows import (
-    NAMES,  # noqa: E402
-    VARIANT,  # noqa: E402
-    label,  # noqa: E402
-)
-from utils import atomic_path  # noqa: E402
-
-STYLE = {"font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 8, "xtick.labelsize": 8,
-         "ytick.labelsize": 8, "font.family": "DejaVu Sans", "axes.spines.top": False, "axes.spines.right": False,
-         "axes.linewidth": 0.8, "pdf.fonttype": 42, "savefig.dpi": 300, "figure.dpi": 100, "legend.frameon": False}
 # blue and red are the paper's; the rest is Okabe and Ito's palette, safe for the colour-blind
 COLOURS = {"gdl": "#1f5fbf", "gdl+boundary": "#d62828", "boundary": "#7a7a7a"}
 OTHERS = ("#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000")
 DISTANCES = ("val_hd", "val_hd95", "val_hd_legacy")
-
-
-def draw_all(sets, reported, out, identity=None):
-    """Write figure1..4 and figure3_mm, and sweep and identity where there is something to show, as PNG and PDF.
-
-    Args:
-        identity: the curves of claim C9, if it was measured.
-
-    Returns:
-        what a page needs to show them.
-    """
-    with plt.rc_context(STYLE):
-        legacy = (("val_dice", "validation DSC (slice mean)"), ("val_hd_legacy", "validation HD (legacy)"))
-        in_mm = (("val_dice_3d", "validation DSC (per scan)"), ("val_hd95", "validation HD95 (mm)"))
-        drawn = [save("figure1", out, *figures_cases.figure1(sets)),
-                 save("figure2", out, *figures_cases.figure2(sets)),
-                 save("figure3", out, *curves(sets, legacy, reported)),
-                 save("figure3_mm", out, *curves(sets, in_mm, None)),
-                 save("figure4", out, *figures_cases.figure4(sets))]
-        if swept := [one for one in sets if figures_studies.has_sweep(one)]:
-            drawn.append(save("sweep", out, *figures_studies.sweep(swept)))
-        if identity:
-            drawn.append(save("identity", out, *figures_studies.convergence(identity)))
-        return drawn
-
-
-def save(name, out, figure, title, caption, alt):
-    """PNG at 300 dpi and PDF with Type 42 fonts; without dates, so that equal runs give equal bytes."""
-    small = io.BytesIO()  # for the page, which has the caption as text
-    figure.savefig(small, format="png", dpi=160, bbox_inches="tight", pad_inches=0.05, metadata={"Software": None})
-    if name in ("figure1", "figure4") or not figure.legends:  # pictures carry the rule that chose them; curves a legend there
-        figures_cases.below(figure, caption)
-    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        with atomic_path(out / f"{name}.{kind}") as partial:
-            figure.savefig(partial, format=kind, bbox_inches="tight", pad_inches=0.05, metadata=metadata)
-    plt.close(figure)
-    return {"name": name, "png": small.getvalue(), "title": title, "caption": caption, "alt": alt}
 
 
 def curves(sets, measures, reported):
@@ -78,7 +27,7 @@ def curves(sets, measures, reported):
             axis.grid(axis="y", color="#dddddd", linewidth=0.5)
             if not axis.lines:
                 computed = any(row.get(key) is not None for run in one.runs for row in run.rows)
-                figures_cases.say(axis, "no epoch with foreground" if computed else "not computed in these runs", frame=True)
+                drawing.say(axis, "no epoch with foreground" if computed else "not computed in these runs", frame=True)
     handles = {text: handle for axis in axes.flat
                for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     if handles:

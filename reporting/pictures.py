@@ -1,13 +1,22 @@
 """Figures of single slices (1, 2 and 4), and the rules that choose them."""
 
-import textwrap
 
-import matplotlib.patheffects as effects
-import matplotlib.pyplot as plt
 import numpy as np
-from scipy import ndimage
 
-from contours import contours, outline, several_classes, upright
+from reporting.drawing import (
+    COLOURS,
+    TRUTH,
+    box,
+    contours,
+    corner,
+    head_box,
+    outline,
+    panels,
+    say,
+    several_classes,
+    show,
+    upright,
+)
 from scoring.cases import (
     RULE1,
     RULE4,
@@ -25,50 +34,6 @@ from scoring.cases import (
     validation_subjects,
 )
 from scoring.rows import NAMES, PAIR
-
-TRUTH, COLOURS = "#ffd92f", {"gdl": "#4da3ff", "gdl+boundary": "#ff5a4f", "boundary": "#bbbbbb"}
-
-
-def head_box(image, masks, step, margin=0.04):
-    """Rows and columns around the head (largest bright region) and all masks, as two slices."""
-    bright = image > 0.15 * np.quantile(image, 0.99)
-    parts, count = ndimage.label(ndimage.binary_opening(bright, iterations=2))
-    if count:
-        bright = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    return box(bright | np.any(masks, axis=0), int(margin * max(image.shape)), step, (6, 7))
-
-
-def box(mask, margin, step=(1, 1), shape=(1, 1)):
-    """Rows and columns that hold the mask with a margin in pixels, grown to a shape (proportions in mm, not pixels)."""
-    shape = [part / size for part, size in zip(shape, step, strict=False)]
-    ends = [np.flatnonzero(mask.any(axis=axis))[[0, -1]] for axis in (1, 0)]
-    lengths = [last - first + 1 + 2 * margin for first, last in ends]
-    unit = max(length / part for length, part in zip(lengths, shape, strict=True))
-    spans = []
-    for (first, last), part, limit in zip(ends, shape, mask.shape, strict=True):
-        length = min(limit, int(np.ceil(unit * part)))
-        start = min(max(0, (first + last + 1 - length) // 2), limit - length)  # shifted where the image ends
-        spans.append(slice(start, start + length))
-    return tuple(spans)
-
-
-def show(axis, image, window, step):
-    """A grey image, cropped; `step` is the pixel size (row, column) in mm."""
-    axis.imshow(upright(image[window]), cmap="gray", vmin=0, vmax=max(np.quantile(image, 0.998), 1e-6),
-                aspect=step[1] / step[0], interpolation="nearest")
-    axis.set_axis_off()
-
-
-def corner(axis, text, colour="white"):
-    axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", ha="left", color=colour, fontsize=8,
-              path_effects=[effects.withStroke(linewidth=2, foreground="black")])
-
-
-def say(axis, text, frame=False):
-    """Words on a panel that has nothing to show."""
-    if not frame:
-        axis.set_axis_off()
-    axis.text(0.5, 0.5, textwrap.fill(text, 26), transform=axis.transAxes, ha="center", va="center", color="#555555")
 
 
 def draw_prediction(axis, one, loss, subject, index, image, window, step):
@@ -93,21 +58,6 @@ def case_masks(one, subject, index):
     truth = lesions(one, subject)
     found = [prediction(run, subject, truth.shape) for run in (shown_run(one, loss) for loss in PAIR) if run]
     return [truth[index], *(mask[index] for mask in found if mask is not None)]
-
-
-def panels(rows, columns, width, height):
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows + 0.2), squeeze=False,
-                                layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    return figure, axes
-
-
-def below(figure, text):
-    """Print the caption under the panels, wrapped to the figure's width, and make room for it."""
-    width, height = figure.get_size_inches()
-    text = textwrap.fill(text, int(width * 17))
-    figure.set_figheight(height + 0.14 * (1 + text.count("\n")))
-    figure.supxlabel(text, fontsize=7.5, x=0.01, ha="left", color="#333333")
 
 
 def seeds_shown(sets):

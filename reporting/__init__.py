@@ -1,0 +1,1 @@
+"""Numbers to Table 1, the figures and the page."""
