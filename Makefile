@@ -137,12 +137,12 @@ ablation: $(READY) ## official, mm and 3-D distance maps, capped GDL weight: mak
 	+@$(call varied,-official) CONVENTION=official
 	+@$(call varied,-mm) UNIT=mm
 	+@$(call varied,-3d) MAP_DIMS=3
-	$(PY) ablation.py --runs results/$(NAME) --variants $(foreach variant,official mm 3d,results/$(NAME)-$(variant))
+	$(PY) -m studies.ablation --runs results/$(NAME) --variants $(foreach variant,official mm 3d,results/$(NAME)-$(variant))
 
 compare: $(READY) ## each loss of COMPARE alone and with the boundary loss, in one table: make compare NAME=wmh [BESIDE="wmh-enet"]
 	@$(named)
 	+@$(MAKE) --no-print-directory scored NAME=$(NAME) LOSSES="$(foreach loss,$(COMPARE),$(loss) $(loss)+boundary)"
-	$(PY) comparison.py --runs results/$(NAME) $(BESIDE:%=results/%)
+	$(PY) -m studies.comparison --runs results/$(NAME) $(BESIDE:%=results/%)
 
 verify: $(READY) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=wmh]
 	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw=$(call quote,$(RAW))
@@ -151,7 +151,7 @@ SETS = $(sort $(patsubst results/%/,%,$(dir $(patsubst %/,%,$(dir $(patsubst %/,
 status table figures claims: $(READY)
 some_runs = [ -n "$(SETS)" ] || { echo "error: results: expected runs, found none. Train first, e.g. make wmh" >&2; exit 2; }
 claims: ## the paper's claims C1 to C9 on every set that has runs
-	@$(some_runs); status=0; for name in $(SETS); do $(PY) claims.py --runs results/$$name || status=2; done; exit $$status
+	@$(some_runs); status=0; for name in $(SETS); do $(PY) -m studies.claims --runs results/$$name || status=2; done; exit $$status
 
 status: ## epoch, best score and time left of every run: make status [NAME=wmh]
 	@$(if $(NAME_OK),,$(some_runs);) $(PY) -m scoring.status $(addprefix results/,$(if $(NAME_OK),$(NAME),$(SETS))) \
@@ -259,7 +259,7 @@ $(RUNS:=/evaluation.csv): %/evaluation.csv: %/summary.json
 results/$(NAME)/claims.json: $(RUNS:=/evaluation.csv)
 	@[ -z "$$(find -L $(call quote,$(RAW)) -maxdepth 4 -type d -name additional_annotations 2>/dev/null)" ] || \
 		$(PY) -m scoring.raters --data data/$(NAME) --raw=$(call quote,$(RAW)) --out results/$(NAME)/raters.csv
-	$(PY) claims.py --runs results/$(NAME) --data data/$(NAME) --device $(firstword $(DEVICE)) $(call option,THREADS,threads)
+	$(PY) -m studies.claims --runs results/$(NAME) --data data/$(NAME) --device $(firstword $(DEVICE)) $(call option,THREADS,threads)
 
 results/$(NAME)/report.html: results/$(NAME)/claims.json
 	$(PY) report.py --runs results/$(NAME) --data data/$(NAME)

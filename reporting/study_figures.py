@@ -62,7 +62,7 @@ def draw_sweep(axis, constant, moving):
 
 
 def convergence(curves):
-    """Relative error of Eq. 4 on the pixel grid against the resolution, for every shape of identity.py."""
+    """Relative error of Eq. 4 on the pixel grid against the resolution, for every shape of studies/identity.py."""
     figure, axis = plt.subplots(figsize=(5.4, 3.8), layout="constrained")
     colours = {"disc": "#d62828", "square": "#1f5fbf", "smooth": "#7a7a7a"}
     for name, curve in curves.items():
@@ -79,7 +79,7 @@ def convergence(curves):
     figure.legend(loc="outside right upper")
     caption = ("Half of Dist(dG, dS) as the difference of two integrals of phi on the pixel grid (Eq. 4), against its value in "
                "the continuum (Eq. 3: closed forms for discs and squares, quadrature for six random smooth shapes, whose mean "
-               "error is shown). It shrinks about in proportion to the pixel; identity.py says why not all orders are 1.")
+               "error is shown). It shrinks about in proportion to the pixel; studies/identity.py says why not all orders are 1.")
     alt = "Relative error against resolution, both on logarithmic axes: " + "; ".join(
         f"{name} from {curve['errors'][0]:.3f} at {curve['sizes'][0]} pixels to {curve['errors'][-1]:.3f} at "
         f"{curve['sizes'][-1]}, order {curve['order']:.2f}" for name, curve in curves.items())

@@ -68,11 +68,11 @@ def settings_of(one):
 
 
 def claims_of(one):
-    """The claims that claims.py measured on this set: {"C1": {"claim", "verdict", "statistic"}, ...}, {} before."""
+    """The claims that studies.claims measured on this set: {"C1": {"claim", "verdict", "statistic"}, ...}, {} before."""
     path = one.folder / "claims.json"
     if not path.exists():
         return {}
-    do = "Remove it, or repeat claims.py."
+    do = "Remove it, or repeat make claims."
     found = read_object(path, ("claims",), do)["claims"]
     words = ("claim", "verdict", "statistic")
     if not isinstance(found, dict) or not all(isinstance(value, dict) and all(type(value.get(word)) is str for word in words)

@@ -9,7 +9,6 @@ from test_claims import best_scores, made_run, made_set
 from test_makefile import clone, make  # noqa: F401
 
 import checkpoint
-import claims
 import main
 from conftest import assert_same_run, refuses, rows, run, train
 from dataloader import Batch, Slices
@@ -20,6 +19,7 @@ from reporting import formats, study_figures
 from run_folders import write_run, write_set
 from scoring import runs
 from scoring.rows import label
+from studies import claims
 from trainer import Trainer
 
 # ------------------------------------------------------------------------------------------------------------ schedules

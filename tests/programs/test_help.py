@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-PROGRAMS = ("ablation", "claims", "comparison", "scans.download", "evaluate", "main", "scans.phantom", "predict",
+PROGRAMS = ("studies.ablation", "studies.claims", "studies.comparison", "scans.download", "evaluate", "main", "scans.phantom", "predict",
             "preprocess", "scoring.raters", "report", "scoring.status")
 
 

@@ -76,10 +76,10 @@ def test_settings_that_exclude_each_other_are_refused_before_anything_is_trained
 
 def test_compare_sets_other_folders_beside_its_own_and_claims_take_the_threads(clone):
     plan = make("-n", "compare", "NAME=x", 'BESIDE=x-enet x-dims3', "COMPARE=ce", folder=clone).stdout.replace("\\\n", " ")
-    assert plan.splitlines()[-1].endswith("comparison.py --runs results/x results/x-enet results/x-dims3")
+    assert plan.splitlines()[-1].endswith("-m studies.comparison --runs results/x results/x-enet results/x-dims3")
     assert sum(f"--loss {loss} " in plan for loss in ("ce", "ce+boundary", "gdl")) == 2
     plan = make("-n", "custom", "NAME=x", "THREADS=3", folder=clone).stdout
-    assert sum("--threads 3" in line for line in plan.splitlines() if "claims.py" in line) == 1
+    assert sum("--threads 3" in line for line in plan.splitlines() if "-m studies.claims" in line) == 1
 
 
 @pytest.mark.parametrize("target, word", [("wmh", "DataverseNL"), ("isles", "ISLES2018_Training.zip")])

@@ -200,7 +200,7 @@ def test_leftovers_of_killed_processes_are_removed_and_those_of_living_ones_kept
     assert sorted(os.listdir(tmp_path)) == [f"b.partial-{os.getpid()}", "table.md"]
 
 
-@pytest.mark.parametrize("program", ["main.py", "preprocess.py", "evaluate.py", "report.py", "claims.py", "ablation.py",
+@pytest.mark.parametrize("program", ["main.py", "preprocess.py", "evaluate.py", "report.py", "studies.claims", "studies.ablation",
                                      "scans.phantom"])
 def test_ctrl_c_while_a_program_still_imports_is_one_line(tmp_path, program):
     (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt\n")

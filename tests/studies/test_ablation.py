@@ -4,13 +4,13 @@ import csv
 
 import pytest
 
-import ablation
 from conftest import refuses, run
 from main import COLUMNS
 from reporting.page import build
 from reporting.table1 import build_table
 from run_folders import write_data, write_run, write_set
 from scoring.runs import load_set
+from studies import ablation
 from utils import read_json, write_json
 
 
@@ -26,7 +26,7 @@ def sets(root, **changes):
 
 
 def table(base, variant):
-    result = run("ablation.py", "--runs", base, "--variants", variant)
+    result = run("studies.ablation", "--runs", base, "--variants", variant)
     assert result.returncode == 0, result.stderr
     with open(base / "ablation.csv") as file:
         rows = [row for row in csv.DictReader(file) if (row["metric"], row["statistic"]) == ("dsc", "best_epoch")]
@@ -75,18 +75,18 @@ def test_a_variant_that_has_not_finished_is_left_out_and_named(tmp_path):
 
 def test_a_variant_of_another_training_is_refused(tmp_path):
     base, variant = sets(tmp_path, lr=0.01)
-    refuses(run("ablation.py", "--runs", base, "--variants", variant), "lr 0.001", "0.01")
+    refuses(run("studies.ablation", "--runs", base, "--variants", variant), "lr 0.001", "0.01")
 
 
 def test_a_variant_of_another_split_is_refused(tmp_path):
     base, variant = sets(tmp_path)
     (tmp_path / "data" / "variant" / "split.csv").write_text("subject,subset\na,val\nb,train\nt,train\n")
-    refuses(run("ablation.py", "--runs", base, "--variants", variant), "split.csv", "another")
+    refuses(run("studies.ablation", "--runs", base, "--variants", variant), "split.csv", "another")
 
 
 def test_a_set_without_the_reference_is_refused(tmp_path):
     base = write_set(tmp_path, losses={"gdl": [[0.3] * 8]})
-    refuses(run("ablation.py", "--runs", base), "finished runs of gdl+boundary", "none")
+    refuses(run("studies.ablation", "--runs", base), "finished runs of gdl+boundary", "none")
 
 
 def test_alpha_rows_do_not_belong_to_the_ablation(tmp_path):

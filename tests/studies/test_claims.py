@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-import claims
-import claims_measured
 from conftest import run
 from distance import signed_distance
 from run_folders import write_data, write_run, write_set
 from scoring.runs import ResultSet, Run, load_set
+from studies import claims, step_time, volume
 from utils import write_csv
 
 CPU = torch.device("cpu")
@@ -153,7 +152,7 @@ def test_c5_of_a_run_in_3d_is_measured_on_its_patch():
 
 def test_c5_of_several_classes_is_measured_with_theirs(monkeypatch):
     seen = []
-    monkeypatch.setattr(claims_measured, "build_loss", lambda name, *args, **options: seen.append((name, args, options)) or (
+    monkeypatch.setattr(step_time, "build_loss", lambda name, *args, **options: seen.append((name, args, options)) or (
         lambda probs, target, phi, weights: seen.append((probs.shape[1], target.shape[1], phi.shape[1])) or (probs.mean(), {})))
     result = claims.c5({**CONFIG, "boundary_classes": [1, 3]}, 1, 4, CPU, repeats=5)
     assert seen[:2] == [("gdl", (4,), {"boundary_classes": None}), ("gdl+boundary", (4,), {"boundary_classes": [1, 3]})]
@@ -164,14 +163,14 @@ def test_c5_is_not_decided_by_steps_that_scatter(monkeypatch):
     losses = np.tile([0.01, 0.014], (20, 1))
     for steps, verdict in (([1, 1, 1, 1, 1], "supported"), ([0.1, 0.1, 1, 1, 1], "not measured")):
         times = np.array([steps, steps]).T, losses
-        monkeypatch.setattr(claims_measured, "step_and_loss_times", lambda *_, times=times: times)
+        monkeypatch.setattr(step_time, "step_and_loss_times", lambda *_, times=times: times)
         assert claims.c5(CONFIG, 1, 2, CPU, repeats=20)["verdict"] == verdict
 
 
 @pytest.mark.parametrize("extra, verdict", [(0.001, "supported"), (0.1, "not supported")])
 def test_c5_is_decided_by_the_terms_share_of_a_step(monkeypatch, extra, verdict):
     steps, losses = np.ones((5, 2)), np.tile([0.01, 0.01 + extra], (20, 1))
-    monkeypatch.setattr(claims_measured, "step_and_loss_times", lambda *_: (steps, losses))
+    monkeypatch.setattr(step_time, "step_and_loss_times", lambda *_: (steps, losses))
     result = claims.c5(CONFIG, 1, 2, CPU, repeats=20)
     assert result["verdict"] == verdict and result["share"] == pytest.approx(extra)
 
@@ -185,7 +184,7 @@ def bright_ball(noise=0.02):
 
 
 def volume_claim(tmp_path, monkeypatch, **options):
-    monkeypatch.setattr(claims_measured, "lesion_volume", lambda one, subject: bright_ball())
+    monkeypatch.setattr(volume, "lesion_volume", lambda one, subject: bright_ball())
     return claims.c8(load_set(write_set(tmp_path, losses={"gdl": [[0.5]]})), **options)
 
 
@@ -211,7 +210,7 @@ def test_c8_is_not_measured_on_a_volume_that_gdl_alone_does_not_learn(tmp_path, 
 def emptying(monkeypatch, *names):
     """Give these losses a map without an inside: they fall as the prediction empties."""
     from losses import BoundaryLoss, build_loss
-    monkeypatch.setattr(claims_measured, "build_loss", lambda name: build_loss(name) if name not in names else (
+    monkeypatch.setattr(volume, "build_loss", lambda name: build_loss(name) if name not in names else (
         lambda probs, target, phi, weights: (BoundaryLoss()(probs, phi.abs()), {})))
 
 
@@ -225,7 +224,7 @@ def test_c8_is_decided_by_whole_runs_in_3d(tmp_path, monkeypatch, own, low, fore
         path.write_text(json.dumps({**json.loads(path.read_text()), "network": "unet3d", "patch": [8, 32, 32]}))
     for path in folders[1].glob("gdl+boundary/seed*/metrics.csv"):
         change_last_row(path, val_foreground=foreground)
-    monkeypatch.setattr(claims, "compare", lambda one, metrics, sign: claims_measured.claim(
+    monkeypatch.setattr(claims, "compare", lambda one, metrics, sign: claims.claim(
         "not supported", f"{metrics[0]} of {one.folder.name}", differences={"dsc_3d": {"low": low}}))
     result = claims.c8_of(load_set(folders[own]))
     assert result["verdict"] == verdict
@@ -241,7 +240,7 @@ def change_last_row(path, **values):
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_c8_without_whole_runs_is_measured_on_the_spot(tmp_path, monkeypatch, beside):
-    monkeypatch.setattr(claims, "c8", lambda one: claims_measured.claim("supported", "on the spot"))
+    monkeypatch.setattr(claims, "c8", lambda one: claims.claim("supported", "on the spot"))
     folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
     if beside:  # and it cannot be read
         (Path(shutil.copytree(folder, folder.parent / "wmh-dims3")) / "gdl" / "seed0" / "config.json").write_text("{")
@@ -249,7 +248,7 @@ def test_c8_without_whole_runs_is_measured_on_the_spot(tmp_path, monkeypatch, be
 
 
 def test_c8_says_what_the_runs_of_volumes_lack(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "c8", lambda one: claims_measured.claim("supported", "on the spot"))
+    monkeypatch.setattr(claims, "c8", lambda one: claims.claim("supported", "on the spot"))
     folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "gdl+boundary": [[0.5] * 8]})
     shutil.copytree(folder, folder.parent / "wmh-dims3")
     assert claims.c8_of(load_set(folder))["statistic"] == (
@@ -258,7 +257,7 @@ def test_c8_says_what_the_runs_of_volumes_lack(tmp_path, monkeypatch):
 
 def test_a_lesions_surroundings_come_with_the_map_of_the_whole_volume_in_mm(tmp_path):
     one = load_set(write_set(tmp_path, losses={"gdl": [[0.5]]}))
-    image, truth, phi = claims_measured.lesion_volume(one, "b", half=(8, 4, 4))
+    image, truth, phi = volume.lesion_volume(one, "b", half=(8, 4, 4))
     labels = np.load(one.data / "subjects" / "b" / "labels.npy") > 0
     whole = signed_distance(labels, (3, 1, 1))  # spacing 1 x 1 x 3 mm
     centre = np.argwhere(labels).mean(0).astype(int)
@@ -274,7 +273,7 @@ def test_c9_finds_every_shape_at_about_first_order():
 
 
 def test_c9_is_not_supported_by_a_map_that_is_off(monkeypatch):
-    import identity
+    from studies import identity
     monkeypatch.setattr(identity, "signed_distance", lambda mask, spacing: signed_distance(mask, spacing) + 0.01)
     assert claims.c9()["verdict"] == "not supported"
 
@@ -360,7 +359,7 @@ def test_the_command_writes_a_verdict_for_each_claim(data, tmp_path):
         result = run("main.py", "--data", data, "--out", out, "--loss", loss, "--width", 2, "--epochs", 2, "--quiet",
                      "--threads", 1)
         assert result.returncode == 0, result.stderr
-    result = run("claims.py", "--runs", tmp_path / "results" / "set")
+    result = run("studies.claims", "--runs", tmp_path / "results" / "set")
     assert result.returncode == 0, result.stderr
     written = json.loads((tmp_path / "results" / "set" / "claims.json").read_text())
     found = written["claims"]
@@ -374,5 +373,5 @@ def test_the_command_writes_a_verdict_for_each_claim(data, tmp_path):
 
 def test_damage_in_the_set_itself_is_one_line(tmp_path):
     write_data(tmp_path / "data" / "wmh")
-    result = run("claims.py", "--runs", tmp_path / "results")
+    result = run("studies.claims", "--runs", tmp_path / "results")
     assert result.returncode == 2 and "error:" in result.stderr

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import comparison
 from conftest import refuses, run
 from run_folders import write_set
 from scoring import rows
+from studies import comparison
 from utils import write_csv
 
 
@@ -36,7 +36,7 @@ def table_of(folder):
 
 
 def test_a_row_holds_scores_lesions_and_seconds_over_its_seeds(folder):
-    result = run("comparison.py", "--runs", folder)
+    result = run("studies.comparison", "--runs", folder)
     assert result.returncode == 0, result.stderr
     table = table_of(folder)
     assert float(table["gdl", "dsc_best_epoch"]["mean"]) == pytest.approx((0.6 + 0.7) / 2)
@@ -85,21 +85,21 @@ def test_a_run_that_predicts_nothing_counts_in_what_the_boundary_loss_changes(tm
 def test_without_finished_runs_there_is_nothing_to_compare(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
     (folder / "gdl" / "seed0" / "summary.json").unlink()
-    refuses(run("comparison.py", "--runs", folder), "expected finished runs, found none")
+    refuses(run("studies.comparison", "--runs", folder), "expected finished runs, found none")
     assert not (folder / "comparison.csv").exists()
 
 
 def test_runs_that_predict_nothing_are_named(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "focal": [[0.4] * 8]})
     empty(folder / "focal" / "seed0")
-    text = run("comparison.py", "--runs", folder).stdout
+    text = run("studies.comparison", "--runs", folder).stdout
     assert "- Without any foreground at the best epoch or the last: wmh/focal/seed0.\n" in text and text.count("- Without") == 1
 
 
 def test_runs_that_end_empty_are_named_too(tmp_path):
     folder = write_set(tmp_path, losses={"focal": [[0.4] * 8]})
     empty(folder / "focal" / "seed0", first=7)
-    assert "or the last: wmh/focal/seed0.\n" in run("comparison.py", "--runs", folder).stdout
+    assert "or the last: wmh/focal/seed0.\n" in run("studies.comparison", "--runs", folder).stdout
 
 
 def empty(folder, first=0):
@@ -132,12 +132,12 @@ def beside(folder, name, **changes):
 
 def test_folders_stand_beside_each_other_and_the_network_tells_them_apart(folder):
     other = beside(folder, "wmh-enet", network="enet")
-    result = run("comparison.py", "--runs", folder, other)
+    result = run("studies.comparison", "--runs", folder, other)
     assert result.returncode == 0, result.stderr
     assert "| network | loss |" in result.stdout
     assert "| enet, width 8 | L_Focal | 1 |" in result.stdout and "| unet, width 8 | L_Focal | 1 |" in result.stdout
     third = beside(folder, "wmh-mm")  # the networks do not tell three folders apart
-    assert "| folder | loss |" in run("comparison.py", "--runs", folder, other, third, "--csv", folder / "three.csv").stdout
+    assert "| folder | loss |" in run("studies.comparison", "--runs", folder, other, third, "--csv", folder / "three.csv").stdout
     assert all(f",{name}," in (folder / "three.csv").read_text() for name in ("wmh", "wmh-enet", "wmh-mm"))
     with open(folder / "comparison.csv") as file:
         assert {(row["folder"], row["network"]) for row in csv.DictReader(file)} == {
@@ -146,26 +146,26 @@ def test_folders_stand_beside_each_other_and_the_network_tells_them_apart(folder
 
 
 def test_folders_of_one_network_are_told_apart_by_their_names(folder):
-    result = run("comparison.py", "--runs", folder, beside(folder, "wmh-mm"))
+    result = run("studies.comparison", "--runs", folder, beside(folder, "wmh-mm"))
     assert "| folder | loss |" in result.stdout and "| wmh-mm | L_Focal |" in result.stdout
 
 
 def test_folders_of_one_name_are_told_apart_by_their_paths(folder):
     other = Path(shutil.copytree(folder, folder.parent.parent / "old" / "wmh"))
-    text = run("comparison.py", "--runs", folder, other).stdout
+    text = run("studies.comparison", "--runs", folder, other).stdout
     assert f"| {folder} | L_Focal |" in text and f"| {other} | L_Focal |" in text
 
 
 def test_folders_with_other_epochs_or_validation_scans_are_refused(folder, monkeypatch):
     longer = beside(folder, "wmh-longer", epochs=9)
-    refuses(run("comparison.py", "--runs", folder, longer), longer, "the same epochs as in")
+    refuses(run("studies.comparison", "--runs", folder, longer), longer, "the same epochs as in")
     for what, value in (("source", "own"), ("size", 48), ("layout", "isles")):
         other = beside(folder, f"wmh-{what}", data=str(shutil.copytree(
             folder.parent.parent / "data" / "wmh", folder.parent / what)))
         path = folder.parent / what / "dataset.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), what: value}))
-        refuses(run("comparison.py", "--runs", folder, other), other, f"the same {what} as in")
-    refuses(run("comparison.py", "--runs", folder, folder), "each folder once")
+        refuses(run("studies.comparison", "--runs", folder, other), other, f"the same {what} as in")
+    refuses(run("studies.comparison", "--runs", folder, folder), "each folder once")
     monkeypatch.setattr(comparison, "validation_subjects", lambda one: [one.folder.name])
     other = beside(folder, "wmh-other")
-    refuses(run("comparison.py", "--runs", folder, other), other, "the same validation scans as in")
+    refuses(run("studies.comparison", "--runs", folder, other), other, "the same validation scans as in")

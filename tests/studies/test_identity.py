@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from distance import boundary, signed_distance
-from identity import (
+from losses import BoundaryLoss
+from studies.identity import (
     EXACT,
     D,
     R,
@@ -22,7 +23,6 @@ from identity import (
     square,
     star,
 )
-from losses import BoundaryLoss
 
 # ------------------------------------------------------------------------------------------- exact on the pixel grid
 

@@ -21,7 +21,6 @@ from unittest import mock
 import jinja2
 import torch
 
-import claims_measured
 import main
 import predict
 import report
@@ -31,6 +30,7 @@ from dataloader import Slices
 from reporting import figures
 from scans import checks, convert, datasets, dataverse, download, resampling, splits
 from scoring import masks, status
+from studies import claims
 from utils import UserError, remove, write_json
 
 RUNS = {loss: f"results/{loss}/seed0" for loss in ("gdl", "gdl+boundary")}
@@ -133,8 +133,8 @@ def make_valid(folder):
             events.unlink()
     steps.append(run("report.py", "--runs", "results", "--data", "data", "--only", "table"))
     write_json("results/claims.json", {"runs": {}, "claims": {
-        "C1": {"claim": "better DSC", **claims_measured.claim("supported", "0.1")},
-        "C9": {"claim": "Eq. 3 and 4", **claims_measured.claim("supported", "orders"), "curves": {
+        "C1": {"claim": "better DSC", **claims.claim("supported", "0.1")},
+        "C9": {"claim": "Eq. 3 and 4", **claims.claim("supported", "orders"), "curves": {
             "disc": {"sizes": [1, 2], "errors": [0.1, 0.01], "order": 1}}}}})
     failed = [step.stderr for step in steps if step.returncode]
     assert not failed, failed

@@ -123,3 +123,10 @@ def relative_errors(seeds=6):
 def sizes_of(name):
     """The resolutions in pixels that an entry of `relative_errors` was measured at."""
     return SIZES[name.split(" ")[0].strip(",")]
+
+
+def error_curves():
+    """{shape: {"sizes", "errors", "order"}}: relative error of half of Eq. 3 at each resolution, and its order."""
+    errors = {name: np.abs(values).tolist() for name, values in relative_errors().items()}
+    return {name: {"sizes": list(sizes_of(name)), "errors": values, "order": order(sizes_of(name), values)}
+            for name, values in errors.items()}

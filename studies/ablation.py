@@ -1,8 +1,8 @@
 """What explains the method: other distance maps and a capped GDL weight, each against the paper's setting, in one table.
 
 Examples:
-  python ablation.py --runs results/wmh --variants results/wmh-official results/wmh-mm results/wmh-3d
-  python ablation.py --runs results/wmh
+  python -m studies.ablation --runs results/wmh --variants results/wmh-official results/wmh-mm results/wmh-3d
+  python -m studies.ablation --runs results/wmh
 
 The rows of --runs with and without a capped weight, and GDL + boundary of each of --variants, whose data differ from
 those of --runs in their distance maps alone. `make ablation` trains what is missing and calls this. Differences are
@@ -114,7 +114,7 @@ def tidy_rows(base, rows):
 
 
 def parse_arguments(argv):
-    parser = argument_parser(__doc__)
+    parser = argument_parser(__doc__, "python -m studies.ablation")
     parser.add_argument("--runs", required=True, metavar="FOLDER",
                         help="folder of the runs with the paper's settings, e.g. results/wmh")
     parser.add_argument("--variants", nargs="*", default=[], metavar="FOLDER",

@@ -1,9 +1,9 @@
 """Losses, schedules and networks beside each other: overlap, distance, lesions found, time of an epoch.
 
 Examples:
-  python comparison.py --runs results/wmh
-  python comparison.py --runs results/wmh results/wmh-enet results/wmh-dims3
-  python comparison.py --runs results/lgg --csv losses.csv
+  python -m studies.comparison --runs results/wmh
+  python -m studies.comparison --runs results/wmh results/wmh-enet results/wmh-dims3
+  python -m studies.comparison --runs results/lgg --csv losses.csv
 
 The rows of each folder that have finished runs; `make compare NAME=wmh` trains those of COMPARE and calls this. Folders
 that stand beside each other have the same validation scans and number of epochs. DSC and HD95 are those of Table 1.
@@ -134,7 +134,7 @@ def tidy_rows(lines):
 
 
 def parse_arguments(argv):
-    parser = argument_parser(__doc__)
+    parser = argument_parser(__doc__, "python -m studies.comparison")
     add = parser.add_argument
     add("--runs", required=True, type=Path, nargs="+", metavar="FOLDER", help="folders of one data set's runs, e.g. "
         "results/wmh results/wmh-enet")

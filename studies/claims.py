@@ -1,8 +1,8 @@
 """The paper's claims C1 to C9, each measured on the runs that exist, with its statistic, uncertainty and verdict.
 
 Examples:
-  python claims.py --runs results/wmh
-  python claims.py --runs results/wmh --network-runs results/wmh-unet2018 --device cpu
+  python -m studies.claims --runs results/wmh
+  python -m studies.claims --runs results/wmh --network-runs results/wmh-unet2018 --device cpu
 
 C1 to C3: GDL + boundary against GDL in DSC, Hausdorff distance and smoothness of the validation curve. C4: the boundary
 loss alone collapses. C5: what the boundary term adds to the time of a step. C6: constant alphas against the
@@ -25,16 +25,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from claims_measured import c5, c8, c9, claim, not_measured
 from devices import choose_device
 from scoring.cases import validation_subjects
 from scoring.intervals import FEWEST_SCANS, RESAMPLES, difference
 from scoring.rows import BOTH, REGIONAL, VARIANT, schedule_name
 from scoring.runs import load_set
 from scoring.scores import row_scores
+from studies.identity import error_curves
+from studies.step_time import input_shape, share_of_step
+from studies.volume import train_on_largest_lesion
 from utils import UserError, argument_parser, clock, log, read_object, run_program, write_json
 
-MARGIN = 0.01  # of DSC, within which C6 and C8 call two rows similar
+MARGIN = 0.01      # of DSC, within which C6 and C8 call two rows similar
+NEGLIGIBLE = 0.01  # of a step's time, for C5
 TEXTS = {
     "C1": "GDL + boundary beats GDL in DSC",
     "C2": "GDL + boundary beats GDL in Hausdorff distance",
@@ -46,6 +49,15 @@ TEXTS = {
     "C8": "it extends to 3-D",
     "C9": "Eq. 3 and 4 hold numerically on shapes with known answers",
 }
+
+
+def claim(verdict, statistic, **values):
+    """One entry of claims.json."""
+    return {"verdict": verdict, "statistic": statistic, **values}
+
+
+def not_measured(what):
+    return claim("not measured", f"run: {what}")
 
 
 def settings_as(one):
@@ -154,6 +166,51 @@ def c4(one):
                  + ", ".join(f"{value:.4%}" for value in final), collapsed=empty, runs=len(runs), final_foreground=final)
 
 
+# C5, C8, C9: measured on the spot --------------------------------------------------------------------------------------
+
+def c5(config, channels, classes, device, repeats=100):
+    """The verdict on `share_of_step`; config: a run's settings."""
+    measured = share_of_step(config, channels, classes, device, repeats)
+    low, high = measured["low"], measured["high"]
+    verdict = "supported" if high < NEGLIGIBLE else "not supported" if low > NEGLIGIBLE else "not measured"
+
+    size = "x".join(map(str, input_shape(config)))
+    where = device.type + (f", {classes} classes" if classes > 2 else "")
+    statistic = (f"{measured['share']:+.2%} [{low:+.2%}, {high:+.2%}] of a step: {measured['extra_seconds'] * 1e3:.2f} ms "
+                 f"more in loss and gradient beside a step of {measured['step_seconds'] * 1e3:.0f} ms ({config['network']}, "
+                 f"width {config['width']}, {size}, batch {config['batch_size']}, {where}); negligible = under 1 %")
+    if verdict == "not measured":
+        statistic += "; too noisy to say, run: make claims on an idle machine"
+    return claim(verdict, statistic, **measured)
+
+
+def c8(one, steps=60):
+    """The verdict on `train_on_largest_lesion`."""
+    measured = train_on_largest_lesion(one, steps)
+    if measured is None:
+        return not_measured("a data set whose validation scans bear lesions")
+    shape, trained = measured.pop("shape"), measured.pop("trained")
+    statistic = (f"on a volume of {' x '.join(map(str, shape))} voxels with its 3-D map in mm the joint loss goes from "
+                 f"{measured['first']:.3f} to {measured['last']:.3f} in {steps} steps of a small 3-D network, its DSC to "
+                 f"{measured['dsc']:.3f}; supported if the loss falls and DSC passes 0.5")
+    if trained:
+        return claim("supported", statistic, **measured)
+
+    verdict = "not supported" if measured["dsc_alone"] > 0.5 else "not measured"
+    statistic += f" (GDL alone: {measured['dsc_alone']:.3f})"
+    if verdict == "not measured":
+        statistic += f", too hard; run: make custom NAME={one.folder.name}-dims3 DIMS=3, with these runs' other settings"
+    return claim(verdict, statistic, **measured)
+
+
+def c9():
+    """Half of Eq. 3 on discs, squares and random smooth shapes against the continuum's value."""
+    curves = error_curves()
+    holds = all(curve["order"] > 0.7 and curve["errors"] == sorted(curve["errors"], reverse=True) for curve in curves.values())
+    return claim("supported" if holds else "not supported", "relative error at the finest grid, and its order: " + ", ".join(
+        f"{name} {curve['errors'][-1]:.3f} (order {curve['order']:.2f})" for name, curve in curves.items()), curves=curves)
+
+
 # C6, C7: other runs -----------------------------------------------------------------------------------------------------
 
 def c6(one):
@@ -252,7 +309,7 @@ def c8_of(one):
 
 
 def parse_arguments(argv):
-    parser = argument_parser(__doc__)
+    parser = argument_parser(__doc__, "python -m studies.claims")
     parser.add_argument("--runs", required=True, metavar="FOLDER", help="folder of one data set's runs, e.g. results/wmh")
     parser.add_argument("--data", metavar="FOLDER", help="its data folder (default: what the runs name)")
     parser.add_argument("--network-runs", metavar="FOLDER", help="runs of another architecture, for C7 (default: "
@@ -279,6 +336,7 @@ def main(argv=None):
         log(f"{name} {result['verdict']:>13}  {result['claim']}\n{'':18}{result['statistic']}")
     log(str(path))
     return 0
+
 
 
 if __name__ == "__main__":
