@@ -39,22 +39,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import checkpoint
-import live
-import nonfinite
-import options
 import scheduler
 from dataloader import Slices, batches, make_resident
-from devices import amp_name, choose_amp, choose_device, seed_everything
-from inference import scans_by_patches, scans_by_slices
 from losses import build_loss, parts_of, term_name
 from networks import build, flops
-from parallel import Group
 from scans.folder import NORMALISATION
 from scans.resampling import export_predictions
 from scoring.scores import PER_SCAN, PER_SLICE, class_columns, epoch_scores, from_array, score_scan, to_array
-from settings import checked_settings, defining, note_session, open_training
-from trainer import Trainer, be_deterministic, logits_of
+from training import checkpoint, monitor, nonfinite, options
+from training.config import checked_settings, defining, note_session, open_training
+from training.devices import amp_name, be_deterministic, choose_amp, choose_device, logits_of, seed_everything
+from training.inference import scans_by_patches, scans_by_slices
+from training.parallel import Group
+from training.trainer import Trainer
 from utils import (
     UserError,
     atomic_path,
@@ -131,7 +128,7 @@ class Run(Trainer):
         betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
         loss = build_loss(args.loss, self.classes, args.gdl_max_weight, args.loss_options, args.boundary_classes)
         super().__init__(network, loss, device, choose_amp(args.amp, device), args.lr, betas, args.compile, group)
-        self.rows, self.best, self.best_network, self.live = [], None, None, live.Live(self.out, args.epochs)
+        self.rows, self.best, self.best_network, self.live = [], None, None, monitor.Live(self.out, args.epochs)
         self.part = None  # what an epoch under way has so far, see train_epoch
         self.stop = []    # numbers of the signals that came
         group.in_turn(self.load_checkpoint)
@@ -340,7 +337,7 @@ class Run(Trainer):
 
     def progress_bar(self):
         steps, part = -(-len(self.train) // self.args.batch_size), self.part or {"step": 0}
-        return progress(total=steps * self.args.epochs, initial=steps * self.epoch + part["step"], desc=live.title(self.out),
+        return progress(total=steps * self.args.epochs, initial=steps * self.epoch + part["step"], desc=monitor.title(self.out),
                         unit="step", disable=self.args.quiet or not self.group.first or not sys.stderr.isatty())
 
     def report(self, row, bar, masks):
@@ -349,9 +346,9 @@ class Run(Trainer):
 
     def overlays(self, masks):
         """Validation slices with the contours of truth and prediction, for TensorBoard; masks (N, H, W)."""
-        chosen = live.shown_rows(self.labels, self.val.scans)
+        chosen = monitor.shown_rows(self.labels, self.val.scans)
         images = self.val.read([at for _, at in chosen]).images[:, 0].numpy()                  # (N, H, W)
-        return [(f"validation/{name}", live.overlay(image, self.labels[at] > 0, masks[at] > 0))
+        return [(f"validation/{name}", monitor.overlay(image, self.labels[at] > 0, masks[at] > 0))
                 for (name, at), image in zip(chosen, images)]
 
 

@@ -89,7 +89,7 @@ def explain(error):
     if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory|ALLOC_FAILED", text):
         return ("enough memory", text, "Free some, or ask for less of it (smaller --batch-size, --patch, --width, --jobs or "
                 "--size), and repeat the command: what was saved before is intact.")
-    if "deterministic" in text:  # see trainer.be_deterministic
+    if "deterministic" in text:  # see training.devices
         return "operations with a deterministic form", text, "Leave out --deterministic, or take --device cpu."
     if re.search("gloo|[Cc]onnection (closed|reset)|NCCL|ProcessGroup", text):
         return ("all processes of the run", text, "Another one ended, for the reason that it gives. Repeat the command: it "

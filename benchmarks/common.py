@@ -11,7 +11,7 @@ from statistics import median
 
 import torch
 
-from devices import cpu_flags
+from training.devices import cpu_flags
 from utils import git_commit, write_json
 
 ROOT = Path(__file__).resolve().parent.parent

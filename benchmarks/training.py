@@ -11,10 +11,10 @@ from torch import nn
 from benchmarks import baseline
 from benchmarks.common import alternate, duration, seconds, show, significant
 from dataloader import Batch, one_hot
-from devices import amp_name, choose_amp
 from losses import build_loss
 from networks import build
-from trainer import Trainer, logits_of
+from training.devices import amp_name, choose_amp, logits_of
+from training.trainer import Trainer
 from utils import keep_freed_memory
 
 TARGET, PEAK_TARGET, BOUNDARY_TARGET = 2.1, 0.9, 0.01

@@ -25,7 +25,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from devices import choose_device
 from scoring.cases import validation_subjects
 from scoring.intervals import FEWEST_SCANS, RESAMPLES, difference
 from scoring.rows import BOTH, REGIONAL, VARIANT, schedule_name
@@ -34,6 +33,7 @@ from scoring.scores import row_scores
 from studies.identity import error_curves
 from studies.step_time import input_shape, share_of_step
 from studies.volume import train_on_largest_lesion
+from training.devices import choose_device
 from utils import UserError, argument_parser, clock, log, read_object, run_program, write_json
 
 MARGIN = 0.01      # of DSC, within which C6 and C8 call two rows similar

@@ -5,11 +5,11 @@ import time
 import numpy as np
 import torch
 
-from devices import choose_amp, choose_memory_format
 from losses import build_loss
 from networks import build
 from scoring.intervals import RESAMPLES
 from scoring.rows import BOTH, REGIONAL
+from training.devices import choose_amp, choose_memory_format
 
 
 def seconds(work, device):
@@ -29,7 +29,7 @@ def step_and_loss_times(config, channels, classes, device, amp, repeats):
         config: a run's settings: network, width, size, batch_size; patch, if it trains in 3-D; boundary_classes.
         channels: number of modalities.
         classes: K.
-        device, amp: where and in which precision, see devices.choose_amp.
+        device, amp: where and in which precision, see training.devices.choose_amp.
         repeats: how often the loss alone is measured; whole steps some seconds long, 5 to 30 pairs of them.
 
     Returns:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-import devices
 from checkout import ROOT
+from training import devices
 from utils import run_program
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background

@@ -8,19 +8,19 @@ import torch
 from test_claims import best_scores, made_run, made_set
 from test_makefile import clone, make  # noqa: F401
 
-import checkpoint
 import main
 from conftest import assert_same_run, refuses, rows, run, train
 from dataloader import Batch, Slices
 from losses import REGIONAL, build_loss
 from networks import NETWORKS, build
-from predict import load_model
 from reporting import formats, study_figures
 from run_folders import write_run, write_set
 from scoring import runs
 from scoring.rows import label
 from studies import claims
-from trainer import Trainer
+from training import checkpoint
+from training.best_model import load_model
+from training.trainer import Trainer
 
 # ------------------------------------------------------------------------------------------------------------ schedules
 

@@ -15,12 +15,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import checkpoint
 import fuzz
 import fuzz_targets
 from conftest import preprocess, refuses, run, train, write_wmh_subject
 from scans.dataverse import check_inside
 from scans.nifti import MAX_VOXELS, read_volume
+from training import checkpoint
 from utils import UserError, read_json
 
 FEW = settings(max_examples=20, derandomize=True, deadline=None, database=None,

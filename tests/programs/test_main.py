@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-import checkpoint
 import main
 from checkout import ROOT
 from conftest import assert_same_run, refuses, rows, run_apart, train
 from dataloader import Scan
 from networks import build
 from scoring.scores import epoch_scores, score_scan
-from trainer import logits_of
+from training import checkpoint
+from training.devices import logits_of
 
 
 def test_a_run_writes_the_files_of_the_contract(data, tmp_path):

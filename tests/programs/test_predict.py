@@ -11,6 +11,7 @@ import torch
 import predict
 from conftest import refuses, run, write_wmh_subject
 from main import main as train
+from training import best_model
 
 
 @pytest.fixture(scope="module", params=["off", "bf16"])
@@ -131,7 +132,7 @@ def test_too_little_memory_is_one_line_with_what_helps(trained, masks, monkeypat
     def fill(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    network, state = predict.load_model(validation(trained)[0].parents[1] / "best.pt", torch.device("cpu"))
+    network, state = best_model.load_model(validation(trained)[0].parents[1] / "best.pt", torch.device("cpu"))
     monkeypatch.setattr(predict, "load_model", lambda path, device: (network, {**state, "patch": patch}))
     monkeypatch.setattr(predict, "predict_scan", fill)
     refuses(masks(trained / "raw" / "s0")[0], "cpu: expected memory for", *words)

@@ -24,13 +24,13 @@ import torch
 import main
 import predict
 import report
-import settings
 from conftest import run, train, write_wmh_subject
 from dataloader import Slices
 from reporting import figures
 from scans import checks, convert, datasets, dataverse, download, resampling, splits
 from scoring import masks, status
 from studies import claims
+from training import best_model, config
 from utils import UserError, remove, write_json
 
 RUNS = {loss: f"results/{loss}/seed0" for loss in ("gdl", "gdl+boundary")}
@@ -299,7 +299,7 @@ def checkpoints(folder):
     place = Path(RUNS["gdl"])
     options = main.parse_arguments(["--data", "data", "--out", str(place), "--loss", "gdl", "--width", "1", "--epochs", "3",
                                     "--threads", "1", "--quiet"])
-    one = main.Run(options, settings.open_training(options))
+    one = main.Run(options, config.open_training(options))
     one.live = SimpleNamespace(report=lambda *_: None)
     bar = SimpleNamespace(update=lambda: None)
     last, best = (folder / place / name for name in ("last.pt", "best.pt"))
@@ -316,7 +316,7 @@ def checkpoints(folder):
             (place / "best.pt").write_bytes(keep)
 
     def segment():
-        network, state = predict.load_model(best, one.device)
+        network, state = best_model.load_model(best, one.device)
         predict.describe(state, best)
         subject = datasets.find_subjects(RAW, WMH)[0]
         if state["data"]["source"] != "phantom":
@@ -341,7 +341,7 @@ def read_runs():
     with contextlib.suppress(UserError):
         args = main.parse_arguments(["--data", "data", "--out", RUNS["gdl"], "--loss", "gdl", "--width", "1", "--epochs", "2"])
         args.batch_size = 8
-        settings.checked_settings(args, Slices("data", "train"), Path(RUNS["gdl"]))
+        config.checked_settings(args, Slices("data", "train"), Path(RUNS["gdl"]))
     with mock.patch.object(figures, "draw_all", lambda *_: []), mock.patch.object(jinja2, "Environment", environment):
         draw_page()
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-import checkpoint
-import inference
 import main
 from conftest import assert_same_run, refuses, rows, train
+from training import checkpoint, inference
 from utils import UserError
 
 

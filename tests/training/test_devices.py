@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-import devices
-from devices import choose_amp, choose_device, cpu_flags
+from training import devices
+from training.devices import choose_amp, choose_device, cpu_flags
 from utils import UserError
 
 
@@ -19,7 +19,7 @@ def test_autocast_is_bfloat16_only_where_the_processor_has_it(monkeypatch):
     cpu = torch.device("cpu")
     assert choose_amp("off", cpu) is None and choose_amp("bf16", cpu) == torch.bfloat16
     for flags, expected in (({"avx512_bf16"}, torch.bfloat16), ({"avx2"}, None)):
-        monkeypatch.setattr("devices.cpu_flags", lambda flags=flags: flags)
+        monkeypatch.setattr("training.devices.cpu_flags", lambda flags=flags: flags)
         assert choose_amp("auto", cpu) == expected
 
 

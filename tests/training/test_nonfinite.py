@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import inference
 import main
-import nonfinite
 from conftest import assert_same_run, refuses, rows, train
+from training import inference, nonfinite
 from utils import UserError
 
 

@@ -14,8 +14,8 @@ import torch
 from checkout import ROOT
 from conftest import preprocess
 from dataloader import Slices, batches
-from parallel import Group
 from scoring.scores import from_array, score_scan, to_array
+from training.parallel import Group
 from utils import explain
 
 OPTIONS = ["--width", "2", "--epochs", "3", "--batch-size", "3", "--amp", "off", "--quiet", "--device", "cpu"]

@@ -9,9 +9,9 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from conftest import assert_same_run, preprocess, refuses, run, train, weights
-from inference import gaussian, sliding_window, starts
+from dataloader import Patches, cut, default_patch
 from networks import build
-from patches import Patches, cut, default_patch
+from training.inference import gaussian, sliding_window, starts
 from utils import UserError, check_patch
 
 
@@ -94,7 +94,7 @@ def test_around_a_lesion_means_that_one_of_its_voxels_is_in_the_middle(volumes, 
     for number, at in enumerate((8, 12, 16, 20)):
         labels[number, 2, at:at + 3, 30 - at] = 1  # elsewhere in each scan
     relabel(volumes, labels, ["background", "lesion"])
-    monkeypatch.setattr("patches.FOREGROUND", 1)
+    monkeypatch.setattr("dataloader.FOREGROUND", 1)
     some = Patches(volumes, "train", [1, 5, 7])
     middles = {(number, z, y + 2, x + 3) for number, z, y, x in some.order(0, 0).tolist()}
     assert middles == {(number, 2, at + step, 30 - at) for number, at in enumerate((8, 12, 16, 20)) for step in range(3)}

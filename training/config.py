@@ -6,12 +6,11 @@ import sys
 import numpy as np
 import torch
 
-import checkpoint
-from dataloader import Slices
-from devices import amp_name
+from dataloader import Patches, Slices
 from losses import build_loss, checked_options, parts_of
-from patches import Patches
 from regional import inverse_frequency
+from training import checkpoint
+from training.devices import amp_name
 from utils import UserError, git_commit, read_object, remove, write_json
 
 # What defines a run: a directory that holds one of other values is refused. Everything else may change on resuming.

@@ -1,33 +1,12 @@
 """A network with its loss and Adam: the training step, and the logits of images, for main.py and for benchmarks/."""
 
-import os
 
 import torch
 
-import nonfinite
 from dataloader import Batch, one_hot
-from devices import choose_memory_format
-from parallel import Group
-
-
-def be_deterministic():
-    """Have torch take only operations that give the same bits in every run, and float32 without TF32; before CUDA starts.
-
-    An operation without such a form then raises a RuntimeError, which run_program reports in one line.
-    """
-    if os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in (":4096:8", ":16:8"):
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it once; other workspaces may change sums
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
-    torch.backends.cudnn.benchmark = False  # else timing chooses the algorithm
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-
-
-def logits_of(network, images, amp):
-    """images (B, C, *spatial) float32 -> logits (B, K, *spatial), in the autocast dtype `amp` (None: float32)."""
-    images = images.contiguous(memory_format=choose_memory_format(amp, images.device, images.ndim - 2))
-    with torch.autocast(images.device.type, amp, enabled=amp is not None):
-        return network(images)
+from training import nonfinite
+from training.devices import choose_memory_format, logits_of
+from training.parallel import Group
 
 
 class Trainer:

@@ -6,7 +6,7 @@ import scheduler
 from losses import REGIONAL
 from networks import NETWORKS
 from networks.unet3d import LEVELS
-from settings import loss_options
+from training.config import loss_options
 from utils import check_patch
 
 LEAST = 2 ** LEVELS

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from dataloader import batches
-from nonfinite import classes_of
+from training.nonfinite import classes_of
 
 OVERLAP = 0.5    # of neighbouring patches, along each axis
 LEAST = 1e-3     # weight of a voxel; it is 1 in the patch's centre

@@ -1,0 +1,1 @@
+"""One training run: steps, validation, checkpoints, precision, several processes, and what is shown meanwhile."""
