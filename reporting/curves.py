@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from reporting import drawing
-from scoring.rows import NAMES, VARIANT, label
+from scoring.rows import in_words, is_variant
 
 # blue and red are the paper's; the rest is Okabe and Ito's palette, safe for the colour-blind
 COLOURS = {"gdl": "#1f5fbf", "gdl+boundary": "#d62828", "boundary": "#7a7a7a"}
@@ -37,7 +37,7 @@ def curves(sets, measures, reported):
 
 def plain_rows(one):
     """The rows without those of a sweep or a capped weight, which would hide the paper's curves."""
-    return {name: runs for name, runs in one.losses.items() if not VARIANT.fullmatch(name)} or one.losses
+    return {name: runs for name, runs in one.losses.items() if not is_variant(name)} or one.losses
 
 
 def draw_curves(axis, one, key):
@@ -51,7 +51,7 @@ def draw_curves(axis, one, key):
         for run, epochs, values in series:
             if not run.finished and np.isfinite(values).any():
                 axis.plot(epochs, values, ":", color=colour, linewidth=1.1,
-                          label=f"{shown_name(name)}, unfinished")
+                          label=f"{in_words(name)}, unfinished")
             elif np.isfinite(values).any():
                 axis.plot(epochs, values, dashes, color=colour, linewidth=0.5, alpha=0.45)
         if whole:
@@ -61,13 +61,9 @@ def draw_curves(axis, one, key):
                                for values in (stack.min(axis=0), stack.mean(axis=0), stack.max(axis=0)))
             axis.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
             axis.plot(epochs, mean, dashes, color=colour, linewidth=1.5, marker="o" if len(epochs) == 1 else None,
-                      label=shown_name(name))
+                      label=in_words(name))
     if key in DISTANCES:
         frame_main_curves(axis, one, key)
-
-
-def shown_name(row):
-    return NAMES.get(row) or label(row)
 
 
 def points(run, key):
@@ -93,7 +89,7 @@ def paper_marks(axis, paper, measure):
     for name, curve in paper.items():
         style = {"color": COLOURS[name], "transform": beside, "clip_on": False, "solid_capstyle": "butt"}
         axis.plot([1.0, 1.045], [curve[measure]["best"]] * 2, linewidth=2.4,
-                  label=f"paper's {NAMES[name]}", **style)
+                  label=f"paper's {in_words(name)}", **style)
         axis.plot([1.0, 1.045], [curve[measure]["last_50"]] * 2, linewidth=0.9, **style)
     known = [curve[measure][key] for curve in paper.values() for key in ("best", "last_50")]
     low, high = axis.get_ylim()
@@ -112,7 +108,7 @@ def describe_curves(sets, measures, reported):
         caption += (" Ticks at the right edge: the paper's Figure 3, digitised (thick: its best epoch, thin: the "
                     "mean of its last 50 epochs).")
     alt = f"{names} against training epoch for {where}: " + "; ".join(
-        f"{one.title}, {shown_name(name)} " + ", ".join(last_values(runs, key) for key, _ in measures)
+        f"{one.title}, {in_words(name)} " + ", ".join(last_values(runs, key) for key, _ in measures)
         for one in sets for name, runs in plain_rows(one).items())
     return title, caption, alt
 

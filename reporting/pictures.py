@@ -33,7 +33,7 @@ from scoring.cases import (
     spacing,
     validation_subjects,
 )
-from scoring.rows import NAMES, PAIR
+from scoring.rows import IN_WORDS, PAIR
 
 
 def draw_prediction(axis, one, loss, subject, index, image, window, step):
@@ -41,8 +41,8 @@ def draw_prediction(axis, one, loss, subject, index, image, window, step):
     run, truth = shown_run(one, loss), load_array(one, subject, "labels")
     labels = predicted_labels(run, subject, truth.shape) if run else None
     if labels is None:
-        say(axis, f"{NAMES[loss]}: no predictions yet (run unfinished)" if one.losses.get(loss)
-            else f"{NAMES[loss]}: not run")
+        say(axis, f"{IN_WORDS[loss]}: no predictions yet (run unfinished)" if one.losses.get(loss)
+            else f"{IN_WORDS[loss]}: not run")
         return None
     show(axis, image, window, step)
     if len(one.classes) == 2:
@@ -88,7 +88,7 @@ def figure1(sets):
         scores = [draw_prediction(axis, one, loss, subject, index, image, window, step)
                   for axis, loss in zip(row[1:], PAIR, strict=True)]
         told.append(f"{one.title}: {subject}, slice {index}, {parts} part{'s' * (parts != 1)}" + differences(one, scores))
-    for axis, name in zip(axes[0], ("ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
+    for axis, name in zip(axes[0], ("ground truth", *(IN_WORDS[loss] for loss in PAIR)), strict=True):
         axis.set_title(name)
     caption = f"Case chosen by rule: {RULE1}. {'. '.join(told)}.{several_classes(figure, sets)} {seeds_shown(sets)}"
     return figure, "Figure 1: the validation slice with the most lesions", caption, \
@@ -179,12 +179,12 @@ def figure4(sets):
         scores = [draw_prediction(axis, one, loss, subject, index, image, window, step)
                   for axis, loss in zip(row[2:], PAIR, strict=True)]
         told.append(f"{one.title}, {rank} ({subject}, slice {index}): " + ", ".join(
-            f"{NAMES[loss]} DSC {score:.2f}" for loss, score in zip(PAIR, scores, strict=True) if score is not None))
+            f"{IN_WORDS[loss]} DSC {score:.2f}" for loss, score in zip(PAIR, scores, strict=True) if score is not None))
     if not cases:
         for axis in axes[0]:
             say(axis, "no validation scan bears a lesion")
     modality = " / ".join(dict.fromkeys(shown_modality(one)[1] for one in sets))
-    for axis, name in zip(axes[0], (modality, "ground truth", *(NAMES[loss] for loss in PAIR)), strict=True):
+    for axis, name in zip(axes[0], (modality, "ground truth", *(IN_WORDS[loss] for loss in PAIR)), strict=True):
         axis.set_title(name)
     caption = (f"Cases chosen by rule: {RULE4}. DSC of the slice in the corner.{several_classes(figure, sets)} "
                f"The patient's left is on the left. {seeds_shown(sets)}")

@@ -5,7 +5,7 @@ from itertools import cycle
 import matplotlib.pyplot as plt
 import numpy as np
 
-from scoring.rows import schedule_name
+from scoring.rows import schedule_in_words
 
 SCHEDULE, CONSTANT = "#d62828", "#1f5fbf"
 STRATEGIES = ("#2a9d3f", "#8e44ad", "#e08214")  # other schedules beside it
@@ -30,7 +30,7 @@ def sweep(sets):
         for axis, (name, value) in zip(axes[:, column], statistics, strict=True):
             means = draw_sweep(axis, {alpha: [value(run) for run in one.finished(row)]
                                       for row, alpha in sorted(constant.items(), key=lambda pair: pair[1])},
-                               {schedule_name(row): [value(run) for run in one.finished(row)] for row in moving})
+                               {schedule_in_words(row): [value(run) for run in one.finished(row)] for row in moving})
             axis.set_ylabel(f"validation DSC, {name}" if column == 0 else "")
             words.append(f"{one.title}, {name}: " + ", ".join(f"{label} {mean:.3f}" for label, mean in means.items()))
     entries = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}

@@ -3,7 +3,7 @@
 import statistics
 from dataclasses import dataclass
 
-from scoring.rows import LOSSES, RATER, row_order
+from scoring.rows import PAPER, RATER, order
 from scoring.runs import CHALLENGES
 
 # key in table1.csv, heading, column of metrics.csv, decimals, a Hausdorff distance?, the statistics shown
@@ -136,7 +136,7 @@ def row_size(one, name):
 
 def build_table(sets, reported):
     """{"sets": [{"title", "headings"}], "rows": [{"loss", "groups": [[Cell, ...] per set]}]}; seeds come first."""
-    names = sorted({*LOSSES, *(name for one in sets for name in one.losses)}, key=row_order)
+    names = sorted({*PAPER, *(name for one in sets for name in one.losses)}, key=order)
     names += [RATER + name for name in sorted({name for one in sets for name in one.raters})]
     groups = [{"title": one.title, "headings": ["seeds", *(heading(one, *column) for column in columns(one))]}
               for one in sets]
@@ -153,7 +153,7 @@ def reported_only(sets, reported):
     heads = [f"{CHALLENGES[name]} {metric}, {kind}" for name in missing for metric in ("DSC", "legacy HD")
              for kind in ("reported", "measured")]
     rows = []
-    for loss in LOSSES:
+    for loss in PAPER:
         cells = []
         for name in missing:
             for key in ("dsc", "hd"):

@@ -1,43 +1,147 @@
-"""The name of a table's row: its grammar, what it means for main.py, its label and its place."""
+"""The name of a table's row: its grammar, what it means for main.py, its label and its place.
+
+A row is a loss, or a loss with what is changed about it, joined by hyphens:
+
+    gdl+boundary                 the loss of main.py --loss
+    gdl+boundary-alpha0.5        alpha held at 0.5
+    gdl+boundary-rebalance0.02   another schedule of alpha: -rebalance, -increase or -switch, with
+    gdl+boundary-increase        or without its number (see main.py --schedule)
+    gdl-cap1                     the class weight of the generalized Dice loss capped at 1
+
+A row may also be named in another way by somebody who makes run folders by hand, and a further
+human rater is the row rater:NAME.
+"""
 
 import re
+from dataclasses import dataclass
 
-BOTH, REGIONAL = "gdl+boundary", "gdl"
-BOUNDARY = "+boundary"
-NAMES = {"gdl": "GDL", "gdl+boundary": "GDL + boundary", "boundary": "boundary alone"}
-PAIR = ("gdl", "gdl+boundary")
-LOSSES = ("boundary", "gdl", "gdl+boundary")  # the paper's rows, in its order; other losses follow them
-VARIANT = re.compile(r"(.+)-(alpha|cap|rebalance|increase|switch)([\d.]*)")  # a row whose name says what changes; see Makefile
-RATER = "rater:"  # begins the name of a row that is a further human rater's
-SHORT = {"gdl": "GD", "boundary": "B",  # the paper's subscripts
-         "dice": "Dice", "focal": "Focal", "tversky": "Tversky", "focal_tversky": "FTversky", "hausdorff": "HDT"}
+REGIONAL, BOTH, ALONE = "gdl", "gdl+boundary", "boundary"  # the paper's rows
+PAPER = (ALONE, REGIONAL, BOTH)                            # in the order of its table
+PAIR = (REGIONAL, BOTH)
+TERM = "+boundary"
+RATER = "rater:"
+
+IN_WORDS = {"gdl": "GDL", "gdl+boundary": "GDL + boundary", "boundary": "boundary alone"}
+SUBSCRIPTS = {"gdl": "GD", "boundary": "B",  # the paper's
+              "dice": "Dice", "focal": "Focal", "tversky": "Tversky", "focal_tversky": "FTversky",
+              "hausdorff": "HDT"}
+
+NUMBER = r"\d+(?:\.\d*)?|\.\d+"
+CHANGE = re.compile(rf"(alpha|cap|rebalance|increase|switch)({NUMBER})?")
+NEEDS_NUMBER = ("alpha", "cap", "switch")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the name of a row says.
+
+    Attributes:
+        loss: for main.py --loss.
+        schedule: for --schedule; None: the run's own.
+        gdl_max_weight: for --gdl-max-weight; None: no cap.
+        changes: (kind, number as text) of each change, in the order of the name.
+    """
+
+    loss: str
+    schedule: str | None = None
+    gdl_max_weight: float | None = None
+    changes: tuple = ()
+
+
+def parse(name):
+    """The Row that a name says.
+
+    Raises:
+        ValueError: a change is not known, lacks its number, or is one of two of a kind.
+    """
+    loss, *words = name.split("-")
+    changes = []
+    for word in words:
+        found = CHANGE.fullmatch(word)
+        if not found or found[1] in NEEDS_NUMBER and not found[2]:
+            raise ValueError(
+                "row: expected a loss, or one with -alphaNUMBER, -capNUMBER, -rebalance[STEP], "
+                f"-increase[STEP] or -switchEPOCHS, found {name!r}")
+        changes.append((found[1], found[2] or ""))
+
+    caps = [float(number) for kind, number in changes if kind == "cap"]
+    schedules = [_schedule(kind, number) for kind, number in changes if kind != "cap"]
+    if len(caps) > 1 or len(schedules) > 1:
+        raise ValueError(f"row: expected one schedule and one cap at most, found {name!r}")
+    return Row(loss, *(schedules or [None]), *(caps or [None]), tuple(changes))
+
+
+def _schedule(kind, number):
+    """("alpha", "0.5") -> "constant:0.5", as main.py --schedule takes it."""
+    kind = "constant" if kind == "alpha" else kind
+    return f"{kind}:{number}" if number else kind
+
+
+def changes_of(name):
+    """The changes that a name says, () where it says none or is not of this grammar."""
+    try:
+        return parse(name).changes
+    except ValueError:
+        return ()
+
+
+def is_variant(name):
+    """Does the name say that something about its loss is changed?"""
+    return bool(changes_of(name))
+
+
+def plain(name):
+    """The loss of a row without its changes: gdl-cap1 -> gdl."""
+    return parse(name).loss if is_variant(name) else name
 
 
 def without_boundary(name):
-    """The row that a row with the boundary loss is compared with: gdl+boundary-increase -> gdl, gdl+boundary-cap1 -> gdl-cap1.
+    """The row that one with the boundary loss is compared with; None for a row without it.
 
-    None for one without.
+    gdl+boundary-increase -> gdl; gdl+boundary-cap1 -> gdl-cap1: what is changed about alpha means
+    nothing without the term.
     """
-    loss, *changes = name.split("-")
-    kept = [change for change in changes if change.startswith("cap")]  # the others are about alpha
-    return "-".join([loss.removesuffix(BOUNDARY), *kept]) if loss.endswith(BOUNDARY) else None
+    loss = plain(name)
+    if not loss.endswith(TERM):
+        return None
+    caps = [f"cap{number}" for kind, number in changes_of(name) if kind == "cap"]
+    return "-".join([loss.removesuffix(TERM), *caps])
 
 
-def schedule_name(row):
-    """The schedule of alpha that a row's name tells: "increase 0.02", "switch 50"; "the schedule" if it tells none."""
-    variant = VARIANT.fullmatch(row)
-    return f"{variant[2]} {variant[3]}".rstrip() if variant else "the schedule"
+def label(name):
+    """gdl+boundary -> L_GD + L_B, ce -> L_CE, gdl-cap1 -> L_GD, cap 1; others stay as they are."""
+    if name.startswith(RATER):
+        return f"rater {name.removeprefix(RATER)}"
+    changes = "".join(f", {kind} {number}".rstrip() for kind, number in changes_of(name))
+    return " + ".join(map(_part_label, plain(name).split("+"))) + changes
 
 
-def row_order(name):
-    return (LOSSES.index(name) if name in LOSSES else len(LOSSES), name)
+def _part_label(part):
+    known = part in SUBSCRIPTS or part.isalpha()
+    return f"L_{SUBSCRIPTS.get(part, part.upper())}" if known else part
 
 
-def label(loss):
-    """gdl+boundary -> L_GD + L_B, ce -> L_CE, gdl-cap1 -> L_GD, cap 1; the name of another folder stays as it is."""
-    if loss.startswith(RATER):
-        return f"rater {loss.removeprefix(RATER)}"
-    if variant := VARIANT.fullmatch(loss):
-        return f"{label(variant[1])}, {variant[2]} {variant[3]}".rstrip()
-    known = [f"L_{SHORT.get(part, part.upper())}" if part in SHORT or part.isalpha() else part for part in loss.split("+")]
-    return " + ".join(known)
+def in_words(name):
+    """A row for a legend: GDL + boundary, and for rows beside the paper's their label."""
+    return IN_WORDS.get(name) or label(name)
+
+
+def schedule_in_words(name):
+    """The schedule that a name tells: "increase 0.02"; "the schedule" if it tells none."""
+    told = [f"{kind} {number}".rstrip() for kind, number in changes_of(name) if kind != "cap"]
+    return told[0] if told else "the schedule"
+
+
+def order(name):
+    """Sort key: the paper's rows in its order, then the others by name."""
+    return (PAPER.index(name) if name in PAPER else len(PAPER), name)
+
+
+def style(name, names):
+    """The key of a row's colour and line: 0 to 2 for GDL, GDL + boundary and boundary alone.
+
+    Others, 3 and on, go by their place among `names`.
+    """
+    known = (REGIONAL, BOTH, ALONE)
+    others = [other for other in names if other not in known]
+    return known.index(name) if name in known else len(known) + others.index(name)

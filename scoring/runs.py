@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scans.folder import check_names
 from scheduler import alpha
-from scoring.rows import VARIANT, row_order
+from scoring.rows import is_variant, order
 from utils import KINDS, NUMBER, UserError, check_patch, read_csv, read_object
 
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs", "batch_size", "lr")
@@ -96,7 +96,7 @@ class ResultSet:
         constant = {row: float(schedule.removeprefix("constant:")) for row, schedule in rows.items()
                     if schedule.startswith("constant:")}
         moving = [row for row in rows if row not in constant]
-        return constant, sorted(moving, key=lambda row: VARIANT.fullmatch(row) is not None)
+        return constant, sorted(moving, key=is_variant)
 
     @property
     def is_phantom(self):
@@ -185,7 +185,7 @@ def load_set(folder, data=None):
     by_loss = {}
     for run in runs:
         by_loss.setdefault(run.folder.parent.name, []).append(run)
-    by_loss = {name: by_loss[name] for name in sorted(by_loss, key=row_order)}
+    by_loss = {name: by_loss[name] for name in sorted(by_loss, key=order)}
     refuse_to_mix(runs, SAME_IN_SET)
     for same_loss in by_loss.values():
         refuse_to_mix(same_loss, SAME_IN_ROW)

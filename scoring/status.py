@@ -24,7 +24,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from scoring.rows import row_order
+from scoring import rows as row_names
 from scoring.runs import load_run, natural, run_folders
 from scoring.scores import pace
 from utils import UserError, argument_parser, is_alive, run_program
@@ -65,7 +65,7 @@ def set_rows(folder, losses, seeds):
     folder = Path(folder)
     places = set(run_folders(folder, "config.json"))
     places |= {folder / loss / f"seed{seed}" for loss in losses for seed in seeds}
-    order = sorted(places, key=lambda path: (row_order(path.parent.name), natural(path)))
+    order = sorted(places, key=lambda path: (row_names.order(path.parent.name), natural(path)))
     rows = [run_row(path) for path in order]
     for row in rows:
         if row["seconds_left"] is None and row["state"] != "damaged":  # by the set's other runs

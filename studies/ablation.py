@@ -19,7 +19,7 @@ from pathlib import Path
 
 from reporting.table1 import METRICS, cell, heading, statistic_name
 from scoring.intervals import FEWEST_SCANS, difference
-from scoring.rows import VARIANT, label
+from scoring.rows import changes_of, label, plain
 from scoring.runs import load_set
 from scoring.scores import row_scores
 from utils import UserError, argument_parser, log, read_csv, run_program, write_csv, write_text
@@ -72,8 +72,9 @@ def build_rows(base, variants):
     references = {name: row_scores(base, name) for name in ("gdl", ROW) if base.finished(name)}
     rows = [row_of(base, name, words if name == ROW else "–") for name in references]
     for name in base.losses:
-        loss, change = VARIANT.fullmatch(name).group(1, 2) if VARIANT.fullmatch(name) else (name, None)
-        if change == "cap" and base.finished(name) and loss in references:
+        capped = [kind for kind, _ in changes_of(name)] == ["cap"]
+        loss = plain(name)
+        if capped and base.finished(name) and loss in references:
             rows.append(row_of(base, name, words if loss == ROW else "–", references[loss]))
     for variant in variants:
         if not variant.finished(ROW):

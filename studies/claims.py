@@ -27,7 +27,7 @@ import torch
 
 from scoring.cases import validation_subjects
 from scoring.intervals import FEWEST_SCANS, RESAMPLES, difference
-from scoring.rows import BOTH, REGIONAL, VARIANT, schedule_name
+from scoring.rows import BOTH, REGIONAL, is_variant, schedule_in_words
 from scoring.runs import load_set
 from scoring.scores import row_scores
 from studies.identity import error_curves
@@ -226,7 +226,7 @@ def c6(one):
     scores = {row: score for row, score in scores.items() if score}
     held = [row for row in constant if row in scores]
     row = next((row for row in moving if row in scores), None)
-    if row and VARIANT.fullmatch(row) and not VARIANT.fullmatch(moving[0]):
+    if row and is_variant(row) and not is_variant(moving[0]):
         row = None  # the schedule's own row has collapsed
     scans = next((score["dsc"].shape[1] for score in scores.values()), 0)
     if len(held) < 2 or not row or scans < FEWEST_SCANS:
@@ -236,8 +236,8 @@ def c6(one):
     against = difference(scores[row], scores[best], "dsc")
     spread = max(means[name] for name in held) - min(means[name] for name in held)
     collapsed = {name: sum(run.collapsed for run in one.finished(name)) for name in (*moving, *constant)}
-    statistic = (f"DSC at the best epoch {means[row]:.3f} with {schedule_name(row)}; "
-                 + "".join(f"{means[other]:.3f} with {schedule_name(other)}; " for other in others)
+    statistic = (f"DSC at the best epoch {means[row]:.3f} with {schedule_in_words(row)}; "
+                 + "".join(f"{means[other]:.3f} with {schedule_in_words(other)}; " for other in others)
                  + ", ".join(f"{means[name]:.3f} with alpha {constant[name]:g}" for name in sorted(held, key=constant.get))
                  + f"; they spread by {spread:.3f}; schedule against the best constant {in_words(against)}, similar = not "
                  f"worse by {MARGIN}"

@@ -25,7 +25,7 @@ from pathlib import Path
 from reporting.table1 import METRICS, cell, heading, spread, statistic_name
 from scoring.cases import validation_subjects
 from scoring.intervals import FEWEST_SCANS, difference
-from scoring.rows import label, without_boundary
+from scoring.rows import label, plain, without_boundary
 from scoring.runs import load_set, number
 from scoring.scores import row_scores
 from utils import UserError, argument_parser, log, read_csv, run_program, write_csv, write_text
@@ -83,7 +83,7 @@ def build_rows(one, folder):
         predict nothing, "difference", "low", "high"}, ...]
     """
     lines, scores, order = [], {}, list(one.losses)
-    for name in sorted(order, key=lambda name: order.index(plain if (plain := name.split("-")[0]) in order else name)):
+    for name in sorted(order, key=lambda name: order.index(loss if (loss := plain(name)) in order else name)):
         runs = one.finished(name)
         if not runs:
             continue

@@ -6,10 +6,21 @@ import scheduler
 from losses import REGIONAL
 from networks import NETWORKS
 from networks.unet3d import LEVELS
+from scoring import rows
 from training.config import loss_options
 from utils import check_patch
 
 LEAST = 2 ** LEVELS
+
+
+def take_row(args):
+    """Put what --row says into --loss, --schedule and --gdl-max-weight; ValueError if it is no row, or another loss's."""
+    row = rows.parse(args.row) if args.row else rows.Row(args.loss or rows.BOTH)
+    if args.loss not in (None, row.loss):
+        raise ValueError(f"loss: expected {row.loss}, as --row says, found {args.loss}; leave one of them out")
+    args.loss, args.schedule = row.loss, row.schedule or args.schedule
+    args.gdl_max_weight = args.gdl_max_weight if row.gdl_max_weight is None else row.gdl_max_weight
+    del args.row
 
 
 def parse(argv, description):
@@ -18,7 +29,9 @@ def parse(argv, description):
     add = parser.add_argument
     add("--data", required=True, metavar="FOLDER", help="data folder written by preprocess.py")
     add("--out", required=True, metavar="FOLDER", help="run directory, e.g. results/wmh/gdl/seed0")
-    add("--loss", default="gdl+boundary", help=f"boundary, a regional loss ({', '.join(REGIONAL)}), or one with +boundary, "
+    add("--row", help="a row of the table: a loss, or one with what is changed, e.g. gdl+boundary-alpha0.5, gdl-cap1; stands "
+        "for --loss, --schedule and --gdl-max-weight, and goes before the latter two")
+    add("--loss", help=f"boundary, a regional loss ({', '.join(REGIONAL)}), or one with +boundary, "
         "e.g. dice+ce+boundary (default gdl+boundary)")
     add("--loss-options", nargs="+", metavar="NAME=NUMBER", help="of the regional loss (regional.py), e.g. gamma=1 for focal, "
         "alpha=0.5 beta=0.5 for tversky, weights=1,20 for ce, wce, focal, one a class (default: the papers'; wce: inverse "
@@ -50,6 +63,7 @@ def parse(argv, description):
     add("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
     args = parser.parse_args(argv)
     try:
+        take_row(args)
         args.schedule = args.schedule or ("code2018" if args.protocol == "code2018" else "rebalance")
         scheduler.alpha(args.schedule, 0)
         args.loss_options = loss_options(args)

@@ -15,7 +15,7 @@ from reporting.page.run_times import in_words, stages
 from reporting.page.scores import by_volume, paired_differences, scan_scores, scatter
 from reporting.page.slices import BUDGET, browser
 from reporting.table1 import cell, columns, heading
-from scoring.rows import NAMES, PAIR, label
+from scoring.rows import IN_WORDS, PAIR, label
 from scoring.runs import number
 from utils import UserError, git_commit, read_csv, read_json, read_object
 
@@ -148,7 +148,7 @@ def html(sets, table, remarks, elsewhere, drawn, words, reported, elapsed):
     folder = Path(__file__).parent / "templates"
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.globals |= {"label": label, "class_texts": class_table.texts, "in_words": in_words, "names": NAMES}
+    environment.globals |= {"label": label, "class_texts": class_table.texts, "in_words": in_words, "names": IN_WORDS}
     script = environment.get_template("page.js").render()
     pictures = [{**figure, "data": base64.b64encode(figure["png"]).decode()} for figure in drawn
                 if figure["name"] not in IN_PAGE]

@@ -7,7 +7,7 @@ import numpy as np
 
 from reporting.curves import DISTANCES, describe_curves, plain_rows, points
 from reporting.page.svg import Axes, band, line
-from scoring.rows import LOSSES, NAMES, label
+from scoring import rows as row_names
 
 # column of metrics.csv, title, decimals, the paper's measure where it is one
 MEASURES = (("val_dice", "DSC, slice mean", 3, "dsc"), ("val_hd_legacy", "legacy HD", 3, "hd"),
@@ -20,9 +20,8 @@ STYLES = 8  # .k0 to .k7 in page.css
 
 def style(one, row):
     """Number of the line style of a row of the table: 0 GDL, 1 GDL + boundary, 2 boundary alone, 3 and on for others."""
-    known = ("gdl", "gdl+boundary", "boundary")
-    others = [name for name in one.losses if name not in LOSSES]
-    return known.index(row) if row in known else 3 + others.index(row) % (STYLES - 3)
+    number = row_names.style(row, list(one.losses))
+    return number if number < 3 else 3 + (number - 3) % (STYLES - 3)
 
 
 def aligned(run, key, epochs):
@@ -90,7 +89,7 @@ def paper_marks(paper, measure):
         return []
     words = {"best": "best epoch", "last_50": "mean of the last 50 epochs"}
     return [{"style": ("gdl", "gdl+boundary").index(name), "value": curve[measure][key], "best": key == "best",
-             "title": f"The paper's {NAMES[name]}, {words[key]}: {curve[measure][key]:g}"}
+             "title": f"The paper's {row_names.in_words(name)}, {words[key]}: {curve[measure][key]:g}"}
             for name, curve in paper.items() for key in words]
 
 
@@ -105,7 +104,7 @@ def curves(one, reported):
     panels = [panel(one, measure, rows, epochs, paper) for measure in MEASURES]
     losses, count = [], 0
     for name, runs in rows.items():
-        losses.append({"name": name, "text": NAMES.get(name, label(name)), "style": style(one, name), "runs": [
+        losses.append({"name": name, "text": row_names.in_words(name), "style": style(one, name), "runs": [
             {"number": count + at, "seed": run.folder.name, "finished": run.finished, "epoch": len(run.rows)}
             for at, run in enumerate(runs)]})
         count += len(runs)

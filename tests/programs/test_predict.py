@@ -11,6 +11,7 @@ import torch
 import predict
 from conftest import refuses, run, write_wmh_subject
 from main import main as train
+from networks import build
 from training import best_model
 
 
@@ -193,7 +194,7 @@ def test_a_checkpoint_says_what_it_holds(trained):
 
 def test_several_classes_give_a_volume_of_probabilities_each(tmp_path):
     torch.manual_seed(0)
-    network = predict.build("unet", 1, 3, 2)
+    network = build("unet", 1, 3, 2)
     with torch.no_grad():  # let every class win somewhere
         list(network.parameters())[-1].copy_(torch.tensor([-0.4, 0.4, 0.4]))
     data = {"modalities": ["FLAIR"], "layout": "mine", "classes": ["background", "a", "b"], "size": 32, "source": "own"}

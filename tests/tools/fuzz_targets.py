@@ -27,6 +27,7 @@ import report
 from conftest import run, train, write_wmh_subject
 from dataloader import Slices
 from reporting import figures
+from reporting.page import build
 from scans import checks, convert, datasets, dataverse, download, resampling, splits
 from scoring import masks, status
 from studies import claims
@@ -348,7 +349,7 @@ def read_runs():
 
 def draw_page():
     """report.py, figures and page."""
-    with mock.patch.object(report, "git_commit", lambda: "unknown"):  # which starts a process
+    with mock.patch.object(build, "git_commit", lambda: "unknown"):  # which starts a process
         report.main(["--runs", "results", "--data", "data"])
 
 

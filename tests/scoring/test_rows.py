@@ -1,0 +1,54 @@
+"""The names of a table's rows: what each says, how it is labelled, where it stands."""
+
+import pytest
+
+from scoring import rows
+from training import options
+
+
+@pytest.mark.parametrize("name, loss, schedule, cap", [
+    ("gdl", "gdl", None, None),
+    ("dice+ce+boundary", "dice+ce+boundary", None, None),
+    ("gdl+boundary-alpha0.5", "gdl+boundary", "constant:0.5", None),
+    ("gdl+boundary-alpha0", "gdl+boundary", "constant:0", None),
+    ("gdl+boundary-rebalance0.02", "gdl+boundary", "rebalance:0.02", None),
+    ("gdl+boundary-rebalance", "gdl+boundary", "rebalance", None),
+    ("ce+boundary-increase0.1", "ce+boundary", "increase:0.1", None),
+    ("gdl+boundary-switch50", "gdl+boundary", "switch:50", None),
+    ("gdl-cap1", "gdl", None, 1.0),
+    ("gdl+boundary-alpha.5-cap0.5", "gdl+boundary", "constant:.5", 0.5)])
+def test_a_row_says_loss_schedule_and_cap(name, loss, schedule, cap):
+    row = rows.parse(name)
+    assert (row.loss, row.schedule, row.gdl_max_weight) == (loss, schedule, cap)
+
+
+@pytest.mark.parametrize("name", ["gdl-alpha", "gdl-cap", "gdl+boundary-switch", "gdl-beta1", "gdl-",
+                                  "gdl-alpha0.5.5", "gdl-alpha.", "gdl-cap1-cap2",
+                                  "gdl+boundary-alpha0.5-switch3"])
+def test_a_name_that_is_no_row_is_refused(name):
+    with pytest.raises(ValueError, match="row: expected"):
+        rows.parse(name)
+    assert rows.changes_of(name) == () and rows.plain(name) == name
+
+
+def test_main_takes_a_row_for_loss_schedule_and_cap():
+    def parsed(*words):
+        return options.parse(["--data", "d", "--out", "o", *words], "")
+    args = parsed("--row", "gdl+boundary-alpha0.5-cap1", "--schedule", "rebalance:0.1")
+    assert (args.loss, args.schedule, args.gdl_max_weight) == ("gdl+boundary", "constant:0.5", 1.0)
+    args = parsed("--row", "gdl", "--schedule", "rebalance:0.1", "--gdl-max-weight", "2")
+    assert (args.loss, args.schedule, args.gdl_max_weight) == ("gdl", "rebalance:0.1", 2.0)
+    assert parsed().loss == "gdl+boundary" and not hasattr(parsed(), "row")
+
+
+@pytest.mark.parametrize("words", [("--row", "gdl-x"), ("--row", "gdl", "--loss", "ce")])
+def test_main_refuses_a_row_that_says_something_else(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        options.parse(["--data", "d", "--out", "o", *words], "")
+    assert stop.value.code == 2 and "expected" in capsys.readouterr().err
+
+
+def test_the_papers_rows_come_first_and_have_their_own_styles():
+    names = ["ce", "gdl", "gdl+boundary-alpha0.5", "boundary", "gdl+boundary"]
+    assert sorted(names, key=rows.order) == ["boundary", "gdl", "gdl+boundary", "ce", "gdl+boundary-alpha0.5"]
+    assert [rows.style(name, names) for name in names] == [3, 0, 4, 2, 1]
