@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scans.folder import AGAIN, SETTINGS, check_names, check_shapes, intensities, read_spacing
-from utils import UserError, read_csv, read_object
+from scans import folder as data_folder
+from scans.folder import intensities
+from utils import UserError
 
 FOREGROUND = 1 / 3        # of the patches lie around a voxel of a lesion, as in nnU-Net
 LARGEST = (32, 128, 128)  # of the patch that is taken by itself: slices, rows, columns
@@ -31,31 +32,21 @@ class Slices:
 
     def __init__(self, folder, subset):
         folder = Path(folder)
-        if not (folder / "index.csv").exists():
-            raise UserError(folder, "a data folder written by preprocess.py",
-                            "no index.csv in it" if folder.exists() else "nothing there", "Run preprocess.py first.")
+        data_folder.refuse_unfinished(folder)
         do = f"Repeat preprocess.py into another folder than {folder}."
-        self.settings = read_object(folder / "dataset.json", SETTINGS, do)
-        check_names(folder / "dataset.json", self.settings, do)
-        self.fingerprint = read_object(folder / "fingerprint.json", {"sha256": str}, do)["sha256"]
-        names = [row["subject"] for row in read_csv(folder / "split.csv", ("subject", "subset"))
-                 if row["subset"] == subset]
+        self.settings = data_folder.read_dataset(folder, do)
+        self.fingerprint = data_folder.read_fingerprint(folder, do).sha256
+        names = data_folder.subjects_of(folder, subset)
         if not names:
             raise UserError(folder / "split.csv", f"subjects with subset {subset}", "none", "Correct the split.")
         self.arrays, self.scans, self.where, self.resident = [], [], [], None
         for number, name in enumerate(names):
-            here = folder / "subjects" / name
-            try:
-                arrays = [np.load(here / f"{kind}.npy", mmap_mode="r") for kind in ("images", "labels", "distance")]
-            except (OSError, ValueError, EOFError) as error:
-                raise UserError(here, "images.npy, labels.npy and distance.npy", f"{type(error).__name__}: {error}",
-                                AGAIN) from None
-            check_shapes(here, arrays, self.settings)
-            x, y, z = read_spacing(here / "meta.json")
+            arrays = data_folder.open_arrays(folder, name, self.settings)
+            spacing = data_folder.read_meta(folder, name).spacing
             start = len(self.where)
             self.where += [(number, index) for index in range(len(arrays[0]))]
             self.arrays.append(arrays)
-            self.scans.append(Scan(name, slice(start, len(self.where)), (z, x, y)))
+            self.scans.append(Scan(name, slice(start, len(self.where)), spacing))
 
     def __len__(self):
         return len(self.where)
@@ -88,7 +79,7 @@ class Slices:
 
     def class_counts(self):
         """Pixels of each class in the whole subset, int (K,)."""
-        classes = len(self.settings["classes"])
+        classes = len(self.settings.classes)
         return sum(np.bincount(np.ravel(labels), minlength=classes) for _, labels, _ in self.arrays)
 
     def move_to(self, device):
@@ -176,7 +167,7 @@ class Patches(Slices):
         shapes = [labels.shape for _, labels, _ in self.arrays]
         self.patch = list(map(min, patch, whole_eights(np.max(shapes, axis=0)))) if patch else default_patch(shapes)
         self.counts = [math.ceil(math.prod(shape) / math.prod(map(min, shape, self.patch))) for shape in shapes]
-        classes = range(1, len(self.settings["classes"]))
+        classes = range(1, len(self.settings.classes))
         self.places = [[found for k in classes if len(found := np.flatnonzero(labels == k))] for _, labels, _ in self.arrays]
 
     def __len__(self):

@@ -42,10 +42,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scans.folder import IGNORED
+from scans.folder import IGNORED, read_dataset
 from scoring.intervals import RESAMPLES, compare, describe
 from scoring.masks import find_masks, match, score_pair
-from utils import UserError, argument_parser, clock, log, progress, read_object, run_program, write_csv, write_json
+from utils import UserError, argument_parser, clock, log, progress, run_program, write_csv, write_json
 
 # column: (unit, +1 if more is better, -1 if less is)
 METRICS = {"dice": ("", 1), "hd": ("mm", -1), "hd95": ("mm", -1), "hd95_challenge": ("mm", -1),
@@ -188,9 +188,9 @@ def parse_arguments(argv):
     if args.data:
         if args.labels or args.ignore:
             parser.error("--labels, --ignore: not with --data, which says them itself; with --references FOLDER instead")
-        settings = read_object(Path(args.data) / "dataset.json", {"classes": list}, "Give a data folder of preprocess.py.")
+        dataset = read_dataset(Path(args.data), "Give a data folder of preprocess.py.")
         args.references, args.partial = str(Path(args.data) / "references"), True
-        args.labels, args.ignore = list(range(1, len(settings["classes"]))), [IGNORED]
+        args.labels, args.ignore = list(range(1, len(dataset.classes))), [IGNORED]
     args.labels, args.ignore = args.labels or [1], args.ignore or []
     if args.jobs < 1:
         parser.error(f"--jobs: at least 1, not {args.jobs}")

@@ -45,6 +45,7 @@ from losses import build_loss, parts_of, term_name
 from networks import build, flops
 from scans.folder import NORMALISATION
 from scans.resampling import export_predictions
+from scoring.run_files import MetricsRow, Summary
 from scoring.scores import PER_SCAN, PER_SLICE, class_columns, epoch_scores, from_array, score_scan, to_array
 from training import checkpoint, monitor, nonfinite, options
 from training.config import checked_settings, defining, note_session, open_training
@@ -59,15 +60,14 @@ from utils import (
     keep_freed_memory,
     log,
     progress,
-    read_object,
+    read_description,
     run_program,
     signals,
     write_csv,
     write_json,
 )
 
-COLUMNS = ["epoch", "alpha", "lr", "train_loss", "train_gdl", "train_boundary", "val_dice", "val_dice_3d", "val_hd",
-           "val_hd95", "val_hd_legacy", "val_dice_lesion", "val_foreground", "seconds", "skipped_steps"]
+COLUMNS = list(MetricsRow.model_fields)
 
 
 def main(argv=None):
@@ -115,16 +115,16 @@ class Run(Trainer):
             torch.set_num_threads(args.threads)
         keep_freed_memory()
         self.train, self.val = train, Slices(args.data, "val")
-        self.classes = len(self.train.settings["classes"])
+        self.classes = len(self.train.settings.classes)
         self.settings = checked_settings(args, self.train, self.out)
         term = f"train_{term_name(parts_of(args.loss)[0])}"
         self.columns = [term if name == "train_gdl" else name for name in COLUMNS]
-        self.columns += [name for columns in class_columns(self.train.settings["classes"]).values() for name in columns]
+        self.columns += [name for columns in class_columns(self.train.settings.classes).values() for name in columns]
         if args.dims == 2:
             make_resident([self.train, self.val], device)
         self.labels = self.val.labels()                                            # (N, H, W) uint8
         seed_everything(args.seed)
-        network = build(args.network, len(self.train.settings["modalities"]), self.classes, args.width)
+        network = build(args.network, len(self.train.settings.modalities), self.classes, args.width)
         betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
         loss = build_loss(args.loss, self.classes, args.gdl_max_weight, args.loss_options, args.boundary_classes)
         super().__init__(network, loss, device, choose_amp(args.amp, device), args.lr, betas, args.compile, group)
@@ -144,8 +144,8 @@ class Run(Trainer):
 
     def describe(self):
         count = sum(parameter.numel() for parameter in self.network.parameters())
-        shape = self.args.patch or [self.train.settings["size"]] * 2
-        cost = flops(self.network, (len(self.train.settings["modalities"]), *shape)) / 1e9
+        shape = self.args.patch or [self.train.settings.size] * 2
+        cost = flops(self.network, (len(self.train.settings.modalities), *shape)) / 1e9
         one, data = "slice", f"{len(self.train)} training and {len(self.val)} validation slices"
         if self.args.patch:
             one = "x".join(map(str, shape))
@@ -214,7 +214,7 @@ class Run(Trainer):
         for array in (masks, scores):  # zeros where another process has a number
             self.group.sum(torch.from_numpy(array))
         scans = [from_array(scores[scan.rows]) for scan in self.val.scans]
-        return epoch_scores(scans, self.train.settings["classes"]), masks
+        return epoch_scores(scans, self.train.settings.classes), masks
 
     @torch.inference_mode()
     def predict(self, scans):
@@ -240,16 +240,16 @@ class Run(Trainer):
     def is_finished(self):
         """True if summary.json covers the epochs asked for. A finished run whose last.pt is gone is not begun anew."""
         path = self.out / "summary.json"
-        kinds = {"epochs": int, "best": dict}
-        summary = read_object(path, kinds, "Remove it and repeat the command.") if path.exists() else {"epochs": 0}
-        if summary["epochs"] and not self.rows:
-            if summary["epochs"] < self.args.epochs:
+        do = "Remove it and repeat the command."
+        summary = read_description(path, Summary, do, ("epochs", "best")) if path.exists() else Summary(epochs=0)
+        if summary.epochs and not self.rows:
+            if summary.epochs < self.args.epochs:
                 raise UserError(self.out, "last.pt, to continue a finished run", "no such file",
                                 "Choose another --out, or remove that run to repeat it.")
-            self.rows, self.best = [summary["best"]] * summary["epochs"], summary["best"]
+            self.rows, self.best = [summary.best] * summary.epochs, summary.best
             return True
         written = all((self.out / name).exists() for name in ("predictions.npz", "predictions", "config.json"))
-        return written and summary["epochs"] == self.epoch >= self.args.epochs
+        return written and summary.epochs == self.epoch >= self.args.epochs
 
     def save_checkpoint(self, row):
         """last.pt before best.pt: after a kill between the two, best.pt is written again from last.pt."""
@@ -279,10 +279,10 @@ class Run(Trainer):
             "best": self.best, "best_network": self.best_network, "part": self.part})
 
     def save_best(self):
-        channels = len(self.train.settings["modalities"])
+        channels = len(self.train.settings.modalities)
         checkpoint.write_state(self.out / "best.pt", {
             "network": self.best_network, "epoch": self.best["epoch"],
-            "build": [self.args.network, channels, self.classes, self.args.width], "data": self.train.settings,
+            "build": [self.args.network, channels, self.classes, self.args.width], "data": self.train.settings.as_dict(),
             "patch": self.args.patch, "normalisation": NORMALISATION, "amp": amp_name(self.amp)})  # see predict.py
 
     def stop_if_asked(self):

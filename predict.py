@@ -180,9 +180,10 @@ def predict_scan(name, files, model, args):
     volumes, grid = read_scan(files, state["data"]["modalities"])
     slices = network_input(volumes, state["data"]["size"])                         # (S, C, H, W) uint16
     mask, probabilities = segment(network, slices, args.batch_size, device, amp, state.get("patch"))
-    image = restore_mask(mask, grid)
+    image = restore_mask(mask, grid["affine"], grid["original_shape"])
     if args.probabilities:
-        parts = [restore_mask(np.ascontiguousarray(probabilities[:, k]), grid) for k in range(1, probabilities.shape[1])]
+        parts = [restore_mask(np.ascontiguousarray(channel), grid["affine"], grid["original_shape"])
+                 for channel in np.moveaxis(probabilities, 1, 0)[1:]]
         whole = parts[0] if len(parts) == 1 else nib.Nifti1Image(np.stack([p.dataobj for p in parts], -1), image.affine)
         write_image(args.out / "probabilities" / f"{name}.nii.gz", whole)
     classes = state["data"]["classes"][1:]

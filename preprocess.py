@@ -35,10 +35,11 @@ from pathlib import Path
 import numpy as np
 
 from distance import CONVENTIONS
+from scans import folder
 from scans.checks import check_all, verify
 from scans.convert import convert_subject
 from scans.datasets import find_subjects, get_spec, is_phantom, recognise, source_hashes
-from scans.folder import note_preprocessing
+from scans.folder import Dataset, reference_of
 from scans.splits import check_written, choose_split, read_patients, split_code2018, split_settings  # noqa: F401
 from utils import (
     UserError,
@@ -48,14 +49,11 @@ from utils import (
     keep_freed_memory,
     log,
     read_json,
-    read_object,
     remove,
     run_program,
-    write_csv,
     write_json,
 )
 
-META = {"spacing_mm": list, "intensity_range": list, "sha256": str, "sources": dict}  # what is read of meta.json here
 REDO = "Remove this subject's folder and repeat the command."
 PENDING = ".pending"     # in a data folder: subjects converted while others still wait for their checks
 
@@ -64,12 +62,11 @@ def summarise(out, split, spec):
     """index rows and fingerprint of a finished data folder, read back from what was written."""
     rows, metas = [], []
     for name in sorted(split):
-        folder = out / "subjects" / name
-        pixels = (np.load(folder / "labels.npy", mmap_mode="r") > 0).sum(axis=(1, 2))
-        metas.append(read_object(folder / "meta.json", META, REDO))
+        pixels = (folder.open_array(out, name, "labels") > 0).sum(axis=(1, 2))
+        metas.append(folder.read_meta(out, name, ("intensity_range", "sha256", "sources"), REDO))
         rows += [{"subject": name, "slice": index, "subset": split[name], "foreground_pixels": int(count)}
                  for index, count in enumerate(pixels)]
-    settings = read_object(out / "dataset.json", {"size": int})
+    settings = read_json(out / "dataset.json")
 
     def part(chosen):
         counts = np.array([row["foreground_pixels"] for row in chosen])
@@ -77,10 +74,10 @@ def summarise(out, split, spec):
                 "empty_fraction": float((counts == 0).mean()),
                 "foreground_ratio": float(counts.mean() / settings["size"] ** 2)}
 
-    ranges = np.array([meta["intensity_range"] for meta in metas])                        # (subjects, C, 2)
-    spacing = np.array([meta["spacing_mm"] for meta in metas])
+    ranges = np.array([meta.intensity_range for meta in metas])                        # (subjects, C, 2)
+    spacing = np.array([meta.spacing_mm for meta in metas])
     made = {key: value for key, value in settings.items() if key != "name"}  # a folder may be renamed
-    digest = hashlib.sha256(repr((made, split, [meta["sha256"] for meta in metas])).encode()).hexdigest()
+    digest = hashlib.sha256(repr((made, split, [meta.sha256 for meta in metas])).encode()).hexdigest()
     fingerprint = {
         **part(rows), "train": part([row for row in rows if row["subset"] == "train"]),
         "val": part([row for row in rows if row["subset"] == "val"]),
@@ -117,7 +114,7 @@ def check_folder(out, settings):
     """Raise UserError unless `out` is new, empty, or begun with the same settings."""
     path = out / "dataset.json"
     if path.exists():
-        old = read_object(path, ("layout", "split", "subjects"), "Choose another --out, or remove that folder.")
+        old = folder.read_dataset(out, "Choose another --out, or remove that folder.").as_dict()
         different = [key for key in settings if key != "name" and old.get(key) != settings[key]]  # a folder may be renamed
         if different:
             key = different[0]
@@ -130,11 +127,10 @@ def check_folder(out, settings):
 
 def is_current(subject, out):
     """True if this subject was converted from the files that it has now."""
-    meta = out / "subjects" / subject.name / "meta.json"
-    if not meta.exists() or any(len(files) != 1 for files in subject.files.values()):
+    if not (out / "subjects" / subject.name / "meta.json").exists() or any(len(files) != 1 for files in subject.files.values()):
         return False
     try:
-        return read_object(meta, META, REDO)["sources"] == source_hashes(subject)
+        return folder.read_meta(out, subject.name, ("sources",), REDO).sources == source_hashes(subject)
     except OSError:  # check_all says what is wrong
         return False
 
@@ -184,7 +180,7 @@ def main(argv=None):
     with exclusive(out):
         converted = convert_all(subjects, spec, out, settings, args.jobs, duplicates, made)
         finish(out, split, spec)
-        note_preprocessing(out, elapsed(), converted, len(subjects))
+        folder.note_run_time(out, elapsed(), converted, len(subjects))
     return 0
 
 
@@ -204,7 +200,7 @@ def convert_all(subjects, spec, out, settings, jobs, duplicates, made):
     todo = [subject for subject in subjects if not is_current(subject, out)]
     new = [subject for subject in todo if not is_current(subject, pending)]
     try:
-        check_all(new, spec, jobs, partial(convert_subject, spec=spec, out=pending, settings=settings), duplicates,
+        check_all(new, spec, jobs, partial(convert_subject, spec=spec, out=pending, settings=Dataset(**settings)), duplicates,
                   len(subjects), desc=f"preprocessing {settings['name']}")
     except UserError:
         remove(pending)
@@ -214,7 +210,7 @@ def convert_all(subjects, spec, out, settings, jobs, duplicates, made):
     remove(out / "index.csv")  # its presence says that the folder is complete
     write_json(out / "dataset.json", settings)
     for subject in todo:
-        move(pending / "references" / f"{subject.name}.nii.gz", out / "references" / f"{subject.name}.nii.gz")
+        move(reference_of(pending, subject.name), reference_of(out, subject.name))
         move(pending / "subjects" / subject.name, out / "subjects" / subject.name)
     remove(pending)
     return len(new)
@@ -230,9 +226,9 @@ def move(source, target):
 
 def finish(out, split, spec):
     rows, fingerprint = summarise(out, split, spec)
-    write_csv(out / "split.csv", [{"subject": name, "subset": split[name]} for name in sorted(split)])
+    folder.write_split(out, split)
     write_json(out / "fingerprint.json", fingerprint)
-    write_csv(out / "index.csv", rows)
+    folder.write_index(out, rows)
     print_fingerprint(fingerprint)
 
 

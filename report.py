@@ -67,7 +67,7 @@ def main(argv=None):
     if by_class := class_table.tidy_rows(sets):
         write_csv(out / "classes.csv", by_class)
     if options.only != "table":
-        identity = next(filter(None, (claims_of(one).get("C9", {}).get("curves") for one in sets)), None)
+        identity = next((claims["C9"].curves for one in sets if "C9" in (claims := claims_of(one))), None)
         drawn = figures.draw_all(sets, reported, out, identity)
         write_text(out / "report.html", html(sets, table, remarks, elsewhere, drawn, argv or sys.argv[1:], reported, elapsed))
     print(plain(sets, table, remarks))

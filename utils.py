@@ -6,7 +6,6 @@ import ctypes
 import errno
 import io
 import json
-import math
 import os
 import platform
 import re
@@ -18,12 +17,15 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
+import pydantic
 from tqdm import tqdm
 
-MAX_PATCH = 2 ** 24  # voxels of a patch of --dims 3
-NUMBER = int | float
-KINDS = {str: "text", int: "a whole number", NUMBER: "a number", list: "a list", dict: "an object"}  # of JSON values
+KINDS = {  # of JSON values, pydantic's words -> ours
+    "a valid string": "text", "a valid integer": "a whole number", "a valid number": "a number",
+    "a valid list": "a list", "a valid dictionary": "an object", "a valid tuple": "a list"}
+LARGEST = 1e100  # of a number in a file: sums of larger ones would overflow
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_MAX = -1, -4  # of malloc.h
 INTERRUPTED = "interrupted; the same command continues where this one stopped"
 ADVICE = {  # what to do about an error of the system
@@ -195,24 +197,81 @@ def read_json(path, do="Delete it and repeat the step that wrote it."):
         raise UserError(path, "a JSON file", f"{type(error).__name__}: {error}", do) from None
 
 
-def read_object(path, required, do="Delete it and repeat the step that wrote it."):
-    """A JSON object as a dict.
+def _bounded(value):
+    if abs(value) > LARGEST:
+        raise ValueError(f"a number up to {LARGEST:g}")
+    return value
+
+
+Number = Annotated[int | float, pydantic.AfterValidator(_bounded)]
+
+
+class Description(pydantic.BaseModel):
+    """What one JSON object or one row of a table holds; each file has one class of this kind.
+
+    Values keep the type they were written with, numbers are finite, null is as good as absent, and
+    further entries are kept.
+    """
+
+    model_config = pydantic.ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
+
+    def get(self, name, default=None):
+        """An entry, declared or not; `default` where it is absent."""
+        value = getattr(self, name, None)
+        return default if value is None else value
+
+    def as_dict(self):
+        """The entries that were given, declared ones first."""
+        return self.model_dump(exclude_unset=True)
+
+
+def describe_object(path, values, kind, do, needed=()):
+    """`values`, as read from `path`, as a Description of this `kind`.
 
     Args:
-        required: names that must be there and not null; or a dict of them, name -> type.
+        path: the file, for the error.
+        values: what was read.
+        kind: a subclass of Description.
+        do: what to do about a wrong file.
+        needed: entries that may be absent otherwise and must be there.
 
     Raises:
-        UserError: no JSON, no object, a name missing, or a value of another type.
+        UserError: no object, an entry is missing, or one is of another type or out of its range.
     """
-    values = read_json(path, do)
-    missing = [key for key in required if not isinstance(values, dict) or values.get(key) is None]
-    if missing or not isinstance(values, dict):
-        raise UserError(path, f"a JSON object with {', '.join(required) or 'the state of the run'}",
-                        f"no {', '.join(missing)}" if missing else type(values).__name__, do)
-    for key, kind in required.items() if isinstance(required, dict) else ():
-        if not isinstance(values[key], kind):
-            raise UserError(path, f"{key} to be {KINDS[kind]}", f"{values[key]!r:.60}", do)
-    return values
+    required = [name for name, field in kind.model_fields.items() if field.is_required()]
+    required += [name for name in needed if name not in required]
+    wanted = f"a JSON object with {', '.join(required) or 'the state of the run'}"
+    if not isinstance(values, dict):
+        raise UserError(path, wanted, type(values).__name__, do)
+
+    values = {name: value for name, value in values.items() if value is not None}
+    if missing := [name for name in required if name not in values]:
+        raise UserError(path, wanted, f"no {', '.join(missing)}", do)
+    try:
+        return kind.model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(path, _expected(kind, first), f"{first['input']!r:.60}", do) from None
+
+
+def _expected(kind, error):
+    """"size to be a whole number" from the first of pydantic's errors."""
+    name = error["loc"][0]
+    field = kind.model_fields.get(name)
+    if field and field.json_schema_extra:
+        return f"{name} to be {field.json_schema_extra['words']}"
+    words = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{name} to be {KINDS.get(words, words)}"
+
+
+def in_words(words):
+    """What an entry of a Description is to be, for pydantic.Field, where its type does not say it well."""
+    return {"json_schema_extra": {"words": words}}
+
+
+def read_description(path, kind, do="Delete it and repeat the step that wrote it.", needed=()):
+    """A JSON file as a Description; see `describe_object`."""
+    return describe_object(path, read_json(path, do), kind, do, needed)
 
 
 def write_csv(path, rows, columns=None):
@@ -264,14 +323,6 @@ def keep_freed_memory():
         return  # another C library
     mallopt(MALLOC_MMAP_MAX, 0)
     mallopt(MALLOC_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def check_patch(patch):
-    """ValueError unless this is None or the size of a patch: three whole numbers, of at most MAX_PATCH voxels together."""
-    if patch is None:
-        return
-    if len(patch) != 3 or not all(type(size) is int and size > 0 for size in patch) or math.prod(patch) > MAX_PATCH:
-        raise ValueError(f"patch: expected three sizes from 1 up, of at most {MAX_PATCH:,} voxels, found {patch!r:.60}")
 
 
 def git_commit():

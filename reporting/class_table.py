@@ -21,7 +21,7 @@ def class_table(one):
         the best epochs, std None for a single run; or None where the set has a single foreground class. Finished runs alone
         enter a mean where there are any; a collapsed run gives no distance.
     """
-    columns = class_columns(one.info.get("classes", []))
+    columns = class_columns(one.dataset.classes)
     if not columns:
         return None
     rows = []
@@ -58,7 +58,7 @@ def tidy_rows(sets):
     rows = []
     for one in sets:
         for row in (class_table(one) or {"rows": []})["rows"]:
-            keys = [(name, metric) for name in class_columns(one.info["classes"]) for metric in ("dsc_3d", "hd95_mm")]
+            keys = [(name, metric) for name in class_columns(one.dataset.classes) for metric in ("dsc_3d", "hd95_mm")]
             for (name, metric), cell in zip(keys, row["cells"], strict=True):
                 mean, std = cell or (None, None)
                 rows.append({"set": one.title, "loss": row["loss"], "class": name, "metric": metric, "mean": mean, "std": std,

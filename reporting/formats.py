@@ -95,7 +95,7 @@ def tidy_rows(sets, table):
                 unfinished = any(not run.finished for run in one.losses.get(row["loss"], []))
                 note = [shown.text] if shown.mean is None else []
                 note += ["unfinished: " + row["groups"][index][0].text] if unfinished else []
-                rows.append({"set": one.title, "source": "paper" if statistic == "reported" else one.info["source"],
+                rows.append({"set": one.title, "source": "paper" if statistic == "reported" else one.dataset.source,
                              "loss": row["loss"], "metric": metric[0],
                              "statistic": statistic_name(one, statistic),
                              "mean": shown.mean, "std": shown.std, "seeds": shown.seeds, "note": "; ".join(note)})

@@ -51,7 +51,7 @@ def set_notes(one, reported):
             partial = " Only finished runs are averaged." if any(run.finished for run in runs) else \
                 " No run has finished: the numbers marked * are those so far."
             found.append(f"{one.title}, {label(name)}: unfinished, {seeds_text(runs)}.{partial}")
-        found += [f"{one.title}, {run.name}: summary.json names epoch {run.summary['best_epoch']:g} as the best, "
+        found += [f"{one.title}, {run.name}: summary.json names epoch {run.summary.best_epoch:g} as the best, "
                   f"metrics.csv {run.best['epoch']:g}." for run in runs
                   if run.finished and run.summary.get("best_epoch", run.best.get("epoch")) != run.best.get("epoch")]
     return found
@@ -59,7 +59,7 @@ def set_notes(one, reported):
 
 def comparable(one, paper):
     """Is the user's validation subset like the paper's? Its L_B row gives away the fraction of empty slices there."""
-    mine = one.fingerprint.get("val", {}).get("empty_fraction")
+    mine = one.fingerprint.val.empty_fraction
     start = (f"{one.title}: the fraction of empty validation slices is {empty_fraction(one)} here and was {paper:.3f} "
              "in the paper (the DSC of its collapsed L_B model). ")
     if mine is None:

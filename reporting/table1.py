@@ -113,7 +113,7 @@ def set_deviations(one, loss, cells):
 
 
 def empty_fraction(one):
-    fraction = one.fingerprint.get("val", {}).get("empty_fraction")
+    fraction = one.fingerprint.val.empty_fraction
     return "unknown" if fraction is None else f"{fraction:.3f}"
 
 
@@ -122,7 +122,7 @@ def seeds_text(runs):
     if not runs:
         return "–"
     unfinished = [run for run in runs if not run.finished]
-    states = [f"{run.folder.name} at epoch {len(run.rows)} of {run.config['epochs']}" for run in unfinished]
+    states = [f"{run.folder.name} at epoch {len(run.rows)} of {run.config.epochs}" for run in unfinished]
     return "; ".join([f"{len(runs) - len(states)} of {len(runs)}", *states]) if states else str(len(runs))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from distance import signed_distance, signed_distance_slices
 from scans.datasets import source_hashes
-from scans.folder import IGNORED
+from scans.folder import IGNORED, array_order, reference_of
 from scans.nifti import label_values
 from scans.resampling import from_ras, gzipped, label_lookup, network_input, resample_label
 from utils import atomic_path, write_json
@@ -25,22 +25,22 @@ def convert_subject(subject, volumes, spec, out, settings):
     Args:
         volumes: {modality or "label": (voxels, image)} of a scan that passed its checks, in RAS+.
     """
-    size = settings["size"]
+    size = settings.size
     scans = [volumes[name][0] for name in spec.modalities]
     raw_label, label_image = label_values(volumes["label"][0]), volumes["label"][1]
     images = network_input(scans, size)
-    labels = resample_label(raw_label, spec.label_map, size, settings["label_interpolation"])
+    labels = resample_label(raw_label, spec.label_map, size, settings.label_interpolation)
     scale = np.array(raw_label.shape[:2]) / size
     spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
     stored = nib.load(subject.files["label"][0])  # its header: how the scan's own grid lies
-    with atomic_path(out / "references" / f"{subject.name}.nii.gz") as temporary:
+    with atomic_path(reference_of(out, subject.name)) as temporary:
         classes = label_lookup({**spec.label_map, **dict.fromkeys(spec.ignore, IGNORED)})[raw_label]
         temporary.write_bytes(gzipped(nib.Nifti1Image(from_ras(classes, stored.affine), stored.affine)))
     with atomic_path(out / "subjects" / subject.name) as folder:
         folder.mkdir()
         save_sparse(folder / "images.npy", images)
         save_sparse(folder / "labels.npy", labels)
-        maps = distance_maps(labels, len(spec.classes), spacing, settings["distance"])
+        maps = distance_maps(labels, len(spec.classes), spacing, settings.distance)
         save_sparse(folder / "distance.npy", maps)
         digest = hashlib.sha256(images)
         digest.update(labels)
@@ -59,14 +59,14 @@ def distance_maps(labels, classes, spacing, how):
         labels: (S, H, W) classes.
         classes: K.
         spacing: mm along x (rows), y (columns), z (slices).
-        how: "distance" of dataset.json. With dims 2 every slice has a map of its own, zero on slices without the class;
+        how: the folder.Distance of dataset.json. With dims 2 every slice has a map of its own, zero on slices without the class;
             with dims 3 they are the slices of the volume's map. In px, a voxel of such a volume counts as a cube.
     """
-    x, y, z = spacing
-    measure, unit = (signed_distance, (z, x, y)) if how["dims"] == 3 else (signed_distance_slices, (x, y))
-    maps = np.stack([measure(labels == k, unit if how["unit"] == "mm" else None, how["convention"])
+    volume = array_order(spacing)
+    measure, unit = (signed_distance, volume) if how.dims == 3 else (signed_distance_slices, volume[1:])
+    maps = np.stack([measure(labels == k, unit if how.unit == "mm" else None, how.convention)
                      for k in range(1, classes)], axis=1)
-    return np.trunc(maps) if how["truncate"] else maps
+    return np.trunc(maps) if how.truncate else maps
 
 
 def save_sparse(path, array):

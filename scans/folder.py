@@ -1,18 +1,220 @@
-"""The data folder: what its files hold, how they are written, read and checked, and the order of spacing."""
+"""The data folder: what its files hold, how they are written, read and checked.
+
+This is the only code that knows the format, and the only place where spacing is reordered: the
+scans' own axes are x, y, z, while the arrays here are stored by slice, row and column, which are z,
+x and y.
+
+    dataset.json                  Dataset: what the set is and how it was made
+    fingerprint.json              Fingerprint: what it is like, and a checksum over all of it
+    split.csv                     SplitRow: which subjects train and which validate
+    index.csv                     IndexRow: a row for each slice; written last, when all is there
+    run_time.json                 RunTime of preprocess.py; nothing depends on it
+    subjects/<scan>/images.npy    (S, C, H, W) uint16, 0 to 65535 for the volume's least to greatest
+    subjects/<scan>/labels.npy    (S, H, W) uint8 classes
+    subjects/<scan>/distance.npy  (S, K - 1, H, W) float32 phi_G, px or mm: negative inside
+    subjects/<scan>/meta.json     Meta: spacing, geometry, checksums
+    references/<scan>.nii.gz      classes on the scan's own grid, 255 where evaluation leaves out
+"""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import AfterValidator, Field
 
-from utils import UserError, read_object, write_json
+from utils import (
+    Description,
+    Number,
+    UserError,
+    in_words,
+    read_csv,
+    read_description,
+    write_csv,
+    write_json,
+)
+
+IGNORED = 255          # in references/: voxels that a challenge's evaluation leaves out of both masks
+INTENSITY_MAX = 65535  # images.npy holds uint16, for intensities from 0 to 1
+NORMALISATION = "each volume min-max to [0, 1], 16 bits"  # what resampling.network_input does
+MAX_SIDE = 2 ** 14     # voxels along an axis of a scan
 
 AGAIN = "Remove this subject's folder and index.csv, and run preprocess.py again."
-MAX_SIDE = 2 ** 14  # voxels along an axis of a scan
-SETTINGS = {"layout": str, "source": str, "size": int, "classes": list, "modalities": list}  # of dataset.json
-FILE = "run_time.json"  # in a data folder; nothing depends on it
-IGNORED = 255  # in data/<set>/references: voxels that a challenge's evaluation leaves out of both masks
-INTENSITY_MAX = 65535  # images.npy holds uint16, for intensities from 0 to 1
-NORMALISATION = "each volume min-max to [0, 1], 16 bits"  # what volumes.network_input does; checkpoints carry it
+REPEAT = "Repeat preprocess.py."
+ARRAYS = ("images", "labels", "distance")
+
+
+def array_order(spacing):
+    """Spacing along a scan's x, y, z -> along the axes of the arrays: slices (z), rows (x), columns (y)."""
+    x, y, z = spacing
+    return z, x, y
+
+
+# What the files hold -------------------------------------------------------------------------------
+
+class Distance(Description):
+    """How the distance maps were made."""
+
+    convention: str = Field("paper", description="paper: to the boundary's points, or official")
+    unit: str = Field("px", description="px or mm")
+    dims: int = Field(2, description="2: a map for each slice, 3: one of the volume")
+    truncate: bool = Field(False, description="cut to whole numbers, as the 2018 code did")
+
+
+class Dataset(Description):
+    """dataset.json."""
+
+    layout: str = Field(description="name of the DatasetSpec the scans were found by")
+    source: str = Field(description="challenge, phantom or own")
+    size: int = Field(description="rows and columns of a slice, px")
+    classes: list[str] = Field(
+        description="names of the classes, background first", **in_words("a list of names"))
+    modalities: list[str] = Field(
+        description="names of the modalities, in the order of the network's channels",
+        **in_words("a list of names"))
+    name: str = Field("", description="name of the folder when it was made")
+    ignore: list[int] = Field([], description="label values that evaluation leaves out")
+    protocol: str = Field("paper", description="paper or code2018")
+    distance: Distance = Field(Distance(), description="how the distance maps were made")
+    label_interpolation: str = Field("nearest", description="nearest or linear2018")
+    split: dict = Field({}, description="how the split was made")
+    subjects: list[str] = Field([], description="names of the scans, sorted")
+
+
+class Part(Description):
+    """What one subset of a data folder is like."""
+
+    subjects: Number | None = Field(None, description="scans")
+    slices: Number | None = Field(None, description="2-D slices")
+    empty_fraction: Number | None = Field(None, description="share of slices without a lesion")
+    foreground_ratio: Number | None = Field(None, description="share of pixels that are lesion")
+
+
+class Fingerprint(Part):
+    """fingerprint.json."""
+
+    sha256: str = Field(description="checksum over settings, split and arrays")
+    train: Part = Field(description="the training subset")
+    val: Part = Field(description="the validation subset")
+    intensity_range: dict[str, list[Number]] = Field(
+        {}, description="least and greatest intensity of each modality")
+    spacing_mm: list[Number] | dict[str, list[Number]] = Field(
+        [], description="least and greatest voxel size along x, y, z after resampling, mm")
+
+
+def _affine(value):
+    matrix = np.array(value, np.float64)
+    determinant = abs(np.linalg.det(matrix[:3, :3])) if matrix.shape == (4, 4) else 0
+    if not (np.isfinite(matrix).all() and 1e-12 < determinant < np.inf):
+        raise ValueError("too few directions")
+    return value
+
+
+class Meta(Description):
+    """meta.json of a subject."""
+
+    spacing_mm: list[Annotated[float, Field(gt=0, lt=1e6)]] = Field(
+        min_length=3, max_length=3, description="voxel size along x, y, z after resampling, mm",
+        **in_words("three positive numbers"))
+    subject: str = Field("", description="name of the scan")
+    original_shape: list[Annotated[int, Field(gt=0, le=MAX_SIDE)]] | None = Field(
+        None, min_length=3, max_length=3, description="shape of the label image as stored",
+        **in_words(f"three sizes of 1 to {MAX_SIDE} voxels"))
+    affine: Annotated[list[list[float]], AfterValidator(_affine)] | None = Field(
+        None, description="affine of the label image as stored, mm",
+        **in_words("a 4x4 matrix with three directions"))
+    intensity_range: list[list[Number]] | None = Field(
+        None, description="least and greatest intensity of each modality")
+    sha256: str | None = Field(None, description="checksum of the arrays")
+    sources: dict[str, str] | None = Field(None, description="sha256 of each file of the scan")
+
+    @property
+    def spacing(self):
+        """Size of a voxel along the axes of the arrays, mm: slices (z), rows (x), columns (y)."""
+        return array_order(self.spacing_mm)
+
+
+class SplitRow(Description):
+    """A row of split.csv."""
+
+    subject: str = Field(description="name of the scan")
+    subset: Literal["train", "val"] = Field(description="train or val")
+
+
+class IndexRow(Description):
+    """A row of index.csv."""
+
+    subject: str = Field(description="name of the scan")
+    slice: int = Field(description="number of the slice, from 0")
+    subset: Literal["train", "val"] = Field(description="train or val")
+    foreground_pixels: int = Field(description="pixels that are lesion")
+
+
+class RunTime(Description):
+    """run_time.json."""
+
+    seconds: Annotated[Number, Field(ge=0)] = Field(description="wall time of preprocess.py, s")
+    scans: Annotated[Number, Field(ge=0)] = Field(description="scans converted in that time")
+
+
+# Reading -------------------------------------------------------------------------------------------
+
+def refuse_unfinished(folder):
+    """UserError unless preprocess.py has finished this data folder."""
+    if not (folder / "index.csv").exists():
+        found = "no index.csv in it" if folder.exists() else "nothing there"
+        raise UserError(folder, "a data folder written by preprocess.py", found,
+                        "Run preprocess.py first.")
+
+
+def read_dataset(folder, do=REPEAT):
+    return read_description(folder / "dataset.json", Dataset, do)
+
+
+def read_fingerprint(folder, do=REPEAT):
+    return read_description(folder / "fingerprint.json", Fingerprint, do)
+
+
+def read_meta(folder, name, needed=(), do=AGAIN):
+    """Meta of one subject; UserError if one of the entries `needed` is absent."""
+    return read_description(folder / "subjects" / name / "meta.json", Meta, do, needed)
+
+
+def read_geometry(folder, name):
+    """Meta of one subject, with the grid of its label image."""
+    return read_meta(folder, name, ("affine", "original_shape"))
+
+
+def read_split(folder):
+    """{subject: subset} of split.csv, in its order."""
+    return {row["subject"]: row["subset"]
+            for row in read_csv(folder / "split.csv", ("subject", "subset"))}
+
+
+def subjects_of(folder, subset):
+    """Names of the subjects of "train" or "val", in the order of split.csv."""
+    return [name for name, its in read_split(folder).items() if its == subset]
+
+
+def open_array(folder, name, kind):
+    """images, labels or distance of one subject, memory-mapped; the first axis counts slices."""
+    path = folder / "subjects" / name / f"{kind}.npy"
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(path, "a NumPy array", f"{type(error).__name__}: {error}", AGAIN) from None
+
+
+def open_arrays(folder, name, dataset):
+    """(images, labels, distance) of one subject, memory-mapped, of the shapes that go together."""
+    arrays = [open_array(folder, name, kind) for kind in ARRAYS]
+    count, plane = len(arrays[1]), (dataset.size, dataset.size)
+    channels = ([len(dataset.modalities)], [], [len(dataset.classes) - 1])
+    for kind, between, array in zip(ARRAYS, channels, arrays, strict=True):
+        shape = (count, *between, *plane)
+        if array.shape != shape:
+            raise UserError(folder / "subjects" / name / f"{kind}.npy", f"shape {shape}",
+                            f"{array.shape}", AGAIN)
+    return arrays
 
 
 def intensities(stored):
@@ -20,70 +222,42 @@ def intensities(stored):
     return np.multiply(stored, np.float32(1 / INTENSITY_MAX), dtype=np.float32)
 
 
-def check_shapes(here, arrays, settings):
-    """UserError unless the arrays of a subject's folder have as many slices as its labels, of the set's size."""
-    count, plane = len(arrays[1]), (settings["size"], settings["size"])
-    channels = {"images": [len(settings["modalities"])], "labels": [], "distance": [len(settings["classes"]) - 1]}
-    for (name, between), array in zip(channels.items(), arrays, strict=True):
-        if array.shape != (count, *between, *plane):
-            raise UserError(here / f"{name}.npy", f"shape {(count, *between, *plane)}", f"{array.shape}", AGAIN)
+def reference_of(folder, name):
+    """Path of the classes of one scan on its own grid."""
+    return folder / "references" / f"{name}.nii.gz"
 
 
-def read_spacing(path):
-    """spacing_mm of a subject's meta.json, mm along x, y, z; UserError if it is not three positive numbers."""
-    values = read_object(path, {"spacing_mm": list}, AGAIN)["spacing_mm"]
-    if len(values) != 3 or not all(isinstance(value, int | float) and 0 < value < 1e6 for value in values):
-        raise UserError(path, "spacing_mm to be three positive numbers", repr(values)[:60], AGAIN)
-    return values
-
-
-def read_geometry(path):
-    """affine and original_shape of a subject's meta.json, as a dict; UserError if they are no grid of a scan."""
-    values = read_object(path, {"affine": list, "original_shape": list}, AGAIN)
-    shape = values["original_shape"]
-    if len(shape) != 3 or not all(type(size) is int and 0 < size <= MAX_SIDE for size in shape):
-        raise UserError(path, f"original_shape to be three sizes of 1 to {MAX_SIDE} voxels", f"{shape!r:.60}", AGAIN)
+def read_run_time(folder):
+    """RunTime of a data folder, None if its file was lost or changed: not worth a refusal."""
     try:
-        affine = np.array(values["affine"], np.float64)                                    # (4, 4)
-        sound = affine.shape == (4, 4) and np.isfinite(affine).all() and 1e-12 < abs(np.linalg.det(affine[:3, :3])) < np.inf
-    except (ValueError, TypeError, OverflowError):
-        sound = False
-    if not sound:
-        raise UserError(path, "affine to be a 4x4 matrix with three directions", f"{values['affine']!r:.60}", AGAIN)
-    return {"affine": affine.tolist(), "original_shape": shape}
+        return read_description(folder / "run_time.json", RunTime)
+    except (UserError, OSError):
+        return None
 
 
-def note_preprocessing(out, seconds, scans, total):
+# Writing -------------------------------------------------------------------------------------------
+
+def write_split(folder, split):
+    rows = [{"subject": name, "subset": split[name]} for name in sorted(split)]
+    write_csv(folder / "split.csv", rows, list(SplitRow.model_fields))
+
+
+def write_index(folder, rows):
+    write_csv(folder / "index.csv", rows, list(IndexRow.model_fields))
+
+
+def note_run_time(folder, seconds, scans, total):
     """Add a call of preprocess.py to the data folder's run time.
 
     Args:
-        out: the data folder.
+        folder: the data folder.
         seconds: wall time of this call.
-        scans, total: converted by this call, and in the set. A call that converted all of them begins a new record; one
-            that found nothing to do leaves no trace.
+        scans, total: converted by this call, and in the set. A call that converted all of them
+            begins a new record; one that found nothing to do leaves no trace.
     """
     if not scans:
         return
-    path = Path(out) / FILE
-    before = {} if scans == total or not path.exists() else read_times(path)
-    write_json(path, {"seconds": round(before.get("seconds", 0) + seconds, 1), "scans": before.get("scans", 0) + scans})
-
-
-def read_times(path):
-    """{"seconds", "scans"} of a data folder, {} if its file was lost or changed: a run time is not worth a refusal."""
-    try:
-        found = read_object(path, ("seconds", "scans"))
-    except (UserError, OSError):
-        return {}
-    return found if is_time(found["seconds"]) and is_time(found["scans"]) else {}
-
-
-def is_time(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-
-
-def check_names(path, values, do):
-    """UserError unless the classes and modalities of a dataset.json, where it has them, are words."""
-    for key in ("classes", "modalities"):
-        if not all(isinstance(name, str) for name in values.get(key, ())):
-            raise UserError(path, f"{key} to be a list of names", f"{values[key]!r:.60}", do)
+    before = None if scans == total else read_run_time(Path(folder))
+    write_json(Path(folder) / "run_time.json", {
+        "seconds": round((before.seconds if before else 0) + seconds, 1),
+        "scans": (before.scans if before else 0) + scans})

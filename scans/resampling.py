@@ -102,17 +102,17 @@ def label_lookup(label_map):
     return lookup
 
 
-def restore_mask(mask, meta):
+def restore_mask(mask, affine, shape):
     """A mask on the network's grid back on the scan's own: the inverse of `convert_subject`, by the nearest pixel.
 
     Args:
         mask: (S, H, W) uint8 classes, or float32 of any kind.
-        meta: the subject's meta.json.
+        affine, shape: of the scan as it is stored.
 
     Returns:
         nibabel Nifti1Image with the scan's shape, orientation and affine.
     """
-    affine, shape = np.array(meta["affine"]), meta["original_shape"]
+    affine = np.array(affine)
     to_ras = nib.io_orientation(affine)
     ras_shape = [0, 0, 0]
     for axis, (target, _) in enumerate(to_ras):
@@ -144,6 +144,6 @@ def export_predictions(masks, data, folder):
     with atomic_path(folder) as partial:
         partial.mkdir()
         for name, mask in masks.items():
-            path = data / "subjects" / name / "meta.json"
-            image = restore_mask(mask, read_geometry(path))
+            meta = read_geometry(data, name)
+            image = restore_mask(mask, meta.affine, meta.original_shape)
             nibabel.save(image, partial / f"{name}.nii.gz")

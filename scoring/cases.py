@@ -1,12 +1,15 @@
-"""The validation scans of a result set, each with its truth, image, distance map and predictions."""
+"""The validation scans of a result set: each is read once and handed out as a Case."""
 
 import zipfile
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 from scipy import ndimage
 
 from metrics import dice
-from utils import UserError, read_csv, read_object
+from scans import folder
+from utils import UserError
 
 RULE1 = ("the validation slice whose ground truth has the most separate parts (the larger one on ties), "
          "whatever the predictions are")
@@ -14,105 +17,122 @@ RULE4 = ("validation scans that bear a lesion, ranked by lesion volume: the smal
          "in each the slice with the largest lesion area")
 
 
-def validation_subjects(one):
+@dataclass(eq=False)
+class Case:
+    """One validation scan on the network's grid.
+
+    Attributes:
+        name: of the scan.
+        spacing: size of a voxel along slices, rows and columns, mm.
+        truth: (S, H, W) uint8 classes.
+        images: (S, C, H, W) uint16, memory-mapped.
+        phi: (S, K - 1, H, W) float32 distance maps, memory-mapped.
+        channel: number of the modality that figures show.
+        classes: K.
+    """
+
+    name: str
+    spacing: tuple
+    truth: np.ndarray
+    images: np.ndarray
+    phi: np.ndarray
+    channel: int
+    classes: int
+
+    @property
+    def pixel(self):
+        """Size of a pixel along rows and columns, mm."""
+        return self.spacing[1:]
+
+    @cached_property
+    def lesion(self):
+        """(S, H, W) bool: foreground of any class."""
+        return self.truth > 0
+
+    @property
+    def volume_ml(self):
+        """Volume of the foreground, ml."""
+        return float(self.lesion.sum() * np.prod(self.spacing) / 1000)
+
+    def slice_image(self, index):
+        """The shown modality of one slice: (H, W) float, 0 to 1."""
+        return np.asarray(self.images[index, self.channel], float) / folder.INTENSITY_MAX
+
+    def predicted(self, run):
+        """(S, H, W) classes that a run predicts at its best epoch; None if it has not written them."""
+        path = run.folder / "predictions.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                labels = stored[self.name] if self.name in stored.files else None
+        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise UserError(path, "arrays by subject", f"{type(error).__name__}: {error}",
+                            "Repeat the run that wrote it.") from None
+
+        if labels is not None and labels.shape != self.truth.shape:
+            raise UserError(path, f"{self.truth.shape} for {self.name}, as its labels have",
+                            f"{labels.shape}", "Repeat the run that wrote it.")
+        return labels
+
+    def predicted_lesion(self, run):
+        """(S, H, W) bool: foreground of any class that a run predicts; None as above."""
+        labels = self.predicted(run)
+        return None if labels is None else labels > 0
+
+    def slice_dice(self, labels, index):
+        """DSC of one slice of predicted classes (S, H, W), the mean over the foreground classes."""
+        return float(np.mean([dice(labels[index] == k, self.truth[index] == k)
+                              for k in range(1, self.classes)]))
+
+
+def validation_names(results):
     """Names of the validation scans, sorted."""
-    return sorted(row["subject"] for row in read_csv(one.data / "split.csv", ("subject", "subset"))
-                  if row["subset"] == "val")
+    return sorted(folder.subjects_of(results.data, "val"))
 
 
-def load_array(one, subject, name):
-    """images, labels or distance of one subject, memory-mapped; first axis: slices."""
-    path = one.data / "subjects" / subject / f"{name}.npy"
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(path, "a NumPy array", str(error), "Repeat preprocess.py.") from None
+@cache
+def validation_cases(results):
+    """The Cases of a ResultSet, sorted by name."""
+    channel = shown_modality(results)[0]
+    return tuple(
+        Case(name, folder.read_meta(results.data, name).spacing,
+             np.asarray(folder.open_array(results.data, name, "labels")),
+             folder.open_array(results.data, name, "images"),
+             folder.open_array(results.data, name, "distance"), channel, len(results.classes))
+        for name in validation_names(results))
 
 
-def spacing(one, subject):
-    """(row, column, slice) in mm."""
-    path = one.data / "subjects" / subject / "meta.json"
-    values = read_object(path, ("spacing_mm",), "Repeat preprocess.py.")["spacing_mm"]
-    if not isinstance(values, list) or len(values) != 3:
-        raise UserError(path, "spacing_mm with three numbers", repr(values), "Repeat preprocess.py.")
-    return [float(value) for value in values]
-
-
-def zxy(one, subject):
-    """(slice, row, column) in mm."""
-    x, y, z = spacing(one, subject)
-    return z, x, y
-
-
-def lesions(one, subject):
-    """Ground-truth foreground of one scan as a bool array (S, H, W)."""
-    return np.asarray(load_array(one, subject, "labels")) > 0
-
-
-def predicted_labels(run, subject, shape):
-    """Predicted classes (S, H, W) of one scan at the best epoch, or None if the run has not written them."""
-    path = run.folder / "predictions.npz"
-    if not path.exists():
-        return None
-    do = "Repeat the run that wrote it."
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            labels = stored[subject] if subject in stored.files else None
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(path, "arrays by subject", f"{type(error).__name__}: {error}", do) from None
-    if labels is not None and labels.shape != shape:
-        raise UserError(path, f"{shape} for {subject}, as its labels have", f"{labels.shape}", do)
-    return labels
-
-
-def prediction(run, subject, shape):
-    """Predicted foreground (S, H, W), all its classes together, or None if the run has not written it."""
-    labels = predicted_labels(run, subject, shape)
-    return None if labels is None else labels > 0
-
-
-def shown_run(one, loss):
-    """The run that pictures are drawn from: the first seed that has predictions, finished ones first."""
-    runs = [run for run in one.losses.get(loss, []) if (run.folder / "predictions.npz").exists()]
-    return min(runs, key=lambda run: not run.finished, default=None)
-
-
-def ranked_cases(one):
-    """RULE4 -> up to three (name, subject, slice)."""
-    volumes = []
-    for subject in validation_subjects(one):
-        truth = lesions(one, subject)
-        if truth.any():
-            volume = truth.sum() * np.prod(spacing(one, subject)) / 1000  # ml
-            volumes.append((volume, subject, int(truth.sum(axis=(1, 2)).argmax())))
-    volumes.sort()
-    named = {len(volumes) - 1: "largest", (len(volumes) - 1) // 2: "median", 0: "smallest"}  # two scans: no median
-    return [(named[at] if len(volumes) > 1 else "only", *volumes[at]) for at in sorted(named) if 0 <= at < len(volumes)]
-
-
-def most_parts(one):
-    """RULE1 -> (subject, slice, number of parts), or None if no validation slice bears a lesion."""
-    best, found = (0, 0), None
-    for subject in validation_subjects(one):
-        for index, truth in enumerate(lesions(one, subject)):
-            parts = ndimage.label(truth, np.ones((3, 3)))[1] if truth.any() else 0  # corners touch
-            if (parts, truth.sum()) > best:
-                best, found = (parts, truth.sum()), (subject, index, parts)
-    return found
-
-
-def shown_modality(one):
+def shown_modality(results):
     """(channel, name) of the modality that figures show: Tmax where there is one, since CT hardly shows a core."""
-    names = one.info.get("modalities") or ["image"]
+    names = results.dataset.modalities or ["image"]
     channel = names.index("CT_Tmax") if "CT_Tmax" in names else 0
     return channel, names[channel]
 
 
-def slice_image(one, subject, index):
-    """The shown modality of one slice, 0 to 1 (H, W)."""
-    return np.asarray(load_array(one, subject, "images")[index, shown_modality(one)[0]], float) / 65535
+def shown_run(results, row):
+    """The run that pictures are drawn from: the first seed that has predictions, finished ones first."""
+    runs = [run for run in results.losses.get(row, []) if (run.folder / "predictions.npz").exists()]
+    return min(runs, key=lambda run: not run.finished, default=None)
 
 
-def slice_dice(one, labels, truth):
-    """DSC of a slice, the mean over the foreground classes."""
-    return float(np.mean([dice(labels == k, truth == k) for k in range(1, len(one.classes))]))
+def ranked_cases(results):
+    """RULE4 -> up to three (rank in words, volume in ml, Case, slice)."""
+    bearing = [case for case in validation_cases(results) if case.lesion.any()]
+    found = sorted(((case.volume_ml, case.name, case) for case in bearing), key=lambda entry: entry[:2])
+    last = len(found) - 1
+    ranks = {last: "largest", last // 2: "median", 0: "smallest"}  # of two scans: no median
+    return [(ranks[at] if last else "only", found[at][0], found[at][2],
+             int(found[at][2].lesion.sum(axis=(1, 2)).argmax()))
+            for at in sorted(ranks) if 0 <= at <= last]
+
+
+def most_parts(results):
+    """RULE1 -> (Case, slice, number of parts), or None if no validation slice bears a lesion."""
+    best, found = (0, 0), None
+    for case in validation_cases(results):
+        for index, truth in enumerate(case.lesion):
+            parts = ndimage.label(truth, np.ones((3, 3)))[1] if truth.any() else 0  # corners touch
+            if (parts, truth.sum()) > best:
+                best, found = (parts, truth.sum()), (case, index, parts)
+    return found

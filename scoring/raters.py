@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataloader import Slices
+from scans import folder
 from scans.checks import check_label
 from scans.datasets import get_spec
 from scans.resampling import resample_label
@@ -38,32 +38,36 @@ def find_raters(raw):
     raw = Path(raw)
     found = {}
     for place in sorted(place for depth in range(4) for place in raw.glob("*/" * depth + FOLDER)):
-        for folder in sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-            if folder.name in found:
-                raise UserError(folder, "one folder per rater", f"also {found[folder.name]}", "Rename one of the two.")
-            found[folder.name] = folder
+        for rater in sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+            if rater.name in found:
+                raise UserError(rater, "one folder per rater", f"also {found[rater.name]}", "Rename one of the two.")
+            found[rater.name] = rater
     if not found:
         raise UserError(raw, f"{FOLDER}/<rater>/ in it or at most three folders below", "none",
                         "Fetch them with make wmh OBSERVERS=yes, or check the path.")
     return found
 
 
-def score_rater(folder, slices, data):
-    """The validation columns of one rater, and the number of scans: those of `slices` that the rater has labelled."""
-    masks, spec, results = find_masks(folder), get_spec(slices.settings["layout"]), []
-    for scan, (_, labels, _) in zip(slices.scans, slices.arrays, strict=True):
-        if scan.name not in masks:
+def score_rater(masks, data, dataset, names):
+    """The validation columns of one rater, and the number of scans: those of `names` that the rater has labelled.
+
+    Args:
+        masks: {subject: path} of the rater's label images.
+        data: the data folder, and `dataset` what its dataset.json says.
+    """
+    spec, results = get_spec(dataset.layout), []
+    for name in names:
+        if name not in masks:
             continue
-        path, reference = masks[scan.name], data / "references" / f"{scan.name}.nii.gz"
+        path, reference = masks[name], folder.reference_of(data, name)
         values, image = read_labels(path)
         check_label(path, values, spec)
         check_grid(image, read_labels(reference)[1], path, reference)
-        classes = resample_label(values, spec.label_map, slices.settings["size"], slices.settings["label_interpolation"])
-        results.append(score_scan(classes, np.asarray(labels), scan.spacing, len(spec.classes)))
-    if not results:
-        raise UserError(folder, f"masks of validation scans such as {slices.scans[0].name}", f"others: {min(masks)}",
-                        "Name the masks after the subjects.")
-    return {"scans": len(results), **epoch_scores(results)}
+
+        classes = resample_label(values, spec.label_map, dataset.size, dataset.label_interpolation)
+        truth = np.asarray(folder.open_array(data, name, "labels"))
+        results.append(score_scan(classes, truth, folder.read_meta(data, name).spacing, len(spec.classes)))
+    return {"scans": len(results), **epoch_scores(results)} if results else None
 
 
 def parse_arguments(argv):
@@ -78,12 +82,17 @@ def parse_arguments(argv):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    slices, raters = Slices(args.data, "val"), find_raters(args.raw)
-    rows = []
-    for name in progress(raters, desc="raters", unit="rater"):
-        scores = score_rater(raters[name], slices, args.data)
-        rows.append({"rater": name, "val_scans": len(slices.scans), "data_fingerprint": slices.fingerprint, **scores})
-        log(f"{name}: {scores['scans']} of {len(slices.scans)} validation scans, DSC {scores['val_dice']:.3f}, 3-D DSC "
+    folder.refuse_unfinished(args.data)
+    dataset, fingerprint = folder.read_dataset(args.data), folder.read_fingerprint(args.data).sha256
+    names, raters, rows = folder.subjects_of(args.data, "val"), find_raters(args.raw), []
+    for rater in progress(raters, desc="raters", unit="rater"):
+        masks = find_masks(raters[rater])
+        scores = score_rater(masks, args.data, dataset, names)
+        if scores is None:
+            raise UserError(raters[rater], f"masks of validation scans such as {names[0]}", f"others: {min(masks)}",
+                            "Name the masks after the subjects.")
+        rows.append({"rater": rater, "val_scans": len(names), "data_fingerprint": fingerprint, **scores})
+        log(f"{rater}: {scores['scans']} of {len(names)} validation scans, DSC {scores['val_dice']:.3f}, 3-D DSC "
             f"{scores['val_dice_3d']:.3f}, HD95 {scores['val_hd95']:.2f} mm")
     if args.out:
         write_csv(args.out, rows)

@@ -6,17 +6,12 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scans.folder import check_names
-from scheduler import alpha
+from scans.folder import Dataset, Fingerprint, read_dataset, read_fingerprint
 from scoring.rows import is_variant, order
-from utils import KINDS, NUMBER, UserError, check_patch, read_csv, read_object
+from scoring.run_files import Config, Summary
+from utils import LARGEST, UserError, read_csv, read_description
 
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs", "batch_size", "lr")
-CONFIG = {"loss": str, "seed": int, "data_fingerprint": str, "protocol": str, "network": str, "width": int, "size": int,
-          "epochs": int, "batch_size": int, "lr": NUMBER}  # of config.json; and what it may hold, where it is not null:
-OPTIONAL = {"schedule": str, "patch": list, "gdl_max_weight": NUMBER, "data": str, "sessions": list}
-COUNTS = dict.fromkeys(("subjects", "slices", "empty_fraction", "foreground_ratio"), NUMBER)  # of fingerprint.json
-LARGEST = 1e100  # of a number in metrics.csv: sums of others would overflow
 SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
 
@@ -25,9 +20,9 @@ CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
 class Run:
     """One run folder. `rows` are the epochs of metrics.csv with floats, None where a cell is empty or not finite."""
     folder: Path
-    config: dict
+    config: Config
     rows: list
-    summary: dict
+    summary: Summary
 
     @property
     def name(self):
@@ -36,8 +31,8 @@ class Run:
     @property
     def finished(self):
         """summary.json says so, for as many epochs as are asked for now (a finished run can be made longer)."""
-        epochs = self.summary.get("epochs", self.config["epochs"])
-        return self.summary.get("finished") is True and epochs >= self.config["epochs"]
+        epochs = self.summary.epochs or self.config.epochs
+        return bool(self.summary.finished) and epochs >= self.config.epochs
 
     @property
     def best(self):
@@ -62,7 +57,7 @@ class Run:
 
     @property
     def seconds(self):
-        return self.summary.get("seconds") or sum(row.get("seconds") or 0 for row in self.rows)
+        return self.summary.seconds or sum(row.get("seconds") or 0 for row in self.rows)
 
 
 @dataclass(eq=False)
@@ -70,8 +65,8 @@ class ResultSet:
     """The runs of one data set. `losses` maps a row of the table to its runs, in the table's order."""
     folder: Path
     data: Path
-    info: dict
-    fingerprint: dict
+    dataset: Dataset
+    fingerprint: Fingerprint
     losses: dict
     title: str = ""
     raters: dict = field(default_factory=dict)  # further human raters (see raters): name -> row of raters.csv
@@ -91,8 +86,8 @@ class ResultSet:
         The moving ones begin with the row of the runs' own schedule, whose name says no change.
         """
         rows = {row: runs[0].config for row in self.losses if (runs := self.finished(row))}
-        rows = {row: config["schedule"] for row, config in rows.items()
-                if config["loss"] == "gdl+boundary" and not config.get("gdl_max_weight")}
+        rows = {row: config.schedule or "rebalance" for row, config in rows.items()
+                if config.loss == "gdl+boundary" and not config.get("gdl_max_weight")}
         constant = {row: float(schedule.removeprefix("constant:")) for row, schedule in rows.items()
                     if schedule.startswith("constant:")}
         moving = [row for row in rows if row not in constant]
@@ -100,65 +95,46 @@ class ResultSet:
 
     @property
     def is_phantom(self):
-        return self.info["source"] == "phantom"
+        return self.dataset.source == "phantom"
 
     @property
     def classes(self):
         """Names of the classes, background first."""
-        return self.info.get("classes", ["background", "lesion"])
+        return self.dataset.classes
 
     @property
     def challenge(self):
         """"wmh" or "isles" if these are the challenge's own scans, so that the paper's numbers may stand beside."""
-        return self.info["layout"] if self.info["source"] == "challenge" and self.info["layout"] in CHALLENGES else None
+        return self.dataset.layout if self.dataset.source == "challenge" and self.dataset.layout in CHALLENGES else None
 
     @property
     def window(self):
         """Length of the last-epochs window: 50 as read off the paper's Figure 3, at most a quarter of the run."""
-        return min(50, max(1, int(self.runs[0].config["epochs"]) // 4))
+        return min(50, max(1, int(self.runs[0].config.epochs) // 4))
 
 
 def load_run(folder):
     """Read one run folder; UserError if a file is damaged or contradicts another."""
     do = "Move this run folder away and repeat its training command."
-    config = read_config(folder / "config.json", do)
-    path, rows = folder / "metrics.csv", []
-    if path.exists():
-        table = read_csv(path, ("epoch", "val_dice"), do)
-        rows = [{key: number(value, path, line) for key, value in row.items()} for line, row in enumerate(table, 2)]
-    if any(row["epoch"] is None for row in rows):
-        raise UserError(path, "the number of every epoch", "an empty cell", do)
-    summary = read_object(folder / "summary.json", (), do) if (folder / "summary.json").exists() else {}
-    summary = {key: value for key, value in summary.items() if value is not None}
-    check_kinds(folder / "summary.json", summary, dict.fromkeys(("epochs", "best_epoch", "seconds"), NUMBER), do)
+    config = read_description(folder / "config.json", Config, do)
+    summary = folder / "summary.json"
+    summary = read_description(summary, Summary, do) if summary.exists() else Summary()
+    rows = read_metrics(folder / "metrics.csv", do)
+
     run = Run(folder, config, rows, summary)
-    expected = run.summary.get("epochs", config["epochs"])
+    expected = summary.epochs or config.epochs
     if run.finished and len(rows) != expected:
-        raise UserError(path, f"{expected} epochs, as summary.json says", f"{len(rows)}", do)
+        raise UserError(folder / "metrics.csv", f"{expected} epochs, as summary.json says", f"{len(rows)}", do)
     return run
 
 
-def read_config(path, do):
-    """config.json of a run; UserError if a value that the report needs is missing or of another type."""
-    config = read_object(path, CONFIG, do)
-    check_kinds(path, config, OPTIONAL, do)
-    if config["epochs"] < 1:
-        raise UserError(path, "epochs to be a whole number above 0", repr(config["epochs"])[:60], do)
-    for what, check, value in (("a schedule of alpha", lambda text: alpha(text, 0), config.get("schedule") or "rebalance"),
-                               ("the size of a patch", check_patch, config.get("patch"))):
-        try:
-            check(value)
-        except ValueError as error:
-            raise UserError(path, what, str(error)[:100], do) from None
-    return config
-
-
-def check_kinds(path, values, kinds, do):
-    """UserError at a value of another type than `kinds` says, or a number beyond LARGEST; those that are missing are fine."""
-    for key, kind in kinds.items():
-        value = values.get(key)
-        if value is not None and not (isinstance(value, kind) and (kind is not NUMBER or abs(value) < LARGEST)):
-            raise UserError(path, f"{key} to be {KINDS[kind]}", f"{value!r:.60}", do)
+def read_metrics(path, do):
+    """The epochs of a metrics.csv as dicts of floats, None where a cell is empty or not finite; [] without a file."""
+    table = read_csv(path, ("epoch", "val_dice"), do) if path.exists() else []
+    rows = [{key: number(value, path, line) for key, value in row.items()} for line, row in enumerate(table, 2)]
+    if any(row["epoch"] is None for row in rows):
+        raise UserError(path, "the number of every epoch", "an empty cell", do)
+    return rows
 
 
 def number(text, path, line):
@@ -191,8 +167,8 @@ def load_set(folder, data=None):
         refuse_to_mix(same_loss, SAME_IN_ROW)
         refuse_repeats(same_loss)
     data = Path(data or runs[0].config.get("data") or "data")
-    info, fingerprint = load_data_description(data, runs[0])
-    return ResultSet(folder, data, info, fingerprint, by_loss, set_title(info), load_raters(folder, fingerprint))
+    dataset, fingerprint = load_data_description(data, runs[0])
+    return ResultSet(folder, data, dataset, fingerprint, by_loss, set_title(dataset), load_raters(folder, fingerprint))
 
 
 def load_raters(folder, fingerprint):
@@ -202,8 +178,8 @@ def load_raters(folder, fingerprint):
     found = {}
     for line, row in enumerate(rows, 2):
         name, other = row.pop("rater"), row.pop("data_fingerprint")
-        if other != fingerprint["sha256"]:
-            raise UserError(path, f"raters on the data of the runs (fingerprint {fingerprint['sha256']})", other, do)
+        if other != fingerprint.sha256:
+            raise UserError(path, f"raters on the data of the runs (fingerprint {fingerprint.sha256})", other, do)
         found[name] = {key: number(value, path, line) for key, value in row.items()}
     return found
 
@@ -242,46 +218,32 @@ def refuse_repeats(runs):
     """UserError if two runs of a row have one seed: a copy would count as a further run."""
     seen = {}
     for run in runs:
-        other = seen.setdefault(run.config["seed"], run)
+        other = seen.setdefault(run.config.seed, run)
         if other is not run:
-            raise UserError(run.folder, f"another seed than {other.folder}", f"seed {run.config['seed']} in both",
+            raise UserError(run.folder, f"another seed than {other.folder}", f"seed {run.config.seed} in both",
                             "Move the copy to another folder.")
 
 
 def load_data_description(data, run):
-    """dataset.json and fingerprint.json; UserError if they are missing or not what `run` was trained on."""
+    """(Dataset, Fingerprint) of a data folder; UserError if they are missing or not what `run` was trained on."""
     if not (data / "dataset.json").is_file() or not (data / "fingerprint.json").is_file():
         raise UserError(data, "a preprocessed data set (dataset.json, fingerprint.json)", "none",
                         "Name its folder with --data.")
-    info = read_object(data / "dataset.json", {"name": str, "layout": str, "source": str}, "Repeat preprocess.py.")
-    fingerprint = read_object(data / "fingerprint.json", {"sha256": str, "train": dict, "val": dict}, "Repeat preprocess.py.")
-    for values in (info, fingerprint, fingerprint["train"], fingerprint["val"]):  # null is as good as absent
-        for key in [key for key, value in values.items() if value is None]:
-            del values[key]
-    check_kinds(data / "dataset.json", info, {"modalities": list, "classes": list, "distance": dict}, "Repeat preprocess.py.")
-    check_names(data / "dataset.json", info, "Repeat preprocess.py.")
-    check_kinds(data / "fingerprint.json", fingerprint, {"intensity_range": dict}, "Repeat preprocess.py.")
-    for part in (fingerprint, fingerprint["train"], fingerprint["val"]):
-        check_kinds(data / "fingerprint.json", part, COUNTS, "Repeat preprocess.py.")
-    spacing = fingerprint.get("spacing_mm", [])  # one, or the least and the largest
-    ranges = [*(spacing.values() if isinstance(spacing, dict) else [spacing]), *fingerprint.get("intensity_range", {}).values()]
-    if not all(isinstance(values, list) and all(isinstance(one, NUMBER) for one in values) for values in ranges):
-        raise UserError(data / "fingerprint.json", "numbers in spacing_mm and intensity_range", "something else",
-                        "Repeat preprocess.py.")
-    if fingerprint["sha256"] != run.config["data_fingerprint"]:
-        raise UserError(data, f"the data of {run.folder} (fingerprint {run.config['data_fingerprint']})",
-                        f"fingerprint {fingerprint['sha256']}",
+    dataset, fingerprint = read_dataset(data), read_fingerprint(data)
+    if fingerprint.sha256 != run.config.data_fingerprint:
+        raise UserError(data, f"the data of {run.folder} (fingerprint {run.config.data_fingerprint})",
+                        f"fingerprint {fingerprint.sha256}",
                         "Name the right folder with --data, or repeat the runs on these data.")
-    return info, fingerprint
+    return dataset, fingerprint
 
 
-def set_title(info):
+def set_title(dataset):
     """WMH and ISLES name the challenges' own scans only; a phantom always says so; other sets go by their name."""
-    known = CHALLENGES.get(info["layout"])
-    if info["source"] == "phantom":
-        name = known or str(info["name"])
-        return f"{info['layout'].upper() if 'phantom' in name.lower() else name} phantom"
-    return known if known and info["source"] == "challenge" else str(info["name"])
+    known = CHALLENGES.get(dataset.layout)
+    if dataset.source == "phantom":
+        name = known or dataset.name
+        return f"{dataset.layout.upper() if 'phantom' in name.lower() else name} phantom"
+    return known if known and dataset.source == "challenge" else dataset.name
 
 
 def load_sets(folders, data):

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from metrics import dice, hausdorff_pair, legacy_hausdorff
-from scoring.cases import load_array, predicted_labels, validation_subjects, zxy
+from scoring.cases import validation_cases
 
 PER_SLICE, PER_SCAN = ("dice", "bearing", "legacy", "foreground"), ("dice_3d", "hd", "hd95")  # of score_scan
 SUMMED = ("dsc", "hd_legacy")  # of row_scores: sums over the slices of a scan
@@ -105,15 +105,14 @@ def row_scores(one, row, collapsed=False):
         {metric: float array (seeds, scans)} of its finished runs; None without one. A run that lacks the mask of a scan is
         left out.
     """
-    truths = {subject: np.asarray(load_array(one, subject, "labels")) for subject in validation_subjects(one)}
-    classes, per_run = len(one.classes), []
+    cases, classes, per_run = validation_cases(one), len(one.classes), []
     for run in one.losses.get(row, []):
         if not run.finished or run.collapsed and not collapsed:
             continue
-        masks = {subject: predicted_labels(run, subject, truth.shape) for subject, truth in truths.items()}
-        if all(mask is not None for mask in masks.values()):
-            per_run.append([sum_scores(score_scan(masks[subject], truth, zxy(one, subject), classes))
-                            for subject, truth in truths.items()])
+        masks = [case.predicted(run) for case in cases]
+        if all(mask is not None for mask in masks):
+            per_run.append([sum_scores(score_scan(mask, case.truth, case.spacing, classes))
+                            for mask, case in zip(masks, cases, strict=True)])
     if not per_run:
         return None
     return {name: np.array([[scan[name] for scan in scans] for scans in per_run], float) for name in per_run[0][0]}

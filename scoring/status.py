@@ -54,8 +54,8 @@ def run_row(folder):
         return row | {"state": "damaged"}
     state = "finished" if run.finished else "running" if is_held(folder) else "stopped"
     seconds = pace(run.rows)
-    left = 0 if run.finished else None if seconds is None else seconds * max(0, run.config["epochs"] - len(run.rows))
-    return row | {"state": state, "epoch": len(run.rows), "epochs": run.config["epochs"],
+    left = 0 if run.finished else None if seconds is None else seconds * max(0, run.config.epochs - len(run.rows))
+    return row | {"state": state, "epoch": len(run.rows), "epochs": run.config.epochs,
                   "best_dsc": run.best.get("val_dice"), "best_epoch": run.best.get("epoch"),
                   "seconds_per_epoch": seconds, "seconds_left": left}
 

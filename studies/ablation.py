@@ -18,11 +18,12 @@ import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below 
 from pathlib import Path
 
 from reporting.table1 import METRICS, cell, heading, statistic_name
+from scans.folder import read_split
 from scoring.intervals import FEWEST_SCANS, difference
 from scoring.rows import changes_of, label, plain
 from scoring.runs import load_set
 from scoring.scores import row_scores
-from utils import UserError, argument_parser, log, read_csv, run_program, write_csv, write_text
+from utils import UserError, argument_parser, log, run_program, write_csv, write_text
 
 ROW = "gdl+boundary"
 METRIC = {metric[0]: metric for metric in METRICS}
@@ -34,8 +35,8 @@ MAPS = {"convention": {"paper": "paper's map", "official": "official map"}, "uni
 
 
 def map_in_words(how):
-    """"distance" of dataset.json as words, e.g. "paper's map, pixels, map of the slice"."""
-    return ", ".join(words for key, names in MAPS.items() if key in how and (words := names.get(how[key], str(how[key]))))
+    """A folder.Distance as words, e.g. "paper's map, pixels, map of the slice"."""
+    return ", ".join(words for key, names in MAPS.items() if (words := names.get(how.get(key), str(how.get(key)))))
 
 
 def check_variant(base, variant):
@@ -46,10 +47,9 @@ def check_variant(base, variant):
             raise UserError(other.folder, f"{key} {run.config.get(key)} as in {run.folder}", other.config.get(key),
                             "Repeat these runs with the same settings.")
     for key in ("layout", "modalities", "classes", "label_interpolation", "subjects"):
-        if base.info.get(key) != variant.info.get(key):
+        if base.dataset.get(key) != variant.dataset.get(key):
             raise UserError(variant.data / "dataset.json", f"the {key} of {base.data}", "another", "Preprocess the same scans.")
-    tables = [read_csv(one.data / "split.csv", ("subject", "subset")) for one in (base, variant)]
-    if tables[0] != tables[1]:
+    if read_split(base.data) != read_split(variant.data):
         raise UserError(variant.data / "split.csv", f"the split of {base.data}", "another", "Preprocess it with that split.")
 
 
@@ -68,7 +68,7 @@ def row_of(one, name, words, reference=None):
 
 def build_rows(base, variants):
     """Every line of the table, the references first."""
-    words = map_in_words(base.info["distance"])
+    words = map_in_words(base.dataset.distance)
     references = {name: row_scores(base, name) for name in ("gdl", ROW) if base.finished(name)}
     rows = [row_of(base, name, words if name == ROW else "–") for name in references]
     for name in base.losses:
@@ -81,7 +81,7 @@ def build_rows(base, variants):
             log(f"{variant.folder}: no finished run of {ROW}, left out")
             continue
         check_variant(base, variant)
-        rows.append(row_of(variant, ROW, map_in_words(variant.info["distance"]), references[ROW]))
+        rows.append(row_of(variant, ROW, map_in_words(variant.dataset.distance), references[ROW]))
     return rows
 
 

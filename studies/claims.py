@@ -25,16 +25,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scoring.cases import validation_subjects
+from scoring.cases import validation_names
 from scoring.intervals import FEWEST_SCANS, RESAMPLES, difference
 from scoring.rows import BOTH, REGIONAL, is_variant, schedule_in_words
+from scoring.run_files import Config
 from scoring.runs import load_set
 from scoring.scores import row_scores
 from studies.identity import error_curves
 from studies.step_time import input_shape, share_of_step
 from studies.volume import train_on_largest_lesion
 from training.devices import choose_device
-from utils import UserError, argument_parser, clock, log, read_object, run_program, write_json
+from utils import UserError, argument_parser, clock, log, read_description, run_program, write_json
 
 MARGIN = 0.01      # of DSC, within which C6 and C8 call two rows similar
 NEGLIGIBLE = 0.01  # of a step's time, for C5
@@ -177,8 +178,8 @@ def c5(config, channels, classes, device, repeats=100):
     size = "x".join(map(str, input_shape(config)))
     where = device.type + (f", {classes} classes" if classes > 2 else "")
     statistic = (f"{measured['share']:+.2%} [{low:+.2%}, {high:+.2%}] of a step: {measured['extra_seconds'] * 1e3:.2f} ms "
-                 f"more in loss and gradient beside a step of {measured['step_seconds'] * 1e3:.0f} ms ({config['network']}, "
-                 f"width {config['width']}, {size}, batch {config['batch_size']}, {where}); negligible = under 1 %")
+                 f"more in loss and gradient beside a step of {measured['step_seconds'] * 1e3:.0f} ms ({config.network}, "
+                 f"width {config.width}, {size}, batch {config.batch_size}, {where}); negligible = under 1 %")
     if verdict == "not measured":
         statistic += "; too noisy to say, run: make claims on an idle machine"
     return claim(verdict, statistic, **measured)
@@ -251,7 +252,7 @@ def c7(one, folder=None):
     """C1 on finished runs of another network on the same data: `folder`, or those beside this one, NAME-*."""
     hint = f"make custom NAME={one.folder.name}-unet2018 NETWORK=unet2018, {settings_as(one)}"
     if folder and not is_other_network(one, Path(folder)):
-        raise UserError(folder, f"runs of another network than {one.runs[0].config['network']} on the same data",
+        raise UserError(folder, f"runs of another network than {one.runs[0].config.network} on the same data",
                         "none", "Name another folder with --network-runs.")
     if one.runs[0].config.get("patch") and not folder:
         return claim("not measured", "there is one network of volumes; other networks are compared on slices")
@@ -266,7 +267,7 @@ def c7(one, folder=None):
         if result["verdict"] != "not measured":
             runs = other.finished(BOTH)
             ended = sum(run.ends_empty for run in runs)
-            statistic = f"{other.runs[0].config['network']} of width {other.runs[0].config['width']}: {result['statistic']}"
+            statistic = f"{other.runs[0].config.network} of width {other.runs[0].config.width}: {result['statistic']}"
             statistic += f"; {ended} of its {len(runs)} runs of {BOTH} end with empty foreground" if ended else ""
             return {**result, "statistic": statistic}
     return not_measured(hint)
@@ -277,8 +278,8 @@ def is_other_network(one, folder):
     path = next(iter(sorted(folder.glob("*/seed*/config.json"))), None)
     if path is None:
         return False
-    config, own = read_object(path, ("network", "data_fingerprint"), "Move this run folder away."), one.runs[0].config
-    return config["data_fingerprint"] == own["data_fingerprint"] and config["network"] != own["network"]
+    config, own = read_description(path, Config, "Move this run folder away."), one.runs[0].config
+    return config.data_fingerprint == own.data_fingerprint and config.network != own.network
 
 
 # C8: whole runs in 3-D --------------------------------------------------------------------------------------------------
@@ -304,7 +305,7 @@ def c8_of(one):
     holds = found["differences"]["dsc_3d"]["low"] > -MARGIN and not empty
     config = other.runs[0].config
     return {**found, "verdict": "supported" if holds else "not supported", "statistic": (
-        f"{config['network']} of width {config['width']} on volumes: {found['statistic']}; similar = not worse by {MARGIN}; "
+        f"{config.network} of width {config.width} on volumes: {found['statistic']}; similar = not worse by {MARGIN}; "
         f"{empty} of {len(runs)} runs of {BOTH} are or end empty")}
 
 
@@ -324,13 +325,13 @@ def main(argv=None):
     if args.threads:
         torch.set_num_threads(max(1, args.threads))
     one = load_set(args.runs, args.data)
-    channels, classes = len(one.info.get("modalities", "12")), len(one.classes)
+    channels, classes = len(one.dataset.modalities), len(one.classes)
     found = {"C1": c1(one), "C2": c2(one), "C3": c3(one), "C4": c4(one),
              "C5": c5(one.runs[0].config, channels, classes, choose_device(args.device)),
              "C6": c6(one), "C7": c7(one, args.network_runs), "C8": c8_of(one), "C9": c9()}
     found = {name: {"claim": TEXTS[name], **result} for name, result in found.items()}
     path = Path(args.runs) / "claims.json"
-    write_json(path, {"set": one.title, "validation_scans": len(validation_subjects(one)), "resamples": RESAMPLES,
+    write_json(path, {"set": one.title, "validation_scans": len(validation_names(one)), "resamples": RESAMPLES,
                       "runs": {run.name: len(run.rows) for run in one.runs}, "seconds": round(elapsed(), 1), "claims": found})
     for name, result in found.items():
         log(f"{name} {result['verdict']:>13}  {result['claim']}\n{'':18}{result['statistic']}")

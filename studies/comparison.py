@@ -23,7 +23,7 @@ import statistics
 from pathlib import Path
 
 from reporting.table1 import METRICS, cell, heading, spread, statistic_name
-from scoring.cases import validation_subjects
+from scoring.cases import validation_names
 from scoring.intervals import FEWEST_SCANS, difference
 from scoring.rows import label, plain, without_boundary
 from scoring.runs import load_set, number
@@ -63,8 +63,8 @@ def seconds_per_epoch(run):
 def load_beside(folders):
     """The set of each folder; UserError unless their runs have the same kind of data, validation scans and number of epochs."""
     sets = [load_set(folder) for folder in folders]
-    about = {"validation scans": validation_subjects, "epochs": lambda one: one.runs[0].config["epochs"],
-             **{what: lambda one, what=what: one.info.get(what) for what in ("source", "layout", "size", "classes")}}
+    about = {"validation scans": validation_names, "epochs": lambda one: one.runs[0].config.epochs,
+             **{what: lambda one, what=what: one.dataset.get(what) for what in ("source", "layout", "size", "classes")}}
     for at, one in enumerate(sets[1:], 1):
         if one.folder.resolve() in [other.folder.resolve() for other in sets[:at]]:
             raise UserError(one.folder, "each folder once", "it twice", "Leave one out.")
@@ -93,7 +93,7 @@ def build_rows(one, folder):
         cells |= {key: over_seeds([lesion_score(run, key) for run in runs], 3) for key in LESIONS}
         cells["seconds_per_epoch"] = over_seeds([seconds_per_epoch(run) for run in runs], 1)
         scores[name] = row_scores(one, name, collapsed=True)
-        network = f"{runs[0].config['network']}, width {runs[0].config['width']}"
+        network = f"{runs[0].config.network}, width {runs[0].config.width}"
         lines.append({"set": one.title, "folder": folder, "network": network, "loss": name, "seeds": len(runs),
                       "cells": cells, "empty": [f"{folder}/{run.name}" for run in runs if run.collapsed or run.ends_empty]})
     for line in lines:

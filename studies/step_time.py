@@ -36,9 +36,9 @@ def step_and_loss_times(config, channels, classes, device, amp, repeats):
         (steps, losses): arrays (N, 2) and (repeats, 2); first column without, second with the term.
     """
     torch.manual_seed(0)
-    batch, shape = config["batch_size"], input_shape(config)
+    batch, shape = config.batch_size, input_shape(config)
     layout = choose_memory_format(amp, device, len(shape))
-    network = build(config["network"], channels, classes, config["width"]).to(device, memory_format=layout)
+    network = build(config.network, channels, classes, config.width).to(device, memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     images = torch.rand(batch, channels, *shape, device=device).contiguous(memory_format=layout)
     labels = torch.randint(100, (batch, 1, *shape), device=device)  # a hundredth of the pixels for each foreground class
@@ -71,7 +71,7 @@ def step_and_loss_times(config, channels, classes, device, amp, repeats):
 
 def input_shape(config):
     """Of what a run's network sees: the slice, or the patch."""
-    return config.get("patch") or [config["size"]] * 2
+    return config.get("patch") or [config.size] * 2
 
 
 def share_of_step(config, channels, classes, device, repeats=100):

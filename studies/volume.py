@@ -7,8 +7,9 @@ from torch import nn
 from distance import signed_distance
 from losses import build_loss
 from metrics import dice
+from scans.folder import intensities
 from scheduler import weights
-from scoring.cases import lesions, load_array, spacing, validation_subjects
+from scoring.cases import validation_cases
 from scoring.rows import BOTH, REGIONAL
 
 
@@ -20,13 +21,13 @@ def network_3d(channels, width=8):
     return nn.Sequential(*layers, nn.Conv3d(width, 2, 1))
 
 
-def lesion_volume(one, subject, half=(8, 32, 32)):
+def lesion_volume(case, half=(8, 32, 32)):
     """The surroundings of a lesion as (image (1, C, s, h, w), truth bool (s, h, w), phi (s, h, w) in mm, of the 3-D map)."""
-    truth, mm = lesions(one, subject), spacing(one, subject)
-    phi = signed_distance(truth, (mm[2], mm[0], mm[1]))                                    # (S, H, W) mm
+    truth = case.lesion
+    phi = signed_distance(truth, case.spacing)                                             # (S, H, W) mm
     centre = np.argwhere(truth).mean(0).astype(int)
     box = tuple(slice(max(0, c - h), c + h) for c, h in zip(centre, half, strict=True))
-    image = np.asarray(load_array(one, subject, "images")[box[0], :, box[1], box[2]], np.float32) / 65535
+    image = intensities(case.images[box[0], :, box[1], box[2]])
     return torch.from_numpy(image).movedim(1, 0)[None], truth[box], phi[box]
 
 
@@ -54,10 +55,10 @@ def train_on_largest_lesion(one, steps=60):
         also "dsc_alone", the DSC with GDL alone: where that learns nothing either, the volume says nothing about the term.
         None if no validation scan bears a lesion.
     """
-    subject = max(validation_subjects(one), key=lambda name: int(lesions(one, name).sum()))
-    if not lesions(one, subject).any():
+    case = max(validation_cases(one), key=lambda case: int(case.lesion.sum()))
+    if not case.lesion.any():
         return None
-    image, truth, phi = lesion_volume(one, subject)
+    image, truth, phi = lesion_volume(case)
     values, score = train_3d(BOTH, image, truth, phi, steps)
 
     found = {"shape": truth.shape, "steps": steps, "first": values[0], "last": values[-1], "dsc": float(score),

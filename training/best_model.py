@@ -6,8 +6,9 @@ import torch
 
 from networks import NETWORKS, build
 from scans.folder import NORMALISATION
+from scoring.run_files import check_patch
 from training.checkpoint import check_records, check_storages, shapes_of
-from utils import UserError, check_patch
+from utils import UserError
 
 NEEDED = ("network", "build", "data")
 AMP = {"bfloat16": "bf16", "float32": "off"}  # how checkpoints call it -> --amp
@@ -59,4 +60,5 @@ def check_model(architecture, data, patch):
     dims = NETWORKS[name].dims if name in NETWORKS else 2
     if (dims == 3) != bool(patch):
         raise ValueError(f"patch {patch!r:.40} for {name}")
-    check_patch(patch)
+    if patch:
+        check_patch(patch)

@@ -9,9 +9,10 @@ import torch
 from dataloader import Patches, Slices
 from losses import build_loss, checked_options, parts_of
 from regional import inverse_frequency
+from scoring.run_files import Config
 from training import checkpoint
 from training.devices import amp_name
-from utils import UserError, git_commit, read_object, remove, write_json
+from utils import UserError, describe_object, git_commit, read_json, remove, write_json
 
 # What defines a run: a directory that holds one of other values is refused. Everything else may change on resuming.
 DEFINES = ("loss", "loss_options", "boundary_classes", "seed", "network", "width", "batch_size", "lr", "schedule", "protocol",
@@ -27,12 +28,14 @@ def checked_settings(args, train, out):
         out: the run directory.
     """
     path = out / "config.json"
-    data = {"layout": train.settings["layout"], "source": train.settings["source"], "size": train.settings["size"],
+    data = {"layout": train.settings.layout, "source": train.settings.source, "size": train.settings.size,
             "data_fingerprint": train.fingerprint}
     settings = {**vars(args), **data, "sessions": []}
     begun = any((out / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS, "summary.json"))
     if path.exists() and begun:  # a run that never ended an epoch binds nobody
-        old = read_object(path, {"epochs": int, "sessions": list}, "Remove the run directory and start again.")
+        do = "Remove the run directory and start again."
+        old = read_json(path, do)
+        describe_object(path, old, Config, do, needed=("sessions",))
         asked, found = checkpoint.differences({key: settings[key] for key in DEFINES}, old)
         if asked:
             raise UserError(out, f"a run with {asked}", f"one with {found}",
@@ -82,12 +85,12 @@ def open_training(args):
     train = Slices(args.data, "train") if args.dims == 2 else Patches(args.data, "train", args.patch)
     refuse_slice_maps(args, train)
     if args.batch_size is None:
-        small = args.protocol == "code2018" and train.settings["layout"] == "isles"
+        small = args.protocol == "code2018" and train.settings.layout == "isles"
         args.batch_size = 2 if args.dims == 3 else 4 if small else 8
     args.patch = train.patch if args.dims == 3 else None
     args.loss_options = with_class_weights(args, train)
     try:
-        build_loss(args.loss, len(train.settings["classes"]), args.gdl_max_weight, args.loss_options, args.boundary_classes)
+        build_loss(args.loss, len(train.settings.classes), args.gdl_max_weight, args.loss_options, args.boundary_classes)
     except ValueError as error:
         name, _, rest = str(error).partition(": expected ")
         expected, _, found = rest.partition(", found ")
@@ -98,17 +101,15 @@ def open_training(args):
 
 def refuse_slice_maps(args, train):
     """UserError if the boundary loss is to train in 3-D on the distance maps of slices."""
-    how = train.settings.get("distance")
-    dims = how.get("dims") if isinstance(how, dict) else None
-    if args.dims == 3 and parts_of(args.loss)[1] and dims != 3:
+    if args.dims == 3 and parts_of(args.loss)[1] and train.settings.distance.dims != 3:
         raise UserError(args.data, "distance maps of the volumes, for --dims 3", "maps of their slices",
                         "Repeat preprocess.py into another folder with --map-dims 3 --unit mm.")
 
 
 def defining(settings, train):
     """The settings that a checkpoint shares with its run."""
-    return {**{key: settings[key] for key in DEFINES}, "classes": len(train.settings["classes"]),
-            "channels": len(train.settings["modalities"])}
+    return {**{key: settings[key] for key in DEFINES}, "classes": len(train.settings.classes),
+            "channels": len(train.settings.modalities)}
 
 
 def note_session(out, settings, epoch, epochs, device, amp, processes=1):

@@ -7,10 +7,18 @@ from losses import REGIONAL
 from networks import NETWORKS
 from networks.unet3d import LEVELS
 from scoring import rows
+from scoring.run_files import check_patch
 from training.config import loss_options
-from utils import check_patch
 
 LEAST = 2 ** LEVELS
+
+
+def check_size(patch):
+    """ValueError unless --patch is the size of one, or not given."""
+    try:
+        check_patch(patch or [1, 1, 1])
+    except ValueError as error:
+        raise ValueError(f"patch: expected {error}, found {patch}") from None
 
 
 def take_row(args):
@@ -67,7 +75,7 @@ def parse(argv, description):
         args.schedule = args.schedule or ("code2018" if args.protocol == "code2018" else "rebalance")
         scheduler.alpha(args.schedule, 0)
         args.loss_options = loss_options(args)
-        check_patch(args.patch)
+        check_size(args.patch)
         if args.patch and max(args.patch) <= LEAST:
             raise ValueError(f"--patch: expected more than {LEAST} voxels along an axis, so that the deepest level has two, "
                              f"found {args.patch}")

@@ -16,8 +16,9 @@ from reporting.page.scores import by_volume, paired_differences, scan_scores, sc
 from reporting.page.slices import BUDGET, browser
 from reporting.table1 import cell, columns, heading
 from scoring.rows import IN_WORDS, PAIR, label
+from scoring.run_files import Claims
 from scoring.runs import number
-from utils import UserError, git_commit, read_csv, read_json, read_object
+from utils import UserError, git_commit, read_csv, read_description, read_json
 
 IN_PAGE = ("figure3", "figure3_mm")  # drawn by the page itself
 
@@ -45,7 +46,7 @@ def describe(one, index, reported, budget):
     scans, claims = scan_scores(one), claims_of(one)
     has_masks = any((run.folder / "predictions.npz").exists() for loss in PAIR for run in one.losses.get(loss, []))
     return {"set": one, "index": index, "headlines": headlines(one), "claims": claims, "stale": claims_are_stale(one),
-            "supported": sum(claim["verdict"] == "supported" for claim in claims.values()),
+            "supported": sum(claim.verdict == "supported" for claim in claims.values()),
             "classes": class_table.class_table(one),
             "curves": curves(one, reported), "scans": scans, "paired": paired_differences(one),
             "scatters": [plot for metric in ("dsc_3d", "hd95") if (plot := scatter(scans, metric))],
@@ -57,31 +58,22 @@ def describe(one, index, reported, budget):
 
 def settings_of(one):
     """(settings, environment) that all runs share, as {name: value}, and the names of settings that differ."""
-    shared = {key: value for key, value in one.runs[0].config.items()
-              if all(run.config.get(key) == value for run in one.runs)}
+    configs = [run.config.as_dict() for run in one.runs]
+    shared = {key: value for key, value in configs[0].items() if all(config.get(key) == value for config in configs)}
     shared.pop("sessions", None)  # those of a resumed run; each has the other entries below anew
+
     about = ("device", "amp", "threads", "compile", "commit", "versions")
     environment = {key: value for key, value in shared.items() if key in about and key != "versions"}
     environment |= {f"version of {name}": value for name, value in shared.get("versions", {}).items()}
-    varying = {key for run in one.runs for key in run.config} - set(shared) - {"loss", "seed", "sessions", "out", "command"}
+
+    varying = {key for config in configs for key in config} - set(shared) - {"loss", "seed", "sessions", "out", "command"}
     return {key: value for key, value in shared.items() if key not in about}, environment, sorted(varying)
 
 
 def claims_of(one):
-    """The claims that studies.claims measured on this set: {"C1": {"claim", "verdict", "statistic"}, ...}, {} before."""
+    """{"C1": Claim, ...} that studies.claims measured on this set, {} before."""
     path = one.folder / "claims.json"
-    if not path.exists():
-        return {}
-    do = "Remove it, or repeat make claims."
-    found = read_object(path, ("claims",), do)["claims"]
-    words = ("claim", "verdict", "statistic")
-    if not isinstance(found, dict) or not all(isinstance(value, dict) and all(type(value.get(word)) is str for word in words)
-                                              for value in found.values()):
-        raise UserError(path, "a claim, verdict and statistic for each claim", "something else", do)
-    curves = found.get("C9", {}).get("curves", {})
-    if not isinstance(curves, dict) or not all(map(is_curve, curves.values())):
-        raise UserError(path, "sizes, errors and order for each curve of C9", "something else", do)
-    return found
+    return read_description(path, Claims, "Remove it, or repeat make claims.").claims if path.exists() else {}
 
 
 def claims_are_stale(one):
@@ -106,15 +98,6 @@ def ablation_of(one):
     return list(rows.values())
 
 
-def is_curve(curve):
-    """Is this a curve of C9: sizes and errors, as many of each, and their order, all numbers above 0?"""
-    try:
-        numbers = [*curve["sizes"], *curve["errors"], curve["order"]]
-        return len(curve["sizes"]) == len(curve["errors"]) > 0 and all(float(number) > 0 for number in numbers)
-    except (TypeError, KeyError, ValueError):
-        return False
-
-
 def evaluation(run):
     """Mean over scans of each numeric column of evaluation.csv (native-grid scores by evaluate.py, over all classes)."""
     means = {}
@@ -133,13 +116,14 @@ def evaluation(run):
 
 def train_command(run):
     """The command as main.py noted it, or the one that the settings amount to."""
-    if isinstance(run.config.get("command"), str):
-        return run.config["command"]
+    if run.config.command:
+        return run.config.command
     flags = ("network", "width", "epochs", "batch_size", "lr", "schedule", "protocol")
-    words = ["python", "main.py", "--data", run.config.get("data", "data"), "--loss", run.config["loss"],
-             "--seed", run.config["seed"], "--out", run.folder]
+    words = ["python", "main.py", "--data", run.config.get("data", "data"), "--loss", run.config.loss,
+             "--seed", run.config.seed, "--out", run.folder]
     for flag in flags:
-        words += ["--" + flag.replace("_", "-"), run.config[flag]] if flag in run.config else []
+        value = run.config.get(flag)
+        words += [] if value is None else ["--" + flag.replace("_", "-"), value]
     return shlex.join(map(str, words))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from metrics import lesion_sizes
 from reporting.page.svg import Axes
-from scoring.cases import lesions, prediction, spacing, validation_subjects
+from scoring.cases import validation_cases
 from scoring.intervals import FEWEST_SCANS, difference
 from scoring.rows import PAIR
 from scoring.scores import SUMMED, row_scores
@@ -31,8 +31,8 @@ def scan_scores(one):
     """
     found = {metric: {loss: per_scan(one, loss, metric) for loss in PAIR} for metric in ("dsc_3d", "hd95")}
     rows = []
-    for index, subject in enumerate(validation_subjects(one)):
-        row = {"subject": subject, "volume": lesions(one, subject).sum() * np.prod(spacing(one, subject)) / 1000}
+    for index, case in enumerate(validation_cases(one)):
+        row = {"subject": case.name, "volume": case.volume_ml}
         for metric, scores in found.items():
             pair = {loss: None if values is None else float(values[index]) for loss, values in scores.items()}
             row[metric] = {**pair, "difference": None if None in pair.values() else pair[PAIR[1]] - pair[PAIR[0]]}
@@ -111,15 +111,15 @@ def by_volume(one):
     """
     usable = {row: runs for row in ("boundary", *PAIR) if (runs := usable_runs(one, row))}
     sizes, found, false = [], {row: [] for row in usable}, dict.fromkeys(usable, 0.0)
-    subjects = validation_subjects(one)
-    for subject in subjects:
-        truth = lesions(one, subject)
-        voxel = np.prod(spacing(one, subject)) / 1000                                       # ml
+    cases = validation_cases(one)
+    for case in cases:
+        truth = case.lesion
+        voxel = np.prod(case.spacing) / 1000                                                # ml
         sizes.append(lesion_sizes(truth, truth)[0] * voxel)
         for row, runs in usable.items():
-            masks = [prediction(run, subject, truth.shape) for run in runs]
+            masks = [case.predicted_lesion(run) for run in runs]
             found[row].append(np.mean([lesion_sizes(truth, mask)[1] for mask in masks], axis=0))
-            false[row] += np.mean([np.count_nonzero(~lesion_sizes(mask, truth)[1]) for mask in masks]) / len(subjects)
+            false[row] += np.mean([np.count_nonzero(~lesion_sizes(mask, truth)[1]) for mask in masks]) / len(cases)
     sizes = np.concatenate([np.zeros(0), *sizes])
     if not sizes.size or not usable:
         return None
@@ -143,4 +143,4 @@ def bin_name(index):
 def usable_runs(one, row):
     """The finished runs of a row that did not collapse and whose predictions hold every validation scan."""
     return [run for run in one.finished(row) if not run.collapsed and all(
-        prediction(run, subject, lesions(one, subject).shape) is not None for subject in validation_subjects(one))]
+        case.predicted(run) is not None for case in validation_cases(one))]

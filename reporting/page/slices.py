@@ -9,7 +9,7 @@ from matplotlib.image import imsave
 
 from metrics import dice
 from reporting.drawing import head_box, upright
-from scoring.cases import lesions, load_array, prediction, shown_modality, shown_run, spacing
+from scoring.cases import shown_modality, shown_run, validation_cases
 from scoring.rows import PAIR
 
 BUDGET = 8_000_000  # bytes of pictures and paths on one page, as base64
@@ -73,12 +73,11 @@ def informative(truth, masks):
     return [int(index) for index in shown] or [len(truth) // 2]
 
 
-def slices_of(one, subject, runs, most=None):
+def slices_of(case, runs, most=None):
     """The informative slices of a scan for the template, and its frame.
 
     Args:
-        one: a ResultSet.
-        subject: the scan.
+        case: a Case.
         runs: {loss: Run} whose predictions are shown.
         most: show at most this many, those with the largest lesion area.
 
@@ -86,10 +85,9 @@ def slices_of(one, subject, runs, most=None):
         {"width", "height" (mm), "pixel": (width, height of one in mm), "count" (slices of the scan), "slices": [{"index",
         "image", "paths": {"truth" or loss: path}, "dice": {loss: value}, "area" (pixels), "close_up"}], "left_out"}.
     """
-    truth = lesions(one, subject)                                                            # (S, H, W)
-    masks = {loss: mask for loss, run in runs.items() if (mask := prediction(run, subject, truth.shape)) is not None}
-    images = np.asarray(load_array(one, subject, "images")[:, shown_modality(one)[0]], np.float32)
-    step = spacing(one, subject)
+    truth, step = case.lesion, case.pixel                                                    # (S, H, W)
+    masks = {loss: mask for loss, run in runs.items() if (mask := case.predicted_lesion(run)) is not None}
+    images = np.asarray(case.images[:, case.channel], np.float32)
     together = np.any([truth, *masks.values()], axis=(0, 1))
     window = head_box(images.max(0), [together], step)
     top = max(float(np.quantile(images[:, *window], 0.995)), 1e-6)                           # one window for the whole scan
@@ -104,7 +102,7 @@ def slices_of(one, subject, runs, most=None):
                       "area": int(truth[index].sum()), "shape": part.shape,
                       "close_up": close_up(upright(truth[index][window]), step)})
     rows, columns = found[0]["shape"]
-    return {"width": round(columns * step[0], 2), "height": round(rows * step[1], 2), "pixel": step[:2], "count": len(truth),
+    return {"width": round(columns * step[0], 2), "height": round(rows * step[1], 2), "pixel": list(step), "count": len(truth),
             "slices": found, "left_out": len(shown) - len(chosen)}
 
 
@@ -127,8 +125,9 @@ def browser(one, scans, budget=BUDGET):
     """
     runs = {loss: run for loss in PAIR if (run := shown_run(one, loss))}
     found, used, reduced = [], 0, 0
+    cases = {case.name: case for case in validation_cases(one)}
     for row in scans:
-        scan = slices_of(one, row["subject"], runs, None if used < budget else 1)
+        scan = slices_of(cases[row["subject"]], runs, None if used < budget else 1)
         reduced += bool(scan["left_out"])
         used += size_of(scan)
         first = max(range(len(scan["slices"])), key=lambda at: scan["slices"][at]["area"])

@@ -140,7 +140,7 @@ def test_a_patient_whose_name_ends_with_nul_is_drawn_as_any_other(tmp_path):
 @pytest.mark.parametrize("name", ["images", "labels", "distance"])
 def test_an_empty_array_is_refused(data, tmp_path, name):
     next(data.glob(f"subjects/*/{name}.npy")).write_bytes(b"")
-    refuses(train(data, tmp_path / "run"), "images.npy, labels.npy and distance.npy")
+    refuses(train(data, tmp_path / "run"), f"{name}.npy: expected a NumPy array")
 
 
 @pytest.mark.parametrize("values", [{"affine": []}, {"affine": [[1, 2], [3]]}, {"affine": np.zeros((4, 4)).tolist()},

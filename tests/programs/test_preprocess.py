@@ -14,7 +14,6 @@ import torch
 from checkout import ROOT
 from conftest import damage, preprocess, put, refuses, run, write_wmh_subject
 from distance import signed_distance
-from scans import folder
 from scans.checks import check_subject
 from scans.convert import save_sparse
 from scans.datasets import DATASETS, find_subjects, recognise
@@ -145,7 +144,7 @@ def test_index_and_fingerprint_count_what_was_written(data):
 
 def test_two_runs_give_equal_files(raw, data, tmp_path):
     assert preprocess(raw, tmp_path / "again" / "data").returncode == 0
-    for path in sorted(p.relative_to(data) for p in data.rglob("*") if p.is_file() and p.name != folder.FILE):
+    for path in sorted(p.relative_to(data) for p in data.rglob("*") if p.is_file() and p.name != "run_time.json"):
         assert (data / path).read_bytes() == (tmp_path / "again" / "data" / path).read_bytes(), path
 
 
@@ -190,7 +189,8 @@ def test_labels_to_slices_and_back_land_on_the_scan_voxel_for_voxel(tmp_path, af
     result = run("preprocess.py", "--layout", "wmh", "--raw", tmp_path / "raw", "--out", tmp_path / "data", "--size", 80)
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "data" / "subjects" / "a"
-    image = restore_mask(np.load(folder / "labels.npy"), json.loads((folder / "meta.json").read_text()))
+    meta = json.loads((folder / "meta.json").read_text())
+    image = restore_mask(np.load(folder / "labels.npy"), meta["affine"], meta["original_shape"])
     np.testing.assert_array_equal(np.asanyarray(image.dataobj), labels == 1)  # enlarged to 80x80 and back
     np.testing.assert_allclose(image.affine, affine)
 
@@ -207,7 +207,7 @@ def test_labels_survive_resizing_and_back_on_lesions_of_some_size(tmp_path):
     for x, y in rng.integers(10, 75, (6, 2)):
         label[x:x + 6, y:y + 5, 1] = 1
     classes = resample_label(label, WMH.label_map, 256, "nearest")
-    back = restore_mask(classes, {"affine": np.diag([1.2, 1, 3, 1]).tolist(), "original_shape": [132, 90, 3]})
+    back = restore_mask(classes, np.diag([1.2, 1, 3, 1]), [132, 90, 3])
     back = np.asanyarray(back.dataobj)
     assert 2 * (back & label).sum() / (back.sum() + label.sum()) > 0.9
 
@@ -219,7 +219,7 @@ def test_every_lesion_above_20_voxels_keeps_its_shape_at_the_challenges_sizes(sh
     for number, (x, y) in enumerate(corners):  # rectangles of 21 voxels and more, no two of one place on the grid
         label[x:x + 3 + number % 4, y:y + 7] = 1
     classes = resample_label(label, WMH.label_map, 256, "nearest")
-    back = restore_mask(classes, {"affine": np.diag([1.2, 1, 3, 1]).tolist(), "original_shape": label.shape})
+    back = restore_mask(classes, np.diag([1.2, 1, 3, 1]), label.shape)
     back = np.asanyarray(back.dataobj)
     for x, y in corners:
         one, two = (array[x - 5:x + 12, y - 5:y + 13] for array in (label, back))
@@ -392,7 +392,7 @@ def test_what_a_killed_run_has_converted_is_used_by_the_next_of_the_same_setting
     kept = (part / ".pending" / "subjects" / "s3" / "images.npy").stat().st_mtime_ns
     assert preprocess(raw, part).returncode == 0
     assert (part / "subjects" / "s3" / "images.npy").stat().st_mtime_ns == kept
-    for path in sorted(p.relative_to(data) for p in data.rglob("*") if p.is_file() and p.name != folder.FILE):
+    for path in sorted(p.relative_to(data) for p in data.rglob("*") if p.is_file() and p.name != "run_time.json"):
         assert (data / path).read_bytes() == (part / path).read_bytes(), path
 
 

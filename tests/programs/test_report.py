@@ -15,6 +15,7 @@ from main import COLUMNS
 from reporting import curves, drawing, figures, formats, study_figures
 from reporting.page import build
 from run_folders import REPORTED, read_table, run_report, square, write_data, write_long, write_run, write_set, write_sweep
+from scans.folder import Dataset
 from scoring import cases, runs
 from utils import UserError
 
@@ -169,7 +170,7 @@ def test_refusal_is_one_line_and_status_2(tmp_path):
     ("metrics.csv", "epoch,val_dice\n1,high\n", "'high' in line 2"),
     ("metrics.csv", "epoch\n1\n", "no column val_dice"),
     ("metrics.csv", "epoch,val_dice\n1,0.5\n", "8 epochs"), ("config.json", "{", "JSON"),
-    ("config.json", "[]", "no loss"), ("config.json", '{"loss": "gdl"}', "no seed"), ("summary.json", "[]", "list"),
+    ("config.json", "[]", "found list"), ("config.json", '{"loss": "gdl"}', "no seed"), ("summary.json", "[]", "list"),
     ("summary.json", '{"finished": true, "epochs": "all"}', "'all'"),
     ("metrics.csv", "epoch,val_dice\n,0.5\n", "an empty cell")])
 def test_damaged_run_folders_are_named(tmp_path, name, content, expected):
@@ -192,9 +193,10 @@ def test_data_that_the_runs_were_not_trained_on_are_refused(tmp_path):
 
 def test_cases_are_chosen_by_volume_and_by_number_of_parts(tmp_path):
     one = runs.load_sets([write_set(tmp_path)], None)[0]
-    assert [(rank, subject, index) for rank, _, subject, index in cases.ranked_cases(one)] \
+    assert [(rank, case.name, index) for rank, _, case, index in cases.ranked_cases(one)] \
         == [("smallest", "a", 0), ("largest", "b", 1)]
-    assert cases.most_parts(one) == ("b", 1, 2)
+    case, index, parts = cases.most_parts(one)
+    assert (case.name, index, parts) == ("b", 1, 2)
 
 
 def test_boundary_distance_is_the_distance_summed_over_the_difference(full):
@@ -302,7 +304,7 @@ def test_sweep_and_convergence_are_among_the_figures_once_there_is_something_to_
 def test_figures_show_tmax_where_there_is_one_and_the_first_modality_elsewhere(tmp_path):
     one = runs.load_sets([write_set(tmp_path)], None)[0]
     assert cases.shown_modality(one) == (0, "FLAIR")
-    one.info["modalities"] = ["CT", "CT_CBF", "CT_Tmax"]
+    one.dataset = one.dataset.model_copy(update={"modalities": ["CT", "CT_CBF", "CT_Tmax"]})
     assert cases.shown_modality(one) == (2, "CT_Tmax")
 
 
@@ -335,7 +337,7 @@ def test_the_command_is_the_one_that_was_given_or_else_what_the_settings_amount_
     assert build.train_command(run) == (
         f"python main.py --data {tmp_path}/data/wmh --loss gdl --seed 0 --out {run.folder} --network unet --width 8 "
         "--epochs 8 --batch-size 8 --lr 0.001 --schedule rebalance --protocol paper")
-    run.config["command"] = "python main.py --data here"
+    run.config = run.config.model_copy(update={"command": "python main.py --data here"})
     assert build.train_command(run) == "python main.py --data here"
 
 
@@ -375,4 +377,4 @@ def test_steps_left_out_are_noted(tmp_path):
     ({"layout": "acdc", "source": "phantom", "name": "hearts"}, "hearts phantom"),
     ({"layout": "wmh", "source": "challenge", "name": "x"}, "WMH"), ({"layout": "wmh", "source": "own", "name": "x"}, "x")])
 def test_a_phantom_is_called_so_once(info, title):
-    assert runs.set_title(info) == title
+    assert runs.set_title(Dataset.model_construct(**info)) == title

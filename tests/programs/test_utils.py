@@ -14,12 +14,13 @@ import utils
 from checkout import ROOT
 from conftest import run_apart
 from utils import (
+    Description,
     UserError,
     atomic_path,
     exclusive,
     read_csv,
+    read_description,
     read_json,
-    read_object,
     remove_leftovers,
     run_program,
     write_csv,
@@ -177,12 +178,16 @@ def test_an_error_of_the_system_says_what_helps_against_it(capsys, number, advic
     assert advice in error and error.count("expected") == 0 and len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize("text, found", [("{}", "no a"), ("[]", "no a"), ("null", "no a"), ('{"a": null}', "no a"),
+class One(Description):
+    a: int
+
+
+@pytest.mark.parametrize("text, found", [("{}", "no a"), ("[]", "found list"), ("null", "found NoneType"), ('{"a": null}', "no a"),
                                          ('{"a": [1]}', "a to be a whole number, found [1]")])
 def test_a_json_file_of_another_content_is_named(tmp_path, text, found):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match=re.escape(found)):
-        read_object(tmp_path / "a.json", {"a": int})
+        read_description(tmp_path / "a.json", One)
 
 
 def test_a_locked_folder_is_not_called_a_run(tmp_path):

@@ -107,7 +107,7 @@ def test_a_damaged_scan_is_named(tmp_path, content):
 def test_a_spacing_that_is_none_is_named(tmp_path, value):
     folder = write_set(tmp_path)
     (tmp_path / "data" / "wmh" / "subjects" / "a" / "meta.json").write_text(json.dumps({"spacing_mm": value}))
-    with pytest.raises(UserError, match=r"a/meta.json: expected spacing_mm with three numbers"):
+    with pytest.raises(UserError, match=r"a/meta.json: expected spacing_mm to be three positive numbers"):
         pictures.figure4(load(folder))
 
 

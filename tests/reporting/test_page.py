@@ -16,6 +16,7 @@ from reporting.page import build, curves, scores
 from reporting.page.svg import Axes, band, labelled, line
 from run_folders import DSC, REPORTED, write_data, write_run, write_set
 from scoring import runs
+from scoring.cases import validation_cases
 from utils import UserError
 
 
@@ -279,7 +280,7 @@ def test_recall_by_volume_counts_each_lesion_once(tmp_path):
 def test_recall_by_volume_agrees_with_the_metric(tmp_path):
     one = load(write_set(tmp_path))
     run, truth = one.losses["gdl"][0], np.load(one.data / "subjects" / "b" / "labels.npy") > 0
-    mask = scores.prediction(run, "b", truth.shape)
+    mask = validation_cases(one)[1].predicted_lesion(run)
     sizes, touched = metrics.lesion_sizes(truth, mask)
     assert sorted(sizes) == [4, 64] and metrics.lesion_recall(mask, truth) == touched.mean() == 0.5
 

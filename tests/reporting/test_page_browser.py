@@ -11,6 +11,7 @@ from matplotlib.image import imread
 from reporting.page import scores, slices
 from run_folders import square, write_set
 from scoring import runs
+from scoring.cases import validation_cases
 
 
 def corners(path):
@@ -96,7 +97,7 @@ def test_a_scan_begins_at_its_largest_lesion_and_leaves_empty_slices_out(one):
 
 
 def test_shown_images_are_upright_and_contours_lie_on_the_lesion(one):
-    scan = slices.slices_of(one, "a", {})
+    scan = slices.slices_of(validation_cases(one)[0], {})
     part = scan["slices"][1]
     assert part["shape"] == (24, 24) and (scan["width"], scan["height"]) == (24, 24)  # 1x1 mm
     polygon, = corners(part["paths"]["truth"])

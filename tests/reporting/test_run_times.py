@@ -13,23 +13,23 @@ from scoring.runs import load_set
 
 def test_calls_that_convert_add_up_and_a_whole_one_begins_anew(tmp_path):
     def noted():
-        return json.loads((tmp_path / folder.FILE).read_text())
-    folder.note_preprocessing(tmp_path, 4.04, 3, 5)  # interrupted after this
-    folder.note_preprocessing(tmp_path, 2.0, 2, 5)
+        return json.loads((tmp_path / "run_time.json").read_text())
+    folder.note_run_time(tmp_path, 4.04, 3, 5)  # interrupted after this
+    folder.note_run_time(tmp_path, 2.0, 2, 5)
     assert noted() == {"seconds": 6.0, "scans": 5}
-    folder.note_preprocessing(tmp_path, 0.5, 0, 5)  # nothing to do
+    folder.note_run_time(tmp_path, 0.5, 0, 5)  # nothing to do
     assert noted() == {"seconds": 6.0, "scans": 5}
-    folder.note_preprocessing(tmp_path, 9.0, 5, 5)
+    folder.note_run_time(tmp_path, 9.0, 5, 5)
     assert noted() == {"seconds": 9.0, "scans": 5}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"seconds": "long", "scans": 3}', '{"seconds": -1, "scans": 3}',
                                   '{"seconds": true, "scans": 3}'])
 def test_a_damaged_note_counts_as_none(tmp_path, text):
-    (tmp_path / folder.FILE).write_text(text)
-    assert folder.read_times(tmp_path / folder.FILE) == {} and run_times.seconds_in(tmp_path / folder.FILE) is None
-    folder.note_preprocessing(tmp_path, 2.0, 2, 5)
-    assert folder.read_times(tmp_path / folder.FILE) == {"seconds": 2.0, "scans": 2}
+    (tmp_path / "run_time.json").write_text(text)
+    assert folder.read_run_time(tmp_path) is None and run_times.seconds_in(tmp_path / "run_time.json") is None
+    folder.note_run_time(tmp_path, 2.0, 2, 5)
+    assert folder.read_run_time(tmp_path).as_dict() == {"seconds": 2.0, "scans": 2}
 
 
 def test_folders_from_before_have_no_times_but_for_training(tmp_path):
@@ -57,8 +57,8 @@ def test_times_are_told_in_words(seconds, words):
 
 
 def test_preprocessing_and_evaluation_note_their_time(data, tmp_path):
-    noted = folder.read_times(data / folder.FILE)
-    assert noted["scans"] == 6 and noted["seconds"] > 0
+    noted = folder.read_run_time(data)
+    assert noted.scans == 6 and noted.seconds > 0
     result = run("evaluate.py", "--predictions", data / "references", "--references", data / "references", "--ignore", 255,
                  "--summary", tmp_path / "evaluation.json")
     assert result.returncode == 0, result.stderr

@@ -12,6 +12,9 @@ import torch
 from conftest import run
 from distance import signed_distance
 from run_folders import write_data, write_run, write_set
+from scans.folder import Dataset
+from scoring.cases import validation_cases
+from scoring.run_files import Config, Summary
 from scoring.runs import ResultSet, Run, load_set
 from studies import claims, step_time, volume
 from utils import write_csv
@@ -22,12 +25,14 @@ CPU = torch.device("cpu")
 def made_run(loss="gdl", scores=(), foreground=0.1, schedule="rebalance", finished=True, **settings):
     rows = [{"epoch": epoch, "val_dice": score, "val_foreground": foreground} for epoch, score in enumerate(scores)]
     config = {"loss": loss, "epochs": len(rows), "schedule": schedule, **settings}
-    return Run(Path(loss), config, rows, {"finished": True, "epochs": len(rows)} if finished else {})
+    return Run(Path(loss), Config.model_construct(**config), rows,
+               Summary(finished=True, epochs=len(rows)) if finished else Summary())
 
 
 def made_set(**losses):
     runs = {name.replace("_", "+"): runs for name, runs in losses.items()} or {"gdl": [made_run(scores=[0.1], finished=False)]}
-    return ResultSet(Path("results/x"), Path("data/x"), {"source": "own", "layout": "wmh"}, {}, runs, "x")
+    dataset = Dataset.model_construct(source="own", layout="wmh")
+    return ResultSet(Path("results/x"), Path("data/x"), dataset, None, runs, "x")
 
 
 def scores(dsc, scans=6, slices=10, seeds=1):
@@ -135,7 +140,7 @@ def test_unfinished_runs_do_not_count():
 
 # C5, C8, C9 -----------------------------------------------------------------------------------------------------------
 
-CONFIG = {"network": "unet", "width": 2, "size": 32, "batch_size": 2}
+CONFIG = Config.model_construct(network="unet", width=2, size=32, batch_size=2)
 
 
 def test_c5_measures_steps_with_and_without_the_term():
@@ -146,7 +151,7 @@ def test_c5_measures_steps_with_and_without_the_term():
 
 
 def test_c5_of_a_run_in_3d_is_measured_on_its_patch():
-    result = claims.c5({**CONFIG, "network": "unet3d", "patch": [8, 16, 24]}, 1, 2, CPU, repeats=5)
+    result = claims.c5(CONFIG.model_copy(update={"network": "unet3d", "patch": [8, 16, 24]}), 1, 2, CPU, repeats=5)
     assert "unet3d, width 2, 8x16x24, batch 2" in result["statistic"] and result["step_seconds"] > 0
 
 
@@ -154,7 +159,7 @@ def test_c5_of_several_classes_is_measured_with_theirs(monkeypatch):
     seen = []
     monkeypatch.setattr(step_time, "build_loss", lambda name, *args, **options: seen.append((name, args, options)) or (
         lambda probs, target, phi, weights: seen.append((probs.shape[1], target.shape[1], phi.shape[1])) or (probs.mean(), {})))
-    result = claims.c5({**CONFIG, "boundary_classes": [1, 3]}, 1, 4, CPU, repeats=5)
+    result = claims.c5(CONFIG.model_copy(update={"boundary_classes": [1, 3]}), 1, 4, CPU, repeats=5)
     assert seen[:2] == [("gdl", (4,), {"boundary_classes": None}), ("gdl+boundary", (4,), {"boundary_classes": [1, 3]})]
     assert set(seen[2:]) == {(4, 4, 3)} and ", cpu, 4 classes)" in result["statistic"]
 
@@ -184,7 +189,7 @@ def bright_ball(noise=0.02):
 
 
 def volume_claim(tmp_path, monkeypatch, **options):
-    monkeypatch.setattr(volume, "lesion_volume", lambda one, subject: bright_ball())
+    monkeypatch.setattr(volume, "lesion_volume", lambda case: bright_ball())
     return claims.c8(load_set(write_set(tmp_path, losses={"gdl": [[0.5]]})), **options)
 
 
@@ -257,7 +262,8 @@ def test_c8_says_what_the_runs_of_volumes_lack(tmp_path, monkeypatch):
 
 def test_a_lesions_surroundings_come_with_the_map_of_the_whole_volume_in_mm(tmp_path):
     one = load_set(write_set(tmp_path, losses={"gdl": [[0.5]]}))
-    image, truth, phi = volume.lesion_volume(one, "b", half=(8, 4, 4))
+    case = validation_cases(one)[1]
+    image, truth, phi = volume.lesion_volume(case, half=(8, 4, 4))
     labels = np.load(one.data / "subjects" / "b" / "labels.npy") > 0
     whole = signed_distance(labels, (3, 1, 1))  # spacing 1 x 1 x 3 mm
     centre = np.argwhere(labels).mean(0).astype(int)

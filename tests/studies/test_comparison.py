@@ -166,6 +166,6 @@ def test_folders_with_other_epochs_or_validation_scans_are_refused(folder, monke
         path.write_text(json.dumps({**json.loads(path.read_text()), what: value}))
         refuses(run("studies.comparison", "--runs", folder, other), other, f"the same {what} as in")
     refuses(run("studies.comparison", "--runs", folder, folder), "each folder once")
-    monkeypatch.setattr(comparison, "validation_subjects", lambda one: [one.folder.name])
+    monkeypatch.setattr(comparison, "validation_names", lambda one: [one.folder.name])
     other = beside(folder, "wmh-other")
     refuses(run("studies.comparison", "--runs", folder, other), other, "the same validation scans as in")
