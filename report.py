@@ -69,7 +69,8 @@ def main(argv=None):
     if by_class := class_table.tidy_rows(sets):
         write_csv(out / "classes.csv", by_class)
     if options.only != "table":
-        identity = next((claims["C9"].curves for one in sets if "C9" in (claims := claims_of(one))), None)
+        measured = next((claims["C9"].curves for one in sets if "C9" in (claims := claims_of(one))), {})
+        identity = {name: curve.model_dump() for name, curve in measured.items()}
         drawn = figures.draw_all(sets, reported, out, identity)
         write_text(out / "report.html", html(sets, table, remarks, elsewhere, drawn, argv or sys.argv[1:], reported, elapsed))
     print(plain(sets, table, remarks))

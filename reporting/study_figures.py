@@ -67,8 +67,8 @@ def convergence(curves):
     colours = {"disc": "#d62828", "square": "#1f5fbf", "smooth": "#7a7a7a"}
     for name, curve in curves.items():
         outward = name.endswith(("grown", "outside"))
-        axis.loglog(curve.sizes, curve.errors, "o-" if outward else "s--", color=colours[name.split(" ")[0].strip(",")],
-                    markersize=3.5, linewidth=1.2, label=f"{name}: order {curve.order:.2f}")
+        axis.loglog(curve["sizes"], curve["errors"], "o-" if outward else "s--", color=colours[name.split(" ")[0].strip(",")],
+                    markersize=3.5, linewidth=1.2, label=f"{name}: order {curve['order']:.2f}")
     sizes = np.array([32, 512])
     axis.loglog(sizes, 0.9 * 32 / sizes, color="#000000", linewidth=0.8, linestyle=":", label="order 1")
     axis.set_xlabel("pixels along the image")
@@ -81,6 +81,6 @@ def convergence(curves):
                "the continuum (Eq. 3: closed forms for discs and squares, quadrature for six random smooth shapes, whose mean "
                "error is shown). It shrinks about in proportion to the pixel; studies/identity.py says why not all orders are 1.")
     alt = "Relative error against resolution, both on logarithmic axes: " + "; ".join(
-        f"{name} from {curve.errors[0]:.3f} at {curve.sizes[0]} pixels to {curve.errors[-1]:.3f} at "
-        f"{curve.sizes[-1]}, order {curve.order:.2f}" for name, curve in curves.items())
+        f"{name} from {curve['errors'][0]:.3f} at {curve['sizes'][0]} pixels to {curve['errors'][-1]:.3f} at "
+        f"{curve['sizes'][-1]}, order {curve['order']:.2f}" for name, curve in curves.items())
     return figure, "Eq. 3 and 4 on shapes with known answers", caption, alt
