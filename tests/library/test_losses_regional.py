@@ -332,6 +332,14 @@ def test_autocast_changes_nothing(name, weights):
         assert loss(logits.float().softmax(1), target, phi, (0.5, 0.5), logits)[0] == plain
 
 
+@pytest.mark.parametrize("name, weights", WEIGHTED)
+def test_weights_are_not_rounded_to_half_precision(name, weights):
+    probs, target = random_case(7)
+    logits, options = probs.log(), {"weights": weights}
+    found = value(name, logits.float(), target, options)
+    assert_allclose(found.double(), value(name, logits, target, options), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_is_computed_in_float32(name):
     # So few pixels that their rounding does not average out.
