@@ -116,7 +116,7 @@ isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip i
 
 named = [ -n "$(NAME_OK)" ] || { echo "error: NAME: expected a name for the data set, of letters, digits, . _ + and -." \
 	"make $@ NAME=mine RAW=folder" >&2; exit 2; }; \
-	case "$(NAME)" in raw|phantom|phantom-wmh|phantom-isles|phantom-acdc-cpu|demo|bench|lgg-cpu|lgg-cpu-fp32|lgg-cpu-losses|lgg-cpu-slow-alpha|lgg-gpu|reported.json|README.md) \
+	case "$(NAME)" in raw|phantom|phantom-wmh|phantom-isles|demo|published|reported.json) \
 	echo "error: NAME: expected a name that is not taken, found $(NAME). Choose another." >&2; exit 2;; esac
 custom: $(READY) ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=wmh]
 	@$(named)
@@ -182,7 +182,7 @@ fuzz: $(if $(READY),setup $(ENV)/fuzz) ## 100,000 mutated files for every reader
 	OMP_NUM_THREADS=1 $(PY) tests/tools/fuzz.py $(if $(filter command,$(origin RUNS)),--runs $(RUNS)) $(call option,TARGETS,targets) \
 		$(call option,SECONDS,seconds)
 
-bench: $(READY) ## speed beside the 2018 code path, half an hour; BENCH="metrics losses" for a part; writes results/bench/*.json
+bench: $(READY) ## speed beside the 2018 code path, half an hour; BENCH="metrics losses" for a part; writes results/published/bench/*.json
 	$(PY) -m benchmarks $(BENCH)
 
 lint: $(READY) ## ruff
