@@ -20,7 +20,7 @@ OF_A_MAKE_ABOVE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PY")
 
 
 def make(*words, folder=ROOT, python=sys.executable, **more):
-    """Run make as from a shell: `make test` itself hands its own flags and level down to what it runs.
+    """Run make as from a shell: `make test` hands its own flags and level down to what it runs.
 
     Args:
         python: for PY; None: make's own environment.
@@ -515,7 +515,7 @@ def test_a_make_that_fails_leaves_what_was_there(clone):
 
 @pytest.fixture
 def python(tmp_path):
-    """A python3 whose venv holds a python that writes down what it is asked, and installs nothing."""
+    """A python3 whose venv holds a python that notes what it is asked and installs nothing."""
     fake = tmp_path / "python"
     fake.write_text(f"""#!/bin/sh
 if [ "$1" != -m ]; then exec {sys.executable} "$@"; fi
