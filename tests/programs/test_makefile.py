@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from checkout import ROOT, copy_programs
-from conftest import write_wmh_subject
+from conftest import run_apart, write_wmh_subject
 
 OF_A_MAKE_ABOVE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PY")
 
@@ -183,6 +183,13 @@ def test_make_passes_the_options_of_the_download(clone, words, options):
     plan = make("-n", *words, folder=clone).stdout.replace("\\\n", " ")
     line = next(line for line in plan.splitlines() if "scans.download" in line)
     assert shlex.split(line)[5:] == ["--raw=data/raw", *options.split()]
+
+
+def test_the_scans_of_the_demo_are_written_by_several_processes(tmp_path):
+    words = ("--layout", "wmh", "--subjects", 2, "--slices", 4, "--size", 32, "--jobs", 2)
+    result = run_apart("scans.phantom", *words, "--out", tmp_path / "phantom")
+    assert result.returncode == 0, result.stderr
+    assert len(list(tmp_path.rglob("wmh.nii.gz"))) == 2
 
 
 def test_custom_without_a_name_says_what_is_missing(clone):
