@@ -5,7 +5,7 @@
     python -m benchmarks gpu                    # needs a CUDA device
 
 Each comparison times two things in turn in one process and prints the median of the rounds' ratios, with their range. What is
-measured, with versions, processor and command, goes to results/bench/NAME.json. Keep the machine idle meanwhile.
+measured, with versions, processor and command, goes to results/published/bench/NAME.json. Keep the machine idle meanwhile.
 """
 
 import argparse
@@ -27,7 +27,8 @@ def main():
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 20, 40, 60],
                         help="scans for growth (default 10 20 40 60)")
     parser.add_argument("--folder", type=Path, help="keep phantoms and data here for the next time (default: nowhere)")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench", help="default results/bench")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "published" / "bench",
+                        help="default results/published/bench")
     args = parser.parse_args()
     for name in args.names:
         if name not in (*ALL, "gpu"):

@@ -69,7 +69,7 @@ def duration(value):
 
 
 def save(name, results, out):
-    """Write results/bench/NAME.json: the results, and what they were measured with."""
+    """Write results/published/bench/NAME.json: the results, and what they were measured with."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

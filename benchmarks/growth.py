@@ -1,4 +1,4 @@
-"""Time and memory of preprocessing and training against the number of scans; draws results/bench/growth.png.
+"""Time and memory of preprocessing and training against the number of scans, with a figure.
 
 Each measurement runs a program in a process of its own. Memory is what it has asked for itself, read ten times a second; the
 slices, which are mapped from their files, are not in it: the system drops them when it needs the room.

@@ -172,4 +172,6 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    run_program(main)
+    from scans.phantom import __main__ as importable  # worker processes find functions by this name
+
+    run_program(importable.main)

@@ -31,6 +31,13 @@ def test_a_name_that_is_no_row_is_refused(name):
     assert rows.changes_of(name) == () and rows.plain(name) == name
 
 
+def test_the_check_of_rows_names_the_first_that_is_none(capsys):
+    assert rows.main(["gdl", "gdl+boundary-alpha0.5"]) == 0 and capsys.readouterr() == ("", "")
+    assert rows.main(["gdl", "gdl-capp1", "gdl-x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: row: expected a loss, or ") and error.endswith("'gdl-capp1'\n")
+
+
 def test_main_takes_a_row_for_loss_schedule_and_cap():
     def parsed(*words):
         return options.parse(["--data", "d", "--out", "o", *words], "")
