@@ -29,6 +29,7 @@ def score_scan(masks, labels, spacing, classes):
     for k in range(1, classes):
         pred, true = masks == k, labels == k
         hd, hd95 = hausdorff_pair(pred, true, spacing)
+
         found.append({
             "dice": [dice(p, t) for p, t in zip(pred, true)],
             "bearing": true.any(axis=(1, 2)),

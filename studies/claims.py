@@ -314,6 +314,7 @@ def c8_of(results):
 def parse_arguments(argv):
     parser = argument_parser(__doc__, "python -m studies.claims")
     add = parser.add_argument
+
     add("--runs", required=True, metavar="FOLDER",
         help="folder of one data set's runs, e.g. results/wmh")
     add("--data", metavar="FOLDER", help="its data folder (default: the one that the runs name)")

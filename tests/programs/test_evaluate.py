@@ -25,6 +25,7 @@ def folders(tmp_path):
 
 def test_csv_holds_the_scores_worked_out_by_hand(folders):
     moved, right = run_evaluate(folders)
+
     assert (moved["subject"], right["subject"]) == ("p1", "p2")
     assert float(moved["dice"]) == pytest.approx(0.5)  # half of it overlaps
     assert float(moved["hd"]) == 4.0  # two voxels of 2 mm

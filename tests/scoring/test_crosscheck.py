@@ -43,7 +43,7 @@ def test_agrees_on_turned_masks_scaled_labels_and_left_out_voxels(folders, capsy
     assert "check: 2 scans, largest difference from medpy: Dice " in capsys.readouterr().out
 
 
-def test_leaves_empty_masks_out_of_medpys_comparison_and_counts_them(folders, capsys):
+def test_empty_masks_are_left_out_of_medpys_comparison_and_counted(folders, capsys):
     save(folders / "refs/p2.nii", box((0, 0, 0), (0, 0, 0)))
     run_evaluate(folders, "--check")
     assert ("check: 2 scans, 1 of 2 pairs of masks left out of medpy's comparison (one is empty), "

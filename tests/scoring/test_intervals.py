@@ -60,7 +60,7 @@ def test_scores_of_several_classes_are_means_over_them():
     assert score["dsc"] == pytest.approx(0.5, abs=1e-6) and score["hd_legacy"] == pytest.approx(0.5)
 
 
-def test_scores_of_a_row_leave_out_unfinished_collapsed_and_maskless_runs(tmp_path):
+def test_row_scores_leave_out_unfinished_collapsed_and_maskless_runs(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.3] * 8] * 4, "boundary": [[0.5] * 8]})
     (folder / "gdl" / "seed1" / "summary.json").unlink()
     (folder / "gdl" / "seed2" / "predictions.npz").unlink()

@@ -39,7 +39,7 @@ def table(base, variant):
     return rows, result.stdout
 
 
-def test_every_row_is_averaged_over_its_seeds_and_named_by_what_is_changed(tmp_path):
+def test_rows_are_means_over_seeds_named_by_what_is_changed(tmp_path):
     rows, text = table(*sets(tmp_path))
     assert [(row["loss"], float(row["mean"]), int(row["seeds"])) for row in rows] == [
         ("L_GD", pytest.approx(0.3), 2), ("L_GD + L_B", pytest.approx(0.6), 2),

@@ -55,7 +55,7 @@ def test_c1_compares_over_scans(monkeypatch):
     assert "so over scans only" in result["statistic"]
 
 
-def test_c1_is_not_supported_by_an_interval_that_includes_no_difference(monkeypatch):
+def test_c1_is_not_supported_by_an_interval_that_includes_0(monkeypatch):
     result = compared(monkeypatch, scores([0.5, 0.3] * 3), scores(0.4))
     assert result["verdict"] == "not supported"
 
