@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from distance import signed_distance
-from losses import BoundaryLoss, build_loss
+from losses import BoundaryLoss
+from losses_regional import build_loss
 from run_folders import write_set
 from scoring.cases import validation_cases
 from scoring.runs import load_set
