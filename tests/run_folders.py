@@ -10,7 +10,8 @@ import numpy as np
 from checkout import ROOT
 from distance import signed_distance
 from main import COLUMNS
-from reporting import formats, notes, table1
+from reporting import formats, table1
+from reporting.notes import table_notes
 from scoring import runs
 from utils import read_json
 
@@ -92,7 +93,7 @@ def read_table(folder):
     heads = table["sets"][0]["headings"]
     cells = {(row["loss"], head): shown.text for row in table["rows"]
              for head, shown in zip(heads, row["groups"][0], strict=True)}
-    remarks = notes.notes(sets, REPORTED)
+    remarks = table_notes(sets, REPORTED)
     return cells, "\n".join(remarks), formats.markdown(sets, table, remarks, table1.reported_only(sets, REPORTED))
 
 

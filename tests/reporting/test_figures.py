@@ -40,7 +40,7 @@ def closed():
 
 
 def test_the_papers_curves_are_ticks_beside_those_on_challenge_scans(tmp_path):
-    figure, _, caption, _ = curves.curves(load(write_set(tmp_path, source="challenge")), LEGACY, REPORTED)
+    figure, _, caption, _ = curves.figure3(load(write_set(tmp_path, source="challenge")), LEGACY, REPORTED)
     dsc, hd = figure.axes[:2]
     ticks = {line.get_label(): line.get_ydata()[0] for line in dsc.lines if str(line.get_label()).startswith("paper's")}
     assert ticks == {"paper's GDL": 0.735, "paper's GDL + boundary": 0.754}  # PAPER: WMH, best epoch
@@ -50,7 +50,7 @@ def test_the_papers_curves_are_ticks_beside_those_on_challenge_scans(tmp_path):
 
 @pytest.mark.parametrize("source, reported", [("phantom", REPORTED), ("own", REPORTED), ("challenge", None)])
 def test_elsewhere_the_papers_curves_are_not_drawn(tmp_path, source, reported):
-    figure, _, caption, _ = curves.curves(load(write_set(tmp_path, source=source)), LEGACY, reported)
+    figure, _, caption, _ = curves.figure3(load(write_set(tmp_path, source=source)), LEGACY, reported)
     labels = [str(line.get_label()) for axis in figure.axes for line in axis.lines]
     assert labels and not any(label.startswith("paper's") for label in labels) and "digitised" not in caption
 
@@ -67,7 +67,7 @@ def fill_column(folder, name, value):
 def test_a_score_that_the_runs_have_not_computed_is_said_to_be_missing(tmp_path):
     folder = write_set(tmp_path)
     fill_column(folder, "val_hd95", "")
-    figure, _, _, alt = curves.curves(load(folder), (("val_dice_3d", "DSC"), ("val_hd95", "HD95")), None)
+    figure, _, _, alt = curves.figure3(load(folder), (("val_dice_3d", "DSC"), ("val_hd95", "HD95")), None)
     assert not figure.axes[1].lines and words(figure) == ["not computed in these runs"]
     assert "HD95 undefined at the end" in alt
 
@@ -76,14 +76,14 @@ def test_a_score_that_the_runs_have_not_computed_is_said_to_be_missing(tmp_path)
 def test_a_run_of_one_epoch_is_a_point(tmp_path, epochs, marker):
     folder, data = write_set(tmp_path, losses={}), tmp_path / "data" / "wmh"
     write_run(folder / "gdl" / "seed0", data, "gdl", 0, [0.5] * epochs, epochs=epochs)
-    figure, _, _, _ = curves.curves(load(folder), (("val_dice_3d", "DSC"), ("val_hd95", "HD95")), None)
+    figure, _, _, _ = curves.figure3(load(folder), (("val_dice_3d", "DSC"), ("val_hd95", "HD95")), None)
     assert {line.get_marker() for line in figure.axes[0].lines if line.get_label() == "GDL"} == {marker}
 
 
 def test_where_no_epoch_has_foreground_that_is_said(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
     fill_column(folder, "val_foreground", "0")
-    figure, _, _, _ = curves.curves(load(folder), (("val_dice_3d", "DSC"), ("val_hd95", "HD95")), None)
+    figure, _, _, _ = curves.figure3(load(folder), (("val_dice_3d", "DSC"), ("val_hd95", "HD95")), None)
     assert words(figure) == ["no epoch with foreground"]
 
 

@@ -26,7 +26,7 @@ def load(folder):
 
 def page_of(*folders, drawn=()):
     sets = runs.load_sets(folders, None)
-    return build.html(sets, table1.build_table(sets, REPORTED), notes.notes(sets, REPORTED),
+    return build.html(sets, table1.build_table(sets, REPORTED), notes.table_notes(sets, REPORTED),
                        table1.reported_only(sets, REPORTED), drawn, ["--runs"], REPORTED, lambda: 1.5)
 
 
@@ -197,7 +197,7 @@ def test_curves_hold_every_seed_and_the_mean_of_the_finished_ones(tmp_path):
     data = write_data(tmp_path / "data")
     for seed, dsc in enumerate(([0.2, 0.4], [0.6, 0.4], [0.9])):
         write_run(tmp_path / "r" / "gdl" / f"seed{seed}", data, "gdl", seed, dsc, finished=seed < 2, epochs=2)
-    drawn = curves.curves(load(tmp_path / "r"), REPORTED)
+    drawn = curves.curves_view(load(tmp_path / "r"), REPORTED)
     panel = drawn["panels"][0]
     assert drawn["epochs"] == [1, 2] and panel["values"] == [[0.2, 0.4], [0.6, 0.4], [0.9, None]]
     low, high = panel["span"]
@@ -209,7 +209,7 @@ def test_curves_hold_every_seed_and_the_mean_of_the_finished_ones(tmp_path):
 
 def test_an_axis_of_scores_that_are_as_good_as_0_goes_to_a_hundredth(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[1e-8, 2e-8] * 4]})
-    ticks = curves.curves(load(folder), REPORTED)["panels"][0]["ticks"]["y"]
+    ticks = curves.curves_view(load(folder), REPORTED)["panels"][0]["ticks"]["y"]
     assert [text for _, text in ticks][0] in ("0.000", "0.0000") and "e-" not in str([text for _, text in ticks])
 
 
@@ -219,7 +219,7 @@ def test_distances_have_gaps_where_nothing_is_segmented_and_their_axis_from_the_
     path.write_text(path.read_text().replace(",0.01,", ",0,", 1))
     far = folder / "boundary" / "seed1" / "metrics.csv"  # boundary alone before it collapses
     far.write_text(far.read_text().replace(",10,5,2,", ",99,99,99,", 1).replace(",0,1.5", ",0.01,1.5", 1))
-    panels = {panel["key"]: panel for panel in curves.curves(load(folder), REPORTED)["panels"]}
+    panels = {panel["key"]: panel for panel in curves.curves_view(load(folder), REPORTED)["panels"]}
     hd95 = panels["val_hd95"]
     assert hd95["values"][:3] == [[None] * 8, [99] + [None] * 7, [None] + [5] * 7]
     assert hd95["means"][1]["path"].startswith("M91.7") and hd95["span"] == (4.5, 5.5)  # from the second epoch
@@ -228,10 +228,10 @@ def test_distances_have_gaps_where_nothing_is_segmented_and_their_axis_from_the_
 
 
 def test_the_papers_marks_stand_beside_its_own_data_only(tmp_path):
-    ours = curves.curves(load(write_set(tmp_path / "a", source="challenge")), REPORTED)
+    ours = curves.curves_view(load(write_set(tmp_path / "a", source="challenge")), REPORTED)
     theirs = [mark["value"] for mark in ours["panels"][0]["marks"]]
     assert theirs == [0.735, 0.625, 0.754, 0.739] and ours["panels"][0]["span"][1] > 0.754
-    phantom = curves.curves(load(write_set(tmp_path / "b")), REPORTED)
+    phantom = curves.curves_view(load(write_set(tmp_path / "b")), REPORTED)
     assert not any(panel["marks"] for panel in phantom["panels"])
 
 

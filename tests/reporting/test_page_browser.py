@@ -36,26 +36,26 @@ def mask(*pixels, shape=(6, 8)):
 
 
 def test_the_contour_of_a_pixel_is_a_diamond_around_its_centre():
-    polygon, = corners(slices.outline(mask((2, 3))))
+    polygon, = corners(slices.contour_path(mask((2, 3))))
     assert {tuple(corner) for corner in polygon} == {(6, 5), (7, 4), (8, 5), (7, 6)}  # centre (3.5, 2.5) in pixels
 
 
 def test_straight_sides_are_one_step_and_corners_are_cut():
-    polygon, = corners(slices.outline(square(1, 2, 4, size=8)))
+    polygon, = corners(slices.contour_path(square(1, 2, 4, size=8)))
     assert len(polygon) == 8  # four sides and four corners
     assert area(polygon) == 4 * 4 - 4 * 0.125 - 4 * 0 and polygon.min() >= 2 and polygon.max() <= 12
 
 
 def test_contours_at_the_edge_of_the_image_are_closed_and_stay_inside():
-    polygon, = corners(slices.outline(square(0, 0, 8, size=8)))
+    polygon, = corners(slices.contour_path(square(0, 0, 8, size=8)))
     assert polygon.min() == 0 and polygon.max() == 16
 
 
 def test_parts_and_holes_have_contours_of_their_own():
     ring = square(0, 0, 5, size=8) & ~square(2, 2, 1, size=8)
-    outer, inner = sorted(map(area, corners(slices.outline(ring))), reverse=True)
+    outer, inner = sorted(map(area, corners(slices.contour_path(ring))), reverse=True)
     assert outer == 24.5 and inner == 0.5
-    assert len(corners(slices.outline(mask((0, 0), (3, 3))))) == 2 and slices.outline(mask((0, 0)) & False) == ""
+    assert len(corners(slices.contour_path(mask((0, 0), (3, 3))))) == 2 and slices.contour_path(mask((0, 0)) & False) == ""
 
 
 def test_pictures_hold_the_grey_levels_they_were_given():
@@ -97,7 +97,7 @@ def test_a_scan_begins_at_its_largest_lesion_and_leaves_empty_slices_out(one):
 
 
 def test_shown_images_are_upright_and_contours_lie_on_the_lesion(one):
-    scan = slices.slices_of(validation_cases(one)[0], {})
+    scan = slices.scan_view(validation_cases(one)[0], {})
     part = scan["slices"][1]
     assert part["shape"] == (24, 24) and (scan["width"], scan["height"]) == (24, 24)  # 1x1 mm
     polygon, = corners(part["paths"]["truth"])

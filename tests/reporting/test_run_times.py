@@ -8,7 +8,7 @@ from conftest import run
 from reporting.page import run_times
 from run_folders import write_set
 from scans import folder
-from scoring.runs import load_set
+from scoring.runs import load_set, noted_seconds
 
 
 def test_calls_that_convert_add_up_and_a_whole_one_begins_anew(tmp_path):
@@ -27,7 +27,7 @@ def test_calls_that_convert_add_up_and_a_whole_one_begins_anew(tmp_path):
                                   '{"seconds": true, "scans": 3}'])
 def test_a_damaged_note_counts_as_none(tmp_path, text):
     (tmp_path / "run_time.json").write_text(text)
-    assert folder.read_run_time(tmp_path) is None and run_times.seconds_in(tmp_path / "run_time.json") is None
+    assert folder.read_run_time(tmp_path) is None and noted_seconds(tmp_path / "run_time.json") is None
     folder.note_run_time(tmp_path, 2.0, 2, 5)
     assert folder.read_run_time(tmp_path).as_dict() == {"seconds": 2.0, "scans": 2}
 
@@ -53,7 +53,7 @@ def test_times_are_read_from_what_the_stages_wrote(tmp_path):
 @pytest.mark.parametrize("seconds, words", [(None, "not recorded"), (0.44, "0.4 s"), (9.99, "10.0 s"), (59.4, "59 s"),
                                             (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (7620, "2 h 07 min")])
 def test_times_are_told_in_words(seconds, words):
-    assert run_times.in_words(seconds) == words
+    assert run_times.duration(seconds) == words
 
 
 def test_preprocessing_and_evaluation_note_their_time(data, tmp_path):
@@ -62,4 +62,4 @@ def test_preprocessing_and_evaluation_note_their_time(data, tmp_path):
     result = run("evaluate.py", "--predictions", data / "references", "--references", data / "references", "--ignore", 255,
                  "--summary", tmp_path / "evaluation.json")
     assert result.returncode == 0, result.stderr
-    assert run_times.seconds_in(tmp_path / "evaluation.json") > 0
+    assert noted_seconds(tmp_path / "evaluation.json") > 0
