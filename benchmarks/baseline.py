@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 CLASSES = 2
 
 
-# Preprocessing -------------------------------------------------------------------------------------------------------
+# Preprocessing ------------------------------------------------------------------------------------
 
 def preprocess(raw, out, size=256, jobs=2):
     """Every WMH scan below `raw` as files of one slice and array each, a process pool over the scans."""
@@ -61,7 +61,7 @@ def distance_maps(one_hot_label):
     return maps
 
 
-# Loading -------------------------------------------------------------------------------------------------------------
+# Loading ------------------------------------------------------------------------------------------
 
 class SliceFiles(Dataset):
     """The slices of `preprocess`; the distance map is computed for every item."""
@@ -86,7 +86,7 @@ def loader(folder, batch_size=8, workers=0):
     return DataLoader(SliceFiles(folder), batch_size, shuffle=True, num_workers=workers)
 
 
-# Losses with their checks ---------------------------------------------------------------------------------------------
+# Losses with their checks -------------------------------------------------------------------------
 
 def only_holds(tensor, values):
     return set(torch.unique(tensor.cpu()).tolist()) <= set(values)
@@ -128,7 +128,7 @@ def objective(probs, target, maps, alpha=0.5):
     return alpha * generalized_dice(probs, target) + (1 - alpha) * boundary(probs, maps)
 
 
-# Training and validation ------------------------------------------------------------------------------------------------
+# Training and validation --------------------------------------------------------------------------
 
 def train_step(network, optimizer, image, target, maps):
     """Forward, checked losses, backward, Adam; then the DSC of the batch, as the 2018 code logged it. Returns the loss."""
