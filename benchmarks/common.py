@@ -29,8 +29,8 @@ def alternate(baseline, ours, rounds, warm_up=1):
     """Time two callables in turn, so that whatever else the machine does falls on both.
 
     Returns:
-        dict: baseline_s and ours_s (medians of `rounds` calls each), ratio (median of the rounds' own ratios), and
-        ratio_range (their smallest and largest).
+        {"baseline_s", "ours_s" (medians over the rounds), "ratio" (median of the rounds' own
+        ratios), "ratio_range" (their smallest and largest)}.
     """
     for _ in range(warm_up):
         baseline()
@@ -133,5 +133,6 @@ def phantom_scans(folder, subjects):
 def phantom_data(folder, subjects):
     """A data folder of full-size phantom scans at 256x256; made once."""
     data = folder / f"data{subjects}"
-    run(["preprocess.py", "--layout", "wmh", "--raw", phantom_scans(folder, subjects), "--out", data])
+    raw = phantom_scans(folder, subjects)
+    run(["preprocess.py", "--layout", "wmh", "--raw", raw, "--out", data])
     return data

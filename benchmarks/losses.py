@@ -13,11 +13,10 @@ TARGET = 6
 
 
 def run(args, folder):
-    # half of the slices bear no lesion
     torch.manual_seed(0)
     probs = torch.randn(8, 2, 256, 256).softmax(1).requires_grad_()
     labels = (torch.rand(8, 256, 256) < 0.01).long()
-    labels[::2] = 0
+    labels[::2] = 0  # half of the slices bear no lesion
     target = torch.stack([labels == 0, labels == 1], 1)
     maps = torch.randn(8, 1, 256, 256) * 50
     both_maps, target_int = torch.cat([-maps, maps], 1), target.int()
@@ -34,20 +33,20 @@ def run(args, folder):
     for mine, other in zip(ours(), theirs()):
         torch.testing.assert_close(mine, other)
     result = alternate(theirs, ours, 3 * args.rounds, warm_up=3)
-    joint_result = show("GDL + boundary, forward + backward, 8x256x256", result, TARGET)
-    return {"gdl_boundary": joint_result,
+    return {"gdl_boundary": show("GDL + boundary, forward + backward, 8x256x256", result, TARGET),
             "each": every_loss(labels, target, args.rounds)}
 
 
 def every_loss(labels, target, rounds):
-    """{loss: its seconds with gradient, and how many times those of the GDL}, all measured in turn."""
+    """{loss: {"seconds" (with gradient), "times_gdl" (as many as the GDL's)}}, measured in turn."""
     # smooth: blobs above 0.5, as a network gives
     noise = torch.nn.functional.avg_pool2d(torch.randn(8, 1, 256, 256), 9, 1, 4)
     logits = torch.cat([1 - 9 * noise, 9 * noise - 1], 1).requires_grad_()          # (B, K, H, W)
     phi = torch.stack([torch.from_numpy(signed_distance(mask))
                        for mask in labels.numpy() == 1])[:, None]                   # (B, 1, H, W)
     options = {"wce": {"weights": [1, 100]}}
-    losses = {name: build_loss(name, options=options.get(name)) for name in (*REGIONAL, "boundary")}
+    losses = {name: build_loss(name, options=options.get(name))
+              for name in (*REGIONAL, "boundary")}
 
     def gradient(loss):
         torch.autograd.grad(loss(logits.softmax(1), target, phi, logits=logits)[0], logits)

@@ -57,10 +57,14 @@ class Finding(Exception):
 
 
 class Guard:
-    """Notes what the code under test does to the system, by Python's audit events; see sys.addaudithook."""
+    """Notes what the code under test does to the system, by Python's audit events.
+
+    See sys.addaudithook.
+    """
 
     def __init__(self, folder):
-        self.folder, self.active, self.seen, self.partial = os.path.realpath(folder), False, [], False
+        self.folder, self.active = os.path.realpath(folder), False
+        self.seen, self.partial = [], False
         sys.addaudithook(self.hook)
 
     def hook(self, event, arguments):
@@ -199,14 +203,14 @@ def run_child(name, place, folder, options, libfuzzer):
 
 
 def executions(text):
-    """How many there were, from libFuzzer's output: of a process that was killed, its last count."""
+    """How many there were, from libFuzzer's output; of a killed process, its last count."""
     counts = (re.findall(r"number_of_executed_units:\s*(\d+)", text)
               or re.findall(r"^#(\d+)", text, re.M) or [0])
     return int(counts[-1])
 
 
 def what(text, status):
-    """A finding in a line, from libFuzzer's output: the error, where, and the file with the input."""
+    """A finding in a line, from libFuzzer's output: the error, where, and the input's file."""
     saved = re.findall(r"Test unit written to (\S+)", text)
     error = re.findall(r"^(\w[\w.]*(?:Error|Exception|Finding|Exit)\b.*)$", text, re.M)
     alarm = re.findall(r"ERROR: libFuzzer: (.*)", text)
@@ -265,7 +269,8 @@ def main():
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--targets", nargs="+", default=list(SHARES), choices=SHARES, metavar="NAME",
         help=f"of {', '.join(SHARES)}")
