@@ -102,6 +102,7 @@ def parse_arguments(argv):
                              "common parent)")
     parser.add_argument("--only", choices=("table",),
                         help="write and print the table, leave figures and page alone")
+
     return parser.parse_args(argv)
 
 

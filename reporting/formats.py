@@ -139,6 +139,7 @@ def tidy_rows(sets, table):
             runs = results.losses.get(row["loss"], [])
             seeds, *cells = row["groups"][index]
             unfinished = [f"unfinished: {seeds.text}"] * any(not run.finished for run in runs)
+
             for (metric, statistic), shown in zip(columns(results), cells, strict=True):
                 source = "paper" if statistic == "reported" else results.dataset.source
                 notes = [shown.text] * (shown.mean is None) + unfinished

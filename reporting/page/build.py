@@ -51,6 +51,7 @@ def set_view(results, index, reported, budget):
     scatters = [scatter(scans, metric) for metric in PER_SCAN]
     has_masks = any((run.folder / "predictions.npz").exists()
                     for loss in PAIR for run in results.losses.get(loss, []))
+
     return {
         "set": results, "index": index, "headlines": headlines(results),
         "claims": claims, "stale": claims_are_stale(results),
@@ -162,6 +163,7 @@ def evaluation(run):
                 continue
             if value is not None:
                 values.setdefault(key, []).append(value)
+
     return {key: f"{statistics.fmean(found):.3f} ({len(found)} of {len(rows)})"
             for key, found in values.items()}
 

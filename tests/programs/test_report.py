@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 import report
 from distance import signed_distance
-from reporting import curves, drawing, figures, formats, study_figures
+from reporting import curves, drawing, figures, study_figures
 from reporting.page import build
 from run_folders import (
     REPORTED,
@@ -235,29 +235,6 @@ def test_two_sets_of_one_name_are_told_apart_by_their_folders(tmp_path):
     folders = [write_set(tmp_path, name, source="own") for name in ("cpu", "gpu")]
     titles = [results.title for results in runs.load_sets(folders, None)]
     assert titles == ["small (cpu)", "small (gpu)"]
-
-
-def test_other_losses_and_sweeps_get_rows_of_their_own(tmp_path):
-    losses = {"gdl": [[0.6] * 8], "ce+boundary": [[0.7] * 8]}
-    folder = write_set(tmp_path, losses=losses)
-    write_run(folder / "gdl+boundary-0.5" / "seed0", tmp_path / "data" / "wmh", "gdl+boundary", 0,
-              [0.1] * 8, schedule="constant:0.5")
-
-    cells, _, text = read_table(folder)
-    assert cells["ce+boundary", "DSC, best epoch"] == "0.700 (–)"
-    assert cells["gdl+boundary", "DSC, best epoch"] == "not run"
-    assert "| L_CE + L_B |" in text and "| L_GD + boundary-0.5 |" in text
-
-
-def test_rows_of_the_sweep_say_what_is_changed(tmp_path):
-    folder = write_sweep(tmp_path)
-    cells, _, text = read_table(folder)
-    assert cells["gdl+boundary-alpha0.25", "DSC, best epoch"] == "0.500 (–)"
-    assert "| L_GD + L_B, alpha 0.25 |" in text
-
-
-def test_the_latex_label_of_a_row_says_what_is_changed():
-    assert formats.tex_label("gdl-cap1") == r"$\mathcal{L}_{GD}$, cap 1"
 
 
 def test_the_sweep_is_drawn_apart_and_left_out_of_figure_3(tmp_path):

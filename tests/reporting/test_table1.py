@@ -1,9 +1,10 @@
-"""What Table 1 shows of collapsed runs, and of the numbers that the paper reports."""
+"""What Table 1 shows of collapsed runs, of the paper's numbers, and of rows beside the paper's."""
 
 import pytest
 
 from main import COLUMNS
-from run_folders import read_table, write_set
+from reporting import formats
+from run_folders import read_table, write_run, write_set, write_sweep
 
 # Collapse -----------------------------------------------------------------------------------------
 
@@ -65,6 +66,33 @@ def test_another_split_is_called_another_split(tmp_path):
     _, notes, _ = read_table(write_set(tmp_path, source="challenge", layout="isles", empty=0.5))
     assert "0.500 here and was 0.321" in notes and "another split" in notes
 
+
+# Rows beside the paper's --------------------------------------------------------------------------
+
+def test_other_losses_and_sweeps_get_rows_of_their_own(tmp_path):
+    losses = {"gdl": [[0.6] * 8], "ce+boundary": [[0.7] * 8]}
+    folder = write_set(tmp_path, losses=losses)
+    write_run(folder / "gdl+boundary-0.5" / "seed0", tmp_path / "data" / "wmh", "gdl+boundary", 0,
+              [0.1] * 8, schedule="constant:0.5")
+
+    cells, _, text = read_table(folder)
+    assert cells["ce+boundary", "DSC, best epoch"] == "0.700 (–)"
+    assert cells["gdl+boundary", "DSC, best epoch"] == "not run"
+    assert "| L_CE + L_B |" in text and "| L_GD + boundary-0.5 |" in text
+
+
+def test_rows_of_the_sweep_say_what_is_changed(tmp_path):
+    folder = write_sweep(tmp_path)
+    cells, _, text = read_table(folder)
+    assert cells["gdl+boundary-alpha0.25", "DSC, best epoch"] == "0.500 (–)"
+    assert "| L_GD + L_B, alpha 0.25 |" in text
+
+
+def test_the_latex_label_of_a_row_says_what_is_changed():
+    assert formats.tex_label("gdl-cap1") == r"$\mathcal{L}_{GD}$, cap 1"
+
+
+# Notes --------------------------------------------------------------------------------------------
 
 def test_steps_left_out_are_noted(tmp_path):
     folder = write_set(tmp_path)

@@ -70,6 +70,7 @@ class Guard:
     def hook(self, event, arguments):
         if not self.active or event not in WATCHED:
             return
+
         self.active = False  # what is asked below is not to be noted
         try:
             if event == "open":
