@@ -33,7 +33,9 @@ of the mean difference, scans in which B is better and worse, and the p-value of
 Exit status: 0, or 2 with one line that says which file is wrong and what to do. Nothing is written in that case.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("evaluate")
 
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -27,7 +27,9 @@ Written to --out:
 Exit status: 0, 2 with one line that says what is wrong, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("main")
 
 import signal
 import sys
@@ -41,7 +43,7 @@ import torch
 
 import scheduler
 from dataloader import Slices, batches, make_resident
-from losses import build_loss, parts_of, term_name
+from losses_regional import build_loss, parts_of, term_name
 from networks import build, flops
 from scans.folder import NORMALISATION
 from scans.resampling import export_predictions

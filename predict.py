@@ -30,7 +30,9 @@ Exit status: 0, or 2 with one line that says what is wrong. If a modality is mis
 nothing is segmented; a scan that cannot be read is named, left out, and counted at the end.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("predict")
 
 import sys
 from pathlib import Path

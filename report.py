@@ -84,9 +84,13 @@ def output_folder(options):
 
 
 def identity_curves(sets):
-    """The curves of claim C9 from the first set that has measured it; they depend on no data."""
-    return next((claims["C9"].curves for results in sets
-                 if "C9" in (claims := claims_of(results))), None)
+    """The curves of claim C9 from the first set that has measured it, {} without one.
+
+    They depend on no data.
+    """
+    measured = next((claims["C9"].curves for results in sets
+                     if "C9" in (claims := claims_of(results))), {})
+    return {name: curve.model_dump() for name, curve in measured.items()}
 
 
 def parse_arguments(argv):

@@ -7,7 +7,7 @@ import torch
 from benchmarks import baseline
 from benchmarks.common import alternate, compare, duration, seconds, show
 from distance import signed_distance
-from losses import REGIONAL, build_loss
+from losses_regional import REGIONAL_LOSSES, build_loss
 
 TARGET = 6
 
@@ -46,7 +46,7 @@ def every_loss(labels, target, rounds):
                        for mask in labels.numpy() == 1])[:, None]                   # (B, 1, H, W)
     options = {"wce": {"weights": [1, 100]}}
     losses = {name: build_loss(name, options=options.get(name))
-              for name in (*REGIONAL, "boundary")}
+              for name in (*REGIONAL_LOSSES, "boundary")}
 
     def gradient(loss):
         torch.autograd.grad(loss(logits.softmax(1), target, phi, logits=logits)[0], logits)

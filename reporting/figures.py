@@ -28,7 +28,7 @@ def draw_all(sets, reported, out, identity=None):
         sets: the ResultSets.
         reported: results/reported.json.
         out: the folder for the PNG and the PDF of each.
-        identity: the curves of claim C9, if it was measured.
+        identity: the curves of claim C9, if it was measured: see `study_figures.convergence`.
 
     Returns:
         what a page needs to show them: see `save`.

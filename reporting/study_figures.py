@@ -97,7 +97,7 @@ def convergence(errors):
     """Relative error of Eq. 4 on the pixel grid against the resolution.
 
     Args:
-        errors: {shape of studies/identity.py: Curve}, as claim C9 holds them.
+        errors: {shape of studies/identity.py: {"sizes", "errors", "order"}}.
 
     Returns:
         (figure, title, caption, alternative text).
@@ -105,9 +105,9 @@ def convergence(errors):
     figure, [[axis]] = new_figure(1, 1, (5.4, 3.8))
     for name, curve in errors.items():
         outward = name.endswith(("grown", "outside"))
-        axis.loglog(curve.sizes, curve.errors, "o-" if outward else "s--",
+        axis.loglog(curve["sizes"], curve["errors"], "o-" if outward else "s--",
                     color=SHAPES[name.split(" ")[0].strip(",")], markersize=3.5, linewidth=1.2,
-                    label=f"{name}: order {curve.order:.2f}")
+                    label=f"{name}: order {curve['order']:.2f}")
     sizes = np.array([32, 512])
     axis.loglog(sizes, 0.9 * 32 / sizes, color="#000000", linewidth=0.8, linestyle=":",
                 label="order 1")
@@ -120,6 +120,6 @@ def convergence(errors):
     figure.legend(loc="outside right upper")
 
     alt = "Relative error against resolution, both on logarithmic axes: " + "; ".join(
-        f"{name} from {curve.errors[0]:.3f} at {curve.sizes[0]} pixels to {curve.errors[-1]:.3f} "
-        f"at {curve.sizes[-1]}, order {curve.order:.2f}" for name, curve in errors.items())
+        f"{name} from {curve['errors'][0]:.3f} at {curve['sizes'][0]} pixels "
+        f"to {curve['errors'][-1]:.3f} at {curve['sizes'][-1]}, order {curve['order']:.2f}" for name, curve in errors.items())
     return figure, "Eq. 3 and 4 on shapes with known answers", CONVERGENCE_CAPTION, alt

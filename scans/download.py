@@ -15,6 +15,10 @@ Exit status: 0 when the scans are there; 2 with one line that says what to get, 
 wrong with a file.
 """
 
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("scans.download")
+
 import errno
 import fnmatch
 import re

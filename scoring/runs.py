@@ -6,17 +6,10 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scans.folder import (
-    Dataset,
-    Fingerprint,
-    RunTime,
-    read_dataset,
-    read_fingerprint,
-    read_run_time,
-)
+from scans.folder import Dataset, Fingerprint, read_dataset, read_fingerprint
 from scoring.rows import is_variant, order
 from scoring.run_files import Config, Summary
-from utils import LARGEST, UserError, read_csv, read_description, read_json
+from utils import LARGEST, UserError, read_csv, read_description
 
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs", "batch_size", "lr")
 SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight")
@@ -264,16 +257,3 @@ def load_sets(folders, data):
         if titles.count(one.title) > 1:
             one.title += f" ({one.folder.name})"
     return sets
-
-
-def preprocessing_time(results):
-    """RunTime of the data folder of a ResultSet; None where it was not noted."""
-    return read_run_time(results.data)
-
-
-def noted_seconds(path):
-    """"seconds" of a JSON file that a stage wrote; None where it has none."""
-    try:
-        return RunTime(seconds=read_json(path)["seconds"], scans=0).seconds
-    except (UserError, OSError, ValueError, KeyError, TypeError):
-        return None

@@ -15,7 +15,9 @@ taken to be as slow as the others of its set. The last line of a set adds up wha
 Exit status: 0, or 2 if no folder given holds a run.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("scoring.status")
 
 import csv
 import platform

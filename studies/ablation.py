@@ -13,7 +13,9 @@ Written to --runs: ablation.md, which is printed too, and ablation.csv, a row pe
 Exit status: 0, or 2 with one line that says which runs do not belong together and what to do.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("studies.ablation")
 
 from pathlib import Path
 

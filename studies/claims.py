@@ -18,7 +18,9 @@ Written: claims.json in --runs, which report.py shows; each claim is printed too
 Exit status: 0 whatever the verdicts, or 2 with one line that says which file is wrong and what to do.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("studies.claims")
 
 from pathlib import Path
 

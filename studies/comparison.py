@@ -17,7 +17,9 @@ Written to the first folder: comparison.md, which is printed too, and comparison
 Exit status: 0, or 2 with one line that says which file is wrong and what to do.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("studies.comparison")
 
 import statistics
 from pathlib import Path

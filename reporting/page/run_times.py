@@ -1,6 +1,6 @@
 """How long the stages of a reproduction took: noted by each when it ends, read for the page."""
 
-from scoring.runs import noted_seconds, preprocessing_time
+from scoring.run_times import noted_seconds, preprocessing_time
 
 
 def stages(results):

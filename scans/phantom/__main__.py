@@ -17,7 +17,9 @@ continues an unfinished folder; one of other parameters is refused.
 Exit status: 0, or 2 with one line that says what is wrong.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("scans.phantom.__main__")
 
 import json
 import signal

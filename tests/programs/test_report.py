@@ -26,7 +26,6 @@ from run_folders import (
 )
 from scans.folder import Dataset
 from scoring import cases, runs
-from scoring.run_files import Curve
 from utils import UserError
 
 FIGURES = ("figure1", "figure2", "figure3", "figure3_mm", "figure4")
@@ -249,7 +248,7 @@ def test_the_sweep_is_drawn_apart_and_left_out_of_figure_3(tmp_path):
 
 def test_sweep_and_convergence_are_drawn_once_they_were_measured(tmp_path):
     sets, out = runs.load_sets([write_sweep(tmp_path)], None), tmp_path / "out"
-    errors = {"disc grown": Curve(sizes=[32, 64], errors=[0.2, 0.1], order=1.0)}
+    errors = {"disc grown": {"sizes": [32, 64], "errors": [0.2, 0.1], "order": 1.0}}
     drawn = figures.draw_all(sets, REPORTED, out, errors)
     assert [figure["name"] for figure in drawn] == [*FIGURES, "sweep", "identity"]
     assert "disc grown from 0.200 at 32 pixels to 0.100 at 64, order 1.00" in drawn[-1]["alt"]

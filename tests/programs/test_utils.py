@@ -121,7 +121,7 @@ def test_another_c_library_is_left_alone(monkeypatch):
 
 
 def test_outside_a_checkout_the_commit_is_unknown(monkeypatch, tmp_path):
-    monkeypatch.setattr(utils, "__file__", str(tmp_path / "utils.py"))
+    monkeypatch.setattr(utils, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert utils.git_commit() == "unknown"
 
@@ -136,7 +136,7 @@ def test_the_commit_of_a_changed_checkout_says_so(monkeypatch, tmp_path):
     git("add", "utils.py")
     git("commit", "-m", "first")
 
-    monkeypatch.setattr(utils, "__file__", str(tmp_path / "utils.py"))
+    monkeypatch.setattr(utils, "ROOT", tmp_path)
     clean = utils.git_commit()
     assert re.fullmatch("[0-9a-f]{12}", clean)
     (tmp_path / "utils.py").write_text("2")

@@ -8,7 +8,8 @@ from conftest import run
 from reporting.page import run_times
 from run_folders import write_set
 from scans import folder
-from scoring.runs import load_set, noted_seconds
+from scoring.run_times import noted_seconds
+from scoring.runs import load_set
 
 
 def test_calls_that_convert_add_up_and_a_whole_one_starts_over(tmp_path):
