@@ -121,5 +121,6 @@ def convergence(errors):
 
     alt = "Relative error against resolution, both on logarithmic axes: " + "; ".join(
         f"{name} from {curve['errors'][0]:.3f} at {curve['sizes'][0]} pixels "
-        f"to {curve['errors'][-1]:.3f} at {curve['sizes'][-1]}, order {curve['order']:.2f}" for name, curve in errors.items())
+        f"to {curve['errors'][-1]:.3f} at {curve['sizes'][-1]}, order {curve['order']:.2f}"
+        for name, curve in errors.items())
     return figure, "Eq. 3 and 4 on shapes with known answers", CONVERGENCE_CAPTION, alt
