@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from distance import signed_distance
-from losses import build_loss
+from losses_regional import build_loss
 from metrics import dice
 from scheduler import weights
 from scoring.cases import lesions, load_array, spacing, validation_subjects

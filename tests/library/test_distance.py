@@ -20,7 +20,7 @@ def close(found, expected):
     assert_allclose(found, np.array(expected), rtol=1e-6, atol=0)
 
 
-# ---------------------------------------------------------------------------------------------------- by hand, 2-D
+# by hand, 2-D -------------------------------------------------------------------------------------
 
 def test_single_pixel_is_zero_and_its_surroundings_hold_the_distance_to_it():
     mask = [[0, 0, 0, 0],
@@ -118,7 +118,7 @@ def test_conventions_differ_where_the_nearest_background_lies_on_a_diagonal():
                                                          [-1, 1 - S5,  1 - 2 * S2]])
 
 
-# ------------------------------------------------------------------------------------------------ by hand, spacing
+# by hand, spacing ---------------------------------------------------------------------------------
 
 def test_spacing_2_by_1_stretches_the_rows():
     mask = [[0, 0, 0],
@@ -141,7 +141,7 @@ def test_official_boundary_is_005_off_at_spacing_095():
     close(signed_distance(mask, (0.95, 0.95), "paper"), [[1.9, 0.95, 0, -0.95, 0, 0.95]])
 
 
-# ---------------------------------------------------------------------------------------------------- by hand, 3-D
+# by hand, 3-D -------------------------------------------------------------------------------------
 
 def test_single_voxel():
     mask = np.zeros((3, 3, 3), bool)
@@ -184,7 +184,7 @@ def test_slices_pass_spacing_and_convention_on():
     close(signed_distance_slices(masks, (1, 0.5), "official"), [[[0.5, 0.5, 0]]])
 
 
-# ------------------------------------------------------------------------------------------------------ brute force
+# brute force --------------------------------------------------------------------------------------
 
 def shifted_boundary(mask):
     """Points of the mask with a face neighbour outside it, by shifting the mask one step along each axis and back."""
@@ -233,7 +233,7 @@ def test_official_map_is_scipys_on_a_large_image():
     assert_array_equal(signed_distance(mask, convention="official"), expected.astype(np.float32))
 
 
-# ------------------------------------------------------------------------------------------------------- properties
+# properties ---------------------------------------------------------------------------------------
 
 @st.composite
 def masks_and_spacings(draw):
@@ -309,7 +309,7 @@ def test_map_scales_with_the_spacing(case):
     assert_allclose(doubled, 2 * signed_distance(mask, spacing), rtol=1e-6)
 
 
-# --------------------------------------------------------------------------------------------------------- contract
+# contract -----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("convention", ["paper", "official"])
 @pytest.mark.parametrize("shape", [(4, 6), (1, 1), (2, 3, 5)])

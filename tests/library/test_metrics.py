@@ -42,7 +42,7 @@ EMPTY = mask((6, 8))
 PIXEL = mask((6, 8), (2, 3))
 
 
-# --- By hand: Dice and volumes ---
+# By hand: Dice and volumes ------------------------------------------------------------------------
 
 @pytest.mark.parametrize("pred, target, expected", [
     (mask((4, 4), (0, slice(0, 2))), mask((4, 4), (0, slice(1, 3))), 0.5),  # 2 * 1 / (2 + 2)
@@ -74,7 +74,7 @@ def test_absolute_volume_difference_is_in_percent_of_the_target(pred, target, ex
     assert absolute_volume_difference(pred, target) == expected
 
 
-# --- By hand: surface distances ---
+# By hand: surface distances -----------------------------------------------------------------------
 
 def test_two_pixels_two_mm_apart_have_distance_two():
     assert hausdorff_pair(PIXEL, mask((6, 8), (2, 5))) == (2.0, 2.0)
@@ -143,7 +143,7 @@ def test_three_dimensions_by_hand():
     assert hausdorff_pair(a, b, (6, 1.5, 1)) == (7.0, 7.0)  # sqrt(36 + 9 + 4)
 
 
-# --- By hand: empty masks ---
+# By hand: empty masks -----------------------------------------------------------------------------
 
 FUNCTIONS = [hausdorff, hausdorff95, lambda p, t, s, empty: hausdorff95(p, t, s, pooled=False, empty=empty),
              lambda p, t, s, empty: hausdorff_pair(p, t, s, empty=empty)[0],
@@ -189,7 +189,7 @@ def test_empty_masks_in_lesion_detection(pred, target, recall, precision, f1):
     assert lesion_detection(pred, target) == (recall, precision, f1)
 
 
-# --- By hand: lesions ---
+# By hand: lesions ---------------------------------------------------------------------------------
 
 def test_lesion_detection_by_hand():
     target = mask((9, 9), (1, 1), (1, 5), (5, 1), (5, 5))  # four lesions
@@ -229,7 +229,7 @@ def test_leave_out_removes_other_pathology_from_both_masks():
     assert target.tolist() == [False, True, True, False, False]
 
 
-# --- By hand: the reported "HD" (PAPER.md, point 2) ---
+# By hand: the reported "HD" (PAPER.md, point 2) ---------------------------------------------------
 
 def test_legacy_hausdorff_does_not_see_a_square_moved_100_px_down():
     square = mask((256, 256), (slice(20, 40), slice(20, 40)))
@@ -261,7 +261,7 @@ def test_legacy_hausdorff_of_full_masks():
     assert legacy_hausdorff(full, EMPTY) == math.sqrt(8)  # every row differs in all 8 columns
 
 
-# --- Bad arguments ---
+# Bad arguments ------------------------------------------------------------------------------------
 
 TWO = [dice, hausdorff, hausdorff95, hausdorff_pair, surface_distances, legacy_hausdorff, lesion_detection,
        absolute_volume_difference]
@@ -339,7 +339,7 @@ def test_leave_out_refuses_a_map_of_another_shape():
         leave_out(np.zeros(3), np.zeros(3), np.zeros(2))
 
 
-# --- Oracles ---
+# Oracles ------------------------------------------------------------------------------------------
 
 def random_pairs(count, seed, dims=(2, 3)):
     """Random pairs of masks, never empty: noise of any density, a box and a few voxels; with a random spacing."""
@@ -564,7 +564,7 @@ def test_lesion_detection_equals_simpleitk_components():
         assert lesion_detection(pred, target)[:2] == pytest.approx(found)
 
 
-# --- Properties ---
+# Properties ---------------------------------------------------------------------------------------
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=9)
 PAIRS = SHAPES.flatmap(lambda shape: st.tuples(hnp.arrays(bool, shape), hnp.arrays(bool, shape)))

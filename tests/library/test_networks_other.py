@@ -20,7 +20,7 @@ def zeroed(module):
     return module.eval()
 
 
-# ------------------------------------------------------------------------------------------------------------- sizes
+# sizes --------------------------------------------------------------------------------------------
 
 def conv(a, b, kernel=9):
     """A convolution of `kernel` taps without bias, then scale and shift."""
@@ -94,7 +94,7 @@ def test_unet3d_has_the_papers_19069955_weights_and_biases():
     assert weights + sum(part.out_channels for part in convolutions) == 19_069_955
 
 
-# -------------------------------------------------------------------------------------------------------------- FLOPs
+# FLOPs --------------------------------------------------------------------------------------------
 
 def test_flops_of_one_convolution_by_hand():
     # 3x3, 2 -> 5 channels on 4x6 pixels: 9 * 2 * 5 multiply-adds a pixel
@@ -123,7 +123,7 @@ def test_enet_takes_a_hundredth_of_unets_operations():
     assert enet / 1e9 == pytest.approx(0.94, abs=0.005) and 90 < unet / enet < 110
 
 
-# -------------------------------------------------------------------------------------------------------- residual UNet
+# residual UNet ------------------------------------------------------------------------------------
 
 def test_a_residual_block_without_its_branch_is_the_relu_of_its_input():
     block = zeroed(Residual(3, 3))
@@ -162,7 +162,7 @@ def test_decoder_receives_the_encoders_output_of_each_level_and_the_upsampled_de
         assert torch.equal(both, torch.cat([skip, below], 1))
 
 
-# ----------------------------------------------------------------------------------------------------------------- ENet
+# ENet ---------------------------------------------------------------------------------------------
 
 def test_enet_stage_by_stage():
     network, shapes = small("enet", width=64), []
@@ -218,7 +218,7 @@ def test_enet_dropout_is_drawn_anew_in_training_and_absent_in_evaluation():
     assert not torch.equal(network(images), network(images))
 
 
-# -------------------------------------------------------------------------------------------------------------- UNet 3-D
+# UNet 3-D -----------------------------------------------------------------------------------------
 
 def test_unet3d_level_by_level():
     network, seen = on_meta("unet3d", 2, 3, 64), []
@@ -250,7 +250,7 @@ def test_unet3d_gradient_reaches_every_parameter():
     assert [key for key, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
 
 
-# ----------------------------------------------------------------------------------------------------------- pooling
+# pooling ------------------------------------------------------------------------------------------
 
 def few_values(*shape):
     """Numbers of which many are equal, as after a ReLU, with a gradient."""
@@ -281,7 +281,7 @@ def test_unpooling_has_the_values_and_gradients_of_torchs(layout):
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(*results, strict=True))
 
 
-# ----------------------------------------------------------------------------------------------------------- all of them
+# all of them --------------------------------------------------------------------------------------
 
 def images_for(name, batch=2):
     return noise(batch, 2, *((32, 32) if NETWORKS[name].dims == 2 else (8, 16, 16)))

@@ -9,7 +9,7 @@ import torch
 
 from scheduler import alpha, code2018_lr, plateau_lr, weights
 
-# ------------------------------------------------------------------------------------------------------------ alpha
+# alpha --------------------------------------------------------------------------------------------
 
 def falling(step, floor, epochs):
     """1, then less by `step` after each epoch, never under `floor`; exact."""
@@ -50,7 +50,7 @@ def test_increase_has_the_alpha_of_rebalance():
     assert [alpha("increase", epoch) for epoch in (0, 1, 99, 199)] == [1.0, 0.99, 0.01, 0.01]
 
 
-# ---------------------------------------------------------------------------------------------------------- weights
+# weights ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("schedule, expected", [
     ("switch:2", [(1.0, 0.0), (1.0, 0.0), (0.01, 0.99), (0.01, 0.99)]), ("switch:1:0.3", [(1.0, 0.0), (0.3, 0.7), (0.3, 0.7)]),
@@ -125,7 +125,7 @@ def test_weights_are_rounded_to_ten_decimals():
     assert weights("constant:0.00000000001", 0) == (1e-11, 1.0)
 
 
-# ---------------------------------------------------------------------------------------------- plateau of 20 epochs
+# plateau of 20 epochs -----------------------------------------------------------------------------
 
 def test_plateau_keeps_the_rate_without_scores():
     assert plateau_lr([]) == 1e-3
@@ -175,7 +175,7 @@ def test_plateau_equals_torchs(seed):
         assert plateau_lr(scores[:epoch + 1].tolist()) == optimizer.param_groups[0]["lr"]
 
 
-# ------------------------------------------------------------------------------------------------ the code's lr rule
+# the code's lr rule -------------------------------------------------------------------------------
 
 def test_code2018_halves_after_the_first_epoch():
     assert [code2018_lr(scores) for scores in ([], [0.3], [0.3, 0.2])] == [1e-3, 5e-4, 5e-4]

@@ -11,7 +11,7 @@ from test_makefile import clone, make  # noqa: F401
 import main
 from conftest import assert_same_run, refuses, rows, run, train
 from dataloader import Batch, Slices
-from losses import REGIONAL, build_loss
+from losses_regional import REGIONAL_LOSSES, build_loss
 from networks import NETWORKS, build
 from reporting import formats, study_figures
 from run_folders import write_run, write_set
@@ -22,7 +22,7 @@ from training import checkpoint
 from training.best_model import load_model
 from training.trainer import Trainer
 
-# ------------------------------------------------------------------------------------------------------------ schedules
+# schedules ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("schedule, alphas, weights", [
@@ -37,10 +37,10 @@ def test_alpha_and_the_loss_of_a_run_follow_the_strategy(data, tmp_path, schedul
         assert float(row["train_loss"]) == pytest.approx(expected, rel=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------ losses, networks
+# losses, networks ---------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("network", [name for name, kind in NETWORKS.items() if kind.dims == 2])
-@pytest.mark.parametrize("loss", REGIONAL)
+@pytest.mark.parametrize("loss", REGIONAL_LOSSES)
 def test_a_step_with_every_loss_and_network(loss, network):
     torch.manual_seed(0)
     options = {"weights": [1.0, 9.0]} if loss == "wce" else None
@@ -97,7 +97,7 @@ def test_parameters_and_operations_are_printed_at_the_start(data, tmp_path):
 
 def test_weights_of_another_number_of_classes_are_refused(data, tmp_path):
     result = train(data, tmp_path / "run", "--loss-options", "weights=1,2,3", loss="ce")
-    refuses(result, "--loss-options weights: expected 2 of them, one a class, found 3")
+    refuses(result, "--loss-options weights: expected 2 of them, one per class, found 3")
     refuses(train(data, tmp_path / "run", "--loss-options", "gamma=-1", loss="focal"), "--loss-options gamma", "found -1.0")
     assert not (tmp_path / "run").exists()
 
@@ -137,11 +137,11 @@ def test_help_names_every_loss_schedule_and_network(capsys):
     with pytest.raises(SystemExit):
         main.main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for word in (*REGIONAL, *NETWORKS, "rebalance[:STEP]", "increase[:STEP]", "constant:ALPHA", "switch:EPOCHS[:ALPHA]"):
+    for word in (*REGIONAL_LOSSES, *NETWORKS, "rebalance[:STEP]", "increase[:STEP]", "constant:ALPHA", "switch:EPOCHS[:ALPHA]"):
         assert word in text
 
 
-# ---------------------------------------------------------------------------------------------------------- make, tables
+# make, tables -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("row, words", [
     ("gdl+boundary-increase", "--schedule increase"), ("gdl+boundary-increase0.02", "--schedule increase:0.02"),
@@ -174,7 +174,7 @@ def test_the_labels_of_the_losses_are_sound_latex():
     assert formats.tex_label("focal_tversky+boundary-switch5") == r"$\mathcal{L}_{FTversky}$ + $\mathcal{L}_{B}$, switch 5"
 
 
-# ----------------------------------------------------------------------------------------------------------- C6, figure
+# C6, figure ---------------------------------------------------------------------------------------
 
 def strategies(schedule, increase, collapsed=False):
     return made_set(**{
