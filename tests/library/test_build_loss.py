@@ -102,6 +102,16 @@ def test_options_reach_the_loss():
     assert (loss.alpha, loss.beta, loss.gamma) == (0.4, 0.7, 2.0)
 
 
+@pytest.mark.parametrize("gamma", [1e-3, 1])
+def test_the_power_of_focal_tversky_may_be_small(gamma):
+    assert build_loss("focal_tversky", 2, None, {"gamma": gamma}).regional.gamma == gamma
+
+
+def test_weights_reach_the_cross_entropy_beside_dice():
+    loss = build_loss("dice+ce", 2, None, {"weights": [1.0, 20.0]}).regional
+    assert loss.ce.weights == [1.0, 20.0]
+
+
 def test_an_option_that_is_a_flag_may_be_given_as_a_number():
     assert build_loss("dice", 2, None, {"squared": 1.0}).regional.squared
 
@@ -128,7 +138,12 @@ def test_build_loss_passes_the_weight_cap_on():
     ("boundary", {"gamma": 1.0}, "loss-options: expected none for boundary, found gamma"),
     ("focal", {"gamma": -1.0}, "gamma: expected a number of at least 0, found -1.0"),
     ("focal", {"gamma": [1.0, 2.0]}, "gamma: expected a number of at least 0"),
+    ("focal", {"gamma": float("inf")}, "gamma: expected a number of at least 0, found inf"),
+    ("dice", {"smooth": -1.0}, "smooth: expected a number of at least 0"),
+    ("tversky", {"smooth": -1.0}, "smooth: expected a number of at least 0"),
     ("tversky", {"alpha": float("nan")}, "alpha: expected a number"),
+    ("tversky", {"beta": -1.0}, "beta: expected a number of at least 0"),
+    ("focal_tversky", {"gamma": 0.0}, "gamma: expected a number of at least 0.001"),
     ("hausdorff", {"power": 0.0}, "power: expected a number"),
     ("ce", {"weights": [1.0, 2.0, 3.0]}, "weights: expected 2 of them, one per class, found 3"),
     ("ce", {"weights": [0.0, 0.0]}, "weights: expected one above 0"),

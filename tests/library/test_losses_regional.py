@@ -228,6 +228,15 @@ def test_hausdorff_squares_the_error_of_probabilities():
     assert HausdorffLoss()(row(0.4, 0, 0, 0), row(1, 0, 0, 0)).item() == pytest.approx(0.09)
 
 
+def test_hausdorff_counts_a_pixel_of_exactly_one_half_as_background():
+    # no pixel above 0.5, so only the map of the ground truth counts: 0.5^2 * 1^2 over 4 pixels
+    assert HausdorffLoss()(row(0.5, 0, 0, 0), row(1, 0, 0, 0)).item() == 0.0625
+
+
+def test_distances_to_the_contour_are_float32():
+    assert contour_distances(torch.ones(1, 1, 2, 2).bool()).dtype == torch.float32
+
+
 def test_hausdorff_gradient_is_twice_the_error_times_the_cost():
     probs = row(0, 0, 0.75, 0).requires_grad_()
     HausdorffLoss()(probs, row(1, 0, 0, 0)).backward()
