@@ -20,7 +20,7 @@ def close(found, expected):
     assert_allclose(found, np.array(expected), rtol=1e-6, atol=0)
 
 
-# by hand, 2-D -------------------------------------------------------------------------------------
+# By hand, 2-D -------------------------------------------------------------------------------------
 
 def test_single_pixel_is_zero_amid_the_distances_to_it():
     mask = [[0, 0, 0, 0],
@@ -119,7 +119,7 @@ def test_conventions_differ_where_the_background_lies_diagonally():
                                                          [-1, 1 - S5,  1 - 2 * S2]])
 
 
-# by hand, spacing ---------------------------------------------------------------------------------
+# By hand, spacing ---------------------------------------------------------------------------------
 
 def test_spacing_2_by_1_stretches_the_rows():
     mask = [[0, 0, 0],
@@ -143,7 +143,7 @@ def test_official_boundary_is_005_off_at_spacing_095():
     close(signed_distance(mask, (0.95, 0.95), "paper"), [[1.9, 0.95, 0, -0.95, 0, 0.95]])
 
 
-# by hand, 3-D -------------------------------------------------------------------------------------
+# By hand, 3-D -------------------------------------------------------------------------------------
 
 def test_single_voxel():
     mask = np.zeros((3, 3, 3), bool)
@@ -186,7 +186,7 @@ def test_slices_pass_spacing_and_convention_on():
     close(signed_distance_slices(masks, (1, 0.5), "official"), [[[0.5, 0.5, 0]]])
 
 
-# brute force --------------------------------------------------------------------------------------
+# Brute force --------------------------------------------------------------------------------------
 
 def shifted_boundary(mask):
     """Points of the mask with a face neighbour outside it, by shifts along each axis and back."""
@@ -235,7 +235,7 @@ def test_official_map_is_scipys_on_a_large_image():
     assert_array_equal(signed_distance(mask, convention="official"), expected.astype(np.float32))
 
 
-# properties ---------------------------------------------------------------------------------------
+# Properties ---------------------------------------------------------------------------------------
 
 @st.composite
 def masks_and_spacings(draw):
@@ -313,7 +313,7 @@ def test_map_scales_with_the_spacing(case):
     assert_allclose(doubled, 2 * signed_distance(mask, spacing), rtol=1e-6)
 
 
-# contract -----------------------------------------------------------------------------------------
+# Contract -----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("convention", ["paper", "official"])
 @pytest.mark.parametrize("shape", [(4, 6), (1, 1), (2, 3, 5)])

@@ -175,7 +175,7 @@ def test_max_weight_bounds_the_weight_of_a_small_class():
     assert GeneralizedDiceLoss(max_weight=1 / 9)(probs, target).item() == pytest.approx(1 - 6 / 8)
 
 
-# boundary loss by hand ----------------------------------------------------------------------------
+# Boundary loss by hand ----------------------------------------------------------------------------
 
 def test_boundary_loss_is_the_mean_of_map_times_probability():
     # -1 * 0.5 + 0 * 1 + 1 * 0.25 + 2 * 0.5 = 0.75, over 4 pixels.
@@ -233,7 +233,7 @@ def test_boundary_loss_is_never_below_that_of_the_perfect_prediction(seed):
     assert BoundaryLoss()(two_classes(guess), phi) >= BoundaryLoss()(two_classes(mask), phi)
 
 
-# gradients ----------------------------------------------------------------------------------------
+# Gradients ----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("max_weight", [None, 0.01])
 @pytest.mark.parametrize("classes, spatial", [(2, (3, 4)), (3, (2, 2, 3))])
@@ -258,7 +258,7 @@ def test_joint_gradient_through_the_softmax():
     assert gradcheck(lambda z: loss(z.softmax(1), two_classes(mask), phi, (0.3, 0.7))[0], logits)
 
 
-# channels, precision ------------------------------------------------------------------------------
+# Channels, precision ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("classes, view", [
     ([0], True), ([0, 1], True), ([0, 1, 2], True), ([1, 2], True), ([2], True),
@@ -385,7 +385,7 @@ def test_joint_loss_names_the_wrong_argument():
         JointLoss(GeneralizedDiceLoss(), BoundaryLoss())(probs, target, torch.zeros(1, 1, 3, 4))
 
 
-# oracles ------------------------------------------------------------------------------------------
+# Oracles ------------------------------------------------------------------------------------------
 
 def numpy_gdl(probs, target):
     """Eq. 1 image by image and class by class, in float64; an absent class weighs 1e20."""
@@ -456,7 +456,7 @@ def test_monai_gives_an_absent_class_the_largest_weight_of_the_others(monai_gdl)
     assert_allclose([monai_gdl(probs, target).item(), *ours], [0.25, 1, 0.25], rtol=1e-6)
 
 
-# half precision -----------------------------------------------------------------------------------
+# Half precision -----------------------------------------------------------------------------------
 
 IMAGES = ["empty", "full", "one pixel", "0.5 %"]
 CASES = [

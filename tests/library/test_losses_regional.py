@@ -50,7 +50,7 @@ def logits_of(*foreground):
     return row(*foreground).log()
 
 
-# cross-entropy by hand ----------------------------------------------------------------------------
+# Cross-entropy by hand ----------------------------------------------------------------------------
 
 def test_cross_entropy_is_the_mean_of_minus_log_of_the_true_class():
     # probabilities of the true class: 1/4, 3/4, 1/2
@@ -93,7 +93,7 @@ def test_weights_are_the_inverse_frequencies(counts, weights):
     assert inverse_frequency(np.array(counts)) == pytest.approx(weights)
 
 
-# focal by hand ------------------------------------------------------------------------------------
+# Focal by hand ------------------------------------------------------------------------------------
 
 def test_focal_takes_the_square_of_the_miss():
     # the true class has 1/4 and 3/4: misses 3/4 and 1/4
@@ -255,7 +255,7 @@ def test_hausdorff_has_no_gradient_where_both_are_empty():
     assert loss.item() == 0 and not probs.grad.any()
 
 
-# all of them at once ------------------------------------------------------------------------------
+# All of them at once ------------------------------------------------------------------------------
 
 ANY_SHAPE = [(1, 2, (5, 9)), (3, 4, (8, 8)), (2, 3, (3, 5, 4))]
 
@@ -344,7 +344,7 @@ def test_half_precision_is_computed_in_float32(name):
     assert_allclose(found.double(), expected, rtol=1e-6)
 
 
-# beside the boundary loss -------------------------------------------------------------------------
+# Beside the boundary loss -------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", NAMES)
 def test_joined_with_the_boundary_loss_it_is_weighted_like_the_gdl(name):
@@ -379,7 +379,7 @@ def test_any_module_may_be_the_regional_part():
     assert loss == torch.nn.functional.l1_loss(probs, target)
 
 
-# oracles ------------------------------------------------------------------------------------------
+# Oracles ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)

@@ -32,7 +32,7 @@ def noise(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-# size ---------------------------------------------------------------------------------------------
+# Size ---------------------------------------------------------------------------------------------
 
 def unet_parameters(channels, classes, w):
     """Pairs of 3x3 convolutions without bias, each with scale and shift per channel.
@@ -85,7 +85,7 @@ def test_unet2018_takes_631_gflop_per_slice_and_step():
     assert counter.get_total_flops() / 1e9 == pytest.approx(630.9, abs=0.05)
 
 
-# structure ----------------------------------------------------------------------------------------
+# Structure ----------------------------------------------------------------------------------------
 
 def convolutions(name, channels, classes, width):
     """(kind, in, out, kernel, stride, bias, output height) of every convolution as it runs."""
@@ -212,7 +212,7 @@ def test_decoder_receives_the_upsampled_deeper_level(name, deeper):
         assert torch.equal(part, below)
 
 
-# any size -----------------------------------------------------------------------------------------
+# Any size -----------------------------------------------------------------------------------------
 
 SIZES = [(1, 1), (2, 3), (5, 1), (7, 9), (16, 16), (17, 31), (33, 50), (48, 16), (1, 64)]
 
@@ -258,7 +258,7 @@ def test_crop_undoes_padding(shape):
     assert torch.equal(crop_to(pad_to_multiple(image, 8), shape[2:]), image)
 
 
-# interface ----------------------------------------------------------------------------------------
+# Interface ----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("channels, classes", [(1, 2), (5, 2), (2, 4)])
 @pytest.mark.parametrize("name", NAMES)

@@ -20,7 +20,7 @@ def zeroed(module):
     return module.eval()
 
 
-# sizes --------------------------------------------------------------------------------------------
+# Sizes --------------------------------------------------------------------------------------------
 
 def conv(a, b, kernel=9):
     """A convolution of `kernel` taps without bias, then scale and shift."""
@@ -136,7 +136,7 @@ def test_enet_takes_a_hundredth_of_unets_operations():
     assert enet / 1e9 == pytest.approx(0.94, abs=0.005) and 90 < unet / enet < 110
 
 
-# residual UNet ------------------------------------------------------------------------------------
+# Residual UNet ------------------------------------------------------------------------------------
 
 def test_a_residual_block_without_its_branch_is_the_relu_of_its_input():
     block = zeroed(Residual(3, 3))
@@ -285,7 +285,7 @@ def test_unet3d_gradient_reaches_every_parameter():
     assert without_gradient(network) == []
 
 
-# pooling ------------------------------------------------------------------------------------------
+# Pooling ------------------------------------------------------------------------------------------
 
 def few_values(*shape):
     """Numbers of which many are equal, as after a ReLU, with a gradient."""
@@ -318,7 +318,7 @@ def test_unpooling_has_the_values_and_gradients_of_torchs(layout):
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(*results, strict=True))
 
 
-# all of them --------------------------------------------------------------------------------------
+# All of them --------------------------------------------------------------------------------------
 
 def images_for(name, batch=2):
     return noise(batch, 2, *((32, 32) if NETWORKS[name].dims == 2 else (8, 16, 16)))

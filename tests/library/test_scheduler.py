@@ -9,7 +9,7 @@ import torch
 
 from scheduler import alpha, code2018_lr, plateau_lr, weights
 
-# alpha --------------------------------------------------------------------------------------------
+# Alpha --------------------------------------------------------------------------------------------
 
 def falling(step, floor, epochs):
     """1, then less by `step` after each epoch, never under `floor`; exact."""
@@ -51,7 +51,7 @@ def test_increase_has_the_alpha_of_rebalance():
     assert [alpha("increase", epoch) for epoch in (0, 1, 99, 199)] == [1.0, 0.99, 0.01, 0.01]
 
 
-# weights ------------------------------------------------------------------------------------------
+# Weights ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("schedule, expected", [
     ("switch:2", [(1.0, 0.0), (1.0, 0.0), (0.01, 0.99), (0.01, 0.99)]),
@@ -137,7 +137,7 @@ def test_weights_are_rounded_to_ten_decimals():
     assert weights("constant:0.00000000001", 0) == (1e-11, 1.0)
 
 
-# plateau of 20 epochs -----------------------------------------------------------------------------
+# Plateau of 20 epochs -----------------------------------------------------------------------------
 
 def test_plateau_keeps_the_rate_without_scores():
     assert plateau_lr([]) == 1e-3
@@ -192,7 +192,7 @@ def test_plateau_equals_torchs(seed):
         assert plateau_lr(scores[:epoch + 1].tolist()) == optimizer.param_groups[0]["lr"]
 
 
-# the code's lr rule -------------------------------------------------------------------------------
+# The code's lr rule -------------------------------------------------------------------------------
 
 def test_code2018_halves_after_the_first_epoch():
     assert [code2018_lr(scores) for scores in ([], [0.3], [0.3, 0.2])] == [1e-3, 5e-4, 5e-4]

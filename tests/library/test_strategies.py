@@ -22,7 +22,7 @@ from training import checkpoint
 from training.best_model import load_model
 from training.trainer import Trainer
 
-# schedules ----------------------------------------------------------------------------------------
+# Schedules ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("schedule, alphas, weights", [
@@ -37,7 +37,7 @@ def test_alpha_and_the_loss_of_a_run_follow_the_strategy(data, tmp_path, schedul
         assert float(row["train_loss"]) == pytest.approx(expected, rel=1e-5)
 
 
-# losses, networks ---------------------------------------------------------------------------------
+# Losses, networks ---------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("network", [name for name, kind in NETWORKS.items() if kind.dims == 2])
 @pytest.mark.parametrize("loss", REGIONAL_LOSSES)
@@ -168,7 +168,7 @@ def test_help_names_every_loss_schedule_and_network(capsys):
         assert word in text
 
 
-# make, tables -------------------------------------------------------------------------------------
+# Make, tables -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("row, words", [
     ("gdl+boundary-increase", "--schedule increase"),
