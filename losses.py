@@ -153,9 +153,9 @@ class JointLoss(nn.Module):
 
 
 def build_loss(name, *args, **options):
-    """The training loss by its command-line name: `losses_regional.build_loss`, which see."""
-    import losses_regional  # not at the top: it imports this file, which works without it
-    return losses_regional.build_loss(name, *args, **options)
+    """The training loss by its command-line name; see `losses_regional.build_loss`."""
+    from losses_regional import build_loss as build  # here: that file imports this one
+    return build(name, *args, **options)
 
 
 # What every loss does first -----------------------------------------------------------------------
