@@ -41,7 +41,7 @@ import torch
 
 import scheduler
 from dataloader import Slices, batches, make_resident
-from losses import build_loss, parts_of, term_name
+from losses_regional import build_loss, parts_of, term_name
 from networks import build, flops
 from scans.folder import NORMALISATION
 from scans.resampling import export_predictions

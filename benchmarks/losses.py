@@ -5,7 +5,7 @@ import torch
 from benchmarks import baseline
 from benchmarks.common import alternate, compare, duration, seconds, show
 from distance import signed_distance
-from losses import REGIONAL, build_loss
+from losses_regional import REGIONAL_LOSSES, build_loss
 
 TARGET = 6
 
@@ -41,7 +41,7 @@ def every_loss(labels, target, rounds):
     logits = torch.cat([1 - 9 * noise, 9 * noise - 1], 1).requires_grad_()
     phi = torch.stack([torch.from_numpy(signed_distance(mask)) for mask in labels.numpy() == 1])[:, None]
     options = {"wce": {"weights": [1, 100]}}
-    losses = {name: build_loss(name, options=options.get(name)) for name in (*REGIONAL, "boundary")}
+    losses = {name: build_loss(name, options=options.get(name)) for name in (*REGIONAL_LOSSES, "boundary")}
     times = {name: [] for name in losses}
     for _ in range(rounds + 2):  # the first two warm up
         for name, loss in losses.items():

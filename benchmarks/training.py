@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks import baseline
 from benchmarks.common import alternate, duration, seconds, show, significant
 from dataloader import Batch, one_hot
-from losses import build_loss
+from losses_regional import build_loss
 from networks import build
 from training.devices import amp_name, choose_amp, logits_of
 from training.trainer import Trainer

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import torch
 
-from losses import build_loss
+from losses_regional import build_loss
 from networks import build
 from scoring.intervals import RESAMPLES
 from scoring.rows import BOTH, REGIONAL

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from distance import signed_distance
-from losses import build_loss
+from losses_regional import build_loss
 from metrics import dice
 from scans.folder import intensities
 from scheduler import weights

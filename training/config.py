@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from dataloader import Patches, Slices
-from losses import build_loss, checked_options, parts_of
-from regional import inverse_frequency
+from losses_regional import build_loss, checked_options, inverse_frequency, parts_of
 from scoring.run_files import Config
 from training import checkpoint
 from training.devices import amp_name

@@ -3,7 +3,7 @@
 import argparse
 
 import scheduler
-from losses import REGIONAL
+from losses_regional import REGIONAL_LOSSES
 from networks import NETWORKS
 from networks.unet3d import LEVELS
 from scoring import rows
@@ -39,9 +39,9 @@ def parse(argv, description):
     add("--out", required=True, metavar="FOLDER", help="run directory, e.g. results/wmh/gdl/seed0")
     add("--row", help="a row of the table: a loss, or one with what is changed, e.g. gdl+boundary-alpha0.5, gdl-cap1; stands "
         "for --loss, --schedule and --gdl-max-weight, and goes before the latter two")
-    add("--loss", help=f"boundary, a regional loss ({', '.join(REGIONAL)}), or one with +boundary, "
+    add("--loss", help=f"boundary, a regional loss ({', '.join(REGIONAL_LOSSES)}), or one with +boundary, "
         "e.g. dice+ce+boundary (default gdl+boundary)")
-    add("--loss-options", nargs="+", metavar="NAME=NUMBER", help="of the regional loss (regional.py), e.g. gamma=1 for focal, "
+    add("--loss-options", nargs="+", metavar="NAME=NUMBER", help="of the regional loss, e.g. gamma=1 for focal, "
         "alpha=0.5 beta=0.5 for tversky, weights=1,20 for ce, wce, focal, one a class (default: the papers'; wce: inverse "
         "frequencies of the training pixels)")
     add("--seed", type=int, default=0, help="fixes the initial weights and the order of the slices (default 0)")

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import baseline, common, gpu, growth, losses, training
 from distance import signed_distance
-from losses import REGIONAL, build_loss
+from losses_regional import REGIONAL_LOSSES, build_loss
 
 
 def test_the_baselines_objective_and_gradient_are_ours():
@@ -62,7 +62,7 @@ def test_convolutions_of_a_network_are_all_found():
 def test_every_loss_is_timed_beside_the_gdl(capsys):
     labels = (torch.rand(8, 256, 256) < 0.01).long()
     found = losses.every_loss(labels, torch.stack([labels == 0, labels == 1], 1), rounds=1)
-    assert set(found) == {*REGIONAL, "boundary"} and found["gdl"]["times_gdl"] == 1
+    assert set(found) == {*REGIONAL_LOSSES, "boundary"} and found["gdl"]["times_gdl"] == 1
     assert all(result["seconds"] > 0 and result["times_gdl"] > 0 for result in found.values())
     assert capsys.readouterr().out.count("times the GDL") == len(found)
 
