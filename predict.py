@@ -52,7 +52,7 @@ def find_scans(places, settings):
 
     Args:
         places: folders or NIfTI files.
-        settings: "data" of a checkpoint, with its modalities and layout.
+        settings: a scans.folder.Dataset, for its modalities and layout.
 
     Raises:
         UserError: a place does not exist, holds no scan, or two scans have one name.
@@ -62,8 +62,8 @@ def find_scans(places, settings):
         if not place.exists():
             raise UserError(place, "a scan or a folder of scans", "nothing there", "Check the path.")
         for name, files in (scans_of_folder(place, settings) if place.is_dir() else
-                            scans_of_files([place], settings["modalities"])).items():
-            scan = scans.setdefault(name, {modality: [] for modality in settings["modalities"]})
+                            scans_of_files([place], settings.modalities)).items():
+            scan = scans.setdefault(name, {modality: [] for modality in settings.modalities})
             for modality, paths in files.items():
                 scan[modality] += [path for path in paths if path not in scan[modality]]
     return dict(sorted(scans.items()))
@@ -71,7 +71,7 @@ def find_scans(places, settings):
 
 def scans_of_folder(folder, settings):
     """The scans at any depth in the network's own layout, or else those whose files say in their names what they are."""
-    spec, duplicates = DATASETS.get(settings["layout"]), {}
+    spec, duplicates = DATASETS.get(settings.layout), {}
     if spec:
         # no label is looked for, and a folder called test may hold what is to be segmented
         first = next(iter(spec.modalities.values()))
@@ -86,10 +86,10 @@ def scans_of_folder(folder, settings):
         if subjects:
             return {subject.name: {name: subject.files[name] for name in spec.modalities} for subject in subjects}
     files = sorted(path for path in folder.glob("*.nii*") if path.name.endswith((".nii", ".nii.gz")))
-    found = scans_of_files(files, settings["modalities"], strict=False)
+    found = scans_of_files(files, settings.modalities, strict=False)
     if not found:
         layout = " or ".join(filter(None, [", ".join(spec.modalities.values()) if spec else "", "files named "
-                                           f"<scan>_{settings['modalities'][0]}.nii.gz"]))
+                                           f"<scan>_{settings.modalities[0]}.nii.gz"]))
         raise UserError(folder, f"scans with {layout}", "none", "Check the path and the names.")
     return found
 
@@ -176,17 +176,17 @@ def write_image(path, image):
 
 def predict_scan(name, files, model, args):
     """Segment one scan and write what was asked for; returns its line: name, ml, slices."""
-    network, state, device, amp = model
-    volumes, grid = read_scan(files, state["data"]["modalities"])
-    slices = network_input(volumes, state["data"]["size"])                         # (S, C, H, W) uint16
-    mask, probabilities = segment(network, slices, args.batch_size, device, amp, state.get("patch"))
+    network, trained, device, amp = model
+    volumes, grid = read_scan(files, trained.data.modalities)
+    slices = network_input(volumes, trained.data.size)                              # (S, C, H, W) uint16
+    mask, probabilities = segment(network, slices, args.batch_size, device, amp, trained.patch)
     image = restore_mask(mask, grid["affine"], grid["original_shape"])
     if args.probabilities:
         parts = [restore_mask(np.ascontiguousarray(channel), grid["affine"], grid["original_shape"])
                  for channel in np.moveaxis(probabilities, 1, 0)[1:]]
         whole = parts[0] if len(parts) == 1 else nib.Nifti1Image(np.stack([p.dataobj for p in parts], -1), image.affine)
         write_image(args.out / "probabilities" / f"{name}.nii.gz", whole)
-    classes = state["data"]["classes"][1:]
+    classes = trained.data.classes[1:]
     if args.preview:
         from reporting.preview import draw_preview  # needs matplotlib, which plain prediction does not
         step = [size * length / slices.shape[-1] for size, length in zip(grid["spacing_mm"], volumes[0].shape[:2])]
@@ -198,16 +198,16 @@ def predict_scan(name, files, model, args):
     return f"{name}: {told} in {int(mask.any(axis=(1, 2)).sum())} of {len(mask)} slices"
 
 
-def describe(state, path):
-    """What a checkpoint holds, as lines for a terminal."""
-    network, channels, _, width = state["build"]
-    data = state["data"]
-    seen = f", patches of {'x'.join(map(str, state['patch']))}" if state.get("patch") else ""
+def describe(trained, path):
+    """What a checkpoint holds, a best_model.BestModel, as lines for a terminal."""
+    network, channels, _, width = trained.build
+    data = trained.data
+    seen = f", patches of {'x'.join(map(str, trained.patch))}" if trained.patch else ""
     return "\n".join([
-        f"{path}: {network} of width {width}, {channels} channels, epoch {state.get('epoch', '?')}",
-        f"modalities: {', '.join(data['modalities'])}; layout {data['layout']}, trained on {data['source']} scans",
-        f"classes: {', '.join(f'{k} {name}' for k, name in enumerate(data['classes']))}",
-        f"in-plane size {data['size']} px{seen}; {NORMALISATION}; {state.get('amp', 'precision not noted')}"])
+        f"{path}: {network} of width {width}, {channels} channels, epoch {trained.get('epoch', '?')}",
+        f"modalities: {', '.join(data.modalities)}; layout {data.layout}, trained on {data.source} scans",
+        f"classes: {', '.join(f'{k} {name}' for k, name in enumerate(data.classes))}",
+        f"in-plane size {data.size} px{seen}; {NORMALISATION}; {trained.get('amp', 'precision not noted')}"])
 
 
 def main(argv=None):
@@ -215,27 +215,27 @@ def main(argv=None):
     if args.deterministic:
         be_deterministic()
     device = choose_device(args.device)
-    network, state = load_model(args.checkpoint, device)
+    network, trained = load_model(args.checkpoint, device)
     if args.describe:
-        print(describe(state, args.checkpoint))
+        print(describe(trained, args.checkpoint))
         return 0
     if not args.scans or not args.out:
         raise UserError("the command", "--out and at least one scan", "none", "See --help.")
-    if state["data"]["source"] == "phantom":
+    if trained.data.source == "phantom":
         log(f"{args.checkpoint}: trained on a phantom; its masks show that the program works, and nothing about patients")
-    amp = choose_amp(AMP.get(str(state.get("amp")), "auto") if args.amp == "auto" else args.amp, device)
+    amp = choose_amp(AMP.get(trained.amp, "auto") if args.amp == "auto" else args.amp, device)
     network.to(memory_format=choose_memory_format(amp, device, network.dims))
-    scans = find_scans(args.scans, state["data"])
-    check_complete(scans, state["data"]["modalities"])
+    scans = find_scans(args.scans, trained.data)
+    check_complete(scans, trained.data.modalities)
     failed = 0
     for name, files in progress(scans.items(), total=len(scans), desc="segmenting", unit="scan"):
         try:
-            log(predict_scan(name, files, (network, state, device, amp), args))
+            log(predict_scan(name, files, (network, trained, device, amp), args))
         except UserError as error:
             failed += 1
             print(f"{name} left out: {error}", file=sys.stderr)
         except torch.OutOfMemoryError:
-            if patch := state.get("patch"):
+            if patch := trained.patch:
                 raise UserError(device, f"memory for a patch of {'x'.join(map(str, patch))}", "too little",
                                 "Free some, or take --device cpu.") from None
             raise UserError(device, f"memory for {args.batch_size} slices", "too little", "Lower --batch-size.") from None

@@ -62,7 +62,7 @@ class Group:
         switch = switch if switch in signature(DistributedDataParallel).parameters else "broadcast_buffers"
         return DistributedDataParallel(network, **{switch: False})
 
-    def deal(self, slices, batch):
+    def take_share(self, slices, batch):
         """Take over this process's share of a global batch of `slices`; returns the weight of its mean loss.
 
         The gradient that all share is the mean over the processes, so a mean over `n` slices weighs n * world / slices. A

@@ -17,10 +17,13 @@ import main
 from checkout import ROOT
 from conftest import assert_same_run, refuses, rows, run_apart, train
 from dataloader import Scan
+from losses import JointLoss
 from networks import build
 from scoring.scores import epoch_scores, score_scan
 from training import checkpoint
-from training.devices import logits_of
+from training.config import open_training
+from training.parallel import Group
+from training.validation import predict
 
 
 def test_a_run_writes_the_files_of_the_contract(data, tmp_path):
@@ -120,7 +123,7 @@ def test_a_kill_before_a_checkpoint_is_written_changes_nothing(data, tmp_path, m
 def test_a_run_made_longer_and_stopped_before_its_end_counts_as_unfinished(data, tmp_path, monkeypatch):
     train(data, tmp_path / "run", epochs=1)
     with monkeypatch.context() as patch:
-        patch.setattr(main.Run, "finish", lambda run: 1 / 0)
+        patch.setattr(main, "finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(data, tmp_path / "run", epochs=2)
     assert not (tmp_path / "run" / "summary.json").exists()
@@ -166,7 +169,7 @@ def test_deleted_predictions_of_a_finished_run_are_made_again(data, tmp_path):
 
 def test_a_run_that_never_ended_an_epoch_does_not_bind_the_next(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(main.Run, "train_epoch", lambda run, bar: 1 / 0)
+        patch.setattr(main, "train_one_epoch", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(data, tmp_path / "run", "--lr", "0.5", epochs=1)
     assert train(data, tmp_path / "run", epochs=1).returncode == 0
@@ -214,7 +217,7 @@ def test_a_second_process_on_the_directory_is_refused(data, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(main, "build_loss", lambda *_: lambda probs, *_: (probs.sum() * float("nan"), {}))
+    monkeypatch.setattr(JointLoss, "parts", lambda loss, probs, *_: {"gdl": probs.sum() * float("nan")})
     refuses(train(data, tmp_path / "run", epochs=1), "a finite training loss", "epoch 0")
     assert not (tmp_path / "run" / "last.pt").exists()
 
@@ -291,17 +294,17 @@ def test_scores_of_one_epoch_by_hand():
 def test_scans_are_predicted_whole_whatever_the_batch(data, tmp_path, size, each_precision):
     options = main.parse_arguments(["--data", str(data), "--out", str(tmp_path), "--width", "2", "--threads", "1",
                                     "--batch-size", str(size), "--amp", each_precision])
-    one = main.Run(options, main.open_training(options))
-    images, margin = one.val.read(range(10)).images, 0.016 if one.amp else 1e-5  # roundings of logits around 1
-    one.network.eval()
+    trainer, val, _ = main.prepare(options, open_training(options), Group(alone=True))
+    images, margin = val.read(range(10)).images, 0.016 if trainer.amp else 1e-5  # roundings of logits around 1
+    trainer.network.eval()
     with torch.no_grad():
-        logits = logits_of(one.network, images, one.amp).float()
-        one.network.head.bias[1] += (logits[:, 0] - logits[:, 1]).median()  # half of all pixels become foreground
-        logits = logits_of(one.network, images, one.amp).float()
+        logits = trainer.segment(images).float()
+        trainer.network.head.bias[1] += (logits[:, 0] - logits[:, 1]).median()  # half of all pixels become foreground
+        logits = trainer.segment(images).float()
     expected, clear = logits.argmax(1).numpy(), ((logits[:, 0] - logits[:, 1]).abs() > margin).numpy()
     assert clear.mean() > 0.6 and 0.3 < expected.mean() < 0.7
-    found = [(scan.name, masks) for scan, masks in one.predict(one.val.scans)]
-    assert [name for name, _ in found] == [scan.name for scan in one.val.scans]
+    found = [(scan.name, masks) for scan, masks in predict(trainer, val, val.scans, options, 0)]
+    assert [name for name, _ in found] == [scan.name for scan in val.scans]
     for k, (_, masks) in enumerate(found):
         rows = slice(5 * k, 5 * k + 5)
         assert masks.dtype == np.uint8 and (masks == expected[rows])[clear[rows]].all()

@@ -31,7 +31,9 @@ from reporting.page import build
 from scans import checks, convert, datasets, dataverse, download, resampling, splits
 from scoring import masks, status
 from studies import claims
-from training import best_model, config
+from training import best_model, config, monitor
+from training.parallel import Group
+from training.stopping import StopRequest
 from utils import UserError, remove, write_json
 
 RUNS = {loss: f"results/{loss}/seed0" for loss in ("gdl", "gdl+boundary")}
@@ -300,16 +302,19 @@ def checkpoints(folder):
     place = Path(RUNS["gdl"])
     options = main.parse_arguments(["--data", "data", "--out", str(place), "--loss", "gdl", "--width", "1", "--epochs", "3",
                                     "--threads", "1", "--quiet"])
-    one = main.Run(options, config.open_training(options))
-    one.live = SimpleNamespace(report=lambda *_: None)
-    bar = SimpleNamespace(update=lambda: None)
+    train = config.open_training(options)
+    trainer, val, run_folder = main.prepare(options, train, Group(alone=True))
+    bar, stop = SimpleNamespace(update=lambda: None), StopRequest(run_folder, trainer.group)
+    silent = SimpleNamespace(report=lambda *_: None, close=lambda: None)
     last, best = (folder / place / name for name in ("last.pt", "best.pt"))
     table, keep = (folder / place / "metrics.csv").read_bytes(), best.read_bytes()
 
     def go_on():
         try:
-            one.load_checkpoint()
-            one.one_epoch(bar)
+            run_folder.resume()
+            options.epochs = run_folder.epoch + 1
+            with mock.patch.object(monitor, "Monitor", lambda *_: silent):
+                main.run_epochs(options, trainer, train, val, run_folder, stop, bar)
         finally:
             for name in ("previous.pt", "last.damaged.pt"):
                 remove(place / name)
@@ -317,13 +322,13 @@ def checkpoints(folder):
             (place / "best.pt").write_bytes(keep)
 
     def segment():
-        network, state = best_model.load_model(best, one.device)
-        predict.describe(state, best)
+        network, model = best_model.load_model(best, trainer.device)
+        predict.describe(model, best)
         subject = datasets.find_subjects(RAW, WMH)[0]
-        if state["data"]["source"] != "phantom":
-            predict.find_scans([RAW], state["data"])
+        if model.data.source != "phantom":
+            predict.find_scans([RAW], model.data)
         files = {name: subject.files[name] for name in WMH.modalities}
-        predict.predict_scan(subject.name, files, (network, state, one.device, None), SimpleNamespace(
+        predict.predict_scan(subject.name, files, (network, model, trainer.device, None), SimpleNamespace(
             batch_size=8, probabilities=False, preview=False, out=Path("masks")))
     cases = []
     for path, read in ((last, go_on), (best, segment)):

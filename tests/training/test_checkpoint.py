@@ -10,7 +10,7 @@ import torch
 
 import main
 from conftest import assert_same_run, refuses, rows, train
-from training import checkpoint, inference
+from training import checkpoint, inference, nonfinite, validation
 from utils import UserError
 
 
@@ -18,7 +18,7 @@ from utils import UserError
 def stopped(data, tmp_path, monkeypatch):
     """A run of three epochs that was killed before its end: last.pt of epoch 2 and previous.pt of epoch 1."""
     with monkeypatch.context() as patch:
-        patch.setattr(main.Run, "finish", lambda run: 1 / 0)
+        patch.setattr(main, "finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(data, tmp_path / "run", epochs=3)
     return tmp_path / "run"
@@ -55,7 +55,7 @@ def test_a_damaged_last_pt_is_replaced_by_the_one_before_and_changes_nothing(dat
 def test_a_damaged_last_pt_never_takes_the_place_of_the_good_one_before(data, stopped, monkeypatch):
     (stopped / "last.pt").write_bytes(b"damaged")
     with monkeypatch.context() as patch:
-        patch.setattr(main.Run, "finish", lambda run: 1 / 0)
+        patch.setattr(main, "finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(data, stopped, epochs=3)
     assert epoch_of(stopped / "previous.pt") == 2 and epoch_of(stopped / "last.pt") == 3
@@ -155,7 +155,7 @@ def test_a_tensor_that_reaches_beyond_its_file_is_refused(tmp_path):
 def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(data, tmp_path, monkeypatch, number, status, step):
     options = ("--batch-size", 7)  # 20 slices: three steps an epoch, the last of six
     train(data, tmp_path / "whole", *options, epochs=2)
-    taken, step_unless = [], main.nonfinite.step_unless
+    taken, step_unless = [], nonfinite.step_unless
 
     def signal_in_step(*arguments):
         step_unless(*arguments)
@@ -164,7 +164,7 @@ def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(data, tmp_path
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(main.nonfinite, "step_unless", signal_in_step)
+        patch.setattr(nonfinite, "step_unless", signal_in_step)
         result = train(data, tmp_path / "cut", *options, epochs=2)
     assert result.returncode == status and len(taken) == step
     epoch = (step - 1) // 3
@@ -192,14 +192,14 @@ def test_a_signal_during_validation_keeps_the_training_of_the_epoch(data, tmp_pa
 def test_a_network_of_numbers_that_are_not_finite_is_not_saved(data, tmp_path, monkeypatch):
     train(data, tmp_path / "run", epochs=1)
     before = (tmp_path / "run" / "best.pt").read_bytes()
-    one_epoch = main.Run.predict
+    predict = validation.predict
 
-    def spoil(run, scans):
-        masks = list(one_epoch(run, scans))
-        next(run.network.parameters()).data[0] = float("nan")
+    def spoil(trainer, *arguments):
+        masks = list(predict(trainer, *arguments))
+        next(trainer.network.parameters()).data[0] = float("nan")
         return masks
 
-    monkeypatch.setattr(main.Run, "predict", spoil)
+    monkeypatch.setattr(validation, "predict", spoil)
     refuses(train(data, tmp_path / "run", epochs=2), "finite weights", "epoch 1")
     assert (tmp_path / "run" / "best.pt").read_bytes() == before and epoch_of(tmp_path / "run" / "last.pt") == 1
     assert len(rows(tmp_path / "run")) == 1

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ import main
 from checkout import ROOT
 from conftest import assert_same_run, preprocess, refuses, run, train
 from dataloader import Slices, batches
+from losses import JointLoss
 from networks import NETWORKS
+from training import validation
 
 
 @pytest.fixture
@@ -75,8 +78,8 @@ def test_a_run_begun_before_sessions_noted_it_goes_on(data, tmp_path):
 
 
 def test_an_operation_without_a_deterministic_form_is_one_line(data, tmp_path, switches, monkeypatch):
-    monkeypatch.setattr(main, "build_loss", lambda *_: lambda probs, *_: (
-        probs.clone().put_(torch.tensor([0, 0]), torch.ones(2, dtype=probs.dtype)).sum(), {}))
+    monkeypatch.setattr(JointLoss, "parts", lambda loss, probs, *_: {
+        "gdl": probs.clone().put_(torch.tensor([0, 0]), torch.ones(2, dtype=probs.dtype)).sum()})
     refuses(train(data, tmp_path / "run", "--deterministic"), "a deterministic form", "put_", "Leave out --deterministic")
     assert not (tmp_path / "run" / "last.pt").exists()
 
@@ -124,7 +127,7 @@ def test_slices_read_ahead_by_a_thread_are_those_kept_on_the_device(data):
 @pytest.mark.parametrize("count", [2, 8])
 def test_any_number_of_threads_that_score_gives_the_same_run(data, tmp_path, monkeypatch, count):
     train(data, tmp_path / "one")
-    monkeypatch.setattr(main, "ThreadPoolExecutor", lambda _, pool=main.ThreadPoolExecutor: pool(count))
+    monkeypatch.setattr(validation, "ThreadPoolExecutor", lambda _: ThreadPoolExecutor(count))
     train(data, tmp_path / "many")
     assert_same_run(tmp_path / "one", tmp_path / "many")
 
@@ -150,8 +153,8 @@ import main
 epoch, started = [], []
 STARTS = ("os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec", "os.system", "subprocess.Popen")
 sys.addaudithook(lambda event, _: started.append((len(epoch), event)) if event in STARTS else None)
-one = main.Run.one_epoch
-main.Run.one_epoch = lambda run, bar: (epoch.append(0), one(run, bar))
+train = main.train_one_epoch
+main.train_one_epoch = lambda *arguments: (epoch.append(0), train(*arguments))[1]
 main.main({arguments!r})
 print(started)
 """

@@ -84,7 +84,7 @@ def test_drawing_takes_a_small_share_of_short_epochs_and_the_last_is_drawn(monke
         clock[0] += 0.2  # s, of which 2 % allow one in 10 s
 
     monkeypatch.setattr(monitor, "draw_progress", draw)
-    shown = monitor.Live(tmp_path, 30)
+    shown = monitor.Monitor(tmp_path, 30)
     shown.missing.add("tensorboard")
 
     class Bar:

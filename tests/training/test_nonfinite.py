@@ -8,7 +8,9 @@ import torch
 
 import main
 from conftest import assert_same_run, refuses, rows, train
+from losses import JointLoss
 from training import inference, nonfinite
+from training.trainer import Trainer
 from utils import UserError
 
 
@@ -71,18 +73,14 @@ def test_logits_that_are_not_finite_give_no_class():
 
 def spoil(monkeypatch, steps):
     """Make the loss NaN in these steps, counted from the start of the process."""
-    build, taken = main.build_loss, []
+    parts_of, taken = JointLoss.parts, []
 
-    def spoiled(*arguments):
-        loss = build(*arguments)
+    def spoiled(loss, *inputs):
+        parts = parts_of(loss, *inputs)
+        taken.append(1)
+        return {**parts, "gdl": parts["gdl"] * float("nan")} if len(taken) - 1 in steps else parts
 
-        def call(*inputs):
-            value, terms = loss(*inputs)
-            taken.append(1)
-            return (value * float("nan"), terms) if len(taken) - 1 in steps else (value, terms)
-        return call
-
-    monkeypatch.setattr(main, "build_loss", spoiled)
+    monkeypatch.setattr(JointLoss, "parts", spoiled)
 
 
 def test_a_bad_step_of_an_epoch_is_left_out_counted_and_logged(data, tmp_path, monkeypatch):
@@ -102,17 +100,13 @@ def test_means_are_over_the_slices_of_the_other_steps(data, tmp_path, monkeypatc
         spoil(patch, {1})
         train(data, tmp_path / "cut", *options, epochs=1)
     first = []
-    build = main.build_loss
+    end_step = Trainer.end_step
 
-    def noting(*arguments):
-        loss = build(*arguments)
-        def call(*inputs):
-            value, terms = loss(*inputs)
-            first.append(value.item())
-            return value, terms
-        return call
+    def noting(trainer, loss):
+        first.append(loss.item())
+        return end_step(trainer, loss)
 
-    monkeypatch.setattr(main, "build_loss", noting)
+    monkeypatch.setattr(Trainer, "end_step", noting)
     train(data, tmp_path / "whole", *options, epochs=1)
     assert float(rows(tmp_path / "cut")[0]["train_loss"]) == pytest.approx(first[0], rel=1e-6)
 
@@ -153,7 +147,7 @@ def test_an_interruption_after_a_bad_step_keeps_its_count(data, tmp_path, monkey
         train(data, tmp_path / "whole", *options)
     with monkeypatch.context() as patch:
         spoil(patch, {0})
-        left_out, stop = main.nonfinite.step_unless, []
+        left_out, stop = nonfinite.step_unless, []
 
         def interrupted(*arguments):
             left_out(*arguments)
@@ -162,7 +156,7 @@ def test_an_interruption_after_a_bad_step_keeps_its_count(data, tmp_path, monkey
                 import signal
                 signal.raise_signal(signal.SIGINT)
 
-        patch.setattr(main.nonfinite, "step_unless", interrupted)
+        patch.setattr(nonfinite, "step_unless", interrupted)
         assert train(data, tmp_path / "cut", *options).returncode == 130
     assert train(data, tmp_path / "cut", *options).returncode == 0
     assert rows(tmp_path / "cut")[0]["skipped_steps"] == "1"

@@ -147,8 +147,8 @@ def test_the_mean_loss_of_a_share_weighs_what_makes_the_mean_over_processes_that
     batch = type("Batch", (), {"images": torch.zeros(3, 1)})()
     # losses 1, 2, 3 here and 5 in the other process: the mean over slices is 11/4, that over processes of weight * mean too
     other = type("Batch", (), {"images": torch.zeros(1, 1)})()
-    assert (group.deal(4, batch) * 2 + group.deal(4, other) * 5) / 2 == 11 / 4
-    assert group.deal(1, type("Batch", (), {"images": torch.zeros(0, 1)})()) == 0 and not group.present
+    assert (group.take_share(4, batch) * 2 + group.take_share(4, other) * 5) / 2 == 11 / 4
+    assert group.take_share(1, type("Batch", (), {"images": torch.zeros(0, 1)})()) == 0 and not group.present
 
 
 def test_scores_of_a_scan_survive_the_exchange():
