@@ -2,26 +2,32 @@
 
 Examples:
   python main.py --data data/wmh --loss gdl+boundary --seed 0 --out results/wmh/gdl+boundary/seed0
-  python main.py --data data/wmh --loss dice+ce+boundary --schedule increase --out results/wmh/dice+ce+boundary/seed0
-  python main.py --data data/mine --network resunet --width 32 --epochs 100 --device cuda:1 --out results/mine/gdl/seed0
-  python main.py --data data/wmh-dims3 --dims 3 --patch 32 128 128 --width 32 --out results/wmh-dims3/gdl+boundary/seed0
+  python main.py --data data/wmh --loss dice+ce+boundary --schedule increase \\
+      --out results/wmh/dice+ce+boundary/seed0
+  python main.py --data data/mine --network resunet --width 32 --epochs 100 --device cuda:1 \\
+      --out results/mine/gdl/seed0
+  python main.py --data data/wmh-dims3 --dims 3 --patch 32 128 128 --width 32 \\
+      --out results/wmh-dims3/gdl+boundary/seed0
 
-The defaults are the paper's: UNet of width 64, Adam 1e-3, batch 8, learning rate halved after 20 epochs without a
-better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs. The loss is alpha L_regional + (1 - alpha)
-L_boundary (Eq. 6); without one of the two parts, the other alone. The best epoch is that of the highest mean DSC over
-the 2-D validation slices.
+The defaults are the paper's: UNet of width 64, Adam 1e-3, batch 8, learning rate halved after 20
+epochs without a better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs. The loss is
+alpha L_regional + (1 - alpha) L_boundary (Eq. 6); without one of the two parts, the other alone.
+The best epoch is that of the highest mean DSC over the 2-D validation slices.
 
-With --dims 3 it trains on random patches of the volumes and predicts by overlapping patches; the boundary loss then wants
-3-D distance maps (preprocess.py --map-dims 3 --unit mm). An epoch draws as many patches as take up the volumes' voxels.
+With --dims 3 it trains on random patches of the volumes and predicts by overlapping patches; the
+boundary loss then wants 3-D distance maps (preprocess.py --map-dims 3 --unit mm). An epoch draws as
+many patches as take up the volumes' voxels.
 
-The same command continues an unfinished run, bit for bit on a CPU, and does nothing on a finished one; with more --epochs
-that goes on. Ctrl-C ends after the step under way, which is kept. Precision, device, threads and epochs may change on the
-way; whatever defines the run may not, and is refused with the difference.
+The same command continues an unfinished run, bit for bit on a CPU, and does nothing on a finished
+one; with more --epochs a finished run continues. Ctrl-C ends after the step under way, which is
+kept. Precision, device, threads and epochs may change when a run continues; whatever defines the
+run may not, and is refused with the difference.
 
 Written to --out:
-  config.json, metrics.csv      all settings and versions; a row per epoch
-  last.pt, best.pt              everything to continue; the best epoch's network, for predict.py
-  predictions/, predictions.npz the best epoch's validation masks, on each scan's own grid and on the network's
+  config.json, metrics.csv       all settings and versions; a row per epoch
+  last.pt, best.pt               everything to continue; the best epoch's network, for predict.py
+  predictions/, predictions.npz  the best epoch's validation masks, on each scan's own grid and on
+                                 the network's
   progress.png, TensorBoard events, summary.json once it is finished
 
 Exit status: 0, 2 with one line that says what is wrong, 130 after Ctrl-C, 143 after SIGTERM.
@@ -36,31 +42,20 @@ import torch
 
 import scheduler
 from dataloader import Slices, batches, make_resident, one_hot
-from losses_regional import build_loss, parts_of, term_name
+from losses_regional import build_loss, parts_of
 from networks import build
-from scans.folder import NORMALISATION
 from scans.resampling import export_predictions
-from scoring.run_files import MetricsRow
-from scoring.scores import class_columns
 from training import monitor, options
-from training.best_model import BestModel
+from training.best_model import describe_model
 from training.config import checked_settings, open_training
-from training.devices import (
-    amp_name,
-    be_deterministic,
-    choose_amp,
-    choose_device,
-    seed_everything,
-)
+from training.devices import be_deterministic, choose_amp, choose_device, seed_everything
 from training.epoch import training_columns
 from training.parallel import Group
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, columns_of
 from training.stopping import StopRequest
 from training.trainer import Trainer
 from training.validation import predict, validate
 from utils import exclusive, keep_freed_memory, log, run_program
-
-COLUMNS = list(MetricsRow.model_fields)  # of metrics.csv
 
 
 def main(argv=None):
@@ -88,7 +83,7 @@ def main(argv=None):
             run_folder.note_session(args.epochs)
 
         stop = StopRequest(run_folder, group)
-        with progress_bar(args, train, run_folder) as bar, stop.listening():
+        with monitor.progress_bar(args, train, run_folder) as bar, stop.listening():
             run_epochs(args, trainer, train, val, run_folder, stop, bar)
             if group.first:
                 finish(args, trainer, val, run_folder, stop)
@@ -125,7 +120,7 @@ def train_one_epoch(args, trainer, train, alpha, beta, run_folder, stop, bar):
     trainer.network.train()
     group, epoch, size = trainer.group, run_folder.epoch, args.batch_size
     order = train.order(args.seed, epoch)
-    under_way = run_folder.begin_epoch(steps_of_epoch(train, args))
+    under_way = run_folder.begin_epoch(train.steps(size))
 
     # An epoch that was stopped continues after its last step. The rest is in batches of all
     # processes, of which each takes its share.
@@ -193,33 +188,14 @@ def prepare(args, train, group):
     trainer = Trainer(network, loss, device, choose_amp(args.amp, device), args.lr, betas,
                       args.compile, group)
 
-    model = BestModel(build=architecture, data=data, patch=args.patch,
-                      normalisation=NORMALISATION, amp=amp_name(trainer.amp))
+    model = describe_model(architecture, data, args.patch, trainer.amp)
     run_folder = RunFolder(args.out, trainer, settings, model, columns_of(args.loss, data.classes))
     group.in_turn(run_folder.resume)
     return trainer, val, run_folder
 
 
-def columns_of(loss, classes):
-    """Columns of metrics.csv: the regional part has its own name, and so has each of several classes."""
-    part = f"train_{term_name(parts_of(loss)[0])}"
-    columns = [part if name == "train_gdl" else name for name in COLUMNS]
-    return columns + [name for names in class_columns(classes).values() for name in names]
-
-
-def steps_of_epoch(train, args):
-    return -(-len(train) // args.batch_size)
-
-
-def progress_bar(args, train, run_folder):
-    steps, under_way = steps_of_epoch(train, args), run_folder.epoch_under_way
-    done = steps * run_folder.epoch + (under_way.step if under_way else 0)
-    return monitor.progress_bar(run_folder.path, args.epochs, steps, done,
-                                hidden=args.quiet or not run_folder.group.first)
-
-
 def finish(args, trainer, val, run_folder, stop):
-    """Predict once more with the best epoch's network, write the masks, and mark the run as finished."""
+    """Write the masks of the best epoch's network, and mark the run as finished."""
     trainer.network.load_state_dict(run_folder.best_network)
     scans = predict(trainer, val, val.scans, args, run_folder.epoch, stop.obey)
     masks = {scan.name: found for scan, found in scans}                     # (S, H, W) uint8 each

@@ -9,9 +9,9 @@ import numpy as np
 
 from checkout import ROOT
 from distance import signed_distance
-from main import COLUMNS
 from reporting import formats, notes, table1
 from scoring import runs
+from training.run_folder import COLUMNS
 from utils import read_json
 
 REPORTED = read_json(ROOT / "results" / "reported.json")

@@ -10,6 +10,7 @@ from networks import NETWORKS, build
 from scans.folder import NORMALISATION, Dataset
 from scoring.run_files import Patch
 from training.checkpoint import check_records, check_storages, shapes_of, write_state
+from training.devices import amp_name
 from utils import Description, UserError
 
 NEEDED = ("network", "build", "data")
@@ -58,6 +59,19 @@ class BestModel(Description):
         dims = NETWORKS[name].dims if name in NETWORKS else 2
         if (dims == 3) != bool(self.patch):
             raise ValueError(f"patch {self.patch} for {name}")
+
+
+def describe_model(architecture, dataset, patch, amp):
+    """The BestModel of a network that is about to be trained.
+
+    Args:
+        architecture: arguments of networks.build.
+        dataset: the scans.folder.Dataset it is trained on.
+        patch: slices, rows, columns, or None.
+        amp: the autocast dtype, or None.
+    """
+    return BestModel(build=architecture, data=dataset, patch=patch, normalisation=NORMALISATION,
+                     amp=amp_name(amp))
 
 
 def save_model(path, network, model, epoch):

@@ -47,8 +47,9 @@ class EpochUnderWay:
 
     def to_entry(self, group):
         """What last.pt keeps: the sums of all processes of the group."""
-        return {"step": self.step, "sums": {name: group.sum(value) for name, value in self.sums.items()},
-                "bad": self.bad, "seconds": self.elapsed()}
+        seconds = self.elapsed()
+        sums = {name: group.sum(value) for name, value in self.sums.items()}
+        return {"step": self.step, "sums": sums, "bad": self.bad, "seconds": seconds}
 
     @classmethod
     def from_entry(cls, entry, group):
@@ -73,7 +74,8 @@ def training_columns(epoch_under_way, train, order, batch_size, group, run, epoc
     Raises:
         UserError: too many steps were not finite.
     """
-    count, slices, words = nonfinite.left_out(epoch_under_way.bad, order, batch_size, train.scans_of)
+    count, slices, words = nonfinite.left_out(epoch_under_way.bad, order, batch_size,
+                                              train.scans_of)
     nonfinite.refuse_many(count, epoch_under_way.step, run, epoch, words)
     if count:
         log(f"{run}: epoch {epoch}, {count} steps left out, loss or gradient not finite; "

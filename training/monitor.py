@@ -78,17 +78,13 @@ def title(run):
 
 # While it trains ----------------------------------------------------------------------------------
 
-def progress_bar(run, epochs, steps, done, hidden):
-    """A progress bar over the training steps of all epochs, on a terminal only.
-
-    Args:
-        run: its folder.
-        epochs: of the whole run.
-        steps, done: of an epoch, and of all epochs before this session.
-        hidden: show none.
-    """
-    return progress(total=steps * epochs, initial=done, desc=title(run), unit="step",
-                    disable=hidden or not sys.stderr.isatty())
+def progress_bar(args, train, run_folder):
+    """A progress bar over the training steps of all epochs, on a terminal and without --quiet."""
+    steps, under_way = train.steps(args.batch_size), run_folder.epoch_under_way
+    done = steps * run_folder.epoch + (under_way.step if under_way else 0)
+    hidden = args.quiet or not run_folder.group.first or not sys.stderr.isatty()
+    return progress(total=steps * args.epochs, initial=done, desc=title(run_folder.path),
+                    unit="step", disable=hidden)
 
 
 class Monitor:

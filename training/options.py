@@ -128,9 +128,9 @@ def take_row(args):
 
 
 def loss_options(args):
-    """--loss-options as a dict: ["gamma=1", "weights=1,20"] -> {"gamma": 1.0, "weights": [1.0, 20.0]}.
+    """--loss-options as a dict, or None if there are none.
 
-    None if there are none.
+    ["gamma=1", "weights=1,20"] -> {"gamma": 1.0, "weights": [1.0, 20.0]}
 
     Raises:
         ValueError: a word is not NAME=NUMBER or NAME=NUMBER,NUMBER,..., or this loss has no such

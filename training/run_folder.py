@@ -12,10 +12,24 @@ from pathlib import Path
 
 import numpy as np
 
-from scoring.run_files import Summary
+from losses_regional import parts_of, term_name
+from scoring.run_files import MetricsRow, Summary
+from scoring.scores import class_columns
 from training import best_model, checkpoint, config, nonfinite
 from training.epoch import EpochUnderWay
 from utils import UserError, atomic_path, read_description, write_csv, write_json
+
+COLUMNS = list(MetricsRow.model_fields)  # of metrics.csv
+
+
+def columns_of(loss, classes):
+    """Columns of metrics.csv for a loss and the names of all classes.
+
+    The regional part's column is called after it, and several foreground classes have their own.
+    """
+    part = f"train_{term_name(parts_of(loss)[0])}"
+    columns = [part if name == "train_gdl" else name for name in COLUMNS]
+    return columns + [name for names in class_columns(classes).values() for name in names]
 
 
 class RunFolder:
@@ -57,7 +71,7 @@ class RunFolder:
     # Reading --------------------------------------------------------------------------------------
 
     def resume(self):
-        """Continue from last.pt, if there is one; best.pt and metrics.csv are made to agree with it."""
+        """Continue from last.pt, if it is there; best.pt and metrics.csv are made to fit."""
         if not checkpoint.load_last(self.path, self.restore) or not self.rows:
             return
         best = self.path / "best.pt"

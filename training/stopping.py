@@ -21,7 +21,7 @@ class StopRequest:
         return signals(self.numbers.append)
 
     def obey(self):
-        """End the program if a signal has asked for it, with the epoch under way kept in last.pt."""
+        """End the program if a signal has asked for it; last.pt keeps the epoch under way."""
         if not self.group.any(bool(self.numbers)):
             return
         self.run_folder.save_under_way()

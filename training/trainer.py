@@ -1,4 +1,4 @@
-"""A network with its loss and Adam: what a training step of main.py and of benchmarks/ is made of."""
+"""A network with its loss and Adam: what a training step is made of."""
 
 import torch
 
@@ -30,7 +30,8 @@ class Trainer:
         self.loss, self.device, self.amp = loss, device, amp
         self.group = group or Group(alone=True)
 
-        self.network = network.to(device, memory_format=choose_memory_format(amp, device, network.dims))
+        memory_format = choose_memory_format(amp, device, network.dims)
+        self.network = network.to(device, memory_format=memory_format)
         self.network_for_training = self.group.wrap(network)
         self.network_for_validation = network  # exchanges nothing between processes
         if compiled:

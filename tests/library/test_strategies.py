@@ -20,6 +20,7 @@ from scoring.rows import label
 from studies import claims
 from training import checkpoint
 from training.best_model import load_model
+from training.run_folder import COLUMNS
 from training.trainer import Trainer
 
 # Schedules ----------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def test_random_numbers_of_a_cuda_device_are_kept(monkeypatch, saved_on, taken_o
 def test_another_loss_has_its_own_column(data, tmp_path):
     result = train(data, tmp_path / "run", loss="dice+ce+boundary", epochs=1)
     row = rows(tmp_path / "run")[0]
-    assert list(row) == ["train_dice_ce" if name == "train_gdl" else name for name in main.COLUMNS]
+    assert list(row) == ["train_dice_ce" if name == "train_gdl" else name for name in COLUMNS]
     assert float(row["train_dice_ce"]) > 0
     assert row["train_loss"] == row["train_dice_ce"]  # alpha is 1 in the first epoch
     assert "train_dice_ce=" in result.stdout

@@ -23,6 +23,7 @@ from scoring.scores import epoch_scores, score_scan
 from training import checkpoint
 from training.config import open_training
 from training.parallel import Group
+from training.run_folder import COLUMNS
 from training.validation import predict
 
 
@@ -33,7 +34,7 @@ def test_a_run_writes_the_files_of_the_contract(data, tmp_path):
     assert {"config.json", "metrics.csv", "last.pt", "best.pt", "predictions", "summary.json"} <= files
     assert any(name.startswith("events.out.tfevents") for name in files)
     table = rows(tmp_path / "run")
-    assert list(table[0]) == main.COLUMNS and [row["epoch"] for row in table] == ["0", "1"]
+    assert list(table[0]) == COLUMNS and [row["epoch"] for row in table] == ["0", "1"]
     assert [row["alpha"] for row in table] == ["1.0", "0.99"]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     scores = [float(row["val_dice"]) for row in table]

@@ -11,12 +11,12 @@ from matplotlib.image import imread
 
 import report
 from distance import signed_distance
-from main import COLUMNS
 from reporting import curves, drawing, figures, formats, study_figures
 from reporting.page import build
 from run_folders import REPORTED, read_table, run_report, square, write_data, write_long, write_run, write_set, write_sweep
 from scans.folder import Dataset
 from scoring import cases, runs
+from training.run_folder import COLUMNS
 from utils import UserError
 
 FIGURES = ("figure1", "figure2", "figure3", "figure3_mm", "figure4")
