@@ -38,8 +38,6 @@ import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below 
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-
 import scheduler
 from dataloader import Slices, batches, make_resident, one_hot
 from losses_regional import build_loss, parts_of
@@ -48,14 +46,14 @@ from scans.resampling import export_predictions
 from training import monitor, options
 from training.best_model import describe_model
 from training.config import checked_settings, open_training
-from training.devices import be_deterministic, choose_amp, choose_device, seed_everything
+from training.devices import choose_amp, seed_everything, set_up_device
 from training.epoch import training_columns
 from training.parallel import Group
 from training.run_folder import RunFolder, columns_of
 from training.stopping import StopRequest
 from training.trainer import Trainer
 from training.validation import predict, validate
-from utils import exclusive, keep_freed_memory, log, run_program
+from utils import exclusive, log, run_program
 
 
 def main(argv=None):
@@ -72,9 +70,7 @@ def main(argv=None):
         finished = run_folder.is_finished(args.epochs)
         group.wait()  # the first process writes from here on
         if finished:
-            best = run_folder.best
-            log(f"{out}: finished, {run_folder.epoch} epochs, best DSC {best['val_dice']:.3f} "
-                f"at epoch {best['epoch']}")
+            log(f"{out}: finished, {run_folder.epoch} epochs, {run_folder.best_in_words()}")
             return 0
 
         log(f"{out}: {run_folder.where_it_begins()}, "
@@ -166,15 +162,8 @@ def prepare(args, train, group):
 
     The run folder has read what an earlier session left, and the trainer is in that state.
     """
-    if args.deterministic:
-        be_deterministic()
-    device = group.device(choose_device(args.device))
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    keep_freed_memory()
-
-    val = Slices(args.data, "val")
-    data = train.settings
+    device = set_up_device(args, group)
+    val, data = Slices(args.data, "val"), train.settings
     settings = checked_settings(args, train, Path(args.out))
     if args.dims == 2:
         make_resident([train, val], device)
@@ -203,9 +192,8 @@ def finish(args, trainer, val, run_folder, stop):
     run_folder.write_masks(masks)
     export_predictions(masks, Path(args.data), run_folder.path / "predictions")
     run_folder.write_summary()
-    best = run_folder.best
-    log(f"{run_folder.path}: done in {run_folder.seconds / 60:.1f} min, best DSC "
-        f"{best['val_dice']:.3f} at epoch {best['epoch']}")
+    minutes = run_folder.seconds / 60
+    log(f"{run_folder.path}: done in {minutes:.1f} min, {run_folder.best_in_words()}")
 
 
 def parse_arguments(argv):

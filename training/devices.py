@@ -7,7 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils import UserError
+from utils import UserError, keep_freed_memory
+
+
+def set_up_device(args, group):
+    """Set torch up as main.py's options say; returns the device of this process of the group."""
+    if args.deterministic:
+        be_deterministic()
+    device = group.device(choose_device(args.device))
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    return device
 
 
 def seed_everything(seed):

@@ -51,7 +51,7 @@ def parse(argv, description):
 def add_files(add):
     add("--data", required=True, metavar="FOLDER", help="data folder written by preprocess.py")
     add("--out", required=True, metavar="FOLDER",
-        help="run directory, e.g. results/wmh/gdl/seed0")
+        help="run folder, e.g. results/wmh/gdl/seed0")
 
 
 def add_loss(add):

@@ -68,6 +68,14 @@ class RunFolder:
             return f"continues in epoch {self.epoch} after step {self.epoch_under_way.step}"
         return f"continues at epoch {self.epoch}" if self.epoch else "starts"
 
+    def best_in_words(self):
+        return f"best DSC {self.best['val_dice']:.3f} at epoch {self.best['epoch']}"
+
+    @property
+    def seconds(self):
+        """Wall time of all epochs."""
+        return sum(row["seconds"] for row in self.rows)
+
     # Reading --------------------------------------------------------------------------------------
 
     def resume(self):
@@ -201,8 +209,3 @@ class RunFolder:
             "seconds": round(self.seconds, 1),
         })
         checkpoint.forget_previous(self.path)
-
-    @property
-    def seconds(self):
-        """Wall time of all epochs."""
-        return sum(row["seconds"] for row in self.rows)
