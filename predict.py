@@ -45,7 +45,7 @@ import torch
 from scans.folder import NORMALISATION, intensities
 from scans.resampling import gzipped, network_input, restore_mask
 from scans.unlabelled import check_complete, find_scans, read_scan
-from training.best_model import AMP, load_model
+from training.best_model import AMP, BestModel, load_model
 from training.devices import (
     be_deterministic,
     choose_amp,
@@ -61,7 +61,7 @@ class Model(NamedTuple):
     """A trained network, where and how it computes."""
 
     network: torch.nn.Module
-    state: dict                # the other entries of best.pt
+    trained: BestModel         # what best.pt says of it
     device: torch.device
     amp: torch.dtype | None    # of autocast, None without it
 
@@ -74,25 +74,25 @@ def main(argv=None):
     device = choose_device(args.device)
 
     # the checkpoint
-    network, state = load_model(args.checkpoint, device)
+    network, trained = load_model(args.checkpoint, device)
     if args.describe:
-        print(describe(state, args.checkpoint))
+        print(describe(trained, args.checkpoint))
         return 0
     if not args.scans or not args.out:
         raise UserError("the command", "--out and at least one scan", "none", "See --help.")
-    if state["data"]["source"] == "phantom":
+    if trained.data.source == "phantom":
         log(f"{args.checkpoint}: trained on a phantom; its masks show that the program works, and "
             "nothing about patients")
 
     # autocast as in training, unless --amp says otherwise
-    precision = AMP.get(str(state.get("amp")), "auto") if args.amp == "auto" else args.amp
+    precision = AMP.get(trained.amp, "auto") if args.amp == "auto" else args.amp
     amp = choose_amp(precision, device)
     network.to(memory_format=choose_memory_format(amp, device, network.dims))
-    model = Model(network, state, device, amp)
+    model = Model(network, trained, device, amp)
 
     # the scans, all of them complete before the first one is segmented
-    scans = find_scans(args.scans, state["data"])
-    check_complete(scans, state["data"]["modalities"])
+    scans = find_scans(args.scans, trained.data)
+    check_complete(scans, trained.data.modalities)
 
     left_out = 0
     for name, files in progress(scans.items(), total=len(scans), desc="segmenting", unit="scan"):
@@ -111,14 +111,14 @@ def main(argv=None):
 
 def predict_scan(name, files, model, args):
     """Segment one scan and write what was asked for; returns the line that is printed about it."""
-    data = model.state["data"]
-    volumes, grid = read_scan(files, data["modalities"])
-    slices = network_input(volumes, data["size"])                     # (S, C, H, W) uint16
+    data = model.trained.data
+    volumes, grid = read_scan(files, data.modalities)
+    slices = network_input(volumes, data.size)                     # (S, C, H, W) uint16
     mask, probabilities = segment(model, slices, args.batch_size)
 
     # back to the scan's own grid; the mask is written last, when the rest of the scan is there
     image = restore_mask(mask, grid["affine"], grid["original_shape"])
-    classes = data["classes"][1:]
+    classes = data.classes[1:]
     if args.probabilities:
         write_image(args.out / "probabilities" / f"{name}.nii.gz", soft_image(probabilities, grid))
     if args.preview:
@@ -150,7 +150,7 @@ def segment(model, slices, batch_size):
     def on_device(stored):
         return torch.from_numpy(intensities(stored)).to(model.device)
 
-    if patch := model.state.get("patch"):
+    if patch := model.trained.patch:
         volume = on_device(slices).movedim(1, 0)                      # (C, S, H, W)
         parts = [sliding_window(logits, volume, patch).movedim(1, 0)]
     else:
@@ -192,27 +192,27 @@ def write_image(path, image):
 
 def too_little_memory(model, batch_size):
     """The UserError for a device whose memory did not suffice."""
-    if patch := model.state.get("patch"):
+    if patch := model.trained.patch:
         return UserError(model.device, f"memory for a patch of {'x'.join(map(str, patch))}",
                          "too little", "Free some, or take --device cpu.")
     return UserError(model.device, f"memory for {batch_size} slices", "too little",
                      "Lower --batch-size.")
 
 
-def describe(state, path):
-    """What a checkpoint holds, as lines for a terminal."""
-    network, channels, _, width = state["build"]
-    data, patch = state["data"], state.get("patch")
+def describe(trained, path):
+    """What a checkpoint holds, a BestModel, as lines for a terminal."""
+    network, channels, _, width = trained.build
+    data, patch = trained.data, trained.patch
     patches = f", patches of {'x'.join(map(str, patch))}" if patch else ""
-    classes = ", ".join(f"{k} {name}" for k, name in enumerate(data["classes"]))
+    classes = ", ".join(f"{k} {name}" for k, name in enumerate(data.classes))
     return "\n".join([
         f"{path}: {network} of width {width}, {channels} channels, "
-        f"epoch {state.get('epoch', '?')}",
-        f"modalities: {', '.join(data['modalities'])}; layout {data['layout']}, "
-        f"trained on {data['source']} scans",
+        f"epoch {trained.get('epoch', '?')}",
+        f"modalities: {', '.join(data.modalities)}; layout {data.layout}, "
+        f"trained on {data.source} scans",
         f"classes: {classes}",
-        f"in-plane size {data['size']} px{patches}; {NORMALISATION}; "
-        f"{state.get('amp', 'precision not noted')}"])
+        f"in-plane size {data.size} px{patches}; {NORMALISATION}; "
+        f"{trained.get('amp', 'precision not noted')}"])
 
 
 def parse_arguments(argv):

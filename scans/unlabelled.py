@@ -26,7 +26,7 @@ def find_scans(places, settings):
     Raises:
         UserError: a place does not exist or holds no scan, or two scans have the same name.
     """
-    modalities, scans = settings["modalities"], {}
+    modalities, scans = settings.modalities, {}
     for place in map(Path, map(os.path.abspath, places)):  # absolute: "." has a name then
         if not place.exists():
             raise UserError(place, "a scan or a folder of scans", "nothing there",
@@ -49,11 +49,11 @@ def scans_of_folder(folder, settings):
 
     If there are none, those of the folder's files whose names say which modality they are.
     """
-    spec = DATASETS.get(settings["layout"])
+    spec = DATASETS.get(settings.layout)
     if spec and (found := scans_of_layout(folder, spec)):
         return found
 
-    modalities = settings["modalities"]
+    modalities = settings.modalities
     files = sorted(path for path in folder.glob("*.nii*")
                    if path.name.endswith((".nii", ".nii.gz")))
     found = scans_of_files(files, modalities, strict=False)

@@ -12,10 +12,10 @@ import numpy as np
 
 from checkout import ROOT
 from distance import signed_distance
-from main import COLUMNS
 from reporting import formats, table1
 from reporting.notes import table_notes
 from scoring import runs
+from training.run_folder import COLUMNS
 from utils import read_json
 
 REPORTED = read_json(ROOT / "results" / "reported.json")

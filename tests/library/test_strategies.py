@@ -10,7 +10,7 @@ from test_makefile import clone, make  # noqa: F401
 
 import main
 from conftest import assert_same_run, refuses, rows, run, train
-from dataloader import Batch, Slices
+from dataloader import Batch, Slices, one_hot
 from losses_regional import REGIONAL_LOSSES, build_loss
 from networks import NETWORKS, build
 from reporting import formats, study_figures
@@ -20,6 +20,7 @@ from scoring.rows import label
 from studies import claims
 from training import checkpoint
 from training.best_model import load_model
+from training.run_folder import COLUMNS
 from training.trainer import Trainer
 
 # Schedules ----------------------------------------------------------------------------------------
@@ -53,8 +54,12 @@ def test_a_step_with_every_loss_and_network(loss, network):
 
     head = trainer.network.head
     before = {key: value.clone() for key, value in head.named_parameters()}
-    bad, values = trainer.step(batch, (0.5, 0.5))
-    assert not bad and values.keys() == {"loss", loss.replace("+", "_"), "boundary"}
+    batch = trainer.begin_step(batch)
+    logits = trainer.forward(batch.images)
+    value, parts = trainer.loss(logits.softmax(1), one_hot(batch.labels, 2), batch.distance,
+                                (0.5, 0.5), logits)
+    bad = trainer.end_step(value)
+    assert not bad and parts.keys() == {loss.replace("+", "_"), "boundary"}
     assert all(not torch.equal(before[key], value) for key, value in head.named_parameters())
 
 
@@ -70,8 +75,8 @@ def test_wce_enet_and_switch_train_resume_and_predict(data, raw, tmp_path):
     assert config["loss_options"]["weights"] == pytest.approx(list(counts.sum() / (2 * counts)))
 
     best = tmp_path / "whole" / "best.pt"
-    network, state = load_model(best, torch.device("cpu"))
-    assert state["build"] == ["enet", 2, 2, 8] and type(network) is NETWORKS["enet"]
+    network, model = load_model(best, torch.device("cpu"))
+    assert model.build == ["enet", 2, 2, 8] and type(network) is NETWORKS["enet"]
 
     result = run("predict.py", "--checkpoint", best, "--out", tmp_path / "masks", raw / "s0")
     assert result.returncode == 0 and (tmp_path / "masks" / "s0.nii.gz").exists()
@@ -96,7 +101,7 @@ def test_random_numbers_of_a_cuda_device_are_kept(monkeypatch, saved_on, taken_o
 def test_another_loss_has_its_own_column(data, tmp_path):
     result = train(data, tmp_path / "run", loss="dice+ce+boundary", epochs=1)
     row = rows(tmp_path / "run")[0]
-    assert list(row) == ["train_dice_ce" if name == "train_gdl" else name for name in main.COLUMNS]
+    assert list(row) == ["train_dice_ce" if name == "train_gdl" else name for name in COLUMNS]
     assert float(row["train_dice_ce"]) > 0
     assert row["train_loss"] == row["train_dice_ce"]  # alpha is 1 in the first epoch
     assert "train_dice_ce=" in result.stdout

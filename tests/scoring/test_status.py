@@ -9,7 +9,7 @@ import platform
 import pytest
 
 from conftest import refuses, run
-from main import COLUMNS
+from training.run_folder import COLUMNS
 
 
 def write_run(folder, scores, epochs=10, seconds=30.0, finished=False, lock=None):

@@ -5,12 +5,12 @@ import csv
 import pytest
 
 from conftest import refuses, run
-from main import COLUMNS
 from reporting.page import build
 from reporting.table1 import build_table
 from run_folders import write_data, write_run, write_set
 from scoring.runs import load_set
 from studies import ablation
+from training.run_folder import COLUMNS
 from utils import read_json, write_json
 
 

@@ -39,7 +39,9 @@ from reporting.page import build
 from scans import checks, convert, datasets, dataverse, download, resampling, splits, unlabelled
 from scoring import masks, status
 from studies import claims
-from training import best_model, config
+from training import best_model, config, monitor
+from training.parallel import Group
+from training.stopping import StopRequest
 from utils import UserError, remove, write_json
 
 RUNS = {loss: f"results/{loss}/seed0" for loss in ("gdl", "gdl+boundary")}
@@ -204,19 +206,21 @@ def checkpoints(folder):
     Each as it is, with one of its values replaced, and with any pickle in a sound zip.
     """
     place = Path(RUNS["gdl"])
-    options = main.parse_arguments([
-        "--data", "data", "--out", str(place), "--loss", "gdl", "--width", "1", "--epochs", "3",
-        "--threads", "1", "--quiet"])
-    trained = main.Run(options, config.open_training(options))
-    trained.live = SimpleNamespace(report=lambda *_: None)
-    bar = SimpleNamespace(update=lambda: None)
+    options = main.parse_arguments(["--data", "data", "--out", str(place), "--loss", "gdl", "--width", "1", "--epochs", "3",
+                                    "--threads", "1", "--quiet"])
+    train = config.open_training(options)
+    trainer, val, run_folder = main.prepare(options, train, Group(alone=True))
+    bar, stop = SimpleNamespace(update=lambda: None), StopRequest(run_folder, trainer.group)
+    silent = SimpleNamespace(report=lambda *_: None, close=lambda: None)
     last, best = (folder / place / name for name in ("last.pt", "best.pt"))
     table, keep = (folder / place / "metrics.csv").read_bytes(), best.read_bytes()
 
     def go_on():
         try:
-            trained.load_checkpoint()
-            trained.one_epoch(bar)
+            run_folder.resume()
+            options.epochs = run_folder.epoch + 1
+            with mock.patch.object(monitor, "Monitor", lambda *_: silent):
+                main.run_epochs(options, trainer, train, val, run_folder, stop, bar)
         finally:
             for name in ("previous.pt", "last.damaged.pt"):
                 remove(place / name)
@@ -224,14 +228,14 @@ def checkpoints(folder):
             (place / "best.pt").write_bytes(keep)
 
     def segment():
-        network, state = best_model.load_model(best, trained.device)
-        predict.describe(state, best)
+        network, model = best_model.load_model(best, trainer.device)
+        predict.describe(model, best)
         subject = datasets.find_subjects(RAW, WMH)[0]
-        if state["data"]["source"] != "phantom":
-            unlabelled.find_scans([RAW], state["data"])
+        if model.data.source != "phantom":
+            unlabelled.find_scans([RAW], model.data)
         files = {name: subject.files[name] for name in WMH.modalities}
-        model = predict.Model(network, state, trained.device, amp=None)
-        predict.predict_scan(subject.name, files, model, SimpleNamespace(
+        loaded = predict.Model(network, model, trainer.device, amp=None)
+        predict.predict_scan(subject.name, files, loaded, SimpleNamespace(
             batch_size=8, probabilities=False, preview=False, out=Path("masks")))
 
     cases = []

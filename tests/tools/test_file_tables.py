@@ -1,8 +1,8 @@
 """The documents say of every file what the programs' own descriptions say."""
 
-import file_tables
 import pytest
 
+import file_tables
 from checkout import ROOT
 
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
