@@ -16,7 +16,9 @@ Exit status: 0, or 2 with one line that says which runs or files do not belong t
 do.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("report")
 
 import os
 import sys
