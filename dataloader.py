@@ -38,7 +38,8 @@ class Slices:
         self.fingerprint = data_folder.read_fingerprint(folder, do).sha256
         names = data_folder.subjects_of(folder, subset)
         if not names:
-            raise UserError(folder / "split.csv", f"subjects with subset {subset}", "none", "Correct the split.")
+            raise UserError(data_folder.split_path(folder), f"subjects with subset {subset}", "none",
+                            "Correct the split.")
         self.arrays, self.scans, self.where, self.resident = [], [], [], None
         for number, name in enumerate(names):
             arrays = data_folder.open_arrays(folder, name, self.settings)

@@ -42,7 +42,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scans.folder import IGNORED, read_dataset
+from scans.folder import IGNORED, read_dataset, references_path
 from scoring.intervals import RESAMPLES, compare, describe
 from scoring.masks import find_masks, match, score_pair
 from utils import UserError, argument_parser, clock, log, progress, run_program, write_csv, write_json
@@ -189,7 +189,7 @@ def parse_arguments(argv):
         if args.labels or args.ignore:
             parser.error("--labels, --ignore: not with --data, which says them itself; with --references FOLDER instead")
         dataset = read_dataset(Path(args.data), "Give a data folder of preprocess.py.")
-        args.references, args.partial = str(Path(args.data) / "references"), True
+        args.references, args.partial = str(references_path(Path(args.data))), True
         args.labels, args.ignore = list(range(1, len(dataset.classes))), [IGNORED]
     args.labels, args.ignore = args.labels or [1], args.ignore or []
     if args.jobs < 1:

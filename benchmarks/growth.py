@@ -16,6 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from benchmarks.common import ROOT, phantom_scans, significant
+from scans.folder import index_path
 
 LIMIT_GIB = 1.5  # of preprocessing, a worker
 WIDTH = 2        # of the network: small, so that 60 scans take a minute
@@ -75,7 +76,7 @@ def run(args, folder):
                            "--device", "cpu"])
         with open(out / "metrics.csv", newline="") as file:
             epochs = [float(line["seconds"]) for line in csv.DictReader(file)]
-        with open(data / "index.csv") as file:
+        with open(index_path(data)) as file:
             row |= {"slices": sum(1 for _ in file) - 1, "epoch_s": min(epochs), "training_gib": significant(peak)}
         rows.append(row)
         print(f"{count} scans, {row['slices']} slices: preprocessing {row['preprocess_1_s']:.0f} s and "

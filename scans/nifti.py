@@ -39,7 +39,7 @@ def read_volume(path):
         shape, spacing = image.shape, [*nib.affines.voxel_sizes(image.affine), *stored_spacing(image, path)]
     except (*UNREADABLE, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
         size = os.path.getsize(path)
-        found = "an empty file" if size == 0 else f"{size} bytes that are not one ({type(error).__name__})"
+        found = "an empty file" if size == 0 else f"{size} bytes in another format ({type(error).__name__})"
         raise UserError(path, "a NIfTI image", found, again) from None
     shape = shape[:3] if len(shape) > 3 and set(shape[3:]) == {1} else shape
     if len(shape) != 3 or not all(size > 0 for size in shape):
@@ -59,7 +59,7 @@ def read_volume(path):
         # a flipped image is a view that walks backwards; in order, each pass over it is several times as fast
         return np.asfortranarray(np.asanyarray(image.dataobj).reshape(image.shape[:3])), image
     except nib.orientations.OrientationError:
-        raise UserError(path, "three directions of the axes", "an affine that has fewer", "Correct the header.") from None
+        raise UserError(path, "an affine with three independent axes", "fewer", "Correct the header.") from None
     except UNREADABLE as error:
         raise UserError(path, "a complete image", f"a truncated or damaged one ({type(error).__name__})", again) from None
 

@@ -59,7 +59,7 @@ def score_rater(masks, data, dataset, names):
     for name in names:
         if name not in masks:
             continue
-        path, reference = masks[name], folder.reference_of(data, name)
+        path, reference = masks[name], folder.reference_path(data, name)
         values, image = read_labels(path)
         check_label(path, values, spec)
         check_grid(image, read_labels(reference)[1], path, reference)

@@ -18,7 +18,7 @@ import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below 
 from pathlib import Path
 
 from reporting.table1 import METRICS, cell, heading, statistic_name
-from scans.folder import read_split
+from scans.folder import dataset_path, read_split, split_path
 from scoring.intervals import FEWEST_SCANS, difference
 from scoring.rows import changes_of, label, plain
 from scoring.runs import load_set
@@ -48,9 +48,11 @@ def check_variant(base, variant):
                             "Repeat these runs with the same settings.")
     for key in ("layout", "modalities", "classes", "label_interpolation", "subjects"):
         if base.dataset.get(key) != variant.dataset.get(key):
-            raise UserError(variant.data / "dataset.json", f"the {key} of {base.data}", "another", "Preprocess the same scans.")
+            raise UserError(dataset_path(variant.data), f"the {key} of {base.data}", "another",
+                            "Preprocess the same scans.")
     if read_split(base.data) != read_split(variant.data):
-        raise UserError(variant.data / "split.csv", f"the split of {base.data}", "another", "Preprocess it with that split.")
+        raise UserError(split_path(variant.data), f"the split of {base.data}", "another",
+                        "Preprocess it with that split.")
 
 
 def row_of(one, name, words, reference=None):

@@ -29,6 +29,7 @@ from dataloader import Slices
 from reporting import figures
 from reporting.page import build
 from scans import checks, convert, datasets, dataverse, download, resampling, splits
+from scans.folder import read_dataset
 from scoring import masks, status
 from studies import claims
 from training import best_model, config
@@ -168,7 +169,7 @@ def convert_scan():
     verify_scan()
     subject = fuzzed_scan()
     volumes = checks.inspect_subject(subject, WMH)[2]
-    convert.convert_subject(subject, volumes, WMH, Path("scratch"), json.loads(Path("data/dataset.json").read_text()))
+    convert.convert_subject(subject, volumes, WMH, Path("scratch"), read_dataset(Path("data")))
 
 
 def nifti(folder):
