@@ -8,8 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from conftest import run_apart
 from scans.phantom import __main__, grid, isles, wmh
-from scans.phantom.head import WMH
+from scans.phantom.lesions import WMH
 from utils import run_program
 
 SMALL = ["--size", "32", "--slices", "4", "--jobs", "1"]
@@ -194,6 +195,14 @@ def test_voxels_do_not_depend_on_jobs_or_number_of_subjects(tmp_path, layout, su
     __main__.main(["--layout", layout, "--out", str(tmp_path / "again"), "--subjects", "2", *SMALL[:-1], "2"])
     after = voxels(tmp_path / "again" / subject)
     assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_the_command_line_makes_several_scans_at_a_time(tmp_path):
+    """In a process of its own: the workers cannot import what `python -m` calls __main__."""
+    result = run_apart("scans.phantom", "--layout", "acdc", "--out", tmp_path / "set",
+                       "--subjects", 2, "--size", 32, "--slices", 4, "--jobs", 2)
+    assert result.returncode == 0, result.stderr
+    assert len(list(tmp_path.glob("set/training/*/Info.cfg"))) == 2
 
 
 @pytest.mark.parametrize("make", [wmh.wmh_subject, isles.isles_subject])
