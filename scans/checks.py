@@ -9,6 +9,8 @@ import numpy as np
 from scans.nifti import WHOLE, label_values, read_volume
 from utils import UserError, progress
 
+REGISTER = "Register it and resample it to the same grid, or correct its header."
+
 
 def check_all(subjects, spec, jobs, use, duplicates=None, total=None, **options):
     """Check every subject, and use those without a problem while they are in memory.
@@ -150,14 +152,27 @@ def check_label(path, voxels, spec):
     return []
 
 
-def check_grid(path, image, reference, name):
-    """Raise UserError unless two RAS+ images share shape and place: every corner within half a voxel of `name`'s."""
+def check_grid(path, image, reference, name, do=REGISTER):
+    """Raise UserError unless two RAS+ images lie on one grid: same shape, same place.
+
+    Their corners may be half a voxel apart. Up to that, resampling one to the other's grid by the
+    nearest neighbour would change no voxel, and headers that were rounded or that are not quite
+    orthonormal are accepted. It is the only check of this kind, for scans and for masks.
+
+    Args:
+        path, image: the image that is checked.
+        reference, name: the other image, and what to call it.
+        do: what to do about an image elsewhere.
+    """
     if image.shape[:3] != reference.shape[:3]:
         raise UserError(path, f"shape {reference.shape[:3]} as {name}", f"{image.shape[:3]}",
-                        "Resample it to the same grid.")
-    corners = np.array(np.meshgrid(*[(0, size - 1) for size in image.shape[:3]])).reshape(3, -1)
-    apart = np.abs(nib.affines.apply_affine(image.affine - reference.affine + np.diag((0, 0, 0, 1)), corners.T))
+                        do)
+
+    corners = np.array(np.meshgrid(*[(0, size - 1) for size in image.shape[:3]])).reshape(3, -1).T
+    here, there = (nib.affines.apply_affine(scan.affine, corners)
+                   for scan in (image, reference))
+    apart = np.linalg.norm(here - there, axis=1).max()                                       # mm
     tolerance = 0.5 * min(nib.affines.voxel_sizes(reference.affine))
-    if apart.max() > tolerance:
+    if not apart <= tolerance:  # NaN is refused too
         raise UserError(path, f"the same place as {name} within {tolerance:.2f} mm",
-                        f"corners {apart.max():.2f} mm apart", "Register it, or correct its header.")
+                        f"corners {apart:.2f} mm apart", do)

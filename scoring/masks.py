@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from metrics import absolute_volume_difference, challenge_hausdorff95, dice, hausdorff_pair, leave_out, lesion_detection
+from scans.checks import check_grid
 from scans.datasets import DATASETS, DatasetSpec, find_subjects
 from scans.nifti import read_volume
 from utils import UserError
@@ -14,7 +15,7 @@ from utils import UserError
 # All places where a mask may lie below a subject's folder; `find_subjects` names the folder.
 NESTED = DatasetSpec(modalities={"isles": DATASETS["isles"].label, "result": "result.nii*"},
                      label=DATASETS["wmh"].label, label_map={})
-GRID_TOLERANCE = 1e-3  # of a voxel, for every entry of the affine
+RESAMPLE = "Resample the prediction to the reference's grid with nearest neighbours."
 
 
 def find_masks(folder):
@@ -65,21 +66,11 @@ def read_labels(path):
     return voxels, image
 
 
-def check_grid(prediction, reference, path, reference_path):
-    """UserError unless two RAS+ images have the same shape and affine."""
-    do = "Resample the prediction to the reference's grid with nearest neighbours."
-    if prediction.shape[:3] != reference.shape[:3]:
-        raise UserError(path, f"the shape of {reference_path}, {reference.shape[:3]}", f"{prediction.shape[:3]}", do)
-    apart = np.abs(prediction.affine - reference.affine).max()
-    if not apart <= GRID_TOLERANCE * min(nib.affines.voxel_sizes(reference.affine)):
-        raise UserError(path, f"the position and spacing of {reference_path}", f"affines {apart:.3g} mm apart", do)
-
-
 def score_pair(prediction_path, reference_path, labels, ignored, empty):
     """Every score of one scan: ({label: {score: value}}, values found in the prediction, ... in the reference)."""
     predicted, prediction = read_labels(prediction_path)
     truth, reference = read_labels(reference_path)
-    check_grid(prediction, reference, prediction_path, reference_path)
+    check_grid(prediction_path, prediction, reference, reference_path, RESAMPLE)
     spacing = nib.affines.voxel_sizes(reference.affine)
     # The challenge looks for surfaces within the slices as they are stored; here all is turned to RAS+.
     slice_axis = int(nib.io_orientation(nib.load(reference_path).affine)[2, 0])

@@ -8,16 +8,18 @@ import os
 import struct
 import tracemalloc
 import zlib
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from conftest import damage, preprocess, put, refuses, run, run_apart, write_wmh_subject
-from scans.checks import check_subject
+from scans.checks import check_grid, check_subject
 from scans.convert import save_sparse
 from scans.datasets import DATASETS, find_subjects
 from scans.nifti import gunzip
+from utils import UserError
 
 WMH = DATASETS["wmh"]
 
@@ -262,6 +264,13 @@ def test_an_affine_whose_axes_are_not_three_directions_is_named(raw):
     result = run("preprocess.py", "--verify", "--layout", "wmh", "--raw", raw)
     refuses(result, "1 of 6 subjects")
     assert "T1.nii.gz: expected an affine with three independent axes" in result.stderr
+
+
+def test_an_affine_of_nan_is_another_grid():
+    image, nowhere = (SimpleNamespace(shape=(4, 4, 4), affine=value * np.eye(4))
+                      for value in (1, np.nan))
+    with pytest.raises(UserError, match="the same place as the FLAIR image"):
+        check_grid("T1.nii", nowhere, image, "the FLAIR image")
 
 
 # gzip ---------------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ def test_masks_are_brought_to_the_grid_of_the_reference(raw, data, tmp_path):
     (lambda raw, data: None, "additional_annotations/<rater>/ in it"),
     (lambda raw, data: rate(raw, "o3", "s0" if "s0" not in validation_scans(data) else "s1"), "masks of validation scans"),
     (lambda raw, data: rate(raw, "o3", validation_scans(data)[0], lambda label: label * 7), "labels among 0, 1, 2"),
-    (lambda raw, data: rate(raw, "o3", validation_scans(data)[0], lambda label: label[1:]), "the shape of"),
-    (lambda raw, data: rate(raw, "o3", validation_scans(data)[0], affine=np.diag([2.0, 1, 3, 1])), "the position and spacing"),
+    (lambda raw, data: rate(raw, "o3", validation_scans(data)[0], lambda label: label[1:]), "expected shape (20, 24, 5) as"),
+    (lambda raw, data: rate(raw, "o3", validation_scans(data)[0], affine=np.diag([2.0, 1, 3, 1])), "the same place as"),
 ], ids=["none", "training scans", "label 7", "other shape", "other grid"])
 def test_what_cannot_be_scored_is_refused_and_nothing_is_written(raw, data, tmp_path, change, said):
     change(raw, data)
