@@ -7,6 +7,7 @@ without nibabel, so that is imported where it is used.
 import gzip
 
 import numpy as np
+from scipy import ndimage
 
 from scans.folder import INTENSITY_MAX, read_geometry
 from utils import atomic_path, log
@@ -52,44 +53,27 @@ def resample(volume, size, mode):
 
 
 def resampled(volume, size):
-    """Yield the axial slices (size, size) of a volume (X, Y, Z) of floats, "bilinear"."""
-    x, y = (neighbours(length, size) for length in volume.shape[:2])
-    for plane in np.moveaxis(volume, 2, 0):               # (X, Y), column by column in memory
-        yield between(np.ascontiguousarray(between(plane.T, *y).T), *x)
+    """Yield the axial slices (size, size) of a volume (X, Y, Z) of floats, "bilinear".
 
-
-def centres(length, size):
-    """Where the centres of `size` pixels lie, of `length` old ones laid out from 0; float32."""
-    return (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(length / size)
-
-
-def neighbours(length, size):
-    """The old centres before and after each new one, and how far it is from the first, 0 to 1."""
-    at = np.maximum(centres(length, size) - np.float32(0.5), 0)
-    before = np.minimum(at.astype(int), length - 1)
-    return before, np.minimum(before + 1, length - 1), at - before.astype(np.float32)
-
-
-def between(plane, before, after, share):
-    """Rows of an array between two of its rows each: (X, Y) -> (len(share), Y)."""
-    low, step = plane.take(before, 0), plane.take(after, 0)
-    step -= low
-    step *= share.astype(plane.dtype)[:, None]
-    low += step
-    return low
+    One by one, which takes little memory.
+    """
+    factors = [size / length for length in volume.shape[:2]]
+    for plane in np.moveaxis(volume, 2, 0):                                              # (X, Y)
+        # grid_mode: pixels are areas, and the new ones cover the same field of view
+        yield ndimage.zoom(plane, factors, order=1, mode="nearest", grid_mode=True)
 
 
 def nearest(slices, shape):
     """(S, X, Y) -> (S, *shape), each new pixel that of the old ones in which its centre lies.
 
     Not by ndimage.zoom with order=0: where a centre lies exactly between two pixels, its rounding
-    picks another one than torch's "nearest-exact" for 562 of 24,900 pairs of sizes. Labels stay
-    as they were in earlier data folders with torch's float32 arithmetic.
+    picks another one than torch's "nearest-exact" for 562 of 24,900 pairs of sizes. In float32, as
+    in torch, labels stay what they were.
     """
     for axis, size in enumerate(shape, 1):
         length = slices.shape[axis]
-        chosen = centres(length, size).astype(int)
-        slices = slices.take(np.minimum(chosen, length - 1), axis)
+        centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(length / size)
+        slices = slices.take(np.minimum(centres.astype(int), length - 1), axis)
     return np.ascontiguousarray(slices)
 
 
