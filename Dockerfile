@@ -1,18 +1,20 @@
-# The environment of this repository on a machine with an NVIDIA GPU (driver and NVIDIA Container Toolkit on the host):
+# The environment of this repository on a machine with an NVIDIA GPU (with its driver and the NVIDIA
+# Container Toolkit on the host):
 #   docker build -t boundary-loss .
-#   docker run --rm --gpus all --ipc=host --user "$(id -u):$(id -g)" -v "$PWD/data:/app/data" -v "$PWD/results:/app/results" \
-#       boundary-loss make wmh
+#   docker run --rm --gpus all --ipc=host --user "$(id -u):$(id -g)" \
+#       -v "$PWD/data:/app/data" -v "$PWD/results:/app/results" boundary-loss make wmh
 # torch's wheels for Linux bring the CUDA libraries with them, so a plain Python image is enough.
 FROM python:3.12-slim-bookworm
 
+# A compiler for medpy, which has no wheels, and for main.py --compile; git for the commit of a run
 RUN apt-get update \
     && apt-get install -y --no-install-recommends make gcc g++ git \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /app
 # Requirements first: the layer of several GB is built again only when they change
-COPY requirements.txt requirements-dev.txt constraints.txt ./
-RUN pip install --no-cache-dir -r requirements.txt -r requirements-dev.txt -c constraints.txt
+COPY requirements.txt constraints.txt ./
+RUN pip install --no-cache-dir -r requirements.txt -c constraints.txt
 COPY . .
 # --user may be anybody: caches go where anybody may write
 RUN mkdir -p data results && chmod -R a+rwX data results

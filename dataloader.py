@@ -1,4 +1,4 @@
-"""The slices of a data folder as batches: memory-mapped, prefetched, or resident on the GPU when they fit."""
+"""The slices of a data folder as batches: memory-mapped and prefetched, or kept on the GPU."""
 
 import math
 from collections import namedtuple
@@ -15,8 +15,11 @@ from utils import UserError
 FOREGROUND = 1 / 3        # of the patches lie around a voxel of a lesion, as in nnU-Net
 LARGEST = (32, 128, 128)  # of the patch that is taken by itself: slices, rows, columns
 
-Batch = namedtuple("Batch", "images labels distance")  # (B, C, H, W) float32, (B, H, W) uint8, (B, K - 1, H, W) float32
-Scan = namedtuple("Scan", "name rows spacing")         # rows: slice into the data set; spacing: mm along z, x, y
+# images (B, C, H, W) float32; labels (B, H, W) uint8; distance (B, K - 1, H, W) float32
+Batch = namedtuple("Batch", "images labels distance")
+
+# rows: slice into the rows of a Slices; spacing: mm along slices, rows and columns
+Scan = namedtuple("Scan", "name rows spacing")
 
 
 class Slices:
@@ -33,6 +36,7 @@ class Slices:
     def __init__(self, folder, subset):
         folder = Path(folder)
         data_folder.refuse_unfinished(folder)
+
         do = f"Repeat preprocess.py into another folder than {folder}."
         self.settings = data_folder.read_dataset(folder, do)
         self.fingerprint = data_folder.read_fingerprint(folder, do).sha256
@@ -40,7 +44,11 @@ class Slices:
         if not names:
             raise UserError(data_folder.split_path(folder), f"subjects with subset {subset}", "none",
                             "Correct the split.")
-        self.arrays, self.scans, self.where, self.resident = [], [], [], None
+
+        self.resident = None  # a Batch of all slices, where they are kept on a device
+        self.arrays = []      # (images, labels, distance) of each scan, memory-mapped
+        self.scans = []       # Scan of each
+        self.where = []       # (number of its scan, its slice there) of each row
         for number, name in enumerate(names):
             arrays = data_folder.open_arrays(folder, name, self.settings)
             spacing = data_folder.read_meta(folder, name).spacing
@@ -52,6 +60,10 @@ class Slices:
     def __len__(self):
         return len(self.where)
 
+    def steps(self, batch_size):
+        """Training steps of an epoch; the last one may have fewer slices or patches."""
+        return math.ceil(len(self) / batch_size)
+
     def read(self, rows):
         """These rows (any order, or none) as a Batch of tensors on the CPU."""
         images, labels, distance = (self.stored(kind, rows) for kind in range(3))
@@ -62,12 +74,13 @@ class Slices:
         return intensities(self.stored(0, rows))
 
     def stored(self, kind, rows):
-        """Images, labels or distance maps (kind 0, 1, 2) of these rows as they are stored, one after the other."""
-        found = [self.arrays[number][kind][index] for number, index in (self.where[row] for row in rows)]
+        """Images, labels or distance maps (kind 0, 1, 2) of these rows, as they are stored."""
+        places = (self.where[row] for row in rows)
+        found = [self.arrays[number][kind][index] for number, index in places]
         return np.stack(found) if found else np.array(self.arrays[0][kind][:0])
 
     def order(self, seed, epoch):
-        """The rows of an epoch of training, each once, in an order of its own."""
+        """The rows of an epoch of training, each once, shuffled."""
         return shuffled(len(self), seed, epoch)
 
     def scans_of(self, rows):
@@ -81,27 +94,41 @@ class Slices:
     def class_counts(self):
         """Pixels of each class in the whole subset, int (K,)."""
         classes = len(self.settings.classes)
-        return sum(np.bincount(np.ravel(labels), minlength=classes) for _, labels, _ in self.arrays)
+        return sum(np.bincount(np.ravel(labels), minlength=classes)
+                   for _, labels, _ in self.arrays)
 
     def move_to(self, device):
-        """Keep every slice on a device from now on; one scan at a time passes through the host's memory."""
-        images, labels, distance = (arrays[0] for arrays in zip(*self.arrays, strict=True))
-        shapes = ((images.shape[1:], torch.float32), (labels.shape[1:], torch.uint8), (distance.shape[1:], torch.float32))
-        self.resident = Batch(*(torch.empty((len(self.where), *shape), dtype=dtype, device=device) for shape, dtype in shapes))
+        """Keep every slice on a device from now on.
+
+        One scan at a time passes through the host's memory.
+        """
+        dtypes = torch.float32, torch.uint8, torch.float32
+        self.resident = Batch(*(
+            torch.empty((len(self.where), *array.shape[1:]), dtype=dtype, device=device)
+            for array, dtype in zip(self.arrays[0], dtypes, strict=True)))
+
         for scan in self.scans:
-            for whole, part in zip(self.resident, self.read(range(scan.rows.start, scan.rows.stop)), strict=True):
-                whole[scan.rows] = part.to(device)
+            slices = self.read(range(scan.rows.start, scan.rows.stop))
+            for whole, tensor in zip(self.resident, slices, strict=True):
+                whole[scan.rows] = tensor.to(device)
 
 
 def make_resident(sets, device, share=0.25):
-    """Keep these Slices on a CUDA device if all of them take at most `share` of its free memory; True if so."""
+    """Keep these Slices on a CUDA device if they fit; True if they do.
+
+    They fit if all of them take at most `share` of its free memory.
+    """
     if device.type != "cuda":
         return False
-    size = sum(2 * images.nbytes + labels.nbytes + distance.nbytes for one in sets for images, labels, distance in one.arrays)
+
+    # Images are stored in 16 bits and computed with in 32.
+    size = sum(2 * images.nbytes + labels.nbytes + distance.nbytes
+               for slices in sets for images, labels, distance in slices.arrays)
     if size > share * torch.cuda.mem_get_info(device)[0]:
         return False
-    for one in sets:
-        one.move_to(device)
+
+    for slices in sets:
+        slices.move_to(device)
     return True
 
 
@@ -111,33 +138,37 @@ def shuffled(count, seed, epoch):
 
 
 def batches(slices, rows, batch_size, device, rank=0, world=1):
-    """Yield Batches on `device`: `rows` in order, cut into global batches, of which each rank takes its share.
+    """Yield Batches on `device`: `rows` in order, cut into global batches, of each a rank's share.
 
     Args:
         slices: a Slices.
         rows: row numbers in the order wanted.
         batch_size: slices of a global batch; the last one may be smaller.
         device: where the tensors shall lie.
-        rank, world: this process among those that train together. All get as many Batches; one of few slices is empty
-            for some.
+        rank, world: this process among those that train together. All get as many Batches; one of
+            few slices is empty for some.
     """
-    chunks = [rows[start:start + batch_size][rank::world] for start in range(0, len(rows), batch_size)]
+    starts = range(0, len(rows), batch_size)
+
     if slices.resident is not None:
         order = torch.as_tensor(np.asarray(rows), device=device)
-        for start in range(0, len(rows), batch_size):
+        for start in starts:
             chosen = order[start:start + batch_size][rank::world]
             yield Batch(*(tensor[chosen] for tensor in slices.resident))
         return
-    if not chunks:
-        return
-    with ThreadPoolExecutor(1) as pool:  # the next batch is read while this one is used
-        pending = [pool.submit(slices.read, chunk) for chunk in chunks[:1]]
-        for chunk in [*chunks[1:], None]:
-            batch = pending.pop().result()
-            if chunk is not None:
-                pending.append(pool.submit(slices.read, chunk))
-            pinned = device.type == "cuda"
-            yield Batch(*(t.pin_memory().to(device, non_blocking=True) if pinned else t for t in batch))
+
+    # A thread reads the next batch while this one is used.
+    shares = [rows[start:start + batch_size][rank::world] for start in starts]
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(slices.read, shares[0]) if shares else None
+        for number in range(len(shares)):
+            batch = reading.result()
+            if number + 1 < len(shares):
+                reading = pool.submit(slices.read, shares[number + 1])
+            if device.type == "cuda":
+                batch = Batch(*(tensor.pin_memory().to(device, non_blocking=True)
+                                for tensor in batch))
+            yield batch
 
 
 def one_hot(labels, classes):
@@ -147,17 +178,19 @@ def one_hot(labels, classes):
 
 
 class Patches(Slices):
-    """What an epoch in 3-D trains on: random patches of the volumes of one subset, each a row (scan, slice, row, column).
+    """What an epoch in 3-D trains on: random patches of the volumes of one subset.
 
-    An epoch draws as many patches of a scan as take up its voxels, at uniform places; a third of them, drawn by lot, lie
-    around a voxel of a lesion instead, of a class drawn by lot among those in the scan. Where a patch is larger than the
-    volume, intensity, label and distance are zero beyond it.
+    Each is a row (scan, slice, row, column). An epoch draws as many patches of a scan as take up
+    its voxels, at uniform places; a third of them, at random, lie around a voxel of a lesion
+    instead, of a random class among those in the scan. Where a patch is larger than the volume,
+    intensity, label and distance are zero beyond it.
 
     Args:
         folder: a data folder written by preprocess.py.
         subset: "train" or "val".
-        patch: slices, rows, columns; None: `default_patch`. It is cut to the largest volume's size, slices rounded up to a
-            multiple of 8: voxels beyond the volumes would only dilute the boundary loss, a mean over all of them.
+        patch: slices, rows, columns; None: `default_patch`. It is cut to the largest volume's size,
+            slices rounded up to a multiple of 8: voxels beyond the volumes would only dilute the
+            boundary loss, a mean over all of them.
 
     Raises:
         UserError: as Slices.
@@ -166,10 +199,19 @@ class Patches(Slices):
     def __init__(self, folder, subset, patch=None):
         super().__init__(folder, subset)
         shapes = [labels.shape for _, labels, _ in self.arrays]
-        self.patch = list(map(min, patch, whole_eights(np.max(shapes, axis=0)))) if patch else default_patch(shapes)
-        self.counts = [math.ceil(math.prod(shape) / math.prod(map(min, shape, self.patch))) for shape in shapes]
+        if patch:
+            self.patch = list(map(min, patch, whole_eights(np.max(shapes, axis=0))))
+        else:
+            self.patch = default_patch(shapes)
+
+        # Patches of each scan in an epoch.
+        self.counts = [math.ceil(math.prod(shape) / math.prod(map(min, shape, self.patch)))
+                       for shape in shapes]
+
+        # Voxels of each class that a scan has, as flat indices.
         classes = range(1, len(self.settings.classes))
-        self.places = [[found for k in classes if len(found := np.flatnonzero(labels == k))] for _, labels, _ in self.arrays]
+        self.places = [[found for k in classes if len(found := np.flatnonzero(labels == k))]
+                       for _, labels, _ in self.arrays]
 
     def __len__(self):
         return sum(self.counts)
@@ -177,21 +219,37 @@ class Patches(Slices):
     def order(self, seed, epoch):
         """The patches of an epoch, int (N, 4), from the seed and the epoch alone."""
         rng, rows = np.random.default_rng((seed, epoch)), []
-        for number, (count, places, (_, labels, _)) in enumerate(zip(self.counts, self.places, self.arrays, strict=True)):
-            room = np.maximum(np.subtract(labels.shape, self.patch), 0)
-            corners = rng.integers(room + 1, size=(count, 3))
-            for at in np.flatnonzero(rng.random(count) < FOREGROUND) if places else ():
-                voxels = places[rng.integers(len(places))]
-                centre = np.unravel_index(voxels[rng.integers(len(voxels))], labels.shape)
-                corners[at] = np.clip(centre - np.array(self.patch) // 2, 0, room)
-            rows.append(np.column_stack([np.full(count, number), corners]))
+        for number, (_, labels, _) in enumerate(self.arrays):
+            corners = self.draw_corners(rng, labels.shape, self.counts[number], self.places[number])
+            rows.append(np.column_stack([np.full(len(corners), number), corners]))
         return rng.permutation(np.concatenate(rows))
 
+    def draw_corners(self, rng, shape, count, places):
+        """Where `count` patches of a volume of this shape begin, int (count, 3).
+
+        `places` are the voxels of each class that it has.
+        """
+        room = np.maximum(np.subtract(shape, self.patch), 0)
+        corners = rng.integers(room + 1, size=(count, 3))
+        if not places:
+            return corners
+
+        for index in np.flatnonzero(rng.random(count) < FOREGROUND):
+            voxels = places[rng.integers(len(places))]
+            centre = np.unravel_index(voxels[rng.integers(len(voxels))], shape)
+            corners[index] = np.clip(centre - np.array(self.patch) // 2, 0, room)
+        return corners
+
     def stored(self, kind, rows):
-        """Images, labels or distance maps (kind 0, 1, 2) of these patches: (B, [C or K - 1,] D, H, W)."""
+        """Images, labels or distance maps (kind 0, 1, 2) of these patches.
+
+        (B, C, D, H, W), (B, D, H, W) or (B, K - 1, D, H, W).
+        """
         array = self.arrays[0][kind]
         found = [cut(self.arrays[number][kind], corner, self.patch) for number, *corner in rows]
-        return np.stack(found) if found else np.empty((0, *array.shape[1:-2], *self.patch), array.dtype)
+        if not found:
+            return np.empty((0, *array.shape[1:-2], *self.patch), array.dtype)
+        return np.stack(found)
 
     def scans_of(self, rows):
         """The names of the scans that these patches come from, each once."""
@@ -213,9 +271,13 @@ def whole_eights(shape):
 
 
 def cut(array, corner, patch):
-    """A patch (..., *patch) of a volume stored by slices, (S, ..., H, W); zeros beyond the volume."""
+    """A patch (..., *patch) of a volume stored as slices, (S, ..., H, W); zeros beyond it."""
     z, y, x = corner
     depth, height, width = patch
-    part = np.moveaxis(array[z:z + depth, ..., y:y + height, x:x + width], 0, -3)                   # (..., D, H, W)
-    short = np.subtract(patch, part.shape[-3:])
-    return np.pad(part, [(0, 0)] * (part.ndim - 3) + [(0, int(count)) for count in short]) if short.any() else part
+    inside = array[z:z + depth, ..., y:y + height, x:x + width]
+    inside = np.moveaxis(inside, 0, -3)                                     # (..., D, H, W)
+
+    missing = np.subtract(patch, inside.shape[-3:])
+    if not missing.any():
+        return inside
+    return np.pad(inside, [(0, 0)] * (inside.ndim - 3) + [(0, int(count)) for count in missing])

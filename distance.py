@@ -1,22 +1,12 @@
-"""Signed distance to the ground-truth boundary: phi_G of Eq. 4 and 5."""
+"""Signed distance to the ground-truth boundary: phi_G of Eq. 4 and 5.
+
+This file needs NumPy and SciPy and nothing else, so it can be copied into another project as it is.
+"""
 
 import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 CONVENTIONS = ("paper", "official")
-
-
-def boundary(mask):
-    """The boundary set dG: points of G with a face neighbour in the background (Section 2 of the paper).
-
-    Args:
-        mask: bool (H, W) or (D, H, W); 4 face neighbours in 2-D, 6 in 3-D. Beyond the image there is no
-            neighbour, so a lesion cut by the image edge has no boundary along that edge.
-
-    Returns:
-        bool array of the mask's shape.
-    """
-    return mask & ~binary_erosion(mask, border_value=1)
 
 
 def signed_distance(mask, spacing=None, convention="paper"):
@@ -25,26 +15,32 @@ def signed_distance(mask, spacing=None, convention="paper"):
     Args:
         mask: bool (H, W) or (D, H, W), or an array of zeros and ones.
         spacing: size of a pixel along each axis in mm; None means 1, so the result is in pixels.
-        convention: "paper" measures to the boundary set dG, so phi_G is 0 on dG (Section 2 of the paper).
-            "official" is the authors' code of 2018: EDT to G outside and -(EDT - 1) inside. The two agree outside,
-            and inside wherever the nearest background pixel lies straight across a face at spacing 1.
+        convention: "paper" measures to the boundary set dG, so phi_G is 0 on dG (Section 2).
+            "official" is the authors' code of 2018: EDT to G outside and -(EDT - 1) inside. The two
+            agree outside, and inside wherever the nearest background pixel lies straight across a
+            face at spacing 1.
 
     Returns:
-        float32 array of the mask's shape, in the unit of `spacing`. All zeros when there is no boundary: an empty
-        mask (as in the paper, Section 3.2) or one that fills the image.
+        float32 array of the mask's shape, in the unit of `spacing`. All zeros when there is no
+        boundary: an empty mask (as in the paper, Section 3.2) or one that fills the image.
 
     Raises:
-        ValueError: the mask is not 2-D or 3-D or not binary, `spacing` does not fit, or the convention is unknown.
+        ValueError: the mask is not 2-D or 3-D or not binary, `spacing` does not fit it, or the
+            convention is unknown.
     """
     mask = _as_bool(mask)
     spacing = _checked_spacing(spacing, mask.ndim)
     if convention not in CONVENTIONS:
-        raise ValueError(f"convention: expected one of {', '.join(CONVENTIONS)}, found {convention!r}")
+        raise ValueError(f"convention: expected one of {', '.join(CONVENTIONS)}, "
+                         f"found {convention!r}")
+
     if mask.all() or not mask.any():
         return np.zeros(mask.shape, np.float32)
+
     if convention == "paper":
         to_boundary = distance_transform_edt(~boundary(mask), sampling=spacing)
         return np.where(mask, -to_boundary, to_boundary).astype(np.float32)
+
     outside = distance_transform_edt(~mask, sampling=spacing)
     inside = distance_transform_edt(mask, sampling=spacing)
     return np.where(mask, 1 - inside, outside).astype(np.float32)
@@ -58,22 +54,43 @@ def signed_distance_slices(masks, spacing=None, convention="paper"):
     return maps
 
 
+def boundary(mask):
+    """The boundary set dG: points of G with a face neighbour in the background (Section 2).
+
+    Args:
+        mask: bool (H, W) or (D, H, W); 4 face neighbours in 2-D, 6 in 3-D. Beyond the image there
+            is no neighbour, so a lesion cut by the image edge has no boundary along that edge.
+
+    Returns:
+        bool array of the mask's shape.
+    """
+    return mask & ~binary_erosion(mask, border_value=1)
+
+
 def _as_bool(mask):
+    """The mask as a bool array, or ValueError."""
     mask = np.asarray(mask)
     if mask.ndim not in (2, 3):
         raise ValueError(f"mask: expected 2 or 3 dimensions, found {mask.ndim}")
+
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
-        found = f"values from {mask.min()} to {mask.max()}" if mask.dtype.kind in "uif" else f"dtype {mask.dtype}"
+        found = f"dtype {mask.dtype}"
+        if mask.dtype.kind in "uif":
+            found = f"values from {mask.min()} to {mask.max()}"
         raise ValueError(f"mask: expected zeros and ones, found {found}")
     return mask.astype(bool)
 
 
 def _checked_spacing(spacing, ndim):
-    given = spacing
+    """The pixel size as a tuple of `ndim` floats, or ValueError."""
+    if spacing is None:
+        return (1.0,) * ndim
+
+    found = spacing
     try:
-        spacing = (1.0,) * ndim if spacing is None else tuple(float(value) for value in np.ravel(spacing))
+        found = tuple(float(value) for value in np.ravel(spacing))
+        if len(found) == ndim and all(0 < value < np.inf for value in found):
+            return found
     except (TypeError, ValueError):
-        raise ValueError(f"spacing: expected {ndim} positive numbers, found {given!r}") from None
-    if len(spacing) != ndim or not all(0 < value < np.inf for value in spacing):
-        raise ValueError(f"spacing: expected {ndim} positive numbers, found {spacing}")
-    return spacing
+        pass  # not numbers at all
+    raise ValueError(f"spacing: expected {ndim} positive numbers, found {found!r}")

@@ -32,7 +32,9 @@ Written to --out:
 Exit status: 0, or 2 with one line that says what is wrong and what to do.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("preprocess")
 
 from functools import partial
 from pathlib import Path

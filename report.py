@@ -4,14 +4,16 @@ Examples:
   python report.py --runs results/wmh results/isles --out results
   python report.py --runs results/wmh --only table
 
-Works on what is there: runs that have not finished are marked, and enter no mean beside finished ones. Runs of other
-data, protocols, networks or epochs than the first are refused, not averaged. Numbers that the paper reports stand only
-beside those measured on the challenge's own scans.
+Works on what is there: runs that have not finished are marked, and are not averaged with finished
+ones. Runs of other data, protocols, networks or epochs than the first are refused, not averaged.
+Numbers that the paper reports stand only beside those measured on the challenge's own scans.
 
-Written to --out: table1.md, .csv (a row per number) and .tex; of sets with several foreground classes also classes.csv;
-figure1 to figure4 as .png and .pdf; report.html, one file that opens without a network. The table is printed too.
+Written to --out: table1.md, .csv (a row per number) and .tex; of sets with several foreground
+classes also classes.csv; figure1 to figure4 as .png and .pdf; report.html, one file that opens
+without a network. The table is printed too.
 
-Exit status: 0, or 2 with one line that says which runs or files do not belong together and what to do.
+Exit status: 0, or 2 with one line that says which runs or files do not belong together and what to
+do.
 """
 
 import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
@@ -22,7 +24,7 @@ from pathlib import Path
 
 from reporting import class_table, figures
 from reporting.formats import latex, markdown, plain, tidy_rows
-from reporting.notes import notes
+from reporting.notes import table_notes
 from reporting.page.build import claims_of, html
 from reporting.table1 import build_table, reported_only
 from scoring.runs import load_sets
@@ -39,40 +41,73 @@ from utils import (
 REPORTED = Path(__file__).parent / "results" / "reported.json"
 
 
-def parse_arguments(argv):
-    parser = argument_parser(__doc__)
-    parser.add_argument("--runs", nargs="+", required=True, metavar="FOLDER",
-                        help="folders of runs, one per data set, each with <loss>/seed<k>/ (as main.py writes them)")
-    parser.add_argument("--data", nargs="+", metavar="FOLDER",
-                        help="the preprocessed data of each, in the same order (default: what the runs name)")
-    parser.add_argument("--out", metavar="FOLDER",
-                        help="where the outputs go (default: the runs folder; of several, their common parent)")
-    parser.add_argument("--only", choices=("table",), help="write and print the table, leave figures and page alone")
-    return parser.parse_args(argv)
-
-
 def main(argv=None):
     """Parse the command line and write every output; returns the exit status."""
     options, elapsed = parse_arguments(argv), clock()
     sets = load_sets(options.runs, options.data)
-    folders = [os.path.abspath(folder) for folder in options.runs]
-    out = Path(options.out or (options.runs[0] if len(folders) == 1 else os.path.relpath(os.path.commonpath(folders))))
     reported = read_json(REPORTED, "Restore it with git checkout results/reported.json.")
+
+    # what the table says
     table = build_table(sets, reported)
+    notes, elsewhere = table_notes(sets, reported), reported_only(sets, reported)
+
+    # Table 1
+    out = output_folder(options)
     remove_leftovers(out)
-    remarks, elsewhere = notes(sets, reported), reported_only(sets, reported)
-    write_text(out / "table1.md", markdown(sets, table, remarks, elsewhere) + class_table.markdown(sets))
-    write_text(out / "table1.tex", latex(sets, table, remarks))
+    write_text(out / "table1.md",
+               markdown(sets, table, notes, elsewhere) + class_table.markdown(sets))
+    write_text(out / "table1.tex", latex(sets, table, notes))
     write_csv(out / "table1.csv", tidy_rows(sets, table))
     if by_class := class_table.tidy_rows(sets):
         write_csv(out / "classes.csv", by_class)
+
+    # figures and page
+    last = out / "table1.md"
     if options.only != "table":
-        identity = next((claims["C9"].curves for one in sets if "C9" in (claims := claims_of(one))), None)
-        drawn = figures.draw_all(sets, reported, out, identity)
-        write_text(out / "report.html", html(sets, table, remarks, elsewhere, drawn, argv or sys.argv[1:], reported, elapsed))
-    print(plain(sets, table, remarks))
-    print(out / ("report.html" if options.only != "table" else "table1.md"))
+        last = out / "report.html"
+        drawn = figures.draw_all(sets, reported, out, identity_curves(sets))
+        write_text(last, html(sets, table, notes, elsewhere, drawn, argv or sys.argv[1:], reported,
+                              elapsed))
+
+    print(plain(sets, table, notes))
+    print(last)
     return 0
+
+
+def output_folder(options):
+    """--out; without it the runs folder, or the common parent of several."""
+    if options.out:
+        return Path(options.out)
+    if len(options.runs) == 1:
+        return Path(options.runs[0])
+    return Path(os.path.relpath(os.path.commonpath(map(os.path.abspath, options.runs))))
+
+
+def identity_curves(sets):
+    """The curves of claim C9 from the first set that has measured it, {} without one.
+
+    They depend on no data.
+    """
+    measured = next((claims["C9"].curves for results in sets
+                     if "C9" in (claims := claims_of(results))), {})
+    return {name: curve.model_dump() for name, curve in measured.items()}
+
+
+def parse_arguments(argv):
+    parser = argument_parser(__doc__)
+    parser.add_argument("--runs", nargs="+", required=True, metavar="FOLDER",
+                        help="folders of runs, one per data set, each with <loss>/seed<k>/ "
+                             "(as main.py writes them)")
+    parser.add_argument("--data", nargs="+", metavar="FOLDER",
+                        help="the preprocessed data of each, in the same order "
+                             "(default: what the runs name)")
+    parser.add_argument("--out", metavar="FOLDER",
+                        help="where the outputs go (default: the runs folder; of several, their "
+                             "common parent)")
+    parser.add_argument("--only", choices=("table",),
+                        help="write and print the table, leave figures and page alone")
+
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Distance maps on the fly, and augmentation that moves image, label and map together (torchvision v2).
+"""Distance maps on the fly, and augmentation that moves image, label and map together.
 
     from torchvision.transforms import v2
-    augment = Augment([v2.RandomHorizontalFlip(), RandomRotate90(), v2.RandomAffine(10, scale=(0.9, 1.1))])
-    image, label, distance = augment(image, label)         # in a Dataset's __getitem__, before the batch is made
+    augment = Augment([v2.RandomHorizontalFlip(), RandomRotate90(), v2.RandomAffine(10)])
+    image, label, distance = augment(image, label)    # in a Dataset's __getitem__
 
-A flip or a rotation by 90 degrees moves phi_G as it moves the label: the moved map is the map of the moved label. Any
-other change of the label (small rotations, scaling, crops, deformations) does not, so the map is computed again.
+A flip or a rotation by 90 degrees moves phi_G as it moves the label: the moved map is the map of
+the moved label. Any other change of the label (small rotations, scaling, crops, deformations) does
+not, so the map is computed again.
 """
 
 import numpy as np
@@ -18,7 +19,10 @@ from distance import signed_distance
 
 
 class DistanceMap(tv_tensors.TVTensor):
-    """phi_G as a tensor (K - 1, *spatial) float32 that flips and RandomRotate90 move; other transforms leave it alone."""
+    """phi_G as a tensor (K - 1, *spatial) float32 that flips and RandomRotate90 move.
+
+    Other transforms leave it alone.
+    """
 
 
 @functional.register_kernel(functional.horizontal_flip, DistanceMap)
@@ -32,15 +36,19 @@ def _flip_rows(distance, *_, **__):
 
 
 class RandomRotate90(v2.Transform):
-    """Rotate by 0, 90, 180 or 270 degrees, each as likely: no pixel is interpolated. Non-square images change shape."""
+    """Rotate by 0, 90, 180 or 270 degrees with equal probability: no pixel is interpolated.
+
+    Images that are not square change shape.
+    """
 
     def make_params(self, flat_inputs):
         return {"turns": int(torch.randint(4, ()))}
 
-    def transform(self, inpt, params):
+    def transform(self, inpt, params):  # torchvision's names
         if not isinstance(inpt, tv_tensors.Image | tv_tensors.Mask | DistanceMap):
             return inpt
-        return tv_tensors.wrap(inpt.as_subclass(torch.Tensor).rot90(params["turns"], (-2, -1)), like=inpt)
+        rotated = inpt.as_subclass(torch.Tensor).rot90(params["turns"], (-2, -1))
+        return tv_tensors.wrap(rotated, like=inpt)
 
 
 MOVES_THE_MAP = (v2.RandomHorizontalFlip, v2.RandomVerticalFlip, RandomRotate90)
@@ -56,7 +64,7 @@ def distance_map(label, classes=2, spacing=None, convention="paper"):
         convention: see `distance.signed_distance`.
 
     Returns:
-        DistanceMap (K - 1, *spatial) float32 on the CPU, what BoundaryLoss takes once a batch is made of it.
+        DistanceMap (K - 1, *spatial) float32 on the CPU; BoundaryLoss takes a batch of them.
 
     Raises:
         ValueError: the label is not 2-D or 3-D, or `spacing` does not fit it.
@@ -70,13 +78,15 @@ class AddDistance:
     """A dictionary transform in MONAI's manner: adds phi_G of a label under another key.
 
     Args:
-        key: of the label, (H, W), (D, H, W), or with a channel axis of length 1 in front if `channel`.
+        key: of the label, (H, W) or (D, H, W), with a channel axis of length 1 in front if
+            `channel`.
         out: key of the map, (K - 1, *spatial) float32.
         channel: does the label have a channel axis, as MONAI's loaders give it?
         classes, spacing, convention: see `distance_map`.
     """
 
-    def __init__(self, key="label", out="distance", channel=True, classes=2, spacing=None, convention="paper"):
+    def __init__(self, key="label", out="distance", channel=True,
+                 classes=2, spacing=None, convention="paper"):
         self.key, self.out, self.channel = key, out, channel
         self.options = {"classes": classes, "spacing": spacing, "convention": convention}
 
@@ -90,32 +100,46 @@ class Augment:
     """Apply torchvision v2 transforms to an image, its label and its distance map at once.
 
     Args:
-        transforms: a list of v2 transforms. Flips and RandomRotate90 move the map; after any other that changed the label
-            it is computed again from the label, as the map of a 2-D slice. Maps of a volume (`--map-dims 3`) are not
-            determined by the label of their slice: give those flips and RandomRotate90 only.
+        transforms: a list of v2 transforms. Flips and RandomRotate90 move the map; after any other
+            that changed the label it is computed again from the label, as the map of a 2-D slice.
+            The map of a volume (`--map-dims 3`) does not follow from the label of one slice: give
+            flips and RandomRotate90 only.
         classes, spacing, convention: of the map that is computed, see `distance_map`.
 
     Raises:
-        ValueError: pixels that are not square are to be rotated by 90 degrees and the map computed again: the axes of
-            `spacing` would no longer be those of the image.
+        ValueError: pixels that are not square are to be rotated by 90 degrees and the map computed
+            again: the axes of `spacing` would no longer be those of the image.
     """
 
     def __init__(self, transforms, classes=2, spacing=None, convention="paper"):
-        turned = any(isinstance(one, RandomRotate90) for one in transforms)
-        computed = not all(isinstance(one, MOVES_THE_MAP) for one in transforms)
-        if spacing is not None and len(set(spacing)) > 1 and turned and computed:
-            raise ValueError(f"spacing: expected one pixel size with RandomRotate90, found {spacing}")
+        rotates = any(isinstance(transform, RandomRotate90) for transform in transforms)
+        recomputes = not all(isinstance(transform, MOVES_THE_MAP) for transform in transforms)
+        if spacing is not None and len(set(spacing)) > 1 and rotates and recomputes:
+            raise ValueError(
+                f"spacing: expected one pixel size with RandomRotate90, found {spacing}")
+
         self.transforms = list(transforms)
         self.options = {"classes": classes, "spacing": spacing, "convention": convention}
 
     def __call__(self, image, label, distance=None):
-        """(C, H, W) image, (H, W) label, (K - 1, H, W) map or None -> the three as plain tensors, transformed."""
+        """The three as plain tensors, transformed.
+
+        Args:
+            image: (C, H, W).
+            label: (H, W).
+            distance: (K - 1, H, W), or None: computed from the label.
+        """
         image, label = tv_tensors.Image(image), tv_tensors.Mask(label)
-        distance = distance_map(label, **self.options) if distance is None else DistanceMap(distance)
+        if distance is None:
+            distance = distance_map(label, **self.options)
+        distance = DistanceMap(distance)
+
         for transform in self.transforms:
             before = label
             image, label, distance = transform(image, label, distance)
-            moved = isinstance(transform, MOVES_THE_MAP)
-            if not moved and not (label.shape == before.shape and torch.equal(label, before)):
+
+            unchanged = label.shape == before.shape and torch.equal(label, before)
+            if not isinstance(transform, MOVES_THE_MAP) and not unchanged:
                 distance = distance_map(label, **self.options)
+
         return tuple(part.as_subclass(torch.Tensor) for part in (image, label, distance))

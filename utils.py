@@ -1,9 +1,13 @@
-"""What several programs share: the error type, atomic writes, tables, seeding, device choice, progress."""
+"""What every program shares: errors of one line, files written whole or not at all, progress.
+
+Nothing here belongs to one wing, and importing it changes nothing.
+"""
 
 import argparse
 import csv
 import ctypes
 import errno
+import importlib
 import io
 import json
 import os
@@ -19,32 +23,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import pydantic
-from tqdm import tqdm
+ROOT = Path(__file__).parent
 
+
+def refuse_missing(package):
+    """End the program: a package is not installed, most often because no environment is active."""
+    how = " (source .venv/bin/activate)" if (ROOT / ".venv").exists() else ""
+    print(f"error: {package}: expected an installed package, found none. Activate the environment"
+          f"{how}, or build it with make setup.", file=sys.stderr)
+    sys.exit(2)
+
+
+try:
+    import filelock
+    import pydantic
+    from tqdm import tqdm
+except ModuleNotFoundError as missing:
+    refuse_missing(missing.name)
+
+OURS = ("utils", "scans", "training", "scoring", "reporting", "studies", "networks", "benchmarks")
+INTERRUPTED = "interrupted; the same command continues where this one stopped"
+REWRITE = "Delete it and repeat the step that wrote it."
+NO_ROOM = "Free some space and repeat the command."
+ADVICE = {  # what to do about an error of the system
+    errno.ENOSPC: NO_ROOM,
+    errno.EDQUOT: NO_ROOM,
+    errno.EFBIG: "Choose a place that takes larger files, and repeat the command.",
+    errno.EROFS: "It cannot be written to: choose a place that can.",
+    errno.ELOOP: "Remove the link that leads back to itself.",
+    errno.ENAMETOOLONG: "Choose a shorter name."}
 KINDS = {  # of JSON values, pydantic's words -> ours
     "a valid string": "text", "a valid integer": "a whole number", "a valid number": "a number",
     "a valid list": "a list", "a valid dictionary": "an object", "a valid tuple": "a list"}
 LARGEST = 1e100  # of a number in a file: sums of larger ones would overflow
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_MAX = -1, -4  # of malloc.h
-INTERRUPTED = "interrupted; the same command continues where this one stopped"
-ADVICE = {  # what to do about an error of the system
-    errno.ENOSPC: "Free some space and repeat the command.", errno.EDQUOT: "Free some space and repeat the command.",
-    errno.EFBIG: "Choose a place that takes larger files, and repeat the command.",
-    errno.EROFS: "It cannot be written to: choose a place that can.",
-    errno.ELOOP: "Remove the link that leads back to itself.", errno.ENAMETOOLONG: "Choose a shorter name."}
 
 
-def report_uncaught(kind, error, trace):
-    """sys.excepthook: one line for Ctrl-C during a program's imports, a traceback for anything else."""
-    if issubclass(kind, KeyboardInterrupt):
-        print(INTERRUPTED, file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = report_uncaught  # programs import this module before the slow ones
-
+# Programs: command line, signals, and every error in one line ------------------------------------
 
 class UserError(Exception):
     """A problem the user can solve. Printed as one line; the program then exits with status 2."""
@@ -59,19 +74,23 @@ class UserError(Exception):
 
 def argument_parser(text, prog=None):
     """An ArgumentParser whose --help prints a program's docstring as it stands."""
-    return argparse.ArgumentParser(prog, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return argparse.ArgumentParser(prog, description=text,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 @contextmanager
 def signals(act):
-    """Inside, the first SIGINT or SIGTERM calls act(its number); the second one ends the process at once."""
-    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    """Inside, the first SIGINT or SIGTERM calls act(its number); the second ends the process."""
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM)
+               if signal.getsignal(number) != signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
-        numbers = []  # only the main thread may set them
+        numbers = []  # only the main thread may set handlers
+
     def first(number, _):
         for each in numbers:
             signal.signal(each, signal.SIG_DFL)
         act(number)
+
     old = {number: signal.signal(number, first) for number in numbers}
     try:
         yield
@@ -81,29 +100,58 @@ def signals(act):
 
 
 def interrupt(number):
-    """End the program where it is: run_program says how to continue, and exits with 128 + number."""
+    """End the program here: run_program says how to continue, and exits with 128 + number."""
     raise KeyboardInterrupt(number)
 
 
 def explain(error):
-    """(expected, found, what to do) about memory, a CUDA device, or --deterministic; None for other errors."""
+    """(expected, found, what to do) about memory, CUDA or --deterministic; None for others."""
     text = " ".join(str(error).split())[:160] or "no more"
-    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory|ALLOC_FAILED", text):
-        return ("enough memory", text, "Free some, or ask for less of it (smaller --batch-size, --patch, --width, --jobs or "
-                "--size), and repeat the command: what was saved before is intact.")
-    if "deterministic" in text:  # see training.devices
-        return "operations with a deterministic form", text, "Leave out --deterministic, or take --device cpu."
+    if isinstance(error, MemoryError) or re.search(
+            "out of memory|can't allocate memory|ALLOC_FAILED", text):
+        return ("enough memory", text,
+                "Free some, or ask for less of it (smaller --batch-size, --patch, --width, --jobs "
+                "or --size), and repeat the command: what was saved before is intact.")
+    if "deterministic" in text:  # see training.devices.be_deterministic
+        return ("operations with a deterministic form", text,
+                "Leave out --deterministic, or take --device cpu.")
     if re.search("gloo|[Cc]onnection (closed|reset)|NCCL|ProcessGroup", text):
-        return ("all processes of the run", text, "Another one ended, for the reason that it gives. Repeat the command: it "
-                "continues from the last whole epoch.")
+        return ("all processes of the run", text,
+                "Another one ended, for the reason that it gives. Repeat the command: it continues "
+                "from the last whole epoch.")
     if re.search("CUDA|cuDNN|CUBLAS|CUDNN", text):
-        return ("a working CUDA device", text, "Repeat the command: it continues from what was saved. If this comes again, "
-                "try --device cpu.")
+        return ("a working CUDA device", text,
+                "Repeat the command: it continues from what was saved. If this comes again, try "
+                "--device cpu.")
     return None
 
 
+def start(program):
+    """Import a program as a module and run its main(); called from the program's own first lines.
+
+    A program takes seconds to import. Started in this way, Ctrl-C meanwhile and a package that is
+    not installed are one line each, like everything that goes wrong later.
+
+    Args:
+        program: name of the module, e.g. "main" or "scans.download".
+    """
+    try:
+        module = importlib.import_module(program)
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except ModuleNotFoundError as error:
+        if error.name.split(".")[0] in OURS:
+            raise
+        refuse_missing(error.name)
+    run_program(module.main)
+
+
 def run_program(main):
-    """Call `main()`; turn a UserError into one line and exit status 2, SIGINT into status 130, SIGTERM into 143."""
+    """Call `main()` and exit with its status; whatever goes wrong is one line on stderr.
+
+    A UserError and errors of the system end with status 2, SIGINT with 130, SIGTERM with 143.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without some letter shows "?" for it
@@ -115,10 +163,12 @@ def run_program(main):
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError,
+            FileExistsError) as error:
         message = f"{error.filename}: {error.strerror}. Check the path and its permissions."
-    except OSError as error:  # disk full, broken device: the unfinished output was removed by atomic_path
-        do = ADVICE.get(error.errno or errno.ENOSPC, "Check the disk and repeat the command.")  # NumPy gives no number
+    except OSError as error:  # disk full, broken device: atomic_path removed what was unfinished
+        number = error.errno or errno.ENOSPC  # NumPy gives no number
+        do = ADVICE.get(number, "Check the disk and repeat the command.")
         message = f"{error.filename or 'writing'}: {error.strerror or error}. {do}"
     except (MemoryError, RuntimeError) as error:  # torch has no type of its own for most of these
         if (explained := explain(error)) is None:
@@ -132,11 +182,14 @@ def run_program(main):
     sys.exit(2)
 
 
+# Files: whole or not at all ----------------------------------------------------------------------
+
 @contextmanager
 def atomic_path(path):
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
 
-    Works for a file or a folder, so a reader sees the whole result or nothing. An existing `path` is replaced.
+    Works for a file or a folder, so a reader sees the whole result or nothing. An existing `path`
+    is replaced.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +217,7 @@ def remove(path):
 
 
 def is_alive(number):
-    """Is there a process of this number on this machine? Text that is no process number is none."""
+    """Is there a process of this number on this machine? Text that is no number is none."""
     try:
         os.kill(int(number), 0)  # signal 0: only asks
     except (ProcessLookupError, ValueError, OverflowError):
@@ -175,10 +228,37 @@ def is_alive(number):
 
 
 def remove_leftovers(folder):
-    """Delete what atomic_path left directly in `folder` for processes that were killed; a living one's stays."""
+    """Delete what atomic_path left in `folder` for processes that no longer live."""
     for path in Path(folder).glob("*.partial-*"):
         if not is_alive(path.name.rpartition("-")[2]):
             remove(path)
+
+
+@contextmanager
+def exclusive(folder):
+    """Hold `folder` for this process alone. The lock goes with the process, however it ends.
+
+    Raises:
+        UserError: another process holds it; its host and process number are named.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    lock = filelock.FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(folder, "a folder that no other process uses",
+                        path.read_text(encoding="utf-8").strip(),
+                        "Wait for it to end, or choose another folder.") from None
+
+    try:
+        for leftover in folder.glob("*.partial-*"):  # of a process that was killed
+            remove(leftover)
+        path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path, text):
@@ -190,12 +270,44 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path, do="Delete it and repeat the step that wrote it."):
+def read_json(path, do=REWRITE):
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number of thousands of digits, or too many brackets
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deeply
         raise UserError(path, "a JSON file", f"{type(error).__name__}: {error}", do) from None
 
+
+def write_csv(path, rows, columns=None):
+    """Write a list of dicts as CSV, header first; floats keep every digit (repr)."""
+    columns = columns or list(rows[0])
+    with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path, columns=(), do=REWRITE):
+    """Read a CSV as a list of dicts of strings.
+
+    Raises:
+        UserError: it cannot be read, or a column of `columns` is missing.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header, rows = reader.fieldnames or [], list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(path, "a CSV table", f"{type(error).__name__}: {error}", do) from None
+
+    missing = [name for name in columns if name not in header]
+    if missing or any(None in row or None in row.values() for row in rows):
+        found = f"no column {', '.join(missing)}" if missing else \
+            "a row of another length than the header"
+        raise UserError(path, f"a CSV table with the columns {', '.join(columns)}", found, do)
+    return rows
+
+
+# Typed descriptions of what a file holds ---------------------------------------------------------
 
 def _bounded(value):
     if abs(value) > LARGEST:
@@ -223,6 +335,16 @@ class Description(pydantic.BaseModel):
     def as_dict(self):
         """The entries that were given, declared ones first."""
         return self.model_dump(exclude_unset=True)
+
+
+def in_words(words):
+    """For pydantic.Field: what an entry is to be, where its type does not say it well."""
+    return {"json_schema_extra": {"words": words}}
+
+
+def read_description(path, kind, do=REWRITE, needed=()):
+    """A JSON file as a Description; see `describe_object`."""
+    return describe_object(path, read_json(path, do), kind, do, needed)
 
 
 def describe_object(path, values, kind, do, needed=()):
@@ -255,7 +377,7 @@ def describe_object(path, values, kind, do, needed=()):
 
 
 def _expected(kind, error):
-    """"size to be a whole number" from the first of pydantic's errors."""
+    """"size to be a whole number" from one of pydantic's errors."""
     name = error["loc"][0]
     field = kind.model_fields.get(name)
     if field and field.json_schema_extra:
@@ -264,42 +386,10 @@ def _expected(kind, error):
     return f"{name} to be {KINDS.get(words, words)}"
 
 
-def in_words(words):
-    """What an entry of a Description is to be, for pydantic.Field, where its type does not say it well."""
-    return {"json_schema_extra": {"words": words}}
-
-
-def read_description(path, kind, do="Delete it and repeat the step that wrote it.", needed=()):
-    """A JSON file as a Description; see `describe_object`."""
-    return describe_object(path, read_json(path, do), kind, do, needed)
-
-
-def write_csv(path, rows, columns=None):
-    """Write a list of dicts as CSV, header first; floats keep every digit (repr)."""
-    columns = columns or list(rows[0])
-    with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_csv(path, columns=(), do="Delete it and repeat the step that wrote it."):
-    """Read a CSV as a list of dicts of strings; UserError if unreadable or a column of `columns` is missing."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header, rows = reader.fieldnames or [], list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(path, "a CSV table", f"{type(error).__name__}: {error}", do) from None
-    missing = [name for name in columns if name not in header]
-    if missing or any(None in row or None in row.values() for row in rows):
-        found = f"no column {', '.join(missing)}" if missing else "a row of another length than the header"
-        raise UserError(path, f"a CSV table with the columns {', '.join(columns)}", found, do)
-    return rows
-
+# What is shown, and the machine ------------------------------------------------------------------
 
 def progress(iterable=None, **options):
-    """tqdm on a terminal; off one, a plain line at most every 15 seconds, so that logs stay readable."""
+    """tqdm on a terminal; off one, a line at most every 15 seconds, so that logs stay readable."""
     terminal = sys.stderr.isatty()
     return tqdm(iterable, dynamic_ncols=True, leave=options.pop("leave", True), file=sys.stderr,
                 mininterval=0.1 if terminal else 15, **options)
@@ -311,11 +401,18 @@ def log(text):
     sys.stdout.flush()
 
 
-def keep_freed_memory():
-    """Let the C library keep freed memory for the next request instead of giving it back to the system (glibc only).
+def clock():
+    """A function that gives the seconds since this call."""
+    began = time.perf_counter()
+    return lambda: time.perf_counter() - began
 
-    A training step frees and asks for the same large buffers again and again. By default each comes from the system
-    anew, which fills it with zeros page by page: a fifth of a CPU training step (benchmarks/NOTES.md).
+
+def keep_freed_memory():
+    """Let the C library keep freed memory instead of giving it back to the system (glibc only).
+
+    A training step frees and asks for the same large buffers again and again. By default each comes
+    from the system anew, which fills it with zeros page by page: a fifth of a CPU training step
+    (benchmarks/NOTES.md).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -326,42 +423,12 @@ def keep_freed_memory():
 
 
 def git_commit():
-    """The commit of this code, with "+changes" if the tree is dirty; "unknown" outside a checkout."""
+    """The commit of this code, with "+changes" if the tree is dirty; "unknown" without git."""
     def git(*words):
-        return subprocess.run(["git", "-C", str(Path(__file__).parent), *words],
-                              capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True,
+                              check=True).stdout.strip()
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+        changed = git("status", "--porcelain", "-uno")
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-@contextmanager
-def exclusive(folder):
-    """Hold `folder` for this process alone. The lock goes with the process, however it ends.
-
-    Raises:
-        UserError: another process holds it; its host and process number are named.
-    """
-    import fcntl
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(folder, "a folder that no other process uses", file.read().strip(),
-                            "Wait for it to end, or choose another folder.") from None
-        for leftover in folder.glob("*.partial-*"):  # of a process that was killed
-            remove(leftover)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        yield
-
-
-def clock():
-    """A function that gives the seconds since this call."""
-    began = time.perf_counter()
-    return lambda: time.perf_counter() - began

@@ -1,1 +1,1 @@
-"""Speed beside what people use today: python -m benchmarks --help. Ratios of two things measured alternately in one run."""
+"""Speed beside what people use today: ratios of two things that are measured in turn."""

@@ -4,8 +4,9 @@
     python -m benchmarks metrics losses         # only these
     python -m benchmarks gpu                    # needs a CUDA device
 
-Each comparison times two things in turn in one process and prints the median of the rounds' ratios, with their range. What is
-measured, with versions, processor and command, goes to results/bench/NAME.json. Keep the machine idle meanwhile.
+Each comparison times two things in turn in one process and prints the median of the rounds' ratios,
+with their range. What is measured, with versions, processor and command, goes to
+results/published/bench/NAME.json. Keep the machine idle meanwhile.
 """
 
 import argparse
@@ -19,25 +20,35 @@ ALL = ("metrics", "losses", "loading", "training", "preprocessing", "growth", "s
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(ALL)} (default: these) or gpu")
-    parser.add_argument("--rounds", type=int, default=9, help="of alternate measurements (default 9)")
-    parser.add_argument("--subjects", type=int, default=12, help="full-size phantom scans (default 12)")
-    parser.add_argument("--counts", type=int, nargs="+", default=[10, 20, 40, 60],
-                        help="scans for growth (default 10 20 40 60)")
-    parser.add_argument("--folder", type=Path, help="keep phantoms and data here for the next time (default: nowhere)")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench", help="default results/bench")
-    args = parser.parse_args()
-    for name in args.names:
-        if name not in (*ALL, "gpu"):
-            parser.error(f"NAME: one of {', '.join((*ALL, 'gpu'))}, found {name}")
+    args = parse_arguments()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         print(f"{'':<44} {'baseline':>9} {'here':>9} {'ratio':>8}")
         for name in args.names or ALL:
-            save(name, importlib.import_module(f"benchmarks.{name}").run(args, folder), args.out)
+            benchmark = importlib.import_module(f"benchmarks.{name}")
+            save(name, benchmark.run(args, folder), args.out)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help=f"{', '.join(ALL)} (default: these) or gpu")
+    add("--rounds", type=int, default=9, help="of alternate measurements (default 9)")
+    add("--subjects", type=int, default=12, help="full-size phantom scans (default 12)")
+    add("--counts", type=int, nargs="+", default=[10, 20, 40, 60],
+        help="scans for growth (default 10 20 40 60)")
+    add("--folder", type=Path,
+        help="keep phantoms and data here for the next time (default: nowhere)")
+    add("--out", type=Path, default=ROOT / "results" / "published" / "bench",
+        help="default results/published/bench")
+
+    args = parser.parse_args()
+    for name in args.names:
+        if name not in (*ALL, "gpu"):
+            parser.error(f"NAME: one of {', '.join((*ALL, 'gpu'))}, found {name}")
+    return args
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""What people use today: the code path of 2018, written here from its published description, for measuring against.
+"""What people use today: the code path of 2018, to measure against.
 
-One .npy file per slice and array; labels made one-hot and turned into distance maps by SciPy in the data set, for every
-item and epoch; losses that check their arguments on every call; float32 in torch's default memory layout; unfused Adam;
-metrics by medpy on full volumes; a PNG of the prediction per slice and epoch. Good enough to train with, and slow.
+It was written here from its published description. One .npy file per slice and array; labels made
+one-hot and turned into distance maps by SciPy in the data set, for every item and epoch; losses
+that check their arguments on every call; float32 in torch's default memory layout; unfused Adam;
+metrics by medpy on full volumes; a PNG of the prediction per slice and epoch. Good enough to train
+with, and slow.
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -19,10 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 CLASSES = 2
 
 
-# Preprocessing -------------------------------------------------------------------------------------------------------
+# Preprocessing ------------------------------------------------------------------------------------
 
 def preprocess(raw, out, size=256, jobs=2):
-    """Every WMH scan below `raw` as files of one slice and array each, a process pool over the scans."""
+    """Every WMH scan below `raw` as a file per slice and array; a process pool over the scans."""
     scans = sorted(path.parent for path in Path(raw).rglob("wmh.nii.gz"))
     for name in ("flair", "t1", "label", "maps", "png"):
         (out / name).mkdir(parents=True)
@@ -31,37 +33,47 @@ def preprocess(raw, out, size=256, jobs=2):
 
 
 def slice_scan(scan, out, size):
-    """One scan: the volume resized by scikit-image as a 3-D array, a 3-D distance map per class, then slice by slice."""
-    from skimage.transform import resize
-    volumes = {name: np.asarray(nib.load(scan / "pre" / f"{name.upper()}.nii.gz").dataobj, np.float32)
-               for name in ("flair", "t1")}
+    """One scan: its volume resized, a distance map per class, both in 3-D, then slice by slice."""
+    volumes = {name: nib.load(scan / "pre" / f"{name.upper()}.nii.gz") for name in ("flair", "t1")}
+    volumes = {name: np.asarray(image.dataobj, np.float32) for name, image in volumes.items()}
     label = np.asarray(nib.load(scan / "wmh.nii.gz").dataobj)
+
     shape = (size, size, label.shape[2])
-    volumes = {name: resize((volume - volume.min()) / (volume.max() - volume.min()), shape, mode="constant",
-                            preserve_range=True, anti_aliasing=False) for name, volume in volumes.items()}
-    label = resize(label, shape, mode="constant", preserve_range=True, anti_aliasing=False).astype(np.uint8)
+    volumes = {name: resized((volume - volume.min()) / (volume.max() - volume.min()), shape)
+               for name, volume in volumes.items()}
+    label = resized(label, shape).astype(np.uint8)
     label[label == 2] = 0
-    maps = distance_maps(np.stack([label == k for k in range(CLASSES)])).astype(np.int16)  # (K, H, W, S)
+    one_hot = np.stack([label == k for k in range(CLASSES)])               # (K, H, W, S)
+    maps = distance_maps(one_hot).astype(np.int16)
+
     for index in range(shape[2]):
         stem = f"{scan.name}_{index}"
         for name, volume in volumes.items():
             np.save(out / name / f"{stem}.npy", volume[..., index].astype(np.float32))
-            Image.fromarray((255 * volume[..., index]).astype(np.uint8)).save(out / "png" / f"{stem}_{name}.png")
+            picture = Image.fromarray((255 * volume[..., index]).astype(np.uint8))
+            picture.save(out / "png" / f"{stem}_{name}.png")
         np.save(out / "label" / f"{stem}.npy", label[..., index])
         np.save(out / "maps" / f"{stem}.npy", maps[..., index])
 
 
+def resized(volume, shape):
+    """A volume by scikit-image."""
+    from skimage.transform import resize
+    return resize(volume, shape, mode="constant", preserve_range=True, anti_aliasing=False)
+
+
 def distance_maps(one_hot_label):
-    """(K, *spatial) bool -> (K, *spatial): EDT to the class outside, -(EDT - 1) inside; 0 where it is absent."""
+    """(K, *spatial) bool -> (K, *spatial): EDT outside a class, -(EDT - 1) inside; 0 if absent."""
     maps = np.zeros(one_hot_label.shape, np.float32)
     for k, inside in enumerate(one_hot_label):
         if inside.any():
             outside = ~inside
-            maps[k] = distance_transform_edt(outside) * outside - (distance_transform_edt(inside) - 1) * inside
+            maps[k] = (distance_transform_edt(outside) * outside
+                       - (distance_transform_edt(inside) - 1) * inside)
     return maps
 
 
-# Loading -------------------------------------------------------------------------------------------------------------
+# Loading ------------------------------------------------------------------------------------------
 
 class SliceFiles(Dataset):
     """The slices of `preprocess`; the distance map is computed for every item."""
@@ -75,9 +87,10 @@ class SliceFiles(Dataset):
 
     def __getitem__(self, index):
         stem = self.stems[index]
-        image = np.stack([np.load(self.folder / name / f"{stem}.npy") for name in ("flair", "t1")])   # (C, H, W)
-        label = torch.from_numpy(np.load(self.folder / "label" / f"{stem}.npy").astype(np.int64))     # (H, W)
-        target = class2one_hot(label[None], CLASSES)[0]                                               # (K, H, W)
+        image = np.stack([np.load(self.folder / name / f"{stem}.npy")
+                          for name in ("flair", "t1")])                    # (C, H, W)
+        label = np.load(self.folder / "label" / f"{stem}.npy").astype(np.int64)
+        target = class2one_hot(torch.from_numpy(label)[None], CLASSES)[0]  # (K, H, W)
         maps = torch.from_numpy(distance_maps(target.numpy().astype(bool)))
         return torch.from_numpy(image), target, maps
 
@@ -86,14 +99,15 @@ def loader(folder, batch_size=8, workers=0):
     return DataLoader(SliceFiles(folder), batch_size, shuffle=True, num_workers=workers)
 
 
-# Losses with their checks ---------------------------------------------------------------------------------------------
+# Losses with their checks -------------------------------------------------------------------------
 
 def only_holds(tensor, values):
     return set(torch.unique(tensor.cpu()).tolist()) <= set(values)
 
 
 def is_simplex(tensor):
-    return torch.allclose(tensor.sum(1).float(), torch.ones_like(tensor.sum(1), dtype=torch.float32))
+    total = tensor.sum(1).float()
+    return torch.allclose(total, torch.ones_like(total))
 
 
 def is_one_hot(tensor):
@@ -128,10 +142,13 @@ def objective(probs, target, maps, alpha=0.5):
     return alpha * generalized_dice(probs, target) + (1 - alpha) * boundary(probs, maps)
 
 
-# Training and validation ------------------------------------------------------------------------------------------------
+# Training and validation --------------------------------------------------------------------------
 
 def train_step(network, optimizer, image, target, maps):
-    """Forward, checked losses, backward, Adam; then the DSC of the batch, as the 2018 code logged it. Returns the loss."""
+    """Forward, checked losses, backward, Adam; then the batch's DSC, as the 2018 code logged it.
+
+    Returns the loss.
+    """
     optimizer.zero_grad()
     probs = torch.softmax(network(image), dim=1)
     loss = objective(probs, target, maps)

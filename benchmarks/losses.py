@@ -1,11 +1,13 @@
-"""Losses: GDL + boundary, forward and backward, beside the checked ones of 2018; every loss beside the GDL."""
+"""Losses: GDL + boundary beside the checked ones of 2018, and every loss beside the GDL."""
+
+from functools import partial
 
 import torch
 
 from benchmarks import baseline
 from benchmarks.common import alternate, compare, duration, seconds, show
 from distance import signed_distance
-from losses import REGIONAL, build_loss
+from losses_regional import REGIONAL_LOSSES, build_loss
 
 TARGET = 6
 
@@ -28,26 +30,36 @@ def run(args, folder):
         loss = baseline.objective(probs, target_int, both_maps)
         return loss.detach(), *torch.autograd.grad(loss, probs)
 
-    for one, other in zip(ours(), theirs()):
-        torch.testing.assert_close(one, other)
+    for mine, other in zip(ours(), theirs()):
+        torch.testing.assert_close(mine, other)
     result = alternate(theirs, ours, 3 * args.rounds, warm_up=3)
     return {"gdl_boundary": show("GDL + boundary, forward + backward, 8x256x256", result, TARGET),
             "each": every_loss(labels, target, args.rounds)}
 
 
 def every_loss(labels, target, rounds):
-    """{loss: its seconds with gradient, and how many times those of the GDL}, all measured in turn."""
-    noise = torch.nn.functional.avg_pool2d(torch.randn(8, 1, 256, 256), 9, 1, 4)  # smooth: blobs above 0.5, as of a network
-    logits = torch.cat([1 - 9 * noise, 9 * noise - 1], 1).requires_grad_()
-    phi = torch.stack([torch.from_numpy(signed_distance(mask)) for mask in labels.numpy() == 1])[:, None]
+    """{loss: {"seconds" (with gradient), "times_gdl" (as many as the GDL's)}}, measured in turn."""
+    # smooth: blobs above 0.5, as a network gives
+    noise = torch.nn.functional.avg_pool2d(torch.randn(8, 1, 256, 256), 9, 1, 4)
+    logits = torch.cat([1 - 9 * noise, 9 * noise - 1], 1).requires_grad_()          # (B, K, H, W)
+    phi = torch.stack([torch.from_numpy(signed_distance(mask))
+                       for mask in labels.numpy() == 1])[:, None]                   # (B, 1, H, W)
     options = {"wce": {"weights": [1, 100]}}
-    losses = {name: build_loss(name, options=options.get(name)) for name in (*REGIONAL, "boundary")}
+    losses = {name: build_loss(name, options=options.get(name))
+              for name in (*REGIONAL_LOSSES, "boundary")}
+
+    def gradient(loss):
+        torch.autograd.grad(loss(logits.softmax(1), target, phi, logits=logits)[0], logits)
+
     times = {name: [] for name in losses}
     for _ in range(rounds + 2):  # the first two warm up
         for name, loss in losses.items():
-            times[name].append(seconds(lambda loss=loss: torch.autograd.grad(
-                loss(logits.softmax(1), target, phi, logits=logits)[0], logits)))
-    pairs = {name: compare(list(zip(values[2:], times["gdl"][2:], strict=True))) for name, values in times.items()}
-    for name, result in pairs.items():
-        print(f"{name:<44} {duration(result['baseline_s']):>9}{'':10} {result['ratio']:>7.2f} times the GDL", flush=True)
-    return {name: {"seconds": result["baseline_s"], "times_gdl": result["ratio"]} for name, result in pairs.items()}
+            times[name].append(seconds(partial(gradient, loss)))
+
+    results = {}
+    for name, values in times.items():
+        result = compare(list(zip(values[2:], times["gdl"][2:], strict=True)))
+        print(f"{name:<44} {duration(result['baseline_s']):>9}{'':10} {result['ratio']:>7.2f} "
+              "times the GDL", flush=True)
+        results[name] = {"seconds": result["baseline_s"], "times_gdl": result["ratio"]}
+    return results

@@ -17,14 +17,16 @@ LESIONS_TARGET, ANY_TARGET = 40, 2.5
 def masks(kind, shape=SHAPE, seed=0):
     """A (prediction, target) pair of bool volumes.
 
-    lesions: both are blobs deep in the brain, 0.3 % of the volume, that overlap in part. noise: the prediction is half
-    of all voxels, as of an untrained network. brain: it is a whole ellipsoid, as in the first epochs.
+    lesions: both are blobs deep in the brain, 0.3 % of the volume, that overlap in part. noise: the
+    prediction is half of all voxels, as of an untrained network. brain: it is a whole ellipsoid, as
+    in the first epochs.
     """
     rng = np.random.default_rng(seed)
     grid = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
 
     def ellipsoid(scale):
-        return sum((axis / (scale * radius)) ** 2 for axis, radius in zip(grid, (0.8, 0.65, 0.9))) < 1
+        radii = (0.8, 0.65, 0.9)
+        return sum((axis / (scale * radius)) ** 2 for axis, radius in zip(grid, radii)) < 1
 
     def rough():
         field = gaussian_filter(rng.normal(size=shape), (3, 3, 1))
@@ -44,19 +46,22 @@ def masks(kind, shape=SHAPE, seed=0):
 def run(args, folder):
     results = {}
     for kind, target in (("lesions", LESIONS_TARGET), ("brain", ANY_TARGET), ("noise", ANY_TARGET)):
-        pred, true = masks(kind)
-        theirs, ours = partial(baseline.surface_metrics, pred, true, SPACING), partial(hausdorff_pair, pred, true, SPACING)
+        pair = masks(kind)
+        theirs = partial(baseline.surface_metrics, *pair, SPACING)
+        ours = partial(hausdorff_pair, *pair, SPACING)
         np.testing.assert_allclose(ours(), theirs(), rtol=1e-9)
         result = alternate(theirs, ours, args.rounds)
         results[f"hd_hd95_{kind}"] = show(f"HD + HD95, {kind}, 256x256x48", result, target)
+
     for kind in ("lesions", "brain", "noise"):
         spent = seconds(partial(validate, [masks(kind, seed=seed) for seed in range(10)]))
-        print(f"{f'all validation metrics of 10 scans, {kind}':<44} {'':>9} {duration(spent):>9}", flush=True)
+        print(f"{f'all validation metrics of 10 scans, {kind}':<44} {'':>9} "
+              f"{duration(spent):>9}", flush=True)
         results[f"epoch_{kind}_s"] = significant(spent)
     return results
 
 
 def validate(pairs):
-    """Everything that metrics.csv needs of scans whose (prediction, target) are given, one scan after the other."""
+    """All that metrics.csv needs of scans given as (prediction, target), one after the other."""
     pairs = [[np.moveaxis(mask, 2, 0).astype(np.uint8) for mask in pair] for pair in pairs]
     return epoch_scores([score_scan(*pair, SPACING[::-1], 2) for pair in pairs])

@@ -15,7 +15,7 @@ TARGET, DISK_TARGET = 12, 1 / 3
 
 
 def on_disk(folder):
-    """Bytes that a folder takes on the disk, holes and rest of blocks counted as the file system does."""
+    """Bytes that a folder takes on the disk, by the blocks that the file system gives it."""
     return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
 
 
@@ -24,28 +24,41 @@ def run(args, folder):
     theirs, ours = folder / "timed-slices", folder / "timed-data"
 
     def preprocess():  # with the start of Python and all checks
-        run_program(["preprocess.py", "--layout", "wmh", "--raw", scans, "--jobs", 2, "--out", ours])
+        run_program(["preprocess.py", "--layout", "wmh", "--raw", scans, "--jobs", 2,
+                     "--out", ours])
 
+    # time
     pairs = []
     for _ in range(max(1, args.rounds // 4)):
         for path in (theirs, ours):
             shutil.rmtree(path, ignore_errors=True)
-        pairs.append((seconds(lambda: baseline.preprocess(scans, theirs, jobs=2)), seconds(preprocess)))
-    results = {"preprocess": show(f"preprocessing {args.subjects} scans, two at a time", compare(pairs), TARGET)}
-    disk = {"baseline_mb": on_disk(theirs) / 1e6 / args.subjects, "ours_mb": on_disk(ours) / 1e6 / args.subjects}
+        slow = seconds(lambda: baseline.preprocess(scans, theirs, jobs=2))
+        pairs.append((slow, seconds(preprocess)))
+    whole = show(f"preprocessing {args.subjects} scans, two at a time", compare(pairs), TARGET)
+
+    # disk
+    disk = {"baseline_mb": on_disk(theirs) / 1e6 / args.subjects,
+            "ours_mb": on_disk(ours) / 1e6 / args.subjects}
     share = disk["ours_mb"] / disk["baseline_mb"]
-    print(f"{'disk, MB a scan':<44} {disk['baseline_mb']:>9.1f} {disk['ours_mb']:>9.1f} {share:>7.2f} of it, "
-          f"aim {DISK_TARGET:.2f}", flush=True)
+    print(f"{'disk, MB a scan':<44} {disk['baseline_mb']:>9.1f} {disk['ours_mb']:>9.1f} "
+          f"{share:>7.2f} of it, aim {DISK_TARGET:.2f}", flush=True)
+
+    # where the time goes
     parts = where_time_goes(scans, folder)
     total = sum(parts.values())
-    print("one scan, one thread: " + ", ".join(f"{name} {part / total:.0%}" for name, part in parts.items())
-          + f" of {total:.2f} s", flush=True)
-    return results | {"disk": {name: significant(value) for name, value in disk.items()}, "disk_share": significant(share),
-                      "disk_share_target": DISK_TARGET, "parts_s": {name: significant(value) for name, value in parts.items()}}
+    shares = ", ".join(f"{name} {part / total:.0%}" for name, part in parts.items())
+    print(f"one scan, one thread: {shares} of {total:.2f} s", flush=True)
+    return {"preprocess": whole,
+            "disk": {name: significant(value) for name, value in disk.items()},
+            "disk_share": significant(share), "disk_share_target": DISK_TARGET,
+            "parts_s": {name: significant(value) for name, value in parts.items()}}
 
 
 def where_time_goes(scans, folder):
-    """Seconds for the parts of one Utrecht-sized scan, each measured alone; "the rest" is hashing and the reference."""
+    """Seconds for the parts of one Utrecht-sized scan, each measured alone.
+
+    "The rest" is hashing and the reference.
+    """
     spec, found = get_spec("wmh"), {}
     subject = find_subjects(scans, spec)[0]
     how = Distance()
@@ -56,8 +69,10 @@ def where_time_goes(scans, folder):
         found["volumes"] = inspect_subject(subject, spec)[2]
 
     def resize():
-        found["images"] = network_input([found["volumes"][name][0] for name in spec.modalities], 256)
-        found["labels"] = resample_label(found["volumes"]["label"][0], spec.label_map, 256, "nearest")
+        images = [found["volumes"][name][0] for name in spec.modalities]
+        label = found["volumes"]["label"][0]
+        found["images"] = network_input(images, 256)
+        found["labels"] = resample_label(label, spec.label_map, 256, "nearest")
 
     def maps():
         found["maps"] = distance_maps(found["labels"], 2, (1, 1, 1), how)
@@ -66,7 +81,11 @@ def where_time_goes(scans, folder):
         for name in ("images", "labels", "maps"):
             save_sparse(folder / f"{name}.npy", found[name])
 
-    parts = {"reading (gzip) and checks": read, "normalising and resizing": resize, "distance maps": maps, "writing": write}
+    def convert():
+        convert_subject(subject, found["volumes"], spec, folder / "one", settings)
+
+    parts = {"reading (gzip) and checks": read, "normalising and resizing": resize,
+             "distance maps": maps, "writing": write}
     parts = {name: min(seconds(part) for _ in range(3)) for name, part in parts.items()}
-    whole = min(seconds(lambda: convert_subject(subject, found["volumes"], spec, folder / "one", settings)) for _ in range(3))
+    whole = min(seconds(convert) for _ in range(3))
     return parts | {"the rest": whole - sum(parts.values()) + parts["reading (gzip) and checks"]}

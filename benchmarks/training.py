@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks import baseline
 from benchmarks.common import alternate, duration, seconds, show, significant
 from dataloader import Batch, one_hot
-from losses import build_loss
+from losses_regional import build_loss
 from networks import build
 from training.devices import amp_name, choose_amp, logits_of
 from training.trainer import Trainer
@@ -26,11 +26,17 @@ class Step(Trainer):
 
     def __init__(self, network, width, size, batch=8, device="cpu", amp=None, compiled=False):
         torch.manual_seed(0)
-        super().__init__(build(network, 2, 2, width), build_loss("gdl+boundary"), torch.device(device), amp, compiled=compiled)
+        super().__init__(build(network, 2, 2, width), build_loss("gdl+boundary"),
+                         torch.device(device), amp, compiled=compiled)
         self.batch = Batch(*(tensor.to(device) for tensor in random_batch(batch, size)))
 
     def __call__(self):
-        return self.step(self.batch, (0.5, 0.5))[1]["loss"]
+        batch = self.begin_step(self.batch)
+        logits = self.forward(batch.images)
+        probs, target = logits.softmax(1), one_hot(batch.labels, 2)
+        loss, _ = self.loss(probs, target, batch.distance, (0.5, 0.5), logits)
+        self.end_step(loss)
+        return loss.detach()
 
 
 class BaselineStep:
@@ -48,7 +54,7 @@ class BaselineStep:
 
 
 def random_batch(batch, size):
-    """images (B, 2, H, W), labels (B, H, W) uint8 with half of the slices empty, maps (B, 1, H, W)."""
+    """images (B, 2, H, W), labels (B, H, W) uint8, every second slice empty, maps (B, 1, H, W)."""
     generator = torch.Generator().manual_seed(1)
     labels = (torch.rand(batch, size, size, generator=generator) < 0.01).to(torch.uint8)
     labels[::2] = 0
@@ -62,22 +68,33 @@ def run(args, folder):
     keep_freed_memory()
     for width, size in SIZES:
         rounds = args.rounds if width < 64 else max(2, args.rounds // 4)
-        step = Step("unet", width, size, amp=amp)
-        with baseline_apart(width, size) as theirs:
-            result = show(f"step of unet, width {width}, 8x{size}x{size}", alternate(theirs, step, rounds), TARGET)
-        parts = {"convolutions": (convolutions(step, amp), PEAK_TARGET), "boundary": (boundary_term(step), BOUNDARY_TARGET)}
-        for name, (part, aim) in parts.items():
-            share = part / result["ours_s"]
-            aim = f"{'at least' if aim > 0.5 else 'under'} {aim:.0%}"
-            print(f"{f'  of it {name} alone':<44} {'':>9} {duration(part):>9} {share:>8.2%}, aim {aim}", flush=True)
-            result[f"{name}_share"] = significant(share)
-        results[f"step_{width}_{size}"] = result
+        results[f"step_{width}_{size}"] = measure_step(width, size, amp, rounds)
     return results | compiled(amp, args.rounds)
+
+
+def measure_step(width, size, amp, rounds):
+    """A step beside the baseline's, and the share of its time that its parts take."""
+    step = Step("unet", width, size, amp=amp)
+    with baseline_apart(width, size) as theirs:
+        pair = alternate(theirs, step, rounds)
+    result = show(f"step of unet, width {width}, 8x{size}x{size}", pair, TARGET)
+
+    for name, part, aim in (
+            ("convolutions", convolutions(step, amp), f"at least {PEAK_TARGET:.0%}"),
+            ("boundary", boundary_term(step), f"under {BOUNDARY_TARGET:.0%}")):
+        share = part / result["ours_s"]
+        print(f"{f'  of it {name} alone':<44} {'':>9} {duration(part):>9} {share:>8.2%}, "
+              f"aim {aim}", flush=True)
+        result[f"{name}_share"] = significant(share)
+    return result
 
 
 @contextmanager
 def baseline_apart(width, size):
-    """The baseline's step in a process of its own, where the C library is as the system starts it; a callable."""
+    """The baseline's step as a callable.
+
+    It runs in a process of its own, where the C library is as the system starts it.
+    """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=serve_baseline, args=(there, width, size), daemon=True)
@@ -103,7 +120,7 @@ def serve_baseline(pipe, width, size):
 
 
 def same_training(steps=3):
-    """The losses of the first steps in float32, ours and the baseline's: the same training, or this raises."""
+    """The losses of the first steps in float32, ours and the baseline's; raises if they differ."""
     ours, theirs = Step("unet", 8, 64), BaselineStep("unet", 8, 64)
     pairs = [(float(ours()), float(theirs())) for _ in range(steps)]
     torch.testing.assert_close(*map(torch.tensor, zip(*pairs)), rtol=1e-3, atol=1e-4)
@@ -111,7 +128,7 @@ def same_training(steps=3):
 
 
 def convolutions(step, amp):
-    """Seconds that the convolutions of a step take when run alone, forward and backward, each at its best of three."""
+    """Seconds that the convolutions of a step take alone, forward and backward, best of three."""
     seen, handles = [], []
 
     def keep(module, inputs, output):
@@ -120,18 +137,21 @@ def convolutions(step, amp):
     for module in step.network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             handles.append(module.register_forward_hook(keep))
+
     with torch.autocast("cpu", amp) if amp else nullcontext():
         logits_of(step.network, step.batch.images, amp)
         for handle in handles:
             handle.remove()
-        return sum(min(seconds(partial(convolve, module, image, first=index == 0)) for _ in range(3))
-                   for index, (module, image) in enumerate(seen))
+        calls = [partial(convolve, module, image, first=index == 0)
+                 for index, (module, image) in enumerate(seen)]
+        return sum(min(seconds(call) for _ in range(3)) for call in calls)
 
 
 def convolve(module, image, first):
     """One convolution and its gradients; the first of a network needs none for its image."""
     output = module(image if first else image.requires_grad_())
-    torch.autograd.grad(output, [module.weight] if first else [image, module.weight], torch.ones_like(output))
+    inputs = [module.weight] if first else [image, module.weight]
+    torch.autograd.grad(output, inputs, torch.ones_like(output))
 
 
 def boundary_term(step, pairs=50):
@@ -148,13 +168,14 @@ def boundary_term(step, pairs=50):
 
 
 def compiled(amp, rounds, width=16, size=128):
-    """torch.compile: what its start costs, and what a step gains; how many steps until it has paid."""
-    eager, fast = Step("unet", width, size, amp=amp), Step("unet", width, size, amp=amp, compiled=True)
+    """torch.compile: what its start costs, what a step gains, after how many steps it has paid."""
+    eager = Step("unet", width, size, amp=amp)
+    fast = Step("unet", width, size, amp=amp, compiled=True)
     start = seconds(fast)
     result = alternate(eager, fast, rounds)
     gain = result["baseline_s"] - result["ours_s"]
     pays = round(start / gain) if gain > 0 else None
     show(f"torch.compile, width {width} (eager, compiled)", result)
-    print(f"{'  its start':<44} {'':>9} {duration(start):>9}, paid back {f'after {pays} steps' if pays else 'never'}",
-          flush=True)
+    when = f"after {pays} steps" if pays else "never"
+    print(f"{'  its start':<44} {'':>9} {duration(start):>9}, paid back {when}", flush=True)
     return {"compile": {**result, "start_s": significant(start), "pays_after_steps": pays}}

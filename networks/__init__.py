@@ -1,7 +1,7 @@
 """The registry of networks: one file each, one interface.
 
-A network maps images (B, in_channels, H, W) to logits (B, classes, H, W), for any H and W; one whose `dims` is 3, volumes
-(B, in_channels, D, H, W) to logits of that size.
+A network maps images (B, in_channels, H, W) to logits (B, classes, H, W), for any H and W; one
+whose `dims` is 3 maps volumes (B, in_channels, D, H, W) to logits of that size.
 """
 
 import torch
@@ -13,7 +13,13 @@ from networks.unet import UNet
 from networks.unet3d import UNet3d
 from networks.unet2018 import UNet2018
 
-NETWORKS = {"unet": UNet, "unet2018": UNet2018, "resunet": ResUNet, "enet": ENet, "unet3d": UNet3d}
+NETWORKS = {
+    "unet": UNet,
+    "unet2018": UNet2018,
+    "resunet": ResUNet,
+    "enet": ENet,
+    "unet3d": UNet3d,
+}
 
 
 def build(name, in_channels, classes, width=64):
@@ -26,7 +32,7 @@ def build(name, in_channels, classes, width=64):
         width: channels at full resolution; the deeper levels are multiples of it.
 
     Raises:
-        ValueError: the name is not known, or the width is below 1.
+        ValueError: the name is unknown, or the width is below 1.
     """
     if name not in NETWORKS:
         raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, found {name!r}")
@@ -36,17 +42,23 @@ def build(name, in_channels, classes, width=64):
 
 
 def flops(network, shape):
-    """Floating-point operations of one image's forward pass: two for each multiply-add of a convolution, others not counted.
+    """Floating-point operations of one image's forward pass.
+
+    Two for each multiply-add of a convolution; other operations are not counted.
 
     Args:
-        network: stays as it is; nothing is computed, and no random number drawn.
+        network: is left as it is; nothing is computed, and no random number drawn.
         shape: of one image, (in_channels, *spatial).
     """
-    from torch.utils.flop_counter import FlopCounterMode  # a tenth of a second of import that only main.py needs
+    from torch.utils.flop_counter import FlopCounterMode  # 0.1 s of import that few programs need
+
     state = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
+    image = torch.empty(1, *shape, device="meta")
+
     training = network.training
     network.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        functional_call(network, state, (torch.empty(1, *shape, device="meta"),))
+        functional_call(network, state, (image,))
     network.train(training)
+
     return counter.get_total_flops()

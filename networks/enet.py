@@ -1,4 +1,7 @@
-"""ENet (Paszke et al. 2016), the small fast network: 0.36 million parameters, a fiftieth of the operations of `unet`."""
+"""ENet (Paszke et al. 2016), the small fast network.
+
+0.36 million parameters, a hundredth of the operations of `unet`.
+"""
 
 import torch
 from torch import nn
@@ -7,21 +10,30 @@ from torch.nn import functional
 from networks.padding import crop_to, pad_to_multiple
 from networks.pooling import max_unpool2d
 
-MULTIPLE = 8   # the input is halved three times
-KERNELS = ("regular", "dilated 2", "asymmetric", "dilated 4", "regular", "dilated 8", "asymmetric", "dilated 16")
+MULTIPLE = 8  # the input is halved three times
+
+# The bottlenecks of stages 2 and 3.
+KERNELS = (
+    "regular", "dilated 2", "asymmetric", "dilated 4",
+    "regular", "dilated 8", "asymmetric", "dilated 16",
+)
 
 
 class ENet(nn.Module):
-    """The stages of Table 1 there, with w = 64: initial block w/4; 1: w at 1/4; 2, 3: 2w at 1/8; 4: w; 5: w/4; full conv.
+    """The stages of Table 1 there, for w = 64.
 
-    Spatial dropout of 0.01 in stage 1 and of 0.1 from then on. Up-sampling undoes the max-pooling of the same resolution by
-    its indices. What the paper leaves open: a bottleneck's projection has a quarter of its output channels; batch
-    normalisation and PReLU, one slope a channel, stand between the 5x1 and 1x5 convolutions too; the last one is 2x2.
+    Initial block, w/4 channels at 1/2 of the resolution; stage 1, w at 1/4; stages 2 and 3, 2w at
+    1/8; stage 4, w at 1/4; stage 5, w/4 at 1/2; a transposed convolution.
+
+    Spatial dropout of 0.01 in stage 1 and of 0.1 from then on. Up-sampling undoes the max-pooling
+    of the same resolution by its indices. What the paper leaves open: a bottleneck's projection has
+    a quarter of its output channels; batch normalisation and PReLU, one slope per channel, stand
+    between the 5x1 and 1x5 convolutions too; the last one is 2x2.
 
     Args:
         in_channels: number of modalities.
         classes: number of classes K.
-        width: channels of stage 1, at a quarter of the resolution; 64 in the paper.
+        width: channels w of stage 1, at a quarter of the resolution; 64 in the paper.
     """
 
     dims = 2
@@ -29,23 +41,34 @@ class ENet(nn.Module):
     def __init__(self, in_channels, classes, width=64):
         super().__init__()
         w, first = width, max(width // 4, in_channels + 1)
-        self.initial = nn.Conv2d(in_channels, first - in_channels, 3, stride=2, padding=1, bias=False)
+
+        self.initial = nn.Conv2d(
+            in_channels, first - in_channels, 3, stride=2, padding=1, bias=False)
         self.activation = activation(first)
-        self.down1, self.stage1 = Downsampling(first, w, 0.01), nn.Sequential(*(Bottleneck(w, dropout=0.01) for _ in range(4)))
+
+        self.down1 = Downsampling(first, w, 0.01)
+        self.stage1 = nn.Sequential(*(Bottleneck(w, dropout=0.01) for _ in range(4)))
         self.down2 = Downsampling(w, 2 * w, 0.1)
-        self.stage2, self.stage3 = (nn.Sequential(*(Bottleneck(2 * w, kind) for kind in KERNELS)) for _ in range(2))
-        self.up4, self.stage4 = Upsampling(2 * w, w), nn.Sequential(Bottleneck(w), Bottleneck(w))
-        self.up5, self.stage5 = Upsampling(w, first), Bottleneck(first)
+        self.stage2 = nn.Sequential(*(Bottleneck(2 * w, kind) for kind in KERNELS))
+        self.stage3 = nn.Sequential(*(Bottleneck(2 * w, kind) for kind in KERNELS))
+
+        self.up4 = Upsampling(2 * w, w)
+        self.stage4 = nn.Sequential(Bottleneck(w), Bottleneck(w))
+        self.up5 = Upsampling(w, first)
+        self.stage5 = Bottleneck(first)
         self.head = nn.ConvTranspose2d(first, classes, 2, stride=2)
 
     def forward(self, images):
         """images (B, in_channels, H, W) -> logits (B, classes, H, W)."""
         x = pad_to_multiple(images, MULTIPLE)
-        x = self.activation(torch.cat([self.initial(x), functional.max_pool2d(x, 2)], dim=1))      # (B, w/4, H/2, W/2)
-        x, indices1 = self.down1(x)                                                                # (B, w, H/4, W/4)
-        x, indices2 = self.down2(self.stage1(x))                                                   # (B, 2w, H/8, W/8)
-        x = self.up4(self.stage3(self.stage2(x)), indices2)                                        # (B, w, H/4, W/4)
-        x = self.up5(self.stage4(x), indices1)                                                     # (B, w/4, H/2, W/2)
+        x = torch.cat([self.initial(x), functional.max_pool2d(x, 2)], dim=1)
+        x = self.activation(x)                                  # (B, w/4, H/2, W/2)
+
+        x, indices1 = self.down1(x)                             # (B, w, H/4, W/4)
+        x, indices2 = self.down2(self.stage1(x))                # (B, 2w, H/8, W/8)
+
+        x = self.up4(self.stage3(self.stage2(x)), indices2)     # (B, w, H/4, W/4)
+        x = self.up5(self.stage4(x), indices1)                  # (B, w/4, H/2, W/2)
         return crop_to(self.head(self.stage5(x)), images.shape[2:])
 
 
@@ -61,7 +84,10 @@ class Bottleneck(nn.Module):
     def __init__(self, channels, kind="regular", dropout=0.1):
         super().__init__()
         inner = narrow(channels)
-        self.branch = nn.Sequential(convolution(channels, inner, 1), *middle(inner, kind), *expansion(inner, channels, dropout))
+        self.branch = nn.Sequential(
+            convolution(channels, inner, 1),
+            *middle(inner, kind),
+            *expansion(inner, channels, dropout))
         self.activation = nn.PReLU(channels)
 
     def forward(self, x):
@@ -69,34 +95,42 @@ class Bottleneck(nn.Module):
 
 
 class Downsampling(nn.Module):
-    """A bottleneck that begins with a strided 2x2 convolution, beside max-pooling padded with channels of zeros."""
+    """A bottleneck that begins with a strided 2x2 convolution, beside max-pooling.
+
+    The pooled channels are padded with channels of zeros.
+    """
 
     def __init__(self, in_channels, out_channels, dropout):
         super().__init__()
         inner = narrow(out_channels)
         self.extra = out_channels - in_channels
-        self.branch = nn.Sequential(convolution(in_channels, inner, 2, stride=2), *middle(inner, "regular"),
-                                    *expansion(inner, out_channels, dropout))
+        self.branch = nn.Sequential(
+            convolution(in_channels, inner, 2, stride=2),
+            *middle(inner, "regular"),
+            *expansion(inner, out_channels, dropout))
         self.activation = nn.PReLU(out_channels)
 
     def forward(self, x):
         """Returns (features at half the resolution, indices of the maxima)."""
         pooled, indices = functional.max_pool2d(x, 2, return_indices=True)
-        branch = self.branch(x)
-        return self.activation(branch + functional.pad(pooled, (0, 0, 0, 0, 0, self.extra))), indices
+        pooled = functional.pad(pooled, (0, 0, 0, 0, 0, self.extra))
+        return self.activation(self.branch(x) + pooled), indices
 
 
 class Upsampling(nn.Module):
-    """A bottleneck with a strided 3x3 transposed convolution, beside a 1x1 convolution put back to where the maxima were."""
+    """A bottleneck with a strided 3x3 transposed convolution, beside max-unpooling.
+
+    The unpooled values come from a 1x1 convolution and go back where the maxima were.
+    """
 
     def __init__(self, in_channels, out_channels, dropout=0.1):
         super().__init__()
         inner = narrow(out_channels)
-        self.main = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
+        self.main = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
         self.branch = nn.Sequential(
             convolution(in_channels, inner, 1),
-            nn.Sequential(nn.ConvTranspose2d(inner, inner, 3, stride=2, padding=1, output_padding=1, bias=False),
-                          activation(inner)),
+            transposed_convolution(inner),
             *expansion(inner, out_channels, dropout))
         self.activation = nn.PReLU(out_channels)
 
@@ -119,15 +153,31 @@ def middle(channels, kind):
 
 def expansion(in_channels, out_channels, dropout):
     """1x1 convolution, batch normalisation, spatial dropout."""
-    return (nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels), nn.Dropout2d(dropout))
+    return (
+        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.Dropout2d(dropout),
+    )
 
 
 def convolution(in_channels, out_channels, kernel, stride=1, dilation=1):
-    """A convolution without bias that keeps the size (or divides it by the stride), batch normalisation, PReLU."""
+    """A convolution without bias, batch normalisation, PReLU.
+
+    It keeps the size, or divides it by the stride.
+    """
     sides = kernel if isinstance(kernel, tuple) else (kernel, kernel)
     padding = (0, 0) if stride == 2 else tuple(dilation * (side // 2) for side in sides)
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, sides, stride, padding, dilation, bias=False),
-                         activation(out_channels))
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, sides, stride, padding, dilation, bias=False),
+        activation(out_channels))
+
+
+def transposed_convolution(channels):
+    """3x3, without bias, to twice the resolution; batch normalisation, PReLU."""
+    return nn.Sequential(
+        nn.ConvTranspose2d(
+            channels, channels, 3, stride=2, padding=1, output_padding=1, bias=False),
+        activation(channels))
 
 
 def activation(channels):

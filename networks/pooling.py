@@ -1,7 +1,8 @@
-"""Max-pooling in 3-D and unpooling in 2-D of operations whose gradients CUDA computes alike in every run.
+"""Max-pooling in 3-D and unpooling in 2-D whose gradients on CUDA are the same in every run.
 
-torch's MaxPool3d and MaxUnpool2d have no such form there, so --deterministic would refuse the networks that need them. Values
-and gradients are theirs, the first of equal voxels included.
+torch's MaxPool3d and MaxUnpool2d have no deterministic form there, so --deterministic would refuse
+the networks that need them. Values and gradients are theirs, down to the choice of the first of
+several equal voxels.
 """
 
 from torch import nn
@@ -14,21 +15,22 @@ class MaxPool3d(nn.Module):
     def forward(self, x):
         """x (B, C, D, H, W), sides even -> (B, C, D/2, H/2, W/2)."""
         batch, _, depth, _, _ = x.shape
-        planes = functional.max_pool2d(x.movedim(2, 1).flatten(0, 1), 2)                    # (B D, C, H/2, W/2)
-        x = planes.unflatten(0, (batch, depth)).movedim(1, 2)                               # (B, C, D, H/2, W/2)
+        planes = functional.max_pool2d(x.movedim(2, 1).flatten(0, 1), 2)    # (B D, C, H/2, W/2)
+        x = planes.unflatten(0, (batch, depth)).movedim(1, 2)               # (B, C, D, H/2, W/2)
         return functional.max_pool2d(x.flatten(3), (2, 1)).unflatten(3, x.shape[3:])
 
 
 def max_unpool2d(x, indices):
-    """Each value back to where it was the maximum of 2x2 pixels, zeros elsewhere.
+    """Each value back where it was the maximum of 2x2 pixels, zeros elsewhere.
 
     Args:
         x: (B, C, H, W).
-        indices: (B, C, H, W) as functional.max_pool2d(..., 2, return_indices=True) gave them.
+        indices: (B, C, H, W), from functional.max_pool2d(..., 2, return_indices=True).
 
     Returns:
         (B, C, 2H, 2W).
     """
     height, width = x.shape[2:]
     whole = x.new_zeros(*x.shape[:2], 4 * height * width)
-    return whole.scatter(2, indices.flatten(2), x.flatten(2)).unflatten(2, (2 * height, 2 * width))
+    whole = whole.scatter(2, indices.flatten(2), x.flatten(2))
+    return whole.unflatten(2, (2 * height, 2 * width))

@@ -1,7 +1,8 @@
-"""Residual UNet: the encoder's levels are residual blocks (He et al. 2016), the decoder's a single convolution.
+"""Residual UNet: an encoder of residual blocks (He et al. 2016), a decoder of single convolutions.
 
-As in nnU-Net's residual-encoder networks (Isensee et al. 2024) most of the depth lies in the encoder, and the channels
-stop growing at 8w; here with batch normalisation and ReLU, and at a size near that of `unet`.
+As in nnU-Net's residual-encoder networks (Isensee et al. 2024) most of the depth lies in the
+encoder, and the channels stop growing at 8w; here with batch normalisation and ReLU, and at a size
+near that of `unet`.
 """
 
 from torch import nn
@@ -13,7 +14,7 @@ BLOCKS = (1, 2, 2, 2, 2)  # residual blocks of each level of the encoder
 
 
 class ResUNet(UShape):
-    """Encoder of residual blocks, strided where the resolution halves; transposed convolutions and skips on the way up.
+    """Encoder of residual blocks; transposed convolutions and skips on the way up.
 
     Args:
         in_channels: number of modalities.
@@ -26,25 +27,44 @@ class ResUNet(UShape):
     def __init__(self, in_channels, classes, width=64):
         super().__init__()
         widths = [width * times for times in GROWTH]
+        deep, shallow = widths[:0:-1], widths[-2::-1]  # of each step up
+
         self.down = nn.ModuleList(
-            nn.Sequential(Residual(a, b, stride=2 if level else 1), *(Residual(b, b) for _ in range(BLOCKS[level] - 1)))
-            for level, (a, b) in enumerate(zip([in_channels, *widths], widths)))
+            residual_level(a, b, count, stride=2 if level else 1)
+            for level, (a, b, count) in enumerate(zip([in_channels, *widths], widths, BLOCKS)))
         self.pool = nn.Identity()  # the first block of a level strides
-        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(widths[:0:-1], widths[-2::-1]))
-        self.merge = nn.ModuleList(nn.Sequential(*convolution(2 * w, w), nn.ReLU(inplace=True)) for w in widths[-2::-1])
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(deep, shallow))
+        self.merge = nn.ModuleList(
+            nn.Sequential(*convolution(2 * w, w), nn.ReLU(inplace=True)) for w in shallow)
         self.head = nn.Conv2d(width, classes, 1)
+
         self.start_weights()
 
 
+def residual_level(in_channels, out_channels, count, stride):
+    """`count` residual blocks, the first of which strides and changes the channels."""
+    first = Residual(in_channels, out_channels, stride)
+    return nn.Sequential(first, *(Residual(out_channels, out_channels) for _ in range(count - 1)))
+
+
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside the identity, or beside a 1x1 convolution where channels or resolution change."""
+    """Two 3x3 convolutions beside a shortcut.
+
+    The shortcut is the identity, or a 1x1 convolution where channels or resolution change.
+    """
 
     def __init__(self, in_channels, out_channels, stride=1):
         super().__init__()
-        self.branch = nn.Sequential(*convolution(in_channels, out_channels, stride=stride), nn.ReLU(inplace=True),
-                                    *convolution(out_channels, out_channels))
-        same = in_channels == out_channels and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(in_channels, out_channels, 1, stride))
+        self.branch = nn.Sequential(
+            *convolution(in_channels, out_channels, stride=stride),
+            nn.ReLU(inplace=True),
+            *convolution(out_channels, out_channels))
+
+        if in_channels == out_channels and stride == 1:
+            self.shortcut = nn.Identity()
+        else:
+            self.shortcut = nn.Sequential(*convolution(in_channels, out_channels, 1, stride))
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x):
@@ -53,5 +73,7 @@ class Residual(nn.Module):
 
 def convolution(in_channels, out_channels, kernel=3, stride=1):
     """A convolution without bias, and its batch normalisation."""
-    return (nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(out_channels))
+    return (
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )

@@ -8,15 +8,16 @@ LEVELS = 4  # down-samplings
 
 
 class UNet(UShape):
-    """Encoder width, 2w, 4w, 8w, bridge 16w, max-pooling; transposed convolutions and skips on the way up.
+    """Encoder w, 2w, 4w, 8w, bridge 16w, max-pooling; transposed convolutions and skips up.
 
-    Differs from the 2015 paper in two points that are common today: convolutions pad, so that the output has the
-    input's size, and each is followed by batch normalisation. Weights start as in Section 3 there (He et al. 2015).
+    Differs from the 2015 paper in two points that are common today: convolutions pad, so that the
+    output has the input's size, and each is followed by batch normalisation. Weights start as in
+    Section 3 there (He et al. 2015).
 
     Args:
         in_channels: number of modalities.
         classes: number of classes K.
-        width: channels at full resolution; 64 in the paper.
+        width: channels w at full resolution; 64 in the paper.
     """
 
     dims = 2
@@ -24,11 +25,15 @@ class UNet(UShape):
     def __init__(self, in_channels, classes, width=64):
         super().__init__()
         widths = [width * 2 ** level for level in range(LEVELS + 1)]
-        self.down = nn.ModuleList(two_convolutions(a, b) for a, b in zip([in_channels, *widths], widths))
+        ascending = widths[-2::-1]  # of the levels on the way up
+
+        self.down = nn.ModuleList(
+            two_convolutions(a, b) for a, b in zip([in_channels, *widths], widths))
         self.pool = nn.MaxPool2d(2)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
-        self.merge = nn.ModuleList(two_convolutions(2 * w, w) for w in reversed(widths[:-1]))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in ascending)
+        self.merge = nn.ModuleList(two_convolutions(2 * w, w) for w in ascending)
         self.head = nn.Conv2d(width, classes, 1)
+
         self.start_weights()
 
 
@@ -36,6 +41,9 @@ def two_convolutions(in_channels, out_channels):
     """Twice: 3x3 convolution, batch normalisation, ReLU."""
     layers = []
     for channels in (in_channels, out_channels):
-        layers += [nn.Conv2d(channels, out_channels, 3, padding=1, bias=False),
-                   nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+        layers += [
+            nn.Conv2d(channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        ]
     return nn.Sequential(*layers)

@@ -1,4 +1,4 @@
-"""The network of the authors' 2018 code: a UNet with strided convolutions, PReLU and a residual bridge.
+"""The network of the authors' 2018 code: a UNet with strided convolutions and a residual bridge.
 
 18,703,127 parameters for 2 modalities, 2 classes, width 64.
 """
@@ -17,7 +17,7 @@ class UNet2018(nn.Module):
     Args:
         in_channels: number of modalities.
         classes: number of classes K.
-        width: channels at full resolution; 64 in the 2018 code.
+        width: channels w at full resolution; 64 in the 2018 code.
     """
 
     dims = 2
@@ -25,27 +25,34 @@ class UNet2018(nn.Module):
     def __init__(self, in_channels, classes, width=64):
         super().__init__()
         w = width
+        deep = (8 * w, 4 * w, 2 * w)  # channels below each level of the decoder
+
         self.encoder = nn.ModuleList([
             nn.Sequential(convolution(in_channels, w), convolution(w, w)),
             nn.Sequential(convolution(w, 2 * w, stride=2), convolution(2 * w, 2 * w)),
             nn.Sequential(convolution(2 * w, 4 * w, stride=2), convolution(4 * w, 4 * w)),
         ])
-        self.bridge = nn.Sequential(convolution(4 * w, 8 * w, stride=2), Residual(8 * w), convolution(8 * w, 8 * w))
-        self.widen = nn.ModuleList(Upsample(c) for c in (8 * w, 4 * w, 2 * w))
+        self.bridge = nn.Sequential(
+            convolution(4 * w, 8 * w, stride=2), Residual(8 * w), convolution(8 * w, 8 * w))
+        self.widen = nn.ModuleList(Upsample(c) for c in deep)
         self.merge = nn.ModuleList(
-            nn.Sequential(convolution(c + c // 2, c // 2), convolution(c // 2, c // 2)) for c in (8 * w, 4 * w, 2 * w))
+            nn.Sequential(convolution(c + c // 2, c // 2), convolution(c // 2, c // 2))
+            for c in deep)
         self.head = nn.Conv2d(w, classes, 1)
 
     def forward(self, images):
         """images (B, in_channels, H, W) -> logits (B, classes, H, W)."""
         x = pad_to_multiple(images, 2 ** LEVELS)
+
         skips = []
         for block in self.encoder:
-            x = block(x)                                                  # (B, w * 2^level, H / 2^level, W / 2^level)
+            x = block(x)            # (B, w * 2^level, H / 2^level, W / 2^level)
             skips.append(x)
+
         x = self.bridge(x)
         for widen, merge in zip(self.widen, self.merge):
             x = merge(torch.cat([widen(x), skips.pop()], dim=1))
+
         return crop_to(self.head(x), images.shape[2:])
 
 
@@ -53,7 +60,10 @@ class Upsample(nn.Sequential):
     """Nearest-neighbour x2, then two convolutions that keep the width."""
 
     def __init__(self, channels):
-        super().__init__(nn.Upsample(scale_factor=2), convolution(channels, channels), convolution(channels, channels))
+        super().__init__(
+            nn.Upsample(scale_factor=2),
+            convolution(channels, channels),
+            convolution(channels, channels))
 
 
 class Residual(nn.Module):
@@ -62,7 +72,8 @@ class Residual(nn.Module):
     def __init__(self, channels):
         super().__init__()
         self.first = convolution(channels, channels)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels))
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels))
         self.activation = nn.LeakyReLU(0.2)
 
     def forward(self, x):
@@ -71,5 +82,7 @@ class Residual(nn.Module):
 
 def convolution(in_channels, out_channels, stride=1):
     """3x3 convolution without bias, batch normalisation, PReLU with one slope."""
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
-                         nn.BatchNorm2d(out_channels), nn.PReLU())
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.PReLU())

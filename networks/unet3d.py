@@ -9,15 +9,16 @@ LEVELS = 3  # down-samplings
 
 
 class UNet3d(UShape):
-    """Analysis path w, 2w, 4w, bridge 8w, max-pooling; transposed convolutions and skips on the way up.
+    """Analysis path w, 2w, 4w, bridge 8w, max-pooling; transposed convolutions and skips up.
 
-    A level's first convolution keeps half of its channels, as in the paper (32, 64 | 64, 128 | 128, 256 | 256, 512), so that
-    they double before each pooling. Differs from it in that convolutions pad: the output has the input's size.
+    A level's first convolution has half of its channels, as in the paper (32, 64 | 64, 128 |
+    128, 256 | 256, 512), so that they double before each pooling. Differs from it in that
+    convolutions pad: the output has the input's size.
 
     Args:
         in_channels: number of modalities.
         classes: number of classes K.
-        width: channels at full resolution; 64 in the paper.
+        width: channels w at full resolution; 64 in the paper.
     """
 
     dims = 3
@@ -25,11 +26,15 @@ class UNet3d(UShape):
     def __init__(self, in_channels, classes, width=64):
         super().__init__()
         widths = [width * 2 ** level for level in range(LEVELS + 1)]
-        self.down = nn.ModuleList(two_convolutions(a, max(1, b // 2), b) for a, b in zip([in_channels, *widths], widths))
+        ascending = widths[-2::-1]  # of the levels on the way up
+
+        self.down = nn.ModuleList(
+            two_convolutions(a, max(1, b // 2), b) for a, b in zip([in_channels, *widths], widths))
         self.pool = MaxPool3d()
-        self.up = nn.ModuleList(nn.ConvTranspose3d(2 * w, 2 * w, 2, stride=2) for w in reversed(widths[:-1]))
-        self.merge = nn.ModuleList(two_convolutions(3 * w, w, w) for w in reversed(widths[:-1]))
+        self.up = nn.ModuleList(nn.ConvTranspose3d(2 * w, 2 * w, 2, stride=2) for w in ascending)
+        self.merge = nn.ModuleList(two_convolutions(3 * w, w, w) for w in ascending)
         self.head = nn.Conv3d(width, classes, 1)
+
         self.start_weights()
 
 
@@ -37,5 +42,9 @@ def two_convolutions(in_channels, middle, out_channels):
     """3x3x3 convolution, batch normalisation, ReLU, to `middle` and then to `out_channels`."""
     layers = []
     for a, b in ((in_channels, middle), (middle, out_channels)):
-        layers += [nn.Conv3d(a, b, 3, padding=1, bias=False), nn.BatchNorm3d(b), nn.ReLU(inplace=True)]
+        layers += [
+            nn.Conv3d(a, b, 3, padding=1, bias=False),
+            nn.BatchNorm3d(b),
+            nn.ReLU(inplace=True),
+        ]
     return nn.Sequential(*layers)

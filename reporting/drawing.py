@@ -1,53 +1,104 @@
-"""Contours of masks over pictures: of one foreground class, or of several in a colour each."""
+"""What all figures share: colours, panels, pictures of slices, and contours over them."""
 
 import textwrap
 from itertools import cycle
 
 import matplotlib.patheffects as effects
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure  # not pyplot: no state to set up, and no figure to close
 from matplotlib.lines import Line2D
 from scipy import ndimage
 
-TRUTH, COLOURS = "#ffd92f", {"gdl": "#4da3ff", "gdl+boundary": "#ff5a4f", "boundary": "#bbbbbb"}
+from scoring.rows import style
 
-CLASSES = ("#ff5a4f", "#4fc3ff", "#ffd54f", "#7ee07e", "#d49bff", "#ffa64f")  # of several foreground classes, in turn
+# Blue and red are the paper's
+BLUE, RED, GREY = "#1f5fbf", "#d62828", "#7a7a7a"
 
+# Of rows of the table, by scoring.rows.style: GDL, GDL + boundary, boundary alone. Lines stand on
+# white; contours stand on slices, dark for the most part, and so are brighter.
+LINES, CONTOURS = (BLUE, RED, GREY), ("#4da3ff", "#ff5a4f", "#bbbbbb")
+
+# Of the further rows, in turn: Okabe and Ito's palette, safe for the colour-blind
+OTHER_LINES = ("#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000")
+
+TRUTH = "#ffd92f"
+CLASSES = ("#ff5a4f", "#4fc3ff", "#ffd54f", "#7ee07e", "#d49bff", "#ffa64f")  # of several, in turn
+FAINT = "#dddddd"  # the lines of a grid
+
+
+def line_colour(row, rows):
+    """The colour of a row's curve among these rows of the table."""
+    number = style(row, rows)
+    if number < len(LINES):
+        return LINES[number]
+    return OTHER_LINES[(number - len(LINES)) % len(OTHER_LINES)]
+
+
+def contour_colour(row):
+    """The colour of the contour that one of the paper's rows predicts."""
+    return CONTOURS[style(row, ())]
+
+
+# Figures and their panels -------------------------------------------------------------------------
+
+def new_figure(rows, columns, size, **options):
+    """(figure, axes (rows, columns)) of a size in inches; further options are those of subplots."""
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def panels(rows, columns, width, height):
+    """(figure, axes) for pictures that stand close together; `height` is that of a row, inches."""
+    figure, axes = new_figure(rows, columns, (width, height * rows + 0.2))
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    return figure, axes
+
+
+def legend_entries(axes):
+    """(handles, labels) of all these axes, each label once."""
+    entries = {label: handle for axis in axes
+               for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    return entries.values(), entries.keys()
+
+
+def corner(axis, text, colour="white"):
+    """Words in the upper left corner of a picture."""
+    axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", ha="left", color=colour,
+              fontsize=8, path_effects=[effects.withStroke(linewidth=2, foreground="black")])
+
+
+def say(axis, text, frame=False):
+    """Words on a panel that has nothing to show."""
+    if not frame:
+        axis.set_axis_off()
+    axis.text(0.5, 0.5, textwrap.fill(text, 26), transform=axis.transAxes, ha="center", va="center",
+              color="#555555")
+
+
+def below(figure, text):
+    """Print the caption under the panels, wrapped to the figure's width, and make room for it."""
+    width, height = figure.get_size_inches()
+    text = textwrap.fill(text, int(width * 17))
+    figure.set_figheight(height + 0.14 * (1 + text.count("\n")))
+    figure.supxlabel(text, fontsize=7.5, x=0.01, ha="left", color="#333333")
+
+
+# Pictures of slices -------------------------------------------------------------------------------
 
 def upright(array):
-    """Stored as [x, y] (left to right, back to front); shown with anterior up and the patient's left on the left."""
+    """A slice as it is shown: anterior up, the patient's left on the left.
+
+    Arrays are stored as [x, y], from left to right and from back to front.
+    """
     return np.rot90(array)
 
 
-def outline(axis, mask, window, colour, width=1.0):
-    """The contour of a mask with a thin dark edge, so that it shows on bright and dark ground."""
-    part = upright(mask[window]).astype(float)
-    if part.any():
-        limits = axis.get_xlim(), axis.get_ylim()  # the closing of contours at the edge must not widen the panel
-        lines = axis.contour(np.pad(part, 1), [0.5], colors=[colour], linewidths=width,
-                             extent=(-1.5, part.shape[1] + 0.5, -1.5, part.shape[0] + 0.5))
-        axis.set(xlim=limits[0], ylim=limits[1])
-        lines.set_path_effects([effects.withStroke(linewidth=width + 0.7, foreground="black", alpha=0.6)])
-
-
-def contours(axis, labels, names, window, colour, width=1.1):
-    """The contour of the foreground of labels (H, W); of several classes, these names, one each in the colours of CLASSES."""
-    for k, (_, own) in enumerate(zip(names, cycle(CLASSES)), 1):
-        outline(axis, labels == k, window, own if len(names) > 1 else colour, width)
-
-
-def class_legend(figure, names, place="outside upper center"):
-    """Which colour is which class, beside the panels, if there are several."""
-    if len(names) > 1:
-        lines = [Line2D([], [], color=colour, label=name) for name, colour in zip(names, cycle(CLASSES))]
-        figure.legend(handles=lines, loc=place, ncols=min(4, len(lines)), fontsize=8, frameon=False)
-
-
-def several_classes(figure, sets):
-    """The legend of the sets with several classes, and what a caption says about them."""
-    names = max((one.classes[1:] for one in sets), key=len)
-    class_legend(figure, names)
-    return " DSC is the mean over the classes." if len(names) > 1 else " Thin yellow: ground truth."
+def show(axis, image, window, step):
+    """A grey image, cropped; `step` is the pixel size (row, column) in mm."""
+    axis.imshow(upright(image[window]), cmap="gray", vmin=0,
+                vmax=max(np.quantile(image, 0.998), 1e-6), aspect=step[1] / step[0],
+                interpolation="nearest")
+    axis.set_axis_off()
 
 
 def head_box(image, masks, step, margin=0.04):
@@ -60,48 +111,64 @@ def head_box(image, masks, step, margin=0.04):
 
 
 def box(mask, margin, step=(1, 1), shape=(1, 1)):
-    """Rows and columns that hold the mask with a margin in pixels, grown to a shape (proportions in mm, not pixels)."""
+    """Rows and columns that hold a mask, as two slices.
+
+    Args:
+        mask: (H, W) bool, not empty.
+        margin: around the mask, px.
+        step: size of a pixel along rows and columns, mm.
+        shape: proportions that the window is grown to, in mm rather than pixels.
+    """
     shape = [part / size for part, size in zip(shape, step, strict=False)]
     ends = [np.flatnonzero(mask.any(axis=axis))[[0, -1]] for axis in (1, 0)]
     lengths = [last - first + 1 + 2 * margin for first, last in ends]
     unit = max(length / part for length, part in zip(lengths, shape, strict=True))
+
     spans = []
     for (first, last), part, limit in zip(ends, shape, mask.shape, strict=True):
         length = min(limit, int(np.ceil(unit * part)))
-        start = min(max(0, (first + last + 1 - length) // 2), limit - length)  # shifted where the image ends
+        centred = (first + last + 1 - length) // 2
+        start = min(max(0, centred), limit - length)  # shifted where the image ends
         spans.append(slice(start, start + length))
     return tuple(spans)
 
 
-def show(axis, image, window, step):
-    """A grey image, cropped; `step` is the pixel size (row, column) in mm."""
-    axis.imshow(upright(image[window]), cmap="gray", vmin=0, vmax=max(np.quantile(image, 0.998), 1e-6),
-                aspect=step[1] / step[0], interpolation="nearest")
-    axis.set_axis_off()
+# Contours over pictures ---------------------------------------------------------------------------
+
+def outline(axis, mask, window, colour, width=1.0):
+    """The contour of a mask with a thin dark edge, so that it shows on bright and dark ground."""
+    part = upright(mask[window]).astype(float)
+    if not part.any():
+        return
+
+    # padded, so that contours close at the edge; that must not widen the panel
+    limits = axis.get_xlim(), axis.get_ylim()
+    lines = axis.contour(np.pad(part, 1), [0.5], colors=[colour], linewidths=width,
+                         extent=(-1.5, part.shape[1] + 0.5, -1.5, part.shape[0] + 0.5))
+    axis.set(xlim=limits[0], ylim=limits[1])
+    lines.set_path_effects(
+        [effects.withStroke(linewidth=width + 0.7, foreground="black", alpha=0.6)])
 
 
-def corner(axis, text, colour="white"):
-    axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", ha="left", color=colour, fontsize=8,
-              path_effects=[effects.withStroke(linewidth=2, foreground="black")])
+def contours(axis, labels, names, window, colour, width=1.1):
+    """The contour of every foreground class of labels (H, W).
+
+    A single class is drawn in `colour`, several in a colour of CLASSES each, whatever the row.
+    """
+    for k, (_, of_class) in enumerate(zip(names, cycle(CLASSES)), 1):
+        outline(axis, labels == k, window, of_class if len(names) > 1 else colour, width)
 
 
-def say(axis, text, frame=False):
-    """Words on a panel that has nothing to show."""
-    if not frame:
-        axis.set_axis_off()
-    axis.text(0.5, 0.5, textwrap.fill(text, 26), transform=axis.transAxes, ha="center", va="center", color="#555555")
+def class_legend(figure, names, place="outside upper center"):
+    """Which colour is which class, beside the panels, if there are several."""
+    if len(names) > 1:
+        lines = [Line2D([], [], color=colour, label=name)
+                 for name, colour in zip(names, cycle(CLASSES))]
+        figure.legend(handles=lines, loc=place, ncols=min(4, len(lines)), fontsize=8, frameon=False)
 
 
-def panels(rows, columns, width, height):
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows + 0.2), squeeze=False,
-                                layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    return figure, axes
-
-
-def below(figure, text):
-    """Print the caption under the panels, wrapped to the figure's width, and make room for it."""
-    width, height = figure.get_size_inches()
-    text = textwrap.fill(text, int(width * 17))
-    figure.set_figheight(height + 0.14 * (1 + text.count("\n")))
-    figure.supxlabel(text, fontsize=7.5, x=0.01, ha="left", color="#333333")
+def legend_and_sentence(figure, sets):
+    """Draw the legend of the sets with several classes; return what a caption says about them."""
+    names = max((results.classes[1:] for results in sets), key=len)
+    class_legend(figure, names)
+    return " DSC is the mean over the classes." if len(names) > 1 else " Thin yellow: ground truth."

@@ -1,19 +1,18 @@
-"""Figures of single slices (1, 2 and 4), and the rules that choose them."""
-
+"""Figures of single slices (1, 2 and 4); RULE1 and RULE4 of scoring.cases choose them."""
 
 import numpy as np
 
 from reporting.drawing import (
-    COLOURS,
     TRUTH,
     box,
+    contour_colour,
     contours,
     corner,
     head_box,
+    legend_and_sentence,
     outline,
     panels,
     say,
-    several_classes,
     show,
     upright,
 )
@@ -26,31 +25,44 @@ from scoring.cases import (
     shown_run,
     validation_cases,
 )
-from scoring.rows import IN_WORDS, PAIR
+from scoring.rows import BOTH, IN_WORDS, PAIR, REGIONAL
 
 
-def draw_prediction(axis, one, loss, case, index, window):
-    """One panel: the image with the ground truth (thin, of one class) and a loss's prediction, slice DSC in the corner."""
-    run = shown_run(one, loss)
+def draw_prediction(axis, results, loss, case, index, window):
+    """One panel: a slice with the contours of a loss's prediction, and its DSC in the corner.
+
+    Of a single class the ground truth is drawn too, thin.
+
+    Returns:
+        the DSC, None without predictions.
+    """
+    run = shown_run(results, loss)
     labels = case.predicted(run) if run else None
     if labels is None:
-        say(axis, f"{IN_WORDS[loss]}: no predictions yet (run unfinished)" if one.losses.get(loss)
-            else f"{IN_WORDS[loss]}: not run")
+        started = results.losses.get(loss)
+        say(axis, f"{IN_WORDS[loss]}: "
+            + ("no predictions yet (run unfinished)" if started else "not run"))
         return None
 
     show(axis, case.slice_image(index), window, case.pixel)
-    if len(one.classes) == 2:
+    if len(results.classes) == 2:
         outline(axis, case.truth[index] == 1, window, TRUTH, 0.6)
-    contours(axis, labels[index], one.classes[1:], window, COLOURS[loss])
+    contours(axis, labels[index], results.classes[1:], window, contour_colour(loss))
 
     score = case.slice_dice(labels, index)
     corner(axis, f"DSC {score:.2f}" + ("" if run.finished else " (unfinished)"))
     return score
 
 
-def case_masks(one, case, index):
+def draw_pair(axes, results, case, index, window):
+    """The predictions of GDL and GDL + boundary, a panel each; returns their scores."""
+    return [draw_prediction(axis, results, loss, case, index, window)
+            for axis, loss in zip(axes, PAIR, strict=True)]
+
+
+def case_masks(results, case, index):
     """Ground truth and whatever predictions there are of one slice, for the crop."""
-    runs = [run for run in (shown_run(one, loss) for loss in PAIR) if run]
+    runs = [run for run in (shown_run(results, loss) for loss in PAIR) if run]
     found = [case.predicted_lesion(run) for run in runs]
     return [case.lesion[index], *(mask[index] for mask in found if mask is not None)]
 
@@ -58,129 +70,177 @@ def case_masks(one, case, index):
 def seeds_shown(sets):
     """The runs that the pictures show, for a caption."""
     told = []
-    for one in sets:
-        names = [run.name for run in (shown_run(one, loss) for loss in PAIR) if run]
-        told.append((f"{one.title}: " if len(sets) > 1 else "") + (" and ".join(names) or "no predictions yet"))
+    for results in sets:
+        names = [run.name for run in (shown_run(results, loss) for loss in PAIR) if run]
+        told.append((f"{results.title}: " if len(sets) > 1 else "")
+                    + (" and ".join(names) or "no predictions yet"))
     return f"Predictions shown: {'; '.join(told)}."
 
 
+def set_titles(axes, *before):
+    """Name the columns; the last two show predictions."""
+    for axis, name in zip(axes, (*before, *(IN_WORDS[loss] for loss in PAIR)), strict=True):
+        axis.set_title(name)
+
+
+# Figure 1 -----------------------------------------------------------------------------------------
+
 def figure1(sets):
-    """Ground truth, GDL and GDL + boundary on one slice per set, cropped to the lesions."""
+    """Ground truth, GDL and GDL + boundary on one slice per set, cropped to the lesions.
+
+    Returns:
+        (figure, title, caption, alternative text), as the other figures do.
+    """
     figure, axes = panels(len(sets), 3, 6.9, 2.3)
     told = []
-    for row, one in zip(axes, sets, strict=True):
-        found = most_parts(one)
+    for row, results in zip(axes, sets, strict=True):
+        found = most_parts(results)
         if found is None:
             for axis in row:
-                say(axis, f"{one.title}: no validation slice bears a lesion")
+                say(axis, f"{results.title}: no validation slice bears a lesion")
             continue
+
         case, index, parts = found
-        image, masks = case.slice_image(index), case_masks(one, case, index)
+        image, masks = case.slice_image(index), case_masks(results, case, index)
         window = box(np.any(masks, axis=0), max(8, image.shape[0] // 16), case.pixel)
         show(row[0], image, window, case.pixel)
-        contours(row[0], case.truth[index], one.classes[1:], window, TRUTH)
-        corner(row[0], f"{one.title}\n{case.name}, slice {index}")
-        scores = [draw_prediction(axis, one, loss, case, index, window)
-                  for axis, loss in zip(row[1:], PAIR, strict=True)]
-        told.append(f"{one.title}: {case.name}, slice {index}, {parts} part{'s' * (parts != 1)}" + differences(one, scores))
-    for axis, name in zip(axes[0], ("ground truth", *(IN_WORDS[loss] for loss in PAIR)), strict=True):
-        axis.set_title(name)
-    caption = f"Case chosen by rule: {RULE1}. {'. '.join(told)}.{several_classes(figure, sets)} {seeds_shown(sets)}"
+        contours(row[0], case.truth[index], results.classes[1:], window, TRUTH)
+        corner(row[0], f"{results.title}\n{case.name}, slice {index}")
+        scores = draw_pair(row[1:], results, case, index, window)
+        told.append(f"{results.title}: {case.name}, slice {index}, "
+                    f"{parts} part{'s' * (parts != 1)}" + differences(results, scores))
+    set_titles(axes[0], "ground truth")
+
+    cases = ". ".join(told)
+    caption = (f"Case chosen by rule: {RULE1}. {cases}.{legend_and_sentence(figure, sets)} "
+               f"{seeds_shown(sets)}")
     return figure, "Figure 1: the validation slice with the most lesions", caption, \
-        f"Contours of the ground truth, GDL and GDL + boundary over a slice. {'. '.join(told)}."
+        f"Contours of the ground truth, GDL and GDL + boundary over a slice. {cases}."
 
 
-def differences(one, scores):
-    """Where the case stands among all: its change of slice DSC beside the median change over the lesion slices."""
-    runs = [shown_run(one, loss) for loss in PAIR]
+def differences(results, scores):
+    """Where the case stands among all, in words.
+
+    That is its change of slice DSC beside the median change over all slices with a lesion.
+    """
+    runs = [shown_run(results, loss) for loss in PAIR]
     if None in scores or None in runs:
         return ""
+
     gains = []
-    for case in validation_cases(one):
-        pair = [case.predicted(run) for run in runs]
-        if all(labels is not None for labels in pair):
-            gains += [case.slice_dice(pair[1], at) - case.slice_dice(pair[0], at)
+    for case in validation_cases(results):
+        without, with_term = (case.predicted(run) for run in runs)
+        if without is not None and with_term is not None:
+            gains += [case.slice_dice(with_term, at) - case.slice_dice(without, at)
                       for at in np.flatnonzero(case.lesion.any(axis=(1, 2)))]
     return (f"; DSC changes by {scores[1] - scores[0]:+.2f} from GDL to GDL + boundary here, "
-            f"by {np.median(gains):+.2f} in the median over the {len(gains)} validation slices with a lesion")
+            f"by {np.median(gains):+.2f} in the median over the {len(gains)} validation slices "
+            "with a lesion")
 
+
+# Figure 2 -----------------------------------------------------------------------------------------
 
 def figure2(sets):
-    """phi_G of a lesion, and the region between its contour and a prediction's, coloured by the distance."""
+    """phi_G of a lesion, and the region between its contour and a prediction's, by its distance."""
     figure, axes = panels(len(sets), 2, 6.3, 2.75)
     told = []
-    for row, one in zip(axes, sets, strict=True):
-        cases = ranked_cases(one)
+    for row, results in zip(axes, sets, strict=True):
+        cases = ranked_cases(results)
         if not cases:
             for axis in row:
-                say(axis, f"{one.title}: no validation slice bears a lesion")
+                say(axis, f"{results.title}: no validation slice bears a lesion")
             continue
         _, _, case, index = cases[-1]
-        told.append(draw_boundary_distance(figure, row, one, case, index))
+        told.append(draw_boundary_distance(figure, row, results, case, index))
+
     axes[0, 0].set_title(r"$\phi_G$, contour $\partial G$ where it is 0")
     axes[0, 1].set_title(r"$\Delta S$ between $\partial G$ and $\partial S$, coloured by $D_G$")
-    caption = ("The slice with the largest lesion area of the validation scan with the largest lesion volume. Half the "
-               "boundary distance (Eq. 4) is the sum of phi over S minus its sum over G: the sum of the distance D_G "
-               f"over the region between the two contours. {'. '.join(told)}.")
+    caption = (
+        "The slice with the largest lesion area of the validation scan with the largest lesion "
+        "volume. Half the boundary distance (Eq. 4) is the sum of phi over S minus its sum over G: "
+        "the sum of the distance D_G over the region between the two contours. "
+        f"{'. '.join(told)}.")
     return figure, "Figure 2: the level set of a lesion and the boundary distance", caption, \
-        f"Left: signed distance map of a lesion. Right: where prediction and truth differ. {'. '.join(told)}."
+        ("Left: signed distance map of a lesion. Right: where prediction and truth differ. "
+         f"{'. '.join(told)}.")
 
 
-def draw_boundary_distance(figure, row, one, case, index):
+def draw_boundary_distance(figure, row, results, case, index):
     """The two panels of Figure 2 for one slice; returns the sentence with the value of Eq. 4."""
     phi = np.asarray(case.phi[index, 0], float)  # (H, W)
     truth = case.truth[index] == 1               # phi belongs to the first foreground class
-    run = shown_run(one, PAIR[1]) or shown_run(one, PAIR[0])
+    run = shown_run(results, BOTH) or shown_run(results, REGIONAL)
     mask = case.predicted_lesion(run) if run else None
-    step, unit = case.pixel, one.dataset.distance.unit
+    predicted = None if mask is None else mask[index]
+    unit = results.dataset.distance.unit
+    window = box(truth | (False if predicted is None else predicted), 14, case.pixel)
 
-    window = box(truth | (False if mask is None else mask[index]), 14, step)
-    limit = np.abs(phi[window]).max() or 1
-    drawn = row[0].imshow(upright(phi[window]), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect=step[1] / step[0])
-    outline(row[0], truth, window, TRUTH, 1.2)
-    figure.colorbar(drawn, ax=row[0], shrink=0.85).set_label(f"signed distance ({unit})")
-    row[0].set_axis_off()
-    name = f"{one.title}: {case.name}, slice {index}"
-    if mask is None:
+    draw_level_set(figure, row[0], phi, truth, window, case.pixel, unit)
+    name = f"{results.title}: {case.name}, slice {index}"
+    if predicted is None:
         say(row[1], "no predictions yet (runs unfinished)")
         return name
 
-    predicted = mask[index]
-    value = phi[predicted].sum() - phi[truth].sum()
-    show(row[1], case.slice_image(index), window, step)
-    inside = np.where(predicted ^ truth, np.abs(phi), np.nan)
-    top = max(np.nanmax(inside, initial=0), 1)
-    region = row[1].imshow(upright(inside[window]), cmap="viridis", vmin=0, vmax=top, aspect=step[1] / step[0],
-                           alpha=0.9)
+    show(row[1], case.slice_image(index), window, case.pixel)
+    draw_region(figure, row[1], phi, predicted ^ truth, window, case.pixel, unit)
     outline(row[1], truth, window, TRUTH, 1.2)
-    outline(row[1], predicted, window, COLOURS[run.folder.parent.name], 1.2)
-    figure.colorbar(region, ax=row[1], shrink=0.85).set_label(f"$D_G$ ({unit})")
-    corner(row[1], f"Eq. 4: {value:.0f} {unit}")
-    return f"{name}, prediction of {run.name}: half the boundary distance is {value:.1f} {unit} summed over pixels"
+    outline(row[1], predicted, window, contour_colour(run.folder.parent.name), 1.2)
 
+    value = phi[predicted].sum() - phi[truth].sum()
+    corner(row[1], f"Eq. 4: {value:.0f} {unit}")
+    return (f"{name}, prediction of {run.name}: half the boundary distance is {value:.1f} {unit} "
+            "summed over pixels")
+
+
+def draw_level_set(figure, axis, phi, truth, window, step, unit):
+    """phi_G with the contour of the truth, where it is 0."""
+    limit = np.abs(phi[window]).max() or 1
+    drawn = axis.imshow(upright(phi[window]), cmap="RdBu_r", vmin=-limit, vmax=limit,
+                        aspect=step[1] / step[0])
+    outline(axis, truth, window, TRUTH, 1.2)
+    figure.colorbar(drawn, ax=axis, shrink=0.85).set_label(f"signed distance ({unit})")
+    axis.set_axis_off()
+
+
+def draw_region(figure, axis, phi, region, window, step, unit):
+    """A region (H, W) bool coloured by the distance to the truth's boundary."""
+    inside = np.where(region, np.abs(phi), np.nan)
+    top = max(np.nanmax(inside, initial=0), 1)
+    drawn = axis.imshow(upright(inside[window]), cmap="viridis", vmin=0, vmax=top,
+                        aspect=step[1] / step[0], alpha=0.9)
+    figure.colorbar(drawn, ax=axis, shrink=0.85).set_label(f"$D_G$ ({unit})")
+
+
+# Figure 4 -----------------------------------------------------------------------------------------
 
 def figure4(sets):
     """Image, ground truth, GDL, GDL + boundary; up to three scans of each set, chosen by RULE4."""
-    cases = [(one, *ranked) for one in sets for ranked in ranked_cases(one)]
+    cases = [(results, *ranked) for results in sets for ranked in ranked_cases(results)]
     figure, axes = panels(max(1, len(cases)), 4, 6.9, 1.98)
-    told = []
-    for row, (one, rank, volume, case, index) in zip(axes, cases, strict=False):
-        image, step = case.slice_image(index), case.pixel
-        window = head_box(image, case_masks(one, case, index), step)
-        show(row[0], image, window, step)
-        corner(row[0], f"{one.title}\n{rank}, {volume:.1f} ml")
-        show(row[1], image, window, step)
-        contours(row[1], case.truth[index], one.classes[1:], window, TRUTH)
-        scores = [draw_prediction(axis, one, loss, case, index, window)
-                  for axis, loss in zip(row[2:], PAIR, strict=True)]
-        told.append(f"{one.title}, {rank} ({case.name}, slice {index}): " + ", ".join(
-            f"{IN_WORDS[loss]} DSC {score:.2f}" for loss, score in zip(PAIR, scores, strict=True) if score is not None))
+    told = [draw_case(row, *case) for row, case in zip(axes, cases, strict=False)]
     if not cases:
         for axis in axes[0]:
             say(axis, "no validation scan bears a lesion")
-    modality = " / ".join(dict.fromkeys(shown_modality(one)[1] for one in sets))
-    for axis, name in zip(axes[0], (modality, "ground truth", *(IN_WORDS[loss] for loss in PAIR)), strict=True):
-        axis.set_title(name)
-    caption = (f"Cases chosen by rule: {RULE4}. DSC of the slice in the corner.{several_classes(figure, sets)} "
-               f"The patient's left is on the left. {seeds_shown(sets)}")
-    return figure, "Figure 4: predictions on validation scans", caption, "Contours over slices. " + "; ".join(told)
+
+    modality = " / ".join(dict.fromkeys(shown_modality(results)[1] for results in sets))
+    set_titles(axes[0], modality, "ground truth")
+    caption = (f"Cases chosen by rule: {RULE4}. DSC of the slice in the corner."
+               f"{legend_and_sentence(figure, sets)} The patient's left is on the left. "
+               f"{seeds_shown(sets)}")
+    return figure, "Figure 4: predictions on validation scans", caption, \
+        "Contours over slices. " + "; ".join(told)
+
+
+def draw_case(row, results, rank, volume, case, index):
+    """The four panels of one scan; returns what the alternative text says about it."""
+    image, step = case.slice_image(index), case.pixel
+    window = head_box(image, case_masks(results, case, index), step)
+    show(row[0], image, window, step)
+    corner(row[0], f"{results.title}\n{rank}, {volume:.1f} ml")
+    show(row[1], image, window, step)
+    contours(row[1], case.truth[index], results.classes[1:], window, TRUTH)
+
+    scores = draw_pair(row[2:], results, case, index, window)
+    return f"{results.title}, {rank} ({case.name}, slice {index}): " + ", ".join(
+        f"{IN_WORDS[loss]} DSC {score:.2f}"
+        for loss, score in zip(PAIR, scores, strict=True) if score is not None)

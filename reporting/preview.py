@@ -1,13 +1,18 @@
-"""A picture of a predicted mask: the slices of a scan with the largest predicted area, and the contours of the classes."""
+"""A picture of a predicted mask: the slices with the largest predicted area, and its contours."""
 
-import matplotlib
+import numpy as np
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-
-from reporting.drawing import CLASSES, class_legend, contours, corner, head_box, say, show  # noqa: E402  # noqa: E402
-from utils import atomic_path  # noqa: E402
+from reporting.drawing import (
+    CLASSES,
+    class_legend,
+    contours,
+    corner,
+    head_box,
+    new_figure,
+    say,
+    show,
+)
+from utils import atomic_path
 
 SHOWN = 6
 
@@ -25,11 +30,13 @@ def draw_preview(path, name, image, mask, step, classes=("lesion",)):
     """
     foreground = mask > 0
     area = foreground.sum(axis=(1, 2))
-    largest = np.sort(np.argsort(-area, kind="stable")[:min(SHOWN, max(1, np.count_nonzero(area)))])
+    count = min(SHOWN, max(1, np.count_nonzero(area)))
+    largest = np.sort(np.argsort(-area, kind="stable")[:count])
     if not area.any():  # nothing found: the middle of the scan, for a look at the input
         largest = [len(image) // 2]
+
     width = max(5.0, 2.4 * len(largest))  # room for the title
-    figure, axes = plt.subplots(1, len(largest), figsize=(width, 3.0), squeeze=False, layout="constrained")
+    figure, axes = new_figure(1, len(largest), (width, 3.0))
     for axis, index in zip(axes[0], largest):
         part = image[index].astype(float)
         window = head_box(part, [foreground[index]], step)
@@ -38,8 +45,9 @@ def draw_preview(path, name, image, mask, step, classes=("lesion",)):
         corner(axis, f"slice {index}" + ("\nall foreground" if foreground[index].all() else ""))
         if not area.any():
             say(axis, "no foreground predicted")
+
     class_legend(figure, classes, "outside lower center")
-    figure.suptitle(f"{name}: {np.count_nonzero(area)} of {len(image)} slices with predicted foreground", fontsize=9)
+    figure.suptitle(f"{name}: {np.count_nonzero(area)} of {len(image)} slices with predicted "
+                    "foreground", fontsize=9)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
-    plt.close(figure)

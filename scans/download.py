@@ -19,6 +19,10 @@ Exit status: 0 when the scans are there; 2 if not, with what to get, from where 
 or one line that says what is wrong with a file.
 """
 
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("scans.download")
+
 import errno
 import fnmatch
 import re

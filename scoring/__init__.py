@@ -1,1 +1,1 @@
-"""Masks and runs to numbers: reading run folders, scores, intervals, and the names of a table's rows."""
+"""Masks and runs to numbers: run folders, scores, intervals, the names of a table's rows."""

@@ -11,10 +11,10 @@ from metrics import dice
 from scans import folder
 from utils import UserError
 
-RULE1 = ("the validation slice whose ground truth has the most separate parts (the larger one on ties), "
-         "whatever the predictions are")
-RULE4 = ("validation scans that bear a lesion, ranked by lesion volume: the smallest, the median and the largest; "
-         "in each the slice with the largest lesion area")
+RULE1 = ("the validation slice whose ground truth has the most separate parts (the larger one on "
+         "ties), whatever the predictions are")
+RULE4 = ("validation scans that bear a lesion, ranked by lesion volume: the smallest, the median "
+         "and the largest; in each the slice with the largest lesion area")
 
 
 @dataclass(eq=False)
@@ -59,7 +59,7 @@ class Case:
         return np.asarray(self.images[index, self.channel], float) / folder.INTENSITY_MAX
 
     def predicted(self, run):
-        """(S, H, W) classes that a run predicts at its best epoch; None if it has not written them."""
+        """(S, H, W) classes that a run's best model predicts; None if it has not written them."""
         path = run.folder / "predictions.npz"
         if not path.exists():
             return None
@@ -104,22 +104,28 @@ def validation_cases(results):
 
 
 def shown_modality(results):
-    """(channel, name) of the modality that figures show: Tmax where there is one, since CT hardly shows a core."""
+    """(channel, name) of the modality that figures show.
+
+    It is Tmax where there is one, since CT hardly shows a core; else the first.
+    """
     names = results.dataset.modalities or ["image"]
     channel = names.index("CT_Tmax") if "CT_Tmax" in names else 0
     return channel, names[channel]
 
 
 def shown_run(results, row):
-    """The run that pictures are drawn from: the first seed that has predictions, finished ones first."""
-    runs = [run for run in results.losses.get(row, []) if (run.folder / "predictions.npz").exists()]
+    """The run that pictures show: the first seed that has predictions, finished ones first."""
+    runs = [run for run in results.losses.get(row, [])
+            if (run.folder / "predictions.npz").exists()]
     return min(runs, key=lambda run: not run.finished, default=None)
 
 
 def ranked_cases(results):
     """RULE4 -> up to three (rank in words, volume in ml, Case, slice)."""
     bearing = [case for case in validation_cases(results) if case.lesion.any()]
-    found = sorted(((case.volume_ml, case.name, case) for case in bearing), key=lambda entry: entry[:2])
+    found = sorted(((case.volume_ml, case.name, case) for case in bearing),
+                   key=lambda entry: entry[:2])
+
     last = len(found) - 1
     ranks = {last: "largest", last // 2: "median", 0: "smallest"}  # of two scans: no median
     return [(ranks[at] if last else "only", found[at][0], found[at][2],

@@ -1,22 +1,27 @@
-"""The human ceiling: how well further raters agree with the reference, by the models' own metrics and scans.
+"""The human ceiling: how well further raters agree with the reference.
 
 Examples:
   python -m scoring.raters --data data/wmh --raw data/raw --out results/wmh/raters.csv
   python -m scoring.raters --data data/mine --raw scans/
 
-The WMH challenge has two further raters' label images for its training scans (make wmh OBSERVERS=yes fetches them). They
-are looked for in additional_annotations/<rater>/ at most three folders below --raw, named by subject as evaluate.py finds
-masks. Each rater's masks of the validation scans are brought to the network's grid as the reference was, and scored
-against it as a model's masks are after every epoch, so that both can stand in one table.
+The WMH challenge has label images by two further raters for its training scans; make wmh
+OBSERVERS=yes fetches them. They are looked for in additional_annotations/<rater>/, at most three
+folders below --raw, named by subject as evaluate.py finds masks. Each rater's masks of the
+validation scans are brought to the network's grid as the reference was, and scored against it as a
+model's masks are after every epoch, so that both can stand in one table.
 
-Printed, and written to --out: one row per rater with the validation columns of metrics.csv (DSC 0 to 1, distances in mm)
-and the number of scans. report.py shows the rows of results/<set>/raters.csv below the models'. For scores on each scan's
-own grid: python evaluate.py --predictions data/raw/wmh/additional_annotations/observer_o3 --data data/wmh
+Printed, and written to --out: one row per rater with the validation columns of metrics.csv (DSC 0
+to 1, distances in mm) and the number of scans. report.py shows the rows of
+results/<set>/raters.csv below the models'. evaluate.py scores them on each scan's own grid:
+python evaluate.py --data data/wmh \\
+  --predictions data/raw/wmh/additional_annotations/observer_o3
 
 Exit status: 0, or 2 with one line that says what is wrong and what to do.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("scoring.raters")
 
 from pathlib import Path
 
@@ -34,14 +39,23 @@ FOLDER = "additional_annotations"
 
 
 def find_raters(raw):
-    """{rater: folder} of every further rater at most three folders below `raw`; UserError if there is none."""
+    """{rater: folder} of every further rater at most three folders below `raw`.
+
+    Raises:
+        UserError: there is none, or two have the same name.
+    """
     raw = Path(raw)
+    places = sorted(place for depth in range(4) for place in raw.glob("*/" * depth + FOLDER))
+    raters = [entry for place in places for entry in sorted(place.iterdir())
+              if entry.is_dir() and not entry.name.startswith(".")]
+
     found = {}
-    for place in sorted(place for depth in range(4) for place in raw.glob("*/" * depth + FOLDER)):
-        for rater in sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-            if rater.name in found:
-                raise UserError(rater, "one folder per rater", f"also {found[rater.name]}", "Rename one of the two.")
-            found[rater.name] = rater
+    for rater in raters:
+        if rater.name in found:
+            raise UserError(rater, "one folder per rater", f"also {found[rater.name]}",
+                            "Rename one of the two.")
+        found[rater.name] = rater
+
     if not found:
         raise UserError(raw, f"{FOLDER}/<rater>/ in it or at most three folders below", "none",
                         "Fetch them with make wmh OBSERVERS=yes, or check the path.")
@@ -49,13 +63,18 @@ def find_raters(raw):
 
 
 def score_rater(masks, data, dataset, names):
-    """The validation columns of one rater, and the number of scans: those of `names` that the rater has labelled.
+    """The validation columns of one rater, over the scans that the rater has labelled.
 
     Args:
         masks: {subject: path} of the rater's label images.
-        data: the data folder, and `dataset` what its dataset.json says.
+        data: the data folder.
+        dataset: what its dataset.json says.
+        names: the validation scans.
+
+    Returns:
+        {"scans": their number, column: value}; None if the rater has labelled none of them.
     """
-    spec, results = get_spec(dataset.layout), []
+    spec, scores = get_spec(dataset.layout), []
     for name in names:
         if name not in masks:
             continue
@@ -66,8 +85,10 @@ def score_rater(masks, data, dataset, names):
 
         classes = resample_label(values, spec.label_map, dataset.size, dataset.label_interpolation)
         truth = np.asarray(folder.open_array(data, name, "labels"))
-        results.append(score_scan(classes, truth, folder.read_meta(data, name).spacing, len(spec.classes)))
-    return {"scans": len(results), **epoch_scores(results)} if results else None
+        spacing = folder.read_meta(data, name).spacing
+        scores.append(score_scan(classes, truth, spacing, len(spec.classes)))
+
+    return {"scans": len(scores), **epoch_scores(scores)} if scores else None
 
 
 def parse_arguments(argv):
@@ -75,7 +96,8 @@ def parse_arguments(argv):
     add = parser.add_argument
     add("--data", required=True, type=Path, metavar="FOLDER",
         help="data folder of preprocess.py: the reference and the validation scans")
-    add("--raw", required=True, type=Path, metavar="FOLDER", help="where the raw scans lie, the raters' among them")
+    add("--raw", required=True, type=Path, metavar="FOLDER",
+        help="where the raw scans and the raters' label images are")
     add("--out", metavar="FILE", help="CSV to write, e.g. results/wmh/raters.csv")
     return parser.parse_args(argv)
 
@@ -83,17 +105,24 @@ def parse_arguments(argv):
 def main(argv=None):
     args = parse_arguments(argv)
     folder.refuse_unfinished(args.data)
-    dataset, fingerprint = folder.read_dataset(args.data), folder.read_fingerprint(args.data).sha256
-    names, raters, rows = folder.subjects_of(args.data, "val"), find_raters(args.raw), []
+    dataset = folder.read_dataset(args.data)
+    fingerprint = folder.read_fingerprint(args.data).sha256
+    names, raters = folder.subjects_of(args.data, "val"), find_raters(args.raw)
+
+    rows = []
     for rater in progress(raters, desc="raters", unit="rater"):
         masks = find_masks(raters[rater])
         scores = score_rater(masks, args.data, dataset, names)
         if scores is None:
-            raise UserError(raters[rater], f"masks of validation scans such as {names[0]}", f"others: {min(masks)}",
-                            "Name the masks after the subjects.")
-        rows.append({"rater": rater, "val_scans": len(names), "data_fingerprint": fingerprint, **scores})
-        log(f"{rater}: {scores['scans']} of {len(names)} validation scans, DSC {scores['val_dice']:.3f}, 3-D DSC "
-            f"{scores['val_dice_3d']:.3f}, HD95 {scores['val_hd95']:.2f} mm")
+            raise UserError(raters[rater], f"masks of validation scans such as {names[0]}",
+                            f"others: {min(masks)}", "Name the masks after the subjects.")
+
+        rows.append({"rater": rater, "val_scans": len(names), "data_fingerprint": fingerprint,
+                     **scores})
+        log(f"{rater}: {scores['scans']} of {len(names)} validation scans, "
+            f"DSC {scores['val_dice']:.3f}, 3-D DSC {scores['val_dice_3d']:.3f}, "
+            f"HD95 {scores['val_hd95']:.2f} mm")
+
     if args.out:
         write_csv(args.out, rows)
     return 0

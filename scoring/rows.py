@@ -13,6 +13,7 @@ human rater is the row rater:NAME.
 """
 
 import re
+import sys
 from dataclasses import dataclass
 
 REGIONAL, BOTH, ALONE = "gdl", "gdl+boundary", "boundary"  # the paper's rows
@@ -145,3 +146,18 @@ def style(name, names):
     known = (REGIONAL, BOTH, ALONE)
     others = [other for other in names if other not in known]
     return known.index(name) if name in known else len(known) + others.index(name)
+
+
+def main(names):
+    """Status 0 if every name is a row's; 2, and one line about the first that is not."""
+    for name in names:
+        try:
+            parse(name)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":  # make asks before it starts on the scans
+    sys.exit(main(sys.argv[1:]))

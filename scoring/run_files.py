@@ -11,7 +11,7 @@ MAX_PATCH = 2 ** 24  # voxels of a patch
 
 
 def check_patch(patch):
-    """The size of a patch; ValueError unless it is three whole numbers, together MAX_PATCH voxels at most."""
+    """A patch's size; ValueError unless it is three whole numbers, at most MAX_PATCH voxels."""
     product = 1
     for size in patch:
         product *= size if type(size) is int and size > 0 else 0
@@ -45,8 +45,10 @@ class Config(Description):
     patch: Patch | None = Field(
         None, description="slices, rows, columns; null for a network of slices",
         **in_words(f"three sizes from 1 up, together at most {MAX_PATCH:,} voxels"))
-    gdl_max_weight: Number | None = Field(None, description="cap of the GDL's class weight; null: none")
-    boundary_classes: list[int] | None = Field(None, description="that L_B covers; null: all foreground")
+    gdl_max_weight: Number | None = Field(
+        None, description="cap of the GDL's class weight; null: none")
+    boundary_classes: list[int] | None = Field(
+        None, description="that L_B covers; null: all foreground")
     loss_options: dict | None = Field(None, description="options of the regional loss")
     data: str | None = Field(None, description="the data folder")
     command: str | None = Field(None, description="of the first session")
@@ -66,7 +68,8 @@ class MetricsRow(Description):
     val_dice_3d: Number | None = Field(None, description="DSC, mean over scans")
     val_hd: Number | None = Field(None, description="Hausdorff distance, mean over scans, mm")
     val_hd95: Number | None = Field(None, description="its 95th percentile, mean over scans, mm")
-    val_hd_legacy: Number | None = Field(None, description="what the paper calls HD, mean over slices")
+    val_hd_legacy: Number | None = Field(
+        None, description="what the paper calls HD, mean over slices")
     val_dice_lesion: Number | None = Field(None, description="DSC, mean over slices with a lesion")
     val_foreground: Number | None = Field(None, description="share of pixels predicted as lesion")
     seconds: Number | None = Field(None, description="wall time of the epoch, s")

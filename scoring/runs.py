@@ -1,4 +1,7 @@
-"""The runs of a data set as report.py reads them: loaded, checked, and refused where they must not be averaged."""
+"""The runs of a data set, as report.py and the studies read them.
+
+They are checked on the way in, and refused where they must not be averaged.
+"""
 
 import math
 import re
@@ -14,18 +17,27 @@ from scans.folder import (
     read_dataset,
     read_fingerprint,
 )
-from scoring.rows import is_variant, order
+from scoring.rows import BOTH, is_variant, order
 from scoring.run_files import Config, Summary
 from utils import LARGEST, UserError, read_csv, read_description
 
-SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs", "batch_size", "lr")
+SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs",
+               "batch_size", "lr")
 SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
 
 
 @dataclass
 class Run:
-    """One run folder. `rows` are the epochs of metrics.csv with floats, None where a cell is empty or not finite."""
+    """One run folder.
+
+    Attributes:
+        folder: its path, .../<loss>/seed<k>.
+        config: what config.json says.
+        rows: the epochs of metrics.csv as floats, None where a cell is empty or not finite.
+        summary: what summary.json says; empty before the run has finished.
+    """
+
     folder: Path
     config: Config
     rows: list
@@ -37,18 +49,18 @@ class Run:
 
     @property
     def finished(self):
-        """summary.json says so, for as many epochs as are asked for now (a finished run can be made longer)."""
+        """Has it trained for as many epochs as are asked for? A finished run can be made longer."""
         epochs = self.summary.epochs or self.config.epochs
         return bool(self.summary.finished) and epochs >= self.config.epochs
 
     @property
     def best(self):
-        """The row of the highest slice-mean validation DSC, the first one on ties; {} before the first epoch."""
+        """The row of the highest slice-mean validation DSC, the first one on ties; {} if none."""
         return max((row for row in self.rows if row["val_dice"] is not None),
                    key=lambda row: row["val_dice"], default={})
 
     def last(self, column, window):
-        """Mean of a column over the last `window` epochs, without its empty cells; None if all are empty."""
+        """Mean of a column's filled cells over the last `window` epochs; None if there are none."""
         values = [row[column] for row in self.rows[-window:] if row.get(column) is not None]
         return statistics.fmean(values) if values else None
 
@@ -59,8 +71,9 @@ class Run:
 
     @property
     def ends_empty(self):
-        """Does the model of the last epoch predict no foreground at all, though that of the best epoch does?"""
-        return bool(self.rows) and self.rows[-1].get("val_foreground") == 0 and not self.collapsed
+        """Does the last epoch's model predict no foreground at all, though the best one does?"""
+        ends_empty = bool(self.rows) and self.rows[-1].get("val_foreground") == 0
+        return ends_empty and not self.collapsed
 
     @property
     def seconds(self):
@@ -69,14 +82,24 @@ class Run:
 
 @dataclass(eq=False)
 class ResultSet:
-    """The runs of one data set. `losses` maps a row of the table to its runs, in the table's order."""
+    """The runs of one data set.
+
+    Attributes:
+        folder: where the runs are.
+        data: the data folder.
+        dataset, fingerprint: its descriptions.
+        losses: a row of the table -> its runs, in the table's order.
+        title: name of the set in tables.
+        raters: name of a further human rater -> row of raters.csv.
+    """
+
     folder: Path
     data: Path
     dataset: Dataset
     fingerprint: Fingerprint
     losses: dict
     title: str = ""
-    raters: dict = field(default_factory=dict)  # further human raters (see raters): name -> row of raters.csv
+    raters: dict = field(default_factory=dict)
 
     @property
     def runs(self):
@@ -88,16 +111,19 @@ class ResultSet:
 
     @property
     def sweep(self):
-        """(constant, moving) rows of GDL + boundary without a capped weight that have finished: {row: alpha}, [row, ...].
+        """The finished rows of GDL + boundary, without a capped weight, by how alpha behaves.
 
-        The moving ones begin with the row of the runs' own schedule, whose name says no change.
+        Returns:
+            (constant, moving): {row: alpha} and [row, ...]. The moving ones begin with the row of
+            the runs' own schedule, whose name says no change.
         """
         rows = {row: runs[0].config for row in self.losses if (runs := self.finished(row))}
-        rows = {row: config.schedule or "rebalance" for row, config in rows.items()
-                if config.loss == "gdl+boundary" and not config.get("gdl_max_weight")}
-        constant = {row: float(schedule.removeprefix("constant:")) for row, schedule in rows.items()
-                    if schedule.startswith("constant:")}
-        moving = [row for row in rows if row not in constant]
+        schedules = {row: config.schedule or "rebalance" for row, config in rows.items()
+                     if config.loss == BOTH and not config.get("gdl_max_weight")}
+
+        constant = {row: float(schedule.removeprefix("constant:"))
+                    for row, schedule in schedules.items() if schedule.startswith("constant:")}
+        moving = [row for row in schedules if row not in constant]
         return constant, sorted(moving, key=is_variant)
 
     @property
@@ -111,12 +137,18 @@ class ResultSet:
 
     @property
     def challenge(self):
-        """"wmh" or "isles" if these are the challenge's own scans, so that the paper's numbers may stand beside."""
-        return self.dataset.layout if self.dataset.source == "challenge" and self.dataset.layout in CHALLENGES else None
+        """"wmh" or "isles" if these are that challenge's own scans, else None.
+
+        Only then may the paper's numbers stand beside these.
+        """
+        layout = self.dataset.layout
+        return layout if self.dataset.source == "challenge" and layout in CHALLENGES else None
 
     @property
     def window(self):
-        """Length of the last-epochs window: 50 as read off the paper's Figure 3, at most a quarter of the run."""
+        """Length of the last-epochs window: 50, as read off the paper's Figure 3, at most a quarter
+        of the run.
+        """
         return min(50, max(1, int(self.runs[0].config.epochs) // 4))
 
 
@@ -124,21 +156,26 @@ def load_run(folder):
     """Read one run folder; UserError if a file is damaged or contradicts another."""
     do = "Move this run folder away and repeat its training command."
     config = read_description(folder / "config.json", Config, do)
-    summary = folder / "summary.json"
-    summary = read_description(summary, Summary, do) if summary.exists() else Summary()
+    path = folder / "summary.json"
+    summary = read_description(path, Summary, do) if path.exists() else Summary()
     rows = read_metrics(folder / "metrics.csv", do)
 
     run = Run(folder, config, rows, summary)
     expected = summary.epochs or config.epochs
     if run.finished and len(rows) != expected:
-        raise UserError(folder / "metrics.csv", f"{expected} epochs, as summary.json says", f"{len(rows)}", do)
+        raise UserError(folder / "metrics.csv", f"{expected} epochs, as summary.json says",
+                        f"{len(rows)}", do)
     return run
 
 
 def read_metrics(path, do):
-    """The epochs of a metrics.csv as dicts of floats, None where a cell is empty or not finite; [] without a file."""
+    """The epochs of a metrics.csv as dicts of floats; [] if there is no such file.
+
+    A cell that is empty or not finite is None.
+    """
     table = read_csv(path, ("epoch", "val_dice"), do) if path.exists() else []
-    rows = [{key: number(value, path, line) for key, value in row.items()} for line, row in enumerate(table, 2)]
+    rows = [{key: number(value, path, line) for key, value in row.items()}
+            for line, row in enumerate(table, 2)]
     if any(row["epoch"] is None for row in rows):
         raise UserError(path, "the number of every epoch", "an empty cell", do)
     return rows
@@ -148,57 +185,81 @@ def number(text, path, line):
     """A cell of metrics.csv as float; None if it is empty, infinite or not a number by IEEE 754."""
     if text == "":
         return None
+    found, do = f"{text[:40]!r} in line {line}", "Repeat the run that wrote it."
     try:
         value = float(text)
     except ValueError:
-        raise UserError(path, "numbers", f"{text[:40]!r} in line {line}", "Repeat the run that wrote it.") from None
+        raise UserError(path, "numbers", found, do) from None
+
     if LARGEST < abs(value) < math.inf:
-        raise UserError(path, f"numbers up to {LARGEST:g}", f"{text[:40]!r} in line {line}", "Repeat the run that wrote it.")
+        raise UserError(path, f"numbers up to {LARGEST:g}", found, do)
     return value if math.isfinite(value) else None
 
 
 def load_set(folder, data=None):
-    """Read every run below `folder` (<loss>/seed<k>/config.json) and the data set they were trained on."""
+    """The ResultSet of a folder: every run below it, <loss>/seed<k>/config.json, and their data.
+
+    Args:
+        folder: e.g. results/wmh.
+        data: the data folder; None: the one that the runs name.
+
+    Raises:
+        UserError: no run, a damaged one, or runs that must not be averaged or compared.
+    """
     folder = Path(folder)
     runs = [load_run(place) for place in run_folders(folder, "config.json")]
     refuse_lost(folder)
     if not runs:
         raise UserError(folder, "runs in <loss>/seed<k>/ with a config.json", "none",
                         "Train first, for example with make wmh, or name the folder of the runs.")
+
     by_loss = {}
     for run in runs:
         by_loss.setdefault(run.folder.parent.name, []).append(run)
     by_loss = {name: by_loss[name] for name in sorted(by_loss, key=order)}
+
     refuse_to_mix(runs, SAME_IN_SET)
     for same_loss in by_loss.values():
         refuse_to_mix(same_loss, SAME_IN_ROW)
         refuse_repeats(same_loss)
+
     data = Path(data or runs[0].config.get("data") or "data")
     dataset, fingerprint = load_data_description(data, runs[0])
-    return ResultSet(folder, data, dataset, fingerprint, by_loss, set_title(dataset), load_raters(folder, fingerprint))
+    return ResultSet(folder, data, dataset, fingerprint, by_loss, set_title(dataset),
+                     load_raters(folder, fingerprint))
 
 
 def load_raters(folder, fingerprint):
-    """{rater: {column: number}} of raters.csv beside the runs, {} without one; UserError if it is of other data."""
+    """{rater: {column: number}} of raters.csv beside the runs, {} if there is none.
+
+    Raises:
+        UserError: it is damaged, or of other data.
+    """
     path, do = folder / "raters.csv", "Repeat python -m scoring.raters, or remove the file."
-    rows = read_csv(path, ("rater", "scans", "val_scans", "data_fingerprint"), do) if path.exists() else []
+    columns = ("rater", "scans", "val_scans", "data_fingerprint")
+    rows = read_csv(path, columns, do) if path.exists() else []
+
     found = {}
     for line, row in enumerate(rows, 2):
         name, other = row.pop("rater"), row.pop("data_fingerprint")
         if other != fingerprint.sha256:
-            raise UserError(path, f"raters on the data of the runs (fingerprint {fingerprint.sha256})", other, do)
+            expected = f"raters on the data of the runs (fingerprint {fingerprint.sha256})"
+            raise UserError(path, expected, other, do)
         found[name] = {key: number(value, path, line) for key, value in row.items()}
     return found
 
 
 def run_folders(folder, name):
-    """The run folders <loss>/seed<k>/ below `folder` that hold a file of this name, in natural order."""
+    """The run folders <loss>/seed<k>/ in `folder` that hold a file `name`, in natural order."""
     return [path.parent for path in sorted(folder.glob(f"*/seed*/{name}"), key=natural)
             if re.fullmatch(r"seed\d+", path.parent.name)]  # seed0.bak is somebody's copy
 
 
 def refuse_lost(folder):
-    """UserError at a run folder that holds results but no config.json: it would drop out of the table unseen."""
+    """UserError at a run folder with results but no config.json.
+
+    It would drop out of the table unseen.
+    """
     for name in ("metrics.csv", "summary.json", "last.pt", "best.pt", "predictions.npz"):
         for place in run_folders(folder, name):
             if not (place / "config.json").exists():
@@ -217,35 +278,46 @@ def refuse_to_mix(runs, settings):
         for key in settings:
             first, other = runs[0].config.get(key), run.config.get(key)
             if first != other:
-                raise UserError(run.folder, f"the same {key} as in {runs[0].folder} ({first})", f"{other}",
-                                "Runs that differ are not averaged or compared: move one of them to another folder.")
+                raise UserError(run.folder, f"the same {key} as in {runs[0].folder} ({first})",
+                                f"{other}", "Runs that differ are not averaged or compared: move "
+                                "one of them to another folder.")
 
 
 def refuse_repeats(runs):
-    """UserError if two runs of a row have one seed: a copy would count as a further run."""
+    """UserError if two runs of a row have the same seed: a copy would count as a further run."""
     seen = {}
     for run in runs:
         other = seen.setdefault(run.config.seed, run)
         if other is not run:
-            raise UserError(run.folder, f"another seed than {other.folder}", f"seed {run.config.seed} in both",
-                            "Move the copy to another folder.")
+            raise UserError(run.folder, f"another seed than {other.folder}",
+                            f"seed {run.config.seed} in both", "Move the copy to another folder.")
 
 
 def load_data_description(data, run):
-    """(Dataset, Fingerprint) of a data folder; UserError if they are missing or not what `run` was trained on."""
+    """(Dataset, Fingerprint) of a data folder.
+
+    Raises:
+        UserError: they are missing, or are not what `run` was trained on.
+    """
     if not dataset_path(data).is_file() or not fingerprint_path(data).is_file():
         raise UserError(data, "a preprocessed data set (dataset.json, fingerprint.json)", "none",
                         "Name its folder with --data.")
+
     dataset, fingerprint = read_dataset(data), read_fingerprint(data)
     if fingerprint.sha256 != run.config.data_fingerprint:
-        raise UserError(data, f"the data of {run.folder} (fingerprint {run.config.data_fingerprint})",
-                        f"fingerprint {fingerprint.sha256}",
-                        "Name the right folder with --data, or repeat the runs on these data.")
+        raise UserError(
+            data, f"the data of {run.folder} (fingerprint {run.config.data_fingerprint})",
+            f"fingerprint {fingerprint.sha256}",
+            "Name the right folder with --data, or repeat the runs on these data.")
     return dataset, fingerprint
 
 
 def set_title(dataset):
-    """WMH and ISLES name the challenges' own scans only; a phantom always says so; other sets go by their name."""
+    """Name of a set in tables.
+
+    WMH and ISLES are the challenges' own scans only, and a phantom always says so; other sets go by
+    their own name.
+    """
     known = CHALLENGES.get(dataset.layout)
     if dataset.source == "phantom":
         name = known or dataset.name
@@ -258,9 +330,11 @@ def load_sets(folders, data):
     if data and len(data) != len(folders):
         raise UserError("--data", f"one folder for each of --runs ({len(folders)})", f"{len(data)}",
                         "Name them in the same order, or leave --data out.")
-    sets = [load_set(folder, one) for folder, one in zip(folders, data or [None] * len(folders), strict=True)]
-    titles = [one.title for one in sets]
-    for one in sets:
-        if titles.count(one.title) > 1:
-            one.title += f" ({one.folder.name})"
+
+    data = data or [None] * len(folders)
+    sets = [load_set(folder, place) for folder, place in zip(folders, data, strict=True)]
+    titles = [results.title for results in sets]
+    for results in sets:
+        if titles.count(results.title) > 1:
+            results.title += f" ({results.folder.name})"
     return sets

@@ -5,17 +5,20 @@ Examples:
   python -m scoring.status results/wmh results/isles --losses gdl gdl+boundary --seeds 0 1
   python -m scoring.status results/wmh --csv > status.csv
 
-Runs are looked for in <folder>/<loss>/seed<k>/. With --losses and --seeds, those of the matrix that have not begun are
-listed too; `make status` gives both, with NAME=wmh for one set.
+Runs are looked for in <folder>/<loss>/seed<k>/. With --losses and --seeds, runs of that matrix that
+have not begun are listed too; `make status` gives both, with NAME=wmh for one set.
 
-Columns: run; state (finished, running, stopped, not begun, damaged); epochs done of those asked for; highest slice-mean
-validation DSC and its epoch (from 0); seconds per epoch, over the last five; time left, h:mm. A run that has not begun is
-taken to be as slow as the others of its set. The last line of a set adds up what is left, as if one run followed another.
+Columns: run; state (finished, running, stopped, not begun, damaged); epochs done of those asked
+for; highest slice-mean validation DSC and its epoch (from 0); seconds per epoch, over the last
+five; time left, h:mm. A run that has not begun is assumed to be as slow as the others of its set.
+The last line of a set adds up what is left, as if the runs were done one after another.
 
 Exit status: 0, or 2 if no folder given holds a run.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("scoring.status")
 
 import csv
 import platform
@@ -29,11 +32,16 @@ from scoring.runs import load_run, natural, run_folders
 from scoring.scores import pace
 from utils import UserError, argument_parser, is_alive, run_program
 
-COLUMNS = ("run", "state", "epoch", "epochs", "best_dsc", "best_epoch", "seconds_per_epoch", "seconds_left")
+COLUMNS = ("run", "state", "epoch", "epochs", "best_dsc", "best_epoch", "seconds_per_epoch",
+           "seconds_left")
+HEADINGS = ["run", "state", "epochs", "best DSC", "s/epoch", "left (h:mm)"]
 
 
 def is_held(folder):
-    """Does a living process of this machine hold the run? Read from its lock's text: asking the lock would take it."""
+    """Is a living process of this machine training this run?
+
+    Read from the text of its lock: asking for the lock would take it.
+    """
     try:
         text = (folder / ".lock").read_text(encoding="utf-8")
     except OSError:
@@ -43,38 +51,53 @@ def is_held(folder):
 
 
 def run_row(folder):
-    """The columns of one run folder; None where there is nothing to say yet."""
+    """The COLUMNS of one run folder; None where there is nothing to say yet."""
     row = dict.fromkeys(COLUMNS) | {"run": str(folder), "state": "not begun", "epoch": 0}
     if not (folder / "config.json").exists():
         return row | {"state": "running"} if is_held(folder) else row
+
     try:
         run = load_run(folder)
     except UserError as error:
         print(error, file=sys.stderr)
         return row | {"state": "damaged"}
-    state = "finished" if run.finished else "running" if is_held(folder) else "stopped"
+
     seconds = pace(run.rows)
-    left = 0 if run.finished else None if seconds is None else seconds * max(0, run.config.epochs - len(run.rows))
-    return row | {"state": state, "epoch": len(run.rows), "epochs": run.config.epochs,
-                  "best_dsc": run.best.get("val_dice"), "best_epoch": run.best.get("epoch"),
-                  "seconds_per_epoch": seconds, "seconds_left": left}
+    if run.finished:
+        state, left = "finished", 0
+    else:
+        state = "running" if is_held(folder) else "stopped"
+        epochs_left = max(0, run.config.epochs - len(run.rows))
+        left = None if seconds is None else seconds * epochs_left
+
+    return row | {
+        "state": state,
+        "epoch": len(run.rows),
+        "epochs": run.config.epochs,
+        "best_dsc": run.best.get("val_dice"),
+        "best_epoch": run.best.get("epoch"),
+        "seconds_per_epoch": seconds,
+        "seconds_left": left,
+    }
 
 
 def set_rows(folder, losses, seeds):
-    """The rows of a set: the runs that exist and those of losses x seeds, in the table's order."""
+    """The rows of a set, in the table's order: runs that exist, and those of losses x seeds."""
     folder = Path(folder)
     places = set(run_folders(folder, "config.json"))
     places |= {folder / loss / f"seed{seed}" for loss in losses for seed in seeds}
-    order = sorted(places, key=lambda path: (row_names.order(path.parent.name), natural(path)))
-    rows = [run_row(path) for path in order]
+    rows = [run_row(path) for path in sorted(
+        places, key=lambda path: (row_names.order(path.parent.name), natural(path)))]
+
+    # A run without a pace of its own is guessed from the whole runs of the others.
+    whole = [row["seconds_per_epoch"] * row["epochs"] for row in rows if row["seconds_per_epoch"]]
     for row in rows:
-        if row["seconds_left"] is None and row["state"] != "damaged":  # by the set's other runs
-            whole = [other["seconds_per_epoch"] * other["epochs"] for other in rows if other["seconds_per_epoch"]]
+        if row["seconds_left"] is None and row["state"] != "damaged":
             row["seconds_left"] = statistics.fmean(whole) if whole else None
     return rows
 
 
-def clock(seconds):
+def hours_and_minutes(seconds):
     """h:mm, rounded up, so that 0:00 means finished."""
     if seconds is None:
         return "?"
@@ -82,32 +105,42 @@ def clock(seconds):
     return f"{minutes // 60}:{minutes % 60:02}"
 
 
-def shown(row):
+def cells(row):
     """The cells of a row as text."""
-    best = "–" if row["best_dsc"] is None else f"{row['best_dsc']:.3f} @{row['best_epoch']:.0f}"
-    pace = "–" if row["seconds_per_epoch"] is None else f"{row['seconds_per_epoch']:.1f}"
-    return [row["run"], row["state"], f"{row['epoch']}/{row['epochs'] or '?'}", best, pace, clock(row["seconds_left"])]
+    best, seconds = "–", "–"
+    if row["best_dsc"] is not None:
+        best = f"{row['best_dsc']:.3f} @{row['best_epoch']:.0f}"
+    if row["seconds_per_epoch"] is not None:
+        seconds = f"{row['seconds_per_epoch']:.1f}"
+    return [row["run"], row["state"], f"{row['epoch']}/{row['epochs'] or '?'}", best, seconds,
+            hours_and_minutes(row["seconds_left"])]
 
 
 def table(rows):
-    lines = [["run", "state", "epochs", "best DSC", "s/epoch", "left (h:mm)"], *map(shown, rows)]
+    """Lines of a table, run and state to the left, numbers to the right."""
+    lines = [HEADINGS, *map(cells, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join([*map(str.ljust, line[:2], widths), *map(str.rjust, line[2:], widths[2:])]) for line in lines)
+    return "\n".join("  ".join([*map(str.ljust, line[:2], widths),
+                                *map(str.rjust, line[2:], widths[2:])]) for line in lines)
 
 
 def total(rows):
+    """The last line of a set: how many runs are in which state, and the time left."""
     states = [row["state"] for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     left = [row["seconds_left"] for row in rows if row["state"] != "damaged"]
-    return f"{len(rows)} runs: {counts}; {clock(None if None in left else sum(left))} left, one after another"
+    left = hours_and_minutes(None if None in left else sum(left))
+    return f"{len(rows)} runs: {counts}; {left} left, one after another"
 
 
 def parse_arguments(argv):
     parser = argument_parser(__doc__, "python -m scoring.status")
-    parser.add_argument("runs", nargs="+", metavar="FOLDER", help="results of a data set, e.g. results/wmh")
-    parser.add_argument("--losses", nargs="*", default=[], metavar="ROW", help="rows of the matrix, e.g. gdl gdl+boundary")
-    parser.add_argument("--seeds", nargs="*", default=[], type=int, metavar="K", help="its seeds, e.g. 0 1")
-    parser.add_argument("--csv", action="store_true", help="print the columns as CSV, times in seconds")
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="FOLDER", help="results of a data set, e.g. results/wmh")
+    add("--losses", nargs="*", default=[], metavar="ROW",
+        help="rows of the matrix, e.g. gdl gdl+boundary")
+    add("--seeds", nargs="*", default=[], type=int, metavar="K", help="its seeds, e.g. 0 1")
+    add("--csv", action="store_true", help="print the columns as CSV, times in seconds")
     return parser.parse_args(argv)
 
 
@@ -115,13 +148,15 @@ def main(argv=None):
     args = parse_arguments(argv)
     sets = [set_rows(folder, args.losses, args.seeds) for folder in args.runs]
     if not any(row["state"] != "not begun" for rows in sets for row in rows):
-        raise UserError(", ".join(args.runs), "runs in <loss>/seed<k>/", "none", "Train first, for example with make wmh.")
+        raise UserError(", ".join(args.runs), "runs in <loss>/seed<k>/", "none",
+                        "Train first, for example with make wmh.")
+
     if args.csv:
         writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(row for rows in sets for row in rows)
-        return 0
-    print("\n\n".join(f"{table(rows)}\n{total(rows)}" for rows in sets if rows))
+    else:
+        print("\n\n".join(f"{table(rows)}\n{total(rows)}" for rows in sets if rows))
     return 0
 
 

@@ -1,14 +1,15 @@
 """What the boundary term adds to the time of a training step (claim C5)."""
 
 import time
+from functools import partial
 
 import numpy as np
 import torch
 
-from losses import build_loss
+from losses_regional import build_loss
 from networks import build
 from scoring.intervals import RESAMPLES
-from scoring.rows import BOTH, REGIONAL
+from scoring.rows import BOTH, PAIR, REGIONAL
 from training.devices import choose_amp, choose_memory_format
 
 
@@ -23,14 +24,18 @@ def seconds(work, device):
 
 
 def step_and_loss_times(config, channels, classes, device, amp, repeats):
-    """Seconds of training steps, and of loss and gradient alone, each without and with the term, measured alternately.
+    """Seconds of whole training steps, and of loss and gradient alone.
+
+    Each is measured without and with the term in turn, so that both see the same machine.
 
     Args:
-        config: a run's settings: network, width, size, batch_size; patch, if it trains in 3-D; boundary_classes.
+        config: a run's settings: network, width, size, batch_size; patch, if it trains in 3-D;
+            boundary_classes.
         channels: number of modalities.
         classes: K.
         device, amp: where and in which precision, see training.devices.choose_amp.
-        repeats: how often the loss alone is measured; whole steps some seconds long, 5 to 30 pairs of them.
+        repeats: how often the loss alone is measured. Whole steps are measured for some seconds, 5
+            to 30 pairs of them.
 
     Returns:
         (steps, losses): arrays (N, 2) and (repeats, 2); first column without, second with the term.
@@ -38,16 +43,20 @@ def step_and_loss_times(config, channels, classes, device, amp, repeats):
     torch.manual_seed(0)
     batch, shape = config.batch_size, input_shape(config)
     layout = choose_memory_format(amp, device, len(shape))
-    network = build(config.network, channels, classes, config.width).to(device, memory_format=layout)
+    network = build(config.network, channels, classes, config.width)
+    network = network.to(device, memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+
+    # A made-up batch, in which each foreground class has a hundredth of the pixels
     images = torch.rand(batch, channels, *shape, device=device).contiguous(memory_format=layout)
-    labels = torch.randint(100, (batch, 1, *shape), device=device)  # a hundredth of the pixels for each foreground class
+    labels = torch.randint(100, (batch, 1, *shape), device=device)
     lesions = [labels == k for k in range(1, classes)]
-    target = torch.cat([~torch.stack(lesions).any(0), *lesions], 1)
-    phi = torch.randn(batch, classes - 1, *shape, device=device)
+    target = torch.cat([~torch.stack(lesions).any(0), *lesions], 1)                   # (B, K, ...)
+    phi = torch.randn(batch, classes - 1, *shape, device=device)                  # (B, K - 1, ...)
     logits = torch.randn(batch, classes, *shape, device=device, requires_grad=True)
-    losses = {name: build_loss(name, classes, boundary_classes=config.get("boundary_classes") if name == BOTH else None)
-              for name in (REGIONAL, BOTH)}
+    boundary_classes = {REGIONAL: None, BOTH: config.get("boundary_classes")}
+    losses = {name: build_loss(name, classes, boundary_classes=boundary_classes[name])
+              for name in PAIR}
 
     def step(name):
         with torch.autocast(device.type, amp, enabled=amp is not None):
@@ -59,34 +68,53 @@ def step_and_loss_times(config, channels, classes, device, amp, repeats):
     def loss_alone(name):
         losses[name](logits.softmax(1), target, phi, (0.5, 0.5))[0].backward()
 
-    def pair(work):
-        return [seconds(lambda name=name: work(name), device) for name in (REGIONAL, BOTH)]
+    return alternately(step, device), alternately(loss_alone, device, repeats)
 
-    def alternately(work, times=None):
-        _, (_, one) = pair(work), pair(work)  # the first two warm up
-        return np.array([pair(work) for _ in range(times or int(np.clip(3 / one, 5, 30)))])
 
-    return alternately(step), alternately(loss_alone, repeats)
+def alternately(work, device, times=None):
+    """Seconds (times, 2) of work(REGIONAL) and work(BOTH), in turn; two pairs before warm up.
+
+    Without `times`, it is as many as fit into about three seconds, 5 to 30.
+    """
+    def pair():
+        return [seconds(partial(work, name), device) for name in PAIR]
+
+    pair()
+    _, one_step = pair()
+    return np.array([pair() for _ in range(times or int(np.clip(3 / one_step, 5, 30)))])
 
 
 def input_shape(config):
-    """Of what a run's network sees: the slice, or the patch."""
+    """Shape of what a run's network sees: a slice, or a patch."""
     return config.get("patch") or [config.size] * 2
 
 
 def share_of_step(config, channels, classes, device, repeats=100):
-    """The term's share of a step, from the loss and gradient alone: two whole steps differ by more than the term.
+    """The term's share of a step.
+
+    The term is timed in the loss and gradient alone: two whole steps differ by more than it takes.
 
     Returns:
-        {"share", "low", "high" (95 % over the measurements), "extra_seconds", "step_seconds", "step_seconds_with"}.
+        {"share", "low", "high" (95 % over the measurements), "extra_seconds", "step_seconds",
+        "step_seconds_with"}.
     """
-    steps, losses = step_and_loss_times(config, channels, classes, device, choose_amp("auto", device), repeats)
+    amp = choose_amp("auto", device)
+    steps, losses = step_and_loss_times(config, channels, classes, device, amp, repeats)
     without, both = np.median(steps, 0)
     extra = losses[:, 1] - losses[:, 0]
 
+    # The interval of a ratio of two medians
     rng = np.random.default_rng(0)
-    drawn = [values[rng.integers(len(values), size=(RESAMPLES, len(values)))] for values in (extra, steps[:, 0])]
-    low, high = map(float, np.percentile(np.median(drawn[0], 1) / np.median(drawn[1], 1), (2.5, 97.5)))
+    drawn = [values[rng.integers(len(values), size=(RESAMPLES, len(values)))]
+             for values in (extra, steps[:, 0])]
+    ratios = np.median(drawn[0], 1) / np.median(drawn[1], 1)
+    low, high = np.percentile(ratios, (2.5, 97.5))
 
-    return {"share": float(np.median(extra) / without), "low": low, "high": high, "extra_seconds": float(np.median(extra)),
-            "step_seconds": float(without), "step_seconds_with": float(both)}
+    return {
+        "share": float(np.median(extra) / without),
+        "low": float(low),
+        "high": float(high),
+        "extra_seconds": float(np.median(extra)),
+        "step_seconds": float(without),
+        "step_seconds_with": float(both),
+    }

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def copy_programs(folder, *more):
-    """Copy programs and packages into a new `folder`, and whatever else of the checkout is named in `more`."""
+    """Copy programs and packages into a new folder, and what else of the checkout is named."""
     folder.mkdir(exist_ok=True)
     packages = [path.parent.name for path in ROOT.glob("*/__init__.py")]
     for name in (*(path.name for path in ROOT.glob("*.py")), *packages, *more):

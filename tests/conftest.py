@@ -1,4 +1,4 @@
-"""Small scans that tests write themselves."""
+"""Scans that tests write themselves, and programs that they call."""
 
 import csv
 import importlib
@@ -17,13 +17,13 @@ from checkout import ROOT
 from training import devices
 from utils import run_program
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts background processes
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def float32_unless_asked():
-    """Tests compute in float32 unless they say otherwise, so that no machine's kind decides what is tested."""
+    """Tests compute in float32 unless they say otherwise, whatever the machine prefers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(devices, "cpu_flags", set)
         yield
@@ -31,17 +31,27 @@ def float32_unless_asked():
 
 @pytest.fixture(params=["off", "bf16"])
 def each_precision(request, monkeypatch):
-    """The test runs in float32 and in bfloat16, which torch emulates where the processor has none: the value of --amp."""
-    monkeypatch.setattr(devices, "cpu_flags", lambda: {"avx512_bf16"} if request.param == "bf16" else set())
+    """The value of --amp; the test runs in float32 and in bfloat16.
+
+    torch emulates bfloat16 where the processor has none.
+    """
+    flags = {"avx512_bf16"} if request.param == "bf16" else set()
+    monkeypatch.setattr(devices, "cpu_flags", lambda: flags)
     return request.param
 
 
+# Scans --------------------------------------------------------------------------------------------
+
 def write_wmh_subject(folder, shape=(20, 24, 5), affine=None, seed=0, dtype=np.float32):
-    """One subject in the WMH layout: noise with a bright 6x5x2 lesion, label 1, and one voxel of label 2."""
+    """One subject in the WMH layout; returns its label image.
+
+    It is noise with a bright 6x5x2 lesion, label 1, and one voxel of label 2.
+    """
     rng = np.random.default_rng(seed)
     label = np.zeros(shape, np.uint8)
     label[5:11, 8:13, 1:3] = 1
     label[15, 3, 2] = 2
+
     affine = np.diag([1.0, 1.0, 3.0, 1.0]) if affine is None else affine
     (folder / "pre").mkdir(parents=True)
     for name, gain in (("FLAIR", 60), ("T1", -20)):
@@ -62,14 +72,15 @@ def raw(tmp_path):
 @pytest.fixture
 def data(raw, tmp_path):
     """The raw folder preprocessed to 32x32: four training and two validation subjects."""
-    result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", tmp_path / "data", "--size", 32, "--val", 2)
+    result = preprocess(raw, tmp_path / "data")
     assert result.returncode == 0, result.stderr
     return tmp_path / "data"
 
 
 def preprocess(raw, out, *more):
     """preprocess.py to 32x32 with two validation subjects."""
-    return run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", out, "--size", 32, "--val", 2, *more)
+    return run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", out, "--size", 32,
+               "--val", 2, *more)
 
 
 def damage(name, change):
@@ -79,22 +90,31 @@ def damage(name, change):
         image = nib.load(path)
         voxels, affine = change(np.asanyarray(image.dataobj).copy(), image.affine.copy())
         nib.save(nib.Nifti1Image(voxels, affine), path)
+
     return do
 
 
 def put(value, index=(0, 0, 0)):
+    """A change for `damage`: this value in one voxel."""
     def change(voxels, affine):
         voxels = voxels.astype(np.float32)
         voxels[index] = value
         return voxels, affine
+
     return change
 
 
+# Programs -----------------------------------------------------------------------------------------
+
 def run(program, *arguments):
-    """Run a program in this process, as its command line would; returns a CompletedProcess with text output."""
+    """Run a program in this process, as its command line would.
+
+    Returns a CompletedProcess with text output.
+    """
     module = importlib.import_module(program.removesuffix(".py"))
     if not hasattr(module, "main"):  # a package, as `python -m` runs it
         module = importlib.import_module(f"{program}.__main__")
+
     arguments = [str(argument) for argument in arguments]
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
@@ -102,18 +122,22 @@ def run(program, *arguments):
             run_program(lambda: module.main(arguments))
         except SystemExit as stop:
             status = stop.code or 0
-    return subprocess.CompletedProcess([program, *arguments], status, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(
+        [program, *arguments], status, out.getvalue(), err.getvalue())
 
 
 def run_apart(program, *arguments, **options):
     """The same in a process of its own."""
     words = [ROOT / program] if program.endswith(".py") else ["-m", program]
-    return subprocess.run([sys.executable, *words, *map(str, arguments)], cwd=ROOT, capture_output=True,
-                          text=True, timeout=300, **options)
+    return subprocess.run([sys.executable, *words, *map(str, arguments)], cwd=ROOT,
+                          capture_output=True, text=True, timeout=300, **options)
 
 
 def refuses(result, *words):
-    """Assert that a program ended with status 2 and one line on stderr, without a traceback, holding these words."""
+    """Assert that a program ended with status 2 and, last on stderr, a line that holds these words.
+
+    Returns that line.
+    """
     assert result.returncode == 2, (result.returncode, result.stderr)
     last = result.stderr.strip().splitlines()[-1]
     assert "Traceback" not in result.stderr and last.startswith("error: "), result.stderr
@@ -124,9 +148,11 @@ def refuses(result, *words):
 
 def train(data, out, *more, loss="gdl+boundary", epochs=2):
     """main.py with a network of width 2."""
-    return run("main.py", "--data", data, "--out", out, "--loss", loss, "--width", 2, "--epochs", epochs, "--quiet",
-               "--threads", 1, *more)
+    return run("main.py", "--data", data, "--out", out, "--loss", loss, "--width", 2,
+               "--epochs", epochs, "--quiet", "--threads", 1, *more)
 
+
+# Run folders --------------------------------------------------------------------------------------
 
 def rows(folder):
     """metrics.csv without what differs from run to run."""
@@ -135,14 +161,16 @@ def rows(folder):
 
 
 def weights(folder, name="best.pt"):
+    """The network's tensors in a checkpoint."""
     return torch.load(folder / name, weights_only=True)["network"]
 
 
-def assert_same_run(one, two):
+def assert_same_run(first, second):
     """Assert that two run folders hold the same epochs, weights and masks, bit for bit."""
-    assert rows(one) == rows(two)
+    assert rows(first) == rows(second)
     for name in ("best.pt", "last.pt"):
-        a, b = weights(one, name), weights(two, name)
+        a, b = weights(first, name), weights(second, name)
         assert all(torch.equal(a[key], b[key]) for key in a), name
-    masks, again = np.load(one / "predictions.npz"), np.load(two / "predictions.npz")
+
+    masks, again = np.load(first / "predictions.npz"), np.load(second / "predictions.npz")
     assert all((masks[key] == again[key]).all() for key in masks)

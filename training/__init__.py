@@ -1,1 +1,1 @@
-"""One training run: steps, validation, checkpoints, precision, several processes, and what is shown meanwhile."""
+"""A training run: its steps, validation, checkpoints, precision, processes, and what is shown."""

@@ -1,64 +1,144 @@
-"""best.pt: the best epoch's network with all that predict.py needs to use it."""
+"""best.pt: the best epoch's network, with all that predict.py needs to use it."""
 
 import os
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from networks import NETWORKS, build
-from scans.folder import NORMALISATION
-from scoring.run_files import check_patch
-from training.checkpoint import check_records, check_storages, shapes_of
-from utils import UserError
+from scans.folder import NORMALISATION, Dataset
+from scoring.run_files import Patch
+from training.checkpoint import check_records, check_storages, shapes_of, write_state
+from training.devices import amp_name
+from utils import Description, UserError
 
 NEEDED = ("network", "build", "data")
-AMP = {"bfloat16": "bf16", "float32": "off"}  # how checkpoints call it -> --amp
+AMP = {"bfloat16": "bf16", "float32": "off"}  # how best.pt names a precision -> --amp
+
+DO = "Give the best.pt of a run."
+
+
+def _architecture(values):
+    if [type(value) for value in values] != [str, int, int, int]:
+        raise ValueError("a name, channels, classes and width")
+    return values
+
+
+def _without_nulls(values):
+    if isinstance(values, dict):
+        return {name: value for name, value in values.items() if value is not None}
+    return values
+
+
+class BestModel(Description):
+    """The entries of best.pt beside `network`, the state_dict of its weights.
+
+    Files written before an entry existed lack it, and get its default.
+    """
+
+    epoch: int | None = Field(None, description="the best epoch, from 0")
+    build: Annotated[list[str | int], Field(min_length=4, max_length=4),
+                     AfterValidator(_architecture)] = Field(
+        description="arguments of networks.build: name, channels, classes, width")
+    data: Annotated[Dataset, BeforeValidator(_without_nulls)] = Field(
+        description="dataset.json of the data folder it was trained on")
+    patch: Patch | None = Field(None, description="slices, rows, columns; null: trained on slices")
+    normalisation: str | None = Field(None, description="of the intensities; scans.folder's")
+    amp: str | None = Field(None, description="precision of the training: bfloat16 or float32")
+
+    def check(self):
+        """ValueError unless the network fits the data that it was trained on, and its patch."""
+        name, channels, classes, width = self.build
+        if (not 0 < channels < 100 or not 1 < classes < 256
+                or [channels, classes] != [len(self.data.modalities), len(self.data.classes)]):
+            raise ValueError(f"{channels} channels and {classes} classes for other data")
+        if not 1 <= width <= 4096 or not 1 <= self.data.size <= 4096:
+            raise ValueError(f"width {width} and size {self.data.size}")
+
+        dims = NETWORKS[name].dims if name in NETWORKS else 2
+        if (dims == 3) != bool(self.patch):
+            raise ValueError(f"patch {self.patch} for {name}")
+
+
+def describe_model(architecture, dataset, patch, amp):
+    """The BestModel of a network that is about to be trained.
+
+    Args:
+        architecture: arguments of networks.build.
+        dataset: the scans.folder.Dataset it is trained on.
+        patch: slices, rows, columns, or None.
+        amp: the autocast dtype, or None.
+    """
+    return BestModel(build=architecture, data=dataset, patch=patch, normalisation=NORMALISATION,
+                     amp=amp_name(amp))
+
+
+def save_model(path, network, model, epoch):
+    """Write best.pt.
+
+    Args:
+        path: the file.
+        network: state_dict of the network.
+        model: a BestModel.
+        epoch: the best epoch.
+    """
+    write_state(path, {"network": network, **model.model_copy(update={"epoch": epoch}).as_dict()})
 
 
 def load_model(path, device):
-    """The network of a best.pt, ready to predict on `device`, and the checkpoint's other entries as a dict.
+    """The network of a best.pt, ready to predict on `device`, and its other entries, a BestModel.
 
     Raises:
-        UserError: no checkpoint of main.py, one that is not a best.pt, or scans normalised in a way unknown here.
+        UserError: the file is no checkpoint of main.py or no best.pt, or the scans were normalised
+            in a way unknown here.
     """
-    do = "Give the best.pt of a run."
+    state = read_model(path)
+    if state.get("normalisation", NORMALISATION) != NORMALISATION:
+        raise UserError(path, f"scans normalised as {NORMALISATION}", state["normalisation"],
+                        "Use the code it was made by.")
+
+    weights = state.pop("network")
+    try:
+        model = BestModel.model_validate(state)
+        model.check()
+
+        # On this device a network takes no memory, however wide the file says that it is.
+        with torch.device("meta"):
+            expected = shapes_of(build(*model.build).state_dict())
+        if shapes_of(weights) != expected:
+            raise ValueError("weights of other shapes")
+
+        network = build(*model.build)
+        network.load_state_dict(weights)
+    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
+        raise UserError(path, "a network of this code", in_a_line(error), DO) from None
+    return network.to(device).eval(), model
+
+
+def read_model(path):
+    """The entries of a best.pt as a dict, none of them looked at; UserError if one is missing."""
     try:
         check_records(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         check_storages(state, os.path.getsize(path))
     except FileNotFoundError:
         raise
-    except Exception as error:  # torch raises half a dozen types for a file that is none of its own
-        raise UserError(path, "a checkpoint", f"a file that is not one ({type(error).__name__})", do) from None
-    missing = [key for key in NEEDED if not isinstance(state, dict) or key not in state]
+    except Exception as error:  # torch raises half a dozen types for a file it did not write
+        raise UserError(path, "a checkpoint", f"a file that is not one ({type(error).__name__})",
+                        DO) from None
+
+    missing = [name for name in NEEDED if not isinstance(state, dict) or name not in state]
     if missing:
-        raise UserError(path, f"a checkpoint with {', '.join(NEEDED)}", f"no {', '.join(missing)}", do)
-    if state.get("normalisation", NORMALISATION) != NORMALISATION:
-        raise UserError(path, f"scans normalised as {NORMALISATION}", state["normalisation"], "Use the code it was made by.")
-    try:
-        check_model(state["build"], state["data"], state.get("patch"))
-        with torch.device("meta"):  # takes no memory, whatever the width
-            expected = shapes_of(build(*state["build"]).state_dict())
-        if shapes_of(state["network"]) != expected:
-            raise ValueError("weights of other shapes")
-        network = build(*state["build"])
-        network.load_state_dict(state["network"])
-    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
-        raise UserError(path, "a network of this code", " ".join(str(error).split())[:100], do) from None
-    return network.to(device).eval(), state
+        raise UserError(path, f"a checkpoint with {', '.join(NEEDED)}",
+                        f"no {', '.join(missing)}", DO)
+    return state
 
 
-def check_model(architecture, data, patch):
-    """ValueError, TypeError or KeyError unless the network's arguments fit the data that it was trained on, and its patch."""
-    name, channels, classes, width = architecture
-    words = [name, data["layout"], data["source"], *data["modalities"], *data["classes"]]
-    if not all(isinstance(word, str) for word in words) or not all(type(one) is int for one in (width, data["size"])):
-        raise ValueError("settings of other types")
-    if [channels, classes] != [len(data["modalities"]), len(data["classes"])] or not (0 < channels < 100 and 1 < classes < 256):
-        raise ValueError(f"{channels} channels and {classes} classes for other data")
-    if not 1 <= width <= 4096 or not 1 <= data["size"] <= 4096:
-        raise ValueError(f"width {width} and size {data['size']}")
-    dims = NETWORKS[name].dims if name in NETWORKS else 2
-    if (dims == 3) != bool(patch):
-        raise ValueError(f"patch {patch!r:.40} for {name}")
-    if patch:
-        check_patch(patch)
+def in_a_line(error):
+    """What an error says, in at most 100 characters."""
+    text = str(error)
+    if isinstance(error, ValidationError):  # pydantic's takes a paragraph for each entry
+        first = error.errors()[0]
+        text = f"{'.'.join(map(str, first['loc']))} {first['input']!r:.60}"
+    return " ".join(text.split())[:100]

@@ -1,4 +1,7 @@
-"""Checkpoints: read back before they count, the one before kept, checksums looked at, no object ever unpickled."""
+"""Checkpoints: files that are read back before they count, with the one before kept.
+
+Checksums are verified, and no object is ever unpickled.
+"""
 
 import os
 import zipfile
@@ -11,28 +14,35 @@ LAST, PREVIOUS, ASIDE = "last.pt", "previous.pt", "last.damaged.pt"
 OWN = "Put the run's own checkpoint back, or choose another --out."
 
 
+# Files --------------------------------------------------------------------------------------------
+
 def write_state(path, state, previous=None):
     """torch.save to `path`: written beside it, read back, and only then renamed.
 
     Args:
         path: the file to write.
         state: tensors, numbers and text in dicts and lists.
-        previous: where the file that `path` was goes, once the new one has been read back whole.
+        previous: where the file at `path` is moved, once the new one has been read back whole.
 
     Raises:
-        UserError: there is no room, or the file does not read back as it was written. `path` is as it was before.
+        UserError: there is no room, or the file does not read back as it was written. `path` is as
+            it was before.
     """
     with atomic_path(path) as partial:
         try:
             torch.save(state, partial)
         except RuntimeError as error:  # torch's word for a full disk
-            raise UserError(path, "room for a checkpoint", " ".join(str(error).split())[:120],
-                            "Free some space and repeat the command; the checkpoint before is kept.") from None
+            raise UserError(
+                path, "room for a checkpoint", " ".join(str(error).split())[:120],
+                "Free some space and repeat the command; the checkpoint before is kept.") from None
+
         try:
             check_records(partial)
         except Exception as error:
-            raise UserError(path, "a disk that keeps what is written to it", f"{type(error).__name__}: {error}",
-                            "Check the disk and repeat the command; the checkpoint before is kept.") from None
+            raise UserError(
+                path, "a disk that keeps what is written to it", f"{type(error).__name__}: {error}",
+                "Check the disk and repeat the command; the checkpoint before is kept.") from None
+
         if previous is not None and path.exists():
             os.replace(path, previous)
 
@@ -49,28 +59,39 @@ def read_state(path):
         check_storages(state, path.stat().st_size)
         return state
     except Exception as error:  # zipfile and torch raise a dozen types for a damaged file
-        raise UserError(path, "a checkpoint of this run", f"a damaged file ({type(error).__name__})",
-                        "Remove it: a finished run stays finished without it, an unfinished one begins again.") from None
+        raise UserError(
+            path, "a checkpoint of this run", f"a damaged file ({type(error).__name__})",
+            "Remove it: a finished run stays finished without it, an unfinished one begins again."
+        ) from None
 
 
 def check_records(path):
-    """ValueError unless the zip that torch.save wrote is whole. torch.load ignores the CRC-32 of its records."""
+    """ValueError unless the zip that torch.save wrote is whole.
+
+    torch.load ignores the CRC-32 of its records.
+    """
     with zipfile.ZipFile(path) as archive:
+        # torch writes no compressed records; they could grow beyond the memory.
         if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
-            raise ValueError("compressed records")  # torch writes none; they could grow beyond the memory
+            raise ValueError("compressed records")
         if (damaged := archive.testzip()) is not None:
             raise ValueError(f"checksum of {damaged}")
 
 
 def check_storages(state, size):
-    """ValueError if a tensor claims more bytes than its file has: torch.load would let it read beyond them."""
+    """ValueError if a tensor claims more bytes than its file has, `size`.
+
+    torch.load would let it read beyond them.
+    """
     for tensor in tensors(state):
         if tensor.untyped_storage().nbytes() > size:
             raise ValueError("a tensor larger than its file")
 
 
+# Whose state is it? -------------------------------------------------------------------------------
+
 def check_state(path, state, settings, network, columns):
-    """UserError unless a state that was read is one of this run, naming each setting in which it is not.
+    """UserError unless a state belongs to this run; each setting that differs is named.
 
     Args:
         path: where it was read.
@@ -83,11 +104,12 @@ def check_state(path, state, settings, network, columns):
         asked, found = differences(settings, state["settings"])
         if asked:
             raise UserError(path, f"a checkpoint with {asked}", f"one with {found}", OWN)
-        problem = ("other weights" if shapes_of(state["network"]) != shapes_of(network) else
-                   "other rows" if not rows_are_sound(state["rows"], columns) else
-                   "another best epoch" if not best_is_sound(state, network) else
-                   "another part of an epoch" if not part_is_sound(state["part"]) else
-                   "no optimizer" if "param_groups" not in state["optimizer"] else None)
+        problem = (
+            "other weights" if shapes_of(state["network"]) != shapes_of(network) else
+            "other rows" if not rows_are_sound(state["rows"], columns) else
+            "another best epoch" if not best_is_sound(state, network) else
+            "another part of an epoch" if not epoch_under_way_is_sound(state["part"]) else
+            "no optimizer" if "param_groups" not in state["optimizer"] else None)
     except (KeyError, TypeError, AttributeError) as error:
         problem = f"other contents ({type(error).__name__}: {error})"
     if problem:
@@ -96,33 +118,47 @@ def check_state(path, state, settings, network, columns):
 
 def rows_are_sound(rows, columns):
     """Are these epochs 0, 1, ... of metrics.csv, with a score and a time each?"""
-    return ([row["epoch"] for row in rows] == list(range(len(rows)))
-            and all(set(row) <= set(columns) and isinstance(row["val_dice"] + row["seconds"], float)
-                    and all(value is None or isinstance(value, int | float) for value in row.values()) for row in rows))
+    return [row["epoch"] for row in rows] == list(range(len(rows))) and all(
+        set(row) <= set(columns)
+        and isinstance(row["val_dice"] + row["seconds"], float)
+        and all(value is None or isinstance(value, int | float) for value in row.values())
+        for row in rows)
 
 
 def best_is_sound(state, network):
     if not state["rows"]:
         return state["best"] is None
-    return state["best"] in state["rows"] and shapes_of(state["best_network"]) == shapes_of(network)
+    return (state["best"] in state["rows"]
+            and shapes_of(state["best_network"]) == shapes_of(network))
 
 
-def part_is_sound(part):
-    """None, or the steps of an epoch under way: how many of them, which were left out, and the sums of their losses."""
-    return part is None or (
-        type(part["step"]) is int and 0 < part["step"] <= len(part["bad"]) and isinstance(part["seconds"], float)
-        and part["bad"].dtype == torch.bool and part["bad"].ndim == 1
-        and all(value.shape == () and value.is_floating_point() for value in part["sums"].values()))
+def epoch_under_way_is_sound(entry):
+    """Is it None, or what epoch.EpochUnderWay writes?"""
+    return entry is None or (
+        type(entry["step"]) is int and 0 < entry["step"] <= len(entry["bad"])
+        and isinstance(entry["seconds"], float)
+        and entry["bad"].dtype == torch.bool and entry["bad"].ndim == 1
+        and all(value.shape == () and value.is_floating_point()
+                for value in entry["sums"].values()))
 
 
-def optimizer_is_sound(optimizer, groups):
-    """Does Adam hold two moments of the shape of each parameter, and, but for the rate, its own settings `groups`?"""
-    moments = all(set(values) == {"step", "exp_avg", "exp_avg_sq"} and values["step"].shape == () and
-                  values["exp_avg"].shape == values["exp_avg_sq"].shape == parameter.shape and
-                  values["exp_avg"].dtype == values["exp_avg_sq"].dtype == parameter.dtype
-                  for parameter, values in optimizer.state.items())
-    return moments and all(group.get(key) == value for group, own in zip(optimizer.param_groups, groups, strict=True)
-                           for key, value in own.items() if key not in ("lr", "params"))
+def optimizer_is_sound(optimizer, settings):
+    """Is this Adam one of the network's?
+
+    It must hold two moments of the shape of each parameter, and the settings of each group of
+    parameters, but for the learning rate.
+    """
+    for parameter, values in optimizer.state.items():
+        if set(values) != {"step", "exp_avg", "exp_avg_sq"} or values["step"].shape != ():
+            return False
+        moments = values["exp_avg"], values["exp_avg_sq"]
+        if any(moment.shape != parameter.shape or moment.dtype != parameter.dtype
+               for moment in moments):
+            return False
+
+    return all(group.get(name) == value
+               for group, own in zip(optimizer.param_groups, settings, strict=True)
+               for name, value in own.items() if name not in ("lr", "params"))
 
 
 def shapes_of(network):
@@ -136,6 +172,8 @@ def is_of_epoch(path, epoch):
     except (UserError, KeyError, TypeError):
         return False
 
+
+# Contents -----------------------------------------------------------------------------------------
 
 def tensors(state):
     """Every tensor in nested dicts and lists."""
@@ -153,17 +191,24 @@ def all_finite(state):
 
 
 def random_state(device):
-    """What the next random numbers depend on, on the CPU and, for dropout, on a CUDA device: entries of a checkpoint."""
-    of_device = {"cuda_rng": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    return {"rng": torch.get_rng_state(), **of_device}
+    """Entries of a checkpoint: what the next random numbers depend on.
+
+    Those of a CUDA device are for dropout.
+    """
+    state = {"rng": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda_rng"] = torch.cuda.get_rng_state(device)
+    return state
 
 
 def set_random_state(state, device):
-    """Take over what `random_state` gave; a run that moves from a CPU to a GPU has nothing for that."""
+    """Take over what `random_state` gave; a run that moves to a GPU has nothing for that one."""
     torch.set_rng_state(state["rng"])
     if device.type == "cuda" and "cuda_rng" in state:
         torch.cuda.set_rng_state(state["cuda_rng"], device)
 
+
+# last.pt and the one before -----------------------------------------------------------------------
 
 def save_last(folder, state):
     """Write last.pt; the one before becomes previous.pt."""
@@ -171,11 +216,13 @@ def save_last(folder, state):
 
 
 def load_last(folder, restore):
-    """Restore last.pt, or previous.pt where last.pt is missing, damaged or another run's; says which and why.
+    """Restore last.pt, or previous.pt where last.pt is missing, damaged or another run's.
+
+    Which one and why is printed.
 
     Args:
-        folder: the run directory.
-        restore: called with the path and the state; raises UserError if that is none of this run.
+        folder: the run folder.
+        restore: called with the path and the state; raises UserError if it belongs to another run.
 
     Returns:
         True if a state was restored, False if there is none.
@@ -189,17 +236,23 @@ def load_last(folder, restore):
             continue
         try:
             restore(path, read_state(path))
-        except (UserError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            known = error if isinstance(error, UserError) else UserError(
-                path, "a checkpoint of this run", f"other contents ({type(error).__name__})", OWN)
-            problem = problem or known
+        except UserError as error:
+            problem = problem or error
             continue
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            problem = problem or UserError(
+                path, "a checkpoint of this run", f"other contents ({type(error).__name__})", OWN)
+            continue
+
         if path.name == PREVIOUS:
-            why = f"expected {problem.expected}, found {problem.found}; kept as {ASIDE}" if problem else "it is not there"
+            why = "it is not there"
+            if problem:
+                why = f"expected {problem.expected}, found {problem.found}; kept as {ASIDE}"
             log(f"{folder / LAST}: {why}. Going on from {PREVIOUS}, the checkpoint before it.")
             if problem:  # or the next save would put it in the place of the good one
                 os.replace(folder / LAST, folder / ASIDE)
         return True
+
     if problem:
         raise problem
     return False
@@ -212,6 +265,10 @@ def forget_previous(folder):
 
 
 def differences(expected, found):
-    """The settings in which two dicts differ, as two texts: ("width 8, lr 0.1", "width 4, lr 0.001"); both "" if none."""
-    keys = [key for key in expected if found.get(key) != expected[key]]
-    return tuple(", ".join(f"{key} {values.get(key)}" for key in keys) for values in (expected, found))
+    """The settings in which two dicts differ, as two texts; both are "" if there are none.
+
+    For example ("width 8, lr 0.1", "width 4, lr 0.001").
+    """
+    names = [name for name in expected if found.get(name) != expected[name]]
+    return tuple(", ".join(f"{name} {values.get(name)}" for name in names)
+                 for values in (expected, found))

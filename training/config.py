@@ -1,77 +1,53 @@
-"""The settings of a run: whether they fit the data, which of them define it, and config.json with its sessions."""
+"""The settings of a run: whether they fit the data, which of them define it, and config.json."""
 
 import platform
 import sys
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from dataloader import Patches, Slices
-from losses import build_loss, checked_options, parts_of
-from regional import inverse_frequency
+from losses_regional import build_loss, inverse_frequency, parts_of
 from scoring.run_files import Config
 from training import checkpoint
 from training.devices import amp_name
-from utils import UserError, describe_object, git_commit, read_json, remove, write_json
+from utils import (
+    Description,
+    UserError,
+    describe_object,
+    git_commit,
+    read_json,
+    remove,
+    write_json,
+)
 
-# What defines a run: a directory that holds one of other values is refused. Everything else may change on resuming.
-DEFINES = ("loss", "loss_options", "boundary_classes", "seed", "network", "width", "batch_size", "lr", "schedule", "protocol",
-           "gdl_max_weight", "patch", "layout", "source", "size", "data_fingerprint")
+# What defines a run: a folder that holds a run of other values is refused. Everything else may
+# change when a run continues.
+DEFINES = ("loss", "loss_options", "boundary_classes", "seed", "network", "width", "batch_size",
+           "lr", "schedule", "protocol", "gdl_max_weight", "patch", "layout", "source", "size",
+           "data_fingerprint")
 
 
-def checked_settings(args, train, out):
-    """The settings of a run, for config.json; UserError, naming each difference, if `out` holds a run of others.
+class Session(Description):
+    """One of the sessions in config.json: a call of main.py that trained.
 
-    Args:
-        args: main.py's options.
-        train: the Slices it trains on.
-        out: the run directory.
+    config.json holds all of main.py's options, `layout`, `source`, `size` and `data_fingerprint`
+    of the data, what the first session says of itself, and `sessions`; scoring.run_files.Config
+    describes what others read of it.
     """
-    path = out / "config.json"
-    data = {"layout": train.settings.layout, "source": train.settings.source, "size": train.settings.size,
-            "data_fingerprint": train.fingerprint}
-    settings = {**vars(args), **data, "sessions": []}
-    begun = any((out / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS, "summary.json"))
-    if path.exists() and begun:  # a run that never ended an epoch binds nobody
-        do = "Remove the run directory and start again."
-        old = read_json(path, do)
-        describe_object(path, old, Config, do, needed=("sessions",))
-        asked, found = checkpoint.differences({key: settings[key] for key in DEFINES}, old)
-        if asked:
-            raise UserError(out, f"a run with {asked}", f"one with {found}",
-                            "Choose another --out (with make, another NAME), or remove that run.")
-        missing = {key: settings[key] for key in DEFINES}  # in a config.json that was written before there was such a setting
-        settings = {**missing, **old, "data": args.data, "epochs": max(args.epochs, old["epochs"])}
-    return settings
+
+    from_epoch: int = Field(description="the epoch that it began with")
+    device: str = Field(description="name of the GPU, or cpu with its threads")
+    amp: str = Field(description="bfloat16 or float32")
+    processes: int = Field(description="how many trained together")
+    deterministic: bool = Field(description="only operations that repeat bit for bit")
+    commit: str = Field(description="of this code")
+    versions: dict[str, str] = Field(description="of Python and of the packages that compute")
+    command: str = Field(description="as it was typed")
 
 
-def loss_options(args):
-    """--loss-options as a dict: ["gamma=1", "weights=1,20"] -> {"gamma": 1.0, "weights": [1.0, 20.0]}; None if there are none.
-
-    Raises:
-        ValueError: a word is not NAME=NUMBER or NAME=NUMBER,NUMBER,..., or this loss has no such option.
-    """
-    options = {}
-    for word in args.loss_options or ():
-        name, _, text = word.partition("=")
-        try:
-            numbers = [float(number) for number in text.split(",")]
-        except ValueError:
-            raise ValueError(f"loss-options: expected NAME=NUMBER, or NAME=NUMBER,NUMBER, found {word!r}") from None
-        options[name] = numbers if len(numbers) > 1 or name == "weights" else numbers[0]
-    checked_options(args.loss, options)
-    if args.gdl_max_weight is not None and parts_of(args.loss)[0] not in ("gdl", None):
-        raise ValueError(f"gdl-max-weight: expected a loss with gdl, found {args.loss}")
-    return options or None
-
-
-def with_class_weights(args, train):
-    """The options of the loss; those of wce without weights get them from the frequencies of the training pixels."""
-    options = args.loss_options
-    if parts_of(args.loss)[0] == "wce" and "weights" not in (options or {}):
-        options = {**(options or {}), "weights": inverse_frequency(train.class_counts())}
-    return options
-
+# What the options and the data say together -------------------------------------------------------
 
 def open_training(args):
     """What main.py trains on, a Slices or a Patches; options that depend on it are filled in.
@@ -82,53 +58,116 @@ def open_training(args):
     Raises:
         UserError: the options do not fit the data.
     """
-    train = Slices(args.data, "train") if args.dims == 2 else Patches(args.data, "train", args.patch)
+    if args.dims == 2:
+        train = Slices(args.data, "train")
+    else:
+        train = Patches(args.data, "train", args.patch)
     refuse_slice_maps(args, train)
+
     if args.batch_size is None:
         small = args.protocol == "code2018" and train.settings.layout == "isles"
         args.batch_size = 2 if args.dims == 3 else 4 if small else 8
     args.patch = train.patch if args.dims == 3 else None
     args.loss_options = with_class_weights(args, train)
-    try:
-        build_loss(args.loss, len(train.settings.classes), args.gdl_max_weight, args.loss_options, args.boundary_classes)
-    except ValueError as error:
-        name, _, rest = str(error).partition(": expected ")
-        expected, _, found = rest.partition(", found ")
-        option = f"--{name}" if name == "boundary-classes" else f"--loss-options {name}"
-        raise UserError(option, expected, found, "Correct it.") from None
+
+    check_loss(args, len(train.settings.classes))
     return train
 
 
 def refuse_slice_maps(args, train):
     """UserError if the boundary loss is to train in 3-D on the distance maps of slices."""
     if args.dims == 3 and parts_of(args.loss)[1] and train.settings.distance.dims != 3:
-        raise UserError(args.data, "distance maps of the volumes, for --dims 3", "maps of their slices",
-                        "Repeat preprocess.py into another folder with --map-dims 3 --unit mm.")
+        raise UserError(
+            args.data, "distance maps of the volumes, for --dims 3", "maps of their slices",
+            "Repeat preprocess.py into another folder with --map-dims 3 --unit mm.")
 
 
-def defining(settings, train):
-    """The settings that a checkpoint shares with its run."""
-    return {**{key: settings[key] for key in DEFINES}, "classes": len(train.settings.classes),
-            "channels": len(train.settings.modalities)}
+def with_class_weights(args, train):
+    """The loss's options; wce without weights gets them from the classes of the training pixels."""
+    options = args.loss_options
+    if parts_of(args.loss)[0] == "wce" and "weights" not in (options or {}):
+        options = {**(options or {}), "weights": inverse_frequency(train.class_counts())}
+    return options
 
 
-def note_session(out, settings, epoch, epochs, device, amp, processes=1):
-    """Note in config.json what trains from here on; without summary.json the run counts as unfinished again.
+def check_loss(args, classes):
+    """UserError unless the loss can be built for so many classes."""
+    try:
+        build_loss(args.loss, classes, args.gdl_max_weight, args.loss_options,
+                   args.boundary_classes)
+    except ValueError as error:
+        name, _, rest = str(error).partition(": expected ")
+        expected, _, found = rest.partition(", found ")
+        option = f"--{name}" if name == "boundary-classes" else f"--loss-options {name}"
+        raise UserError(option, expected, found, "Correct it.") from None
+
+
+# config.json --------------------------------------------------------------------------------------
+
+def checked_settings(args, train, out):
+    """The settings of a run, for config.json.
 
     Args:
-        out: the run directory.
-        settings: as checked_settings gave them; changed in place.
-        epoch, epochs: the one that this session begins with, and how many there shall be.
-        device, amp: a torch.device and the autocast dtype, or None.
-        processes: how many train together.
+        args: main.py's options, as `open_training` completed them.
+        train: the Slices it trains on.
+        out: the run folder.
+
+    Raises:
+        UserError: `out` holds a run of other settings; each difference is named.
     """
-    session = {"from_epoch": epoch, "device": device_name(device), "amp": amp_name(amp), "processes": processes,
-               "deterministic": torch.are_deterministic_algorithms_enabled(), "commit": git_commit(),
-               "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-               "command": " ".join(["python", "main.py", *sys.argv[1:]])}
-    sessions = [*settings["sessions"], session]
-    settings |= {**{key: value for key, value in sessions[0].items() if key != "from_epoch"}, "sessions": sessions,
-                 "epochs": max(epochs, epoch)}
+    data = {"layout": train.settings.layout, "source": train.settings.source,
+            "size": train.settings.size, "data_fingerprint": train.fingerprint}
+    settings = {**vars(args), **data, "sessions": []}
+
+    # A run that never ended an epoch binds nobody.
+    path = out / "config.json"
+    kept = (checkpoint.LAST, checkpoint.PREVIOUS, "summary.json")
+    if not path.exists() or not any((out / name).exists() for name in kept):
+        return settings
+
+    do = "Remove the run directory and start again."
+    old = read_json(path, do)
+    describe_object(path, old, Config, do, needed=("sessions",))
+    defining_ones = {name: settings[name] for name in DEFINES}
+    asked, found = checkpoint.differences(defining_ones, old)
+    if asked:
+        raise UserError(out, f"a run with {asked}", f"one with {found}",
+                        "Choose another --out (with make, another NAME), or remove that run.")
+
+    # Settings younger than the file are not in it: they come first, and what it has goes over them.
+    return {**defining_ones, **old, "data": args.data, "epochs": max(args.epochs, old["epochs"])}
+
+
+def defining(settings, dataset):
+    """The settings that a checkpoint shares with its run; `dataset` is a scans.folder.Dataset."""
+    return {**{name: settings[name] for name in DEFINES},
+            "classes": len(dataset.classes), "channels": len(dataset.modalities)}
+
+
+def note_session(out, settings, epoch, epochs, trainer):
+    """Note in config.json what trains from here on; the run no longer counts as finished.
+
+    Args:
+        out: the run folder.
+        settings: as `checked_settings` gave them; changed in place.
+        epoch, epochs: the one that this session begins with, and how many there shall be.
+        trainer: the Trainer.
+    """
+    session = Session(
+        from_epoch=epoch,
+        device=device_name(trainer.device),
+        amp=amp_name(trainer.amp),
+        processes=trainer.group.world,
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+        commit=git_commit(),
+        versions={"python": platform.python_version(), "torch": torch.__version__,
+                  "numpy": np.__version__},
+        command=" ".join(["python", "main.py", *sys.argv[1:]]),
+    )
+    sessions = [*settings["sessions"], session.as_dict()]
+
+    first = {name: value for name, value in sessions[0].items() if name != "from_epoch"}
+    settings |= {**first, "sessions": sessions, "epochs": max(epochs, epoch)}
     remove(out / "summary.json")
     write_json(out / "config.json", settings)
 
@@ -136,4 +175,5 @@ def note_session(out, settings, epoch, epochs, device, amp, processes=1):
 def device_name(device):
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
+    processor = platform.processor() or platform.machine()
+    return f"cpu, {torch.get_num_threads()} threads, {processor}"

@@ -7,7 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils import UserError
+from utils import UserError, keep_freed_memory
+
+
+def set_up_device(args, group):
+    """Set torch up as main.py's options say; returns the device of this process of the group."""
+    if args.deterministic:
+        be_deterministic()
+    device = group.device(choose_device(args.device))
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    return device
 
 
 def seed_everything(seed):
@@ -18,25 +29,32 @@ def seed_everything(seed):
 
 
 def choose_device(name):
-    """"auto" -> cuda where there is one, else cpu; UserError if the device asked for is not there."""
+    """"auto" -> cuda where there is one, else cpu.
+
+    Raises:
+        UserError: the device asked for is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise UserError("--device", "auto, cpu, cuda or cuda:N", repr(name), "Choose one of them.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = f"{torch.cuda.device_count()} of them" if torch.cuda.is_available() else "none that torch can use"
+
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        found = f"{count} of them" if torch.cuda.is_available() else "none that torch can use"
         raise UserError("--device", f"a CUDA device for {name}", found, "Use --device cpu or auto.")
     return device
 
 
 def choose_amp(name, device):
-    """The autocast dtype: "auto" is bfloat16 where the processor computes it natively, else float32 (None).
+    """The autocast dtype: torch.bfloat16, or None for float32 without autocast.
 
-    Returns torch.bfloat16 or None (no autocast).
+    "auto" is bfloat16 where the processor computes it natively, else float32.
     """
     if name == "auto":
         if device.type == "cuda":
@@ -48,13 +66,15 @@ def choose_amp(name, device):
 
 
 def amp_name(amp):
-    """The precision as config.json and checkpoints call it: "bfloat16", or "float32" without autocast."""
+    """The precision as config.json and checkpoints name it: "bfloat16", or "float32" for None."""
     return str(amp or "float32").removeprefix("torch.")
 
 
 def choose_memory_format(amp, device, dims=2):
-    """torch.channels_last (in 3-D, channels_last_3d), but on a CPU in float32, whose gradients of wide convolutions are slower
-    in it."""
+    """torch.channels_last (channels_last_3d in 3-D), except on a CPU in float32.
+
+    There, gradients of wide convolutions are slower in it.
+    """
     last = torch.channels_last if dims == 2 else torch.channels_last_3d
     return last if amp or device.type == "cuda" else torch.contiguous_format
 
@@ -65,24 +85,34 @@ def cpu_flags():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return set()
-    return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
+    flags = (line.split(":", 1)[1].split() for line in lines if line.startswith("flags"))
+    return set(next(flags, []))
 
 
 def be_deterministic():
-    """Have torch take only operations that give the same bits in every run, and float32 without TF32; before CUDA starts.
+    """Have torch take only operations that give the same bits in every run, without TF32.
 
-    An operation without such a form then raises a RuntimeError, which run_program reports in one line.
+    To be called before CUDA starts. An operation without such a form then raises a RuntimeError,
+    which run_program reports in one line.
     """
+    # cuBLAS reads this once. Other workspaces may change the order of sums.
     if os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in (":4096:8", ":16:8"):
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it once; other workspaces may change sums
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
-    torch.backends.cudnn.benchmark = False  # else timing chooses the algorithm
+    # Filling costs time, and nothing here reads memory that it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+    torch.backends.cudnn.benchmark = False  # which chooses the algorithm by timing
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def logits_of(network, images, amp):
-    """images (B, C, *spatial) float32 -> logits (B, K, *spatial), in the autocast dtype `amp` (None: float32)."""
-    images = images.contiguous(memory_format=choose_memory_format(amp, images.device, images.ndim - 2))
+    """images (B, C, *spatial) float32 -> logits (B, K, *spatial).
+
+    They are of the autocast dtype `amp`, or float32 if it is None.
+    """
+    memory_format = choose_memory_format(amp, images.device, images.ndim - 2)
+    images = images.contiguous(memory_format=memory_format)
     with torch.autocast(images.device.type, amp, enabled=amp is not None):
         return network(images)

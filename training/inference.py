@@ -19,7 +19,7 @@ def nothing():
 
 
 def scans_by_slices(logits_of, slices, scans, batch_size, device, between=nothing):
-    """Yield (Scan, classes uint8 (S, H, W)) for neighbouring scans, each when its slices are complete.
+    """Yield (Scan, classes uint8 (S, H, W)) for neighbouring scans, each when it is complete.
 
     Args:
         logits_of: images (B, C, H, W) float32 on the device -> logits (B, K, H, W).
@@ -29,13 +29,16 @@ def scans_by_slices(logits_of, slices, scans, batch_size, device, between=nothin
         device: where the network is.
         between: called after each batch.
     """
-    waiting, parts = list(scans), []
-    first = done = scans[0].rows.start if scans else 0  # parts: from slice `first` to `done`, on the device
+    waiting = list(scans)
+    first = done = scans[0].rows.start if scans else 0
     rows = range(first, scans[-1].rows.stop if scans else 0)
+
+    parts = []  # classes from slice `first` to `done`, on the device
     for batch in batches(slices, rows, batch_size, device):
         parts.append(classes_of(logits_of(batch.images)))
         between()
         done += len(batch.images)
+
         while waiting and waiting[0].rows.stop <= done:
             scan, found = waiting.pop(0), torch.cat(parts)
             yield scan, found[scan.rows.start - first:scan.rows.stop - first].cpu().numpy()
@@ -54,7 +57,8 @@ def scans_by_patches(logits_of, slices, scans, patch, device, between=nothing):
         between: called after each patch.
     """
     for scan in scans:
-        volume = torch.from_numpy(slices.images(range(scan.rows.start, scan.rows.stop))).movedim(1, 0)  # (C, S, H, W)
+        images = slices.images(range(scan.rows.start, scan.rows.stop))      # (S, C, H, W)
+        volume = torch.from_numpy(images).movedim(1, 0)                     # (C, S, H, W)
         logits = sliding_window(logits_of, volume.to(device), patch, between)
         yield scan, classes_of(logits[None])[0].cpu().numpy()
 
@@ -62,12 +66,13 @@ def scans_by_patches(logits_of, slices, scans, patch, device, between=nothing):
 def sliding_window(logits_of, volume, patch, between=nothing):
     """The logits of a volume: the mean over patches of it, each weighted by a Gaussian.
 
-    Patches overlap by half or more, evenly spaced, as in nnU-Net (Isensee et al. 2021). Each goes through the network alone,
-    so that the outcome does not depend on a batch size.
+    Patches overlap by half or more, evenly spaced, as in nnU-Net (Isensee et al. 2021). Each goes
+    through the network alone, so that the outcome does not depend on a batch size.
 
     Args:
         logits_of: images (1, C, *patch) -> logits (1, K, *patch) of any floating-point type.
-        volume: (C, S, H, W) float32; zeros are added at the end of an axis that is shorter than the patch.
+        volume: (C, S, H, W) float32; zeros are added at the end of an axis that is shorter than
+            the patch.
         patch: slices, rows, columns.
         between: called after each patch.
 
@@ -75,23 +80,32 @@ def sliding_window(logits_of, volume, patch, between=nothing):
         (K, S, H, W) float32.
     """
     size = volume.shape[1:]
-    short = [max(0, wanted - given) for wanted, given in zip(patch, size, strict=True)]
-    volume = functional.pad(volume, [count for pair in zip((0, 0, 0), reversed(short), strict=True) for count in pair])
+    depth, height, width = (max(0, wanted - given)
+                            for wanted, given in zip(patch, size, strict=True))
+    volume = functional.pad(volume, (0, width, 0, height, 0, depth))  # from the last axis on
+
     weight, total = gaussian(patch).to(volume.device), None
     for corner in product(*map(starts, volume.shape[1:], patch)):
-        window = (slice(None), *(slice(start, start + length) for start, length in zip(corner, patch, strict=True)))
-        logits = logits_of(volume[window][None])[0].float()                                             # (K, *patch)
+        places = (slice(start, start + length)
+                  for start, length in zip(corner, patch, strict=True))
+        window = (slice(None), *places)
+        logits = logits_of(volume[window][None])[0].float()                 # (K, *patch)
+
         if total is None:
             total = logits.new_zeros(len(logits), *volume.shape[1:])
             weights = logits.new_zeros(1, *volume.shape[1:])
         total[window] += weight * logits
         weights[window] += weight
         between()
+
     return (total / weights)[:, :size[0], :size[1], :size[2]]
 
 
 def starts(size, length):
-    """Where patches of a length begin along an axis: evenly spaced from end to end, overlapping by half or more."""
+    """Where patches of a length begin along an axis.
+
+    They are evenly spaced from end to end and overlap by half or more.
+    """
     count = -(-(size - length) // max(1, int(length * (1 - OVERLAP)))) + 1
     return [int(start) for start in np.linspace(0, size - length, count).round()]
 

@@ -1,6 +1,7 @@
-"""Training steps whose loss or gradient is not finite: left out, counted, and named once they are too many.
+"""Training steps whose loss or gradient is not finite: left out, counted, refused if too many.
 
-Nothing here waits for a CUDA device before the end of an epoch, and a finite step comes out bit for bit as without it.
+Nothing here waits for a CUDA device before the end of an epoch, and a finite step is bit for bit
+what it would be without it.
 """
 
 import torch
@@ -16,7 +17,8 @@ ADVICE = "Begin another run with a lower --lr or --amp off; what was saved befor
 def is_bad(loss, parameters):
     """bool (), on the device: is the loss or any gradient infinite or NaN?"""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return ~(loss.detach().isfinite() & get_total_norm(gradients, float("inf")).isfinite())
+    largest = get_total_norm(gradients, float("inf"))
+    return ~(loss.detach().isfinite() & largest.isfinite())
 
 
 def step_unless(bad, optimizer, buffers, before):
@@ -28,16 +30,19 @@ def step_unless(bad, optimizer, buffers, before):
         buffers: the network's running statistics, which the forward pass has changed already.
         before: copies of them from before it.
     """
-    if optimizer.defaults["fused"]:
-        optimizer.found_inf = bad.float()  # where this is 1 the fused Adam does nothing, and nobody need wait to know
-    if optimizer.defaults["fused"] or not bad:
+    fused = optimizer.defaults["fused"]
+    if fused:
+        # Where this is 1 the fused Adam does nothing, without the CPU waiting to know.
+        optimizer.found_inf = bad.float()
+    if fused or not bad:
         optimizer.step()
+
     for buffer, old in zip(buffers, before, strict=True):
         buffer.copy_(torch.where(bad, old, buffer))
 
 
 def left_out(bad_steps, order, batch_size, scans_of):
-    """(steps left out, slices left out, the first such step in words), after one wait for the device.
+    """(steps left out, slices left out, the first such step in words); waits for the device once.
 
     Args:
         bad_steps: bool (steps,) on the device.
@@ -46,15 +51,21 @@ def left_out(bad_steps, order, batch_size, scans_of):
     """
     steps = bad_steps.nonzero().flatten().tolist()
     rows = [order[step * batch_size:(step + 1) * batch_size] for step in steps]
-    words = f"step {steps[0]} of {len(bad_steps)}, scans {', '.join(scans_of(rows[0]))}" if steps else ""
+    words = ""
+    if steps:
+        words = f"step {steps[0]} of {len(bad_steps)}, scans {', '.join(scans_of(rows[0]))}"
     return len(steps), sum(map(len, rows)), words
 
 
 def refuse_many(count, total, where, epoch, words):
-    """UserError if more than a tenth of an epoch's `total` steps, and more than one, were left out, or all of them."""
+    """UserError if too many of an epoch's `total` steps were left out.
+
+    That is more than a tenth of them, and more than one; or all of them.
+    """
     if count > max(1, SHARE * total) or count == total:
-        raise UserError(where, "a finite training loss and gradient",
-                        f"{count} of {total} steps without in epoch {epoch}, the first is {words}", ADVICE)
+        raise UserError(
+            where, "a finite training loss and gradient",
+            f"{count} of {total} steps without in epoch {epoch}, the first is {words}", ADVICE)
 
 
 def classes_of(logits):
@@ -65,5 +76,6 @@ def classes_of(logits):
 def refuse_undefined(masks, where, epoch):
     """UserError if `classes_of` found a logit that was not finite."""
     if (masks == IGNORED).any():
+        share = (masks == IGNORED).mean()
         raise UserError(where, "finite network outputs on the validation slices",
-                        f"{(masks == IGNORED).mean():.1%} of the pixels without, in epoch {epoch}", ADVICE)
+                        f"{share:.1%} of the pixels without, in epoch {epoch}", ADVICE)

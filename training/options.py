@@ -3,99 +3,187 @@
 import argparse
 
 import scheduler
-from losses import REGIONAL
+from losses_regional import REGIONAL_LOSSES, checked_options, parts_of
 from networks import NETWORKS
 from networks.unet3d import LEVELS
 from scoring import rows
 from scoring.run_files import check_patch
-from training.config import loss_options
 
-LEAST = 2 ** LEVELS
+LEAST = 2 ** LEVELS  # voxels of a patch along an axis, of which the deepest level has one
 
-
-def check_size(patch):
-    """ValueError unless --patch is the size of one, or not given."""
-    try:
-        check_patch(patch or [1, 1, 1])
-    except ValueError as error:
-        raise ValueError(f"patch: expected {error}, found {patch}") from None
-
-
-def take_row(args):
-    """Put what --row says into --loss, --schedule and --gdl-max-weight; ValueError if it is no row, or another loss's."""
-    row = rows.parse(args.row) if args.row else rows.Row(args.loss or rows.BOTH)
-    if args.loss not in (None, row.loss):
-        raise ValueError(f"loss: expected {row.loss}, as --row says, found {args.loss}; leave one of them out")
-    args.loss, args.schedule = row.loss, row.schedule or args.schedule
-    args.gdl_max_weight = args.gdl_max_weight if row.gdl_max_weight is None else row.gdl_max_weight
-    del args.row
+# Least and greatest value of an option.
+LIMITS = {"width": (1, 4096), "epochs": (1, 10**6), "batch_size": (1, 10**5),
+          "threads": (1, 1024), "seed": (0, 2**63 - 1), "lr": (1e-12, 1e3),
+          "gdl_max_weight": (1e-30, 1e30)}
 
 
 def parse(argv, description):
-    """The options, checked as far as they can be without the data; argparse ends the program where they are wrong."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--data", required=True, metavar="FOLDER", help="data folder written by preprocess.py")
-    add("--out", required=True, metavar="FOLDER", help="run directory, e.g. results/wmh/gdl/seed0")
-    add("--row", help="a row of the table: a loss, or one with what is changed, e.g. gdl+boundary-alpha0.5, gdl-cap1; stands "
-        "for --loss, --schedule and --gdl-max-weight, and goes before the latter two")
-    add("--loss", help=f"boundary, a regional loss ({', '.join(REGIONAL)}), or one with +boundary, "
-        "e.g. dice+ce+boundary (default gdl+boundary)")
-    add("--loss-options", nargs="+", metavar="NAME=NUMBER", help="of the regional loss (regional.py), e.g. gamma=1 for focal, "
-        "alpha=0.5 beta=0.5 for tversky, weights=1,20 for ce, wce, focal, one a class (default: the papers'; wce: inverse "
-        "frequencies of the training pixels)")
-    add("--seed", type=int, default=0, help="fixes the initial weights and the order of the slices (default 0)")
-    add("--network", choices=NETWORKS, help="the README says what each is (default unet, with --dims 3 unet3d)")
-    add("--dims", type=int, choices=(2, 3), help="train on slices, or on patches of volumes (default: as the network is)")
-    add("--patch", type=int, nargs=3, metavar=("SLICES", "ROWS", "COLUMNS"), help="of --dims 3, in voxels of the data folder, "
-        "no larger than its largest volume (default: the median volume's size, its slices rounded up to a multiple of 8, at "
-        "most 32 128 128)")
-    add("--width", type=int, default=64, help="channels at full resolution (default 64)")
-    add("--epochs", type=int, default=200, help="a finished run goes on when this is raised (default 200)")
-    add("--batch-size", type=int, help="slices (default 8; 4 for isles with --protocol code2018), or patches "
-        "(default 2)")
-    add("--lr", type=float, default=1e-3, help="Adam's learning rate (default 0.001)")
-    add("--schedule", help="of alpha: rebalance[:STEP], increase[:STEP], constant:ALPHA, switch:EPOCHS[:ALPHA] or code2018 "
-        "(default: the protocol's)")
-    add("--protocol", choices=("paper", "code2018"), default="paper", help="the paper's text or the authors' code: "
-        "loss weights, learning-rate rule, Adam betas, ISLES batch size (default paper)")
-    add("--boundary-classes", type=int, nargs="+", metavar="K", help="foreground classes, from 1, that the boundary loss "
-        "covers (default all)")
-    add("--gdl-max-weight", type=float, help="cap of the GDL's class weight, e.g. 1 (default: none, as in the paper)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
-    add("--amp", default="auto", choices=("auto", "bf16", "off"), help="autocast (default auto: bf16 where native)")
-    add("--compile", action="store_true", help="torch.compile the network: pays after some minutes of training")
-    add("--deterministic", action="store_true", help="bit-identical runs on one kind of CUDA device, as they are on a CPU "
-        "without it: slower operations there, no TF32; an operation that has no such form ends the run (not with --compile)")
-    add("--threads", type=int, help="CPU threads (default: all cores)")
-    add("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
+    """The options, checked as far as they can be without the data.
+
+    argparse ends the program where they are wrong.
+    """
+    parser = argparse.ArgumentParser(description=description,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    for add_options in (add_files, add_loss, add_network, add_training, add_machine):
+        add_options(parser.add_argument)
     args = parser.parse_args(argv)
+
     try:
         take_row(args)
-        args.schedule = args.schedule or ("code2018" if args.protocol == "code2018" else "rebalance")
+        args.schedule = args.schedule or (
+            "code2018" if args.protocol == "code2018" else "rebalance")
         scheduler.alpha(args.schedule, 0)
         args.loss_options = loss_options(args)
         check_size(args.patch)
-        if args.patch and max(args.patch) <= LEAST:
-            raise ValueError(f"--patch: expected more than {LEAST} voxels along an axis, so that the deepest level has two, "
-                             f"found {args.patch}")
     except ValueError as error:
         parser.error(str(error))
-    args.network = args.network or ("unet3d" if args.dims == 3 or args.patch else "unet")
+
+    choose_network(args, parser.error)
+    if args.deterministic and args.compile:
+        parser.error("--deterministic: not with --compile, whose kernels are chosen by their "
+                     "speed; leave one of them out")
+    check_limits(args, parser.error)
+    return args
+
+
+# Options ------------------------------------------------------------------------------------------
+
+def add_files(add):
+    add("--data", required=True, metavar="FOLDER", help="data folder written by preprocess.py")
+    add("--out", required=True, metavar="FOLDER",
+        help="run folder, e.g. results/wmh/gdl/seed0")
+
+
+def add_loss(add):
+    add("--row", help="a row of the table: a loss, or one with what is changed, e.g. "
+        "gdl+boundary-alpha0.5, gdl-cap1; stands for --loss, --schedule and --gdl-max-weight, and "
+        "goes before the latter two")
+    add("--loss", help=f"boundary, a regional loss ({', '.join(REGIONAL_LOSSES)}), or one with "
+        "+boundary, e.g. dice+ce+boundary (default gdl+boundary)")
+    add("--loss-options", nargs="+", metavar="NAME=NUMBER", help="of the regional loss, e.g. "
+        "gamma=1 for focal, alpha=0.5 beta=0.5 for tversky, weights=1,20 for ce, wce, focal, one "
+        "per class (default: the papers'; wce: inverse frequencies of the training pixels)")
+
+
+def add_network(add):
+    add("--seed", type=int, default=0,
+        help="fixes the initial weights and the order of the slices (default 0)")
+    add("--network", choices=NETWORKS,
+        help="the README says what each is (default unet, with --dims 3 unet3d)")
+    add("--dims", type=int, choices=(2, 3), help="train on slices, or on patches of volumes "
+        "(default: what the network takes)")
+    add("--patch", type=int, nargs=3, metavar=("SLICES", "ROWS", "COLUMNS"), help="of --dims 3, "
+        "in voxels of the data folder, no larger than its largest volume (default: the median "
+        "volume's size, its slices rounded up to a multiple of 8, at most 32 128 128)")
+    add("--width", type=int, default=64, help="channels at full resolution (default 64)")
+
+
+def add_training(add):
+    add("--epochs", type=int, default=200,
+        help="a finished run continues when this is raised (default 200)")
+    add("--batch-size", type=int, help="slices (default 8; 4 for isles with --protocol code2018), "
+        "or patches (default 2)")
+    add("--lr", type=float, default=1e-3, help="Adam's learning rate (default 0.001)")
+    add("--schedule", help="of alpha: rebalance[:STEP], increase[:STEP], constant:ALPHA, "
+        "switch:EPOCHS[:ALPHA] or code2018 (default: the protocol's)")
+    add("--protocol", choices=("paper", "code2018"), default="paper", help="the paper's text or "
+        "the authors' code: loss weights, learning-rate rule, Adam betas, ISLES batch size "
+        "(default paper)")
+    add("--boundary-classes", type=int, nargs="+", metavar="K", help="foreground classes, from 1, "
+        "that the boundary loss covers (default all)")
+    add("--gdl-max-weight", type=float, help="cap of the GDL's class weight, e.g. 1 (default: "
+        "none, as in the paper)")
+
+
+def add_machine(add):
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
+    add("--amp", default="auto", choices=("auto", "bf16", "off"),
+        help="autocast (default auto: bf16 where native)")
+    add("--compile", action="store_true",
+        help="torch.compile the network: pays after some minutes of training")
+    add("--deterministic", action="store_true", help="bit-identical runs on one kind of CUDA "
+        "device, as they are on a CPU without it: slower operations there, no TF32; an operation "
+        "that has no such form ends the run (not with --compile)")
+    add("--threads", type=int, help="CPU threads (default: all cores)")
+    add("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
+
+
+# Checks -------------------------------------------------------------------------------------------
+
+def take_row(args):
+    """Put what --row says into --loss, --schedule and --gdl-max-weight.
+
+    Raises:
+        ValueError: it is not a row, or one of another loss than --loss.
+    """
+    row = rows.parse(args.row) if args.row else rows.Row(args.loss or rows.BOTH)
+    if args.loss not in (None, row.loss):
+        raise ValueError(f"loss: expected {row.loss}, as --row says, found {args.loss}; "
+                         "leave one of them out")
+
+    args.loss, args.schedule = row.loss, row.schedule or args.schedule
+    if row.gdl_max_weight is not None:
+        args.gdl_max_weight = row.gdl_max_weight
+    del args.row
+
+
+def loss_options(args):
+    """--loss-options as a dict, or None if there are none.
+
+    ["gamma=1", "weights=1,20"] -> {"gamma": 1.0, "weights": [1.0, 20.0]}
+
+    Raises:
+        ValueError: a word is not NAME=NUMBER or NAME=NUMBER,NUMBER,..., or this loss has no such
+            option.
+    """
+    options = {}
+    for word in args.loss_options or ():
+        name, _, text = word.partition("=")
+        try:
+            numbers = [float(number) for number in text.split(",")]
+        except ValueError:
+            raise ValueError("loss-options: expected NAME=NUMBER, or NAME=NUMBER,NUMBER, "
+                             f"found {word!r}") from None
+        options[name] = numbers if len(numbers) > 1 or name == "weights" else numbers[0]
+
+    checked_options(args.loss, options)
+    if args.gdl_max_weight is not None and parts_of(args.loss)[0] not in ("gdl", None):
+        raise ValueError(f"gdl-max-weight: expected a loss with gdl, found {args.loss}")
+    return options or None
+
+
+def check_size(patch):
+    """ValueError unless --patch is a possible size, or not given."""
+    if not patch:
+        return
+    try:
+        check_patch(patch)
+    except ValueError as error:
+        raise ValueError(f"patch: expected {error}, found {patch}") from None
+    if max(patch) <= LEAST:
+        raise ValueError(f"--patch: expected more than {LEAST} voxels along an axis, so that the "
+                         f"deepest level has two, found {patch}")
+
+
+def choose_network(args, refuse):
+    """Fill in --network and --dims from each other and --patch; refuse(text) if they contradict."""
+    volumes = args.dims == 3 or args.patch
+    args.network = args.network or ("unet3d" if volumes else "unet")
     dims = NETWORKS[args.network].dims
+
     if args.dims not in (None, dims):
         fitting = ", ".join(name for name, network in NETWORKS.items() if network.dims == args.dims)
-        parser.error(f"--network: expected one of --dims {args.dims} ({fitting}), found {args.network}, which has {dims}"
-                     + ("; --patch asks for it" if args.patch and args.dims == 2 else ""))
+        asks = "; --patch asks for it" if args.patch and args.dims == 2 else ""
+        refuse(f"--network: expected one of --dims {args.dims} ({fitting}), found {args.network}, "
+               f"which has {dims}{asks}")
     args.dims = dims
     if args.patch and dims == 2:
-        parser.error(f"--patch: expected a network of volumes, found {args.network}; leave one of them out")
-    if args.deterministic and args.compile:
-        parser.error("--deterministic: not with --compile, whose kernels are chosen by their speed; leave one of them out")
-    limits = {"width": (1, 4096), "epochs": (1, 10**6), "batch_size": (1, 10**5), "threads": (1, 1024),
-              "seed": (0, 2**63 - 1), "lr": (1e-12, 1e3), "gdl_max_weight": (1e-30, 1e30)}
-    for name, (least, most) in limits.items():
+        refuse(f"--patch: expected a network of volumes, found {args.network}; "
+               "leave one of them out")
+
+
+def check_limits(args, refuse):
+    for name, (least, most) in LIMITS.items():
         value = getattr(args, name)
         if value is not None and not least <= value <= most:
-            parser.error(f"--{name.replace('_', '-')}: from {least:g} to {most:g}, found {value}")
-    return args
+            refuse(f"--{name.replace('_', '-')}: from {least:g} to {most:g}, found {value}")

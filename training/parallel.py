@@ -1,7 +1,8 @@
-"""Several processes that train one network, each on its share of every batch (torchrun starts them); alone, nothing changes.
+"""Several processes, started by torchrun, that train one network on shares of every batch.
 
-The slices of a global batch are dealt to the processes, gradients and the statistics of batch normalisation are those of
-the whole batch, so the loss follows that of one process with the same batch size up to the rounding of float32.
+The slices of a global batch are divided among the processes. Gradients and the statistics of batch
+normalisation are those of the whole batch, so the loss follows that of one process with the same
+batch size, up to the rounding of float32. In a process alone nothing changes.
 """
 
 import os
@@ -23,13 +24,16 @@ class Group:
         rank: number of this process, 0 for the one that writes and prints.
         world: number of processes.
         local: number of this process on its machine, and of its CUDA device.
+        slices: of the global batch that a step is taken on.
+        present: does this process have any of them?
     """
 
     def __init__(self, alone=False):
         environment = {} if alone else os.environ
-        self.rank, self.world, self.local = (int(environment.get(name, default)) for name, default in
-                                             (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
-        self.slices, self.present = None, True  # of the global batch; does this process have any of them?
+        self.rank = int(environment.get("RANK", 0))
+        self.world = int(environment.get("WORLD_SIZE", 1))
+        self.local = int(environment.get("LOCAL_RANK", 0))
+        self.slices, self.present = None, True
 
     @property
     def first(self):
@@ -38,8 +42,8 @@ class Group:
     def __enter__(self):
         if self.world > 1:
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-            if not self.first:
-                sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
+            if not self.first:  # prints nothing until it ends
+                sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         return self
 
     def __exit__(self, kind, *_):
@@ -58,15 +62,19 @@ class Group:
         if self.world == 1:
             return network
         synchronise(network, self)
-        switch = "forward_sync_buffers"  # from torch 2.14 on; the running statistics are the same everywhere as it is
-        switch = switch if switch in signature(DistributedDataParallel).parameters else "broadcast_buffers"
+
+        # Running statistics are the same everywhere already. torch renamed this option in 2.14.
+        known = signature(DistributedDataParallel).parameters
+        new, old = "forward_sync_buffers", "broadcast_buffers"
+        switch = new if new in known else old
         return DistributedDataParallel(network, **{switch: False})
 
-    def deal(self, slices, batch):
-        """Take over this process's share of a global batch of `slices`; returns the weight of its mean loss.
+    def take_share(self, slices, batch):
+        """Note this process's share of a global batch of `slices`; returns its mean loss's weight.
 
-        The gradient that all share is the mean over the processes, so a mean over `n` slices weighs n * world / slices. A
-        process without a slice takes part with an image of zeros, at weight 0.
+        The gradient that all share is the mean over the processes, so a mean over n slices weighs
+        n * world / slices. A process without a slice takes part with an image of zeros, at weight
+        0.
         """
         self.slices, count = slices, len(batch.images)
         self.present = count > 0
@@ -100,11 +108,12 @@ class Group:
 
     def share(self, items):
         """This process's part of a list: neighbours, as many as the others have, or one more."""
-        return items[len(items) * self.rank // self.world:len(items) * (self.rank + 1) // self.world]
+        count = len(items)
+        return items[count * self.rank // self.world:count * (self.rank + 1) // self.world]
 
 
 class Sum(torch.autograd.Function):
-    """Sum over the processes, as an operation with a gradient: each of them depends on the values of all."""
+    """Sum over the processes, with a gradient: the sum in each depends on the values of all."""
 
     @staticmethod
     def forward(ctx, values):
@@ -118,7 +127,7 @@ class Sum(torch.autograd.Function):
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation over the global batch, on any device (torch's own has none for the CPU)."""
+    """Batch normalisation over the global batch, on any device; torch's own needs a GPU."""
 
     group = None
 
@@ -127,18 +136,24 @@ class SyncBatchNorm(_BatchNorm):
 
     def forward(self, input):
         if not self.training:
-            return functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            return functional.batch_norm(input, self.running_mean, self.running_var, self.weight,
+                                         self.bias, eps=self.eps)
+
         with torch.autocast(input.device.type, enabled=False):
-            x, axes, shape = input.float(), [0, *range(2, input.ndim)], (1, -1, *[1] * (input.ndim - 2))
+            axes, shape = [0, *range(2, input.ndim)], (1, -1, *[1] * (input.ndim - 2))
+            x = input.float()                                               # (B, C, *spatial)
+
             count = self.group.slices * x[0, 0].numel()
-            mean = self.total(x.sum(axes)) / count                                    # (C,)
+            mean = self.total(x.sum(axes)) / count                          # (C,)
             centred = x - mean.view(shape)
-            variance = self.total(centred.square().sum(axes)) / count                 # (C,)
+            variance = self.total(centred.square().sum(axes)) / count       # (C,)
             scale = self.weight / (variance + self.eps).sqrt()
+
             with torch.no_grad():
                 self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+
             return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
 
     def total(self, values):
@@ -147,12 +162,16 @@ class SyncBatchNorm(_BatchNorm):
 
 
 def synchronise(network, group):
-    """Replace every batch normalisation of a network by one over all processes; names and tensors stay the same."""
+    """Replace every batch normalisation of a network by one over all processes.
+
+    The names of its tensors and the tensors stay the same.
+    """
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
                 other = SyncBatchNorm(child.num_features, child.eps, child.momentum)
                 other.weight, other.bias, other.group = child.weight, child.bias, group
-                for buffer in ("running_mean", "running_var", "num_batches_tracked"):
+                for buffer in buffers:
                     setattr(other, buffer, getattr(child, buffer))
                 setattr(module, name, other)

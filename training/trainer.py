@@ -1,16 +1,18 @@
-"""A network with its loss and Adam: the training step, and the logits of images, for main.py and for benchmarks/."""
-
+"""A network with its loss and Adam: what a training step is made of."""
 
 import torch
 
-from dataloader import Batch, one_hot
+from dataloader import Batch
 from training import nonfinite
 from training.devices import choose_memory_format, logits_of
 from training.parallel import Group
 
 
 class Trainer:
-    """What a training step needs.
+    """What is trained, on which device and in which precision.
+
+    A step is: `begin_step`, `forward`, a loss of the logits (main.py writes out Eq. 6), `end_step`.
+    Nothing in it waits for a GPU.
 
     Args:
         network: images (B, C, *spatial) -> logits (B, K, *spatial); moved to the device.
@@ -19,39 +21,65 @@ class Trainer:
         amp: autocast dtype, or None for float32 throughout.
         lr, betas: of Adam.
         compiled: torch.compile the network.
-        group: the parallel.Group of processes that train together; None: this one alone, whatever torchrun says.
+        group: the parallel.Group of processes that train together; None: this process alone,
+            whatever torchrun says.
     """
 
-    def __init__(self, network, loss, device, amp=None, lr=1e-3, betas=(0.9, 0.999), compiled=False, group=None):
-        self.loss, self.device, self.amp, self.group = loss, device, amp, group or Group(alone=True)
-        self.network = network.to(device, memory_format=choose_memory_format(amp, device, network.dims))
-        self.forward = self.group.wrap(network)      # for training
-        self.segment = network                       # for validation: exchanges nothing
+    def __init__(self, network, loss, device, amp=None, lr=1e-3, betas=(0.9, 0.999),
+                 compiled=False, group=None):
+        self.loss, self.device, self.amp = loss, device, amp
+        self.group = group or Group(alone=True)
+
+        memory_format = choose_memory_format(amp, device, network.dims)
+        self.network = network.to(device, memory_format=memory_format)
+        self.network_for_training = self.group.wrap(network)
+        self.network_for_validation = network  # exchanges nothing between processes
         if compiled:
-            self.forward, self.segment = (torch.compile(one, dynamic=False) for one in (self.forward, self.segment))
+            self.network_for_training, self.network_for_validation = (
+                torch.compile(network, dynamic=False)
+                for network in (self.network_for_training, self.network_for_validation))
+
         self.optimizer = torch.optim.Adam(network.parameters(), lr, betas, fused=True)
         self.buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
 
-    def step(self, batch, weights, slices=None):
-        """One step on a dataloader.Batch; weights = (alpha, 1 - alpha). Waits for nothing on a GPU.
+    def set_learning_rate(self, lr):
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    # A training step ------------------------------------------------------------------------------
+
+    def begin_step(self, batch, slices=None):
+        """Prepare a step on a dataloader.Batch; returns what to compute it on.
 
         Args:
-            batch: what this process has of the global batch, which may be nothing.
+            batch: what this process has of the global batch. If that is nothing, an image of zeros
+                is returned, which lets the process take part without any weight.
             slices: of the global batch (default: those of `batch`).
-
-        Returns:
-            (bad, values): bool (), True where loss or gradient was not finite and the step was left out; the loss and its
-            terms by name, each a scalar on the device.
         """
-        before = [buffer.clone() for buffer in self.buffers]
-        share = self.group.deal(slices or len(batch.images), batch)
-        if not share:
-            batch = Batch(*(tensor.new_zeros(1, *tensor.shape[1:]) for tensor in batch))
-        logits = logits_of(self.forward, batch.images, self.amp).float()                                 # (B, K, *spatial)
-        probs, target = logits.softmax(1), one_hot(batch.labels, logits.shape[1])
-        loss, terms = self.loss(probs, target, batch.distance, weights, logits)
+        self.buffers_before = [buffer.clone() for buffer in self.buffers]
+        self.share = self.group.take_share(slices or len(batch.images), batch)
+        if self.share:
+            return batch
+        return Batch(*(tensor.new_zeros(1, *tensor.shape[1:]) for tensor in batch))
+
+    def forward(self, images):
+        """images (B, C, *spatial) -> logits (B, K, *spatial) float32, for a training step."""
+        return logits_of(self.network_for_training, images, self.amp).float()
+
+    def end_step(self, loss):
+        """Backward pass and Adam's step; returns bool (), on the device: was the step left out?
+
+        It is left out where the loss or a gradient is not finite.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        (loss if share == 1 else share * loss).backward()
+        (loss if self.share == 1 else self.share * loss).backward()
+
         bad = self.group.any(nonfinite.is_bad(loss, self.network.parameters()))
-        nonfinite.step_unless(bad, self.optimizer, self.buffers, before)
-        return bad, {"loss": loss.detach(), **terms}
+        nonfinite.step_unless(bad, self.optimizer, self.buffers, self.buffers_before)
+        return bad
+
+    # Validation -----------------------------------------------------------------------------------
+
+    def segment(self, images):
+        """images (B, C, *spatial) -> logits (B, K, *spatial) in the autocast dtype."""
+        return logits_of(self.network_for_validation, images, self.amp)

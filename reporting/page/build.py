@@ -10,135 +10,209 @@ import jinja2
 
 from reporting import class_table
 from reporting.formats import caption
-from reporting.page.curves import curves
-from reporting.page.run_times import in_words, stages
-from reporting.page.scores import by_volume, paired_differences, scan_scores, scatter
+from reporting.page.curves import curves_view
+from reporting.page.run_times import duration, stages
+from reporting.page.scores import (
+    PER_SCAN,
+    by_volume,
+    paired_differences,
+    scan_scores,
+    scatter,
+)
 from reporting.page.slices import BUDGET, browser
 from reporting.table1 import cell, columns, heading
-from scoring.rows import IN_WORDS, PAIR, label
+from scoring.rows import BOTH, IN_WORDS, PAIR, REGIONAL, label
 from scoring.run_files import Claims
 from scoring.runs import number
 from utils import UserError, git_commit, read_csv, read_description, read_json
 
 IN_PAGE = ("figure3", "figure3_mm")  # drawn by the page itself
 
+# Entries of config.json: those about machine and code, and those in which runs differ by nature
+ABOUT_MACHINE = ("device", "amp", "threads", "compile", "commit", "versions")
+OF_EACH_RUN = ("loss", "seed", "sessions", "out", "command")
 
-def headlines(one):
-    """What the boundary term changed, measure by measure; nothing while one of the two losses has no finished run."""
-    parts = []
-    if not all(one.finished(loss) for loss in ("gdl", "gdl+boundary")):
-        return parts
-    for metric, statistic in columns(one):
-        if statistic == "reported" or metric[0] in ("hd_mm", "dsc_lesion"):
+ABLATION_COLUMNS = ("loss", "map", "seeds", "metric", "statistic", "mean", "difference", "low",
+                    "high")
+
+
+# What is said about a set -------------------------------------------------------------------------
+
+def set_view(results, index, reported, budget):
+    """What the page says about a set besides the table, for the template.
+
+    Args:
+        index: number of the set on the page.
+        reported: results/reported.json.
+        budget: bytes for the slices of its scans.
+    """
+    settings, environment, varying = settings_of(results)
+    scans, claims = scan_scores(results), claims_of(results)
+    scatters = [scatter(scans, metric) for metric in PER_SCAN]
+    has_masks = any((run.folder / "predictions.npz").exists()
+                    for loss in PAIR for run in results.losses.get(loss, []))
+
+    return {
+        "set": results, "index": index, "headlines": headlines(results),
+        "claims": claims, "stale": claims_are_stale(results),
+        "supported": sum(claim.verdict == "supported" for claim in claims.values()),
+        "classes": class_table.class_table(results), "curves": curves_view(results, reported),
+        "scans": scans, "paired": paired_differences(results),
+        "scatters": [plot for plot in scatters if plot], "sizes": by_volume(results),
+        "browser": browser(results, scans, budget) if has_masks else None,
+        "settings": settings, "environment": environment, "varying": varying,
+        "stages": stages(results), "commands": [train_command(run) for run in results.runs],
+        "ablation": ablation_of(results),
+        "evaluations": [(run.name, evaluation(run)) for run in results.runs
+                        if (run.folder / "evaluation.csv").exists()]}
+
+
+def headlines(results):
+    """What the boundary term changed, measure by measure.
+
+    [] until both losses have a finished run.
+    """
+    if not all(results.finished(loss) for loss in PAIR):
+        return []
+
+    found = []
+    for metric, statistic in columns(results):
+        if statistic == "reported" or metric.key in ("hd_mm", "dsc_lesion"):
             continue
-        pair = [cell(one, loss, metric, statistic, {}).mean for loss in ("gdl", "gdl+boundary")]
-        if None not in pair:
-            parts.append({"name": heading(one, metric, statistic), "gdl": f"{pair[0]:.{metric[3]}f}",
-                          "both": f"{pair[1]:.{metric[3]}f}", "change": f"{pair[1] - pair[0]:+.{metric[3]}f}",
-                          "better": (pair[1] < pair[0]) if metric[4] else (pair[1] > pair[0]),
-                          "same": pair[0] == pair[1]})
-    return parts
+        gdl, both = (cell(results, loss, metric, statistic, {}).mean for loss in (REGIONAL, BOTH))
+        if gdl is None or both is None:
+            continue
+        digits = metric.digits
+        found.append({
+            "name": heading(results, metric, statistic), "gdl": f"{gdl:.{digits}f}",
+            "both": f"{both:.{digits}f}", "change": f"{both - gdl:+.{digits}f}",
+            "better": both < gdl if metric.is_distance else both > gdl, "same": gdl == both})
+    return found
 
 
-def describe(one, index, reported, budget):
-    """What the page says about a set besides the table: claims, curves, scans, slices, settings, run time, data."""
-    settings, environment, varying = settings_of(one)
-    scans, claims = scan_scores(one), claims_of(one)
-    has_masks = any((run.folder / "predictions.npz").exists() for loss in PAIR for run in one.losses.get(loss, []))
-    return {"set": one, "index": index, "headlines": headlines(one), "claims": claims, "stale": claims_are_stale(one),
-            "supported": sum(claim.verdict == "supported" for claim in claims.values()),
-            "classes": class_table.class_table(one),
-            "curves": curves(one, reported), "scans": scans, "paired": paired_differences(one),
-            "scatters": [plot for metric in ("dsc_3d", "hd95") if (plot := scatter(scans, metric))],
-            "sizes": by_volume(one), "browser": browser(one, scans, budget) if has_masks else None,
-            "settings": settings, "environment": environment, "varying": varying, "stages": stages(one),
-            "commands": [train_command(run) for run in one.runs], "ablation": ablation_of(one),
-            "evaluations": [(run.name, evaluation(run)) for run in one.runs if (run.folder / "evaluation.csv").exists()]}
+def settings_of(results):
+    """(settings, environment, varying) of a set's runs.
+
+    The first two are {name: value} that all runs share, the third names the settings that differ.
+    """
+    configs = [run.config.as_dict() for run in results.runs]
+    shared = {key: value for key, value in configs[0].items()
+              if all(config.get(key) == value for config in configs)}
+    shared.pop("sessions", None)  # those of a resumed run; each repeats the entries below
+
+    settings = {key: value for key, value in shared.items() if key not in ABOUT_MACHINE}
+    environment = {key: value for key, value in shared.items()
+                   if key in ABOUT_MACHINE and key != "versions"}
+    environment |= {f"version of {name}": value
+                    for name, value in shared.get("versions", {}).items()}
+
+    varying = {key for config in configs for key in config} - set(shared) - set(OF_EACH_RUN)
+    return settings, environment, sorted(varying)
 
 
-def settings_of(one):
-    """(settings, environment) that all runs share, as {name: value}, and the names of settings that differ."""
-    configs = [run.config.as_dict() for run in one.runs]
-    shared = {key: value for key, value in configs[0].items() if all(config.get(key) == value for config in configs)}
-    shared.pop("sessions", None)  # those of a resumed run; each has the other entries below anew
-
-    about = ("device", "amp", "threads", "compile", "commit", "versions")
-    environment = {key: value for key, value in shared.items() if key in about and key != "versions"}
-    environment |= {f"version of {name}": value for name, value in shared.get("versions", {}).items()}
-
-    varying = {key for config in configs for key in config} - set(shared) - {"loss", "seed", "sessions", "out", "command"}
-    return {key: value for key, value in shared.items() if key not in about}, environment, sorted(varying)
-
-
-def claims_of(one):
+def claims_of(results):
     """{"C1": Claim, ...} that studies.claims measured on this set, {} before."""
-    path = one.folder / "claims.json"
-    return read_description(path, Claims, "Remove it, or repeat make claims.").claims if path.exists() else {}
+    path = results.folder / "claims.json"
+    if not path.exists():
+        return {}
+    return read_description(path, Claims, "Remove it, or repeat make claims.").claims
 
 
-def claims_are_stale(one):
-    """Were the claims measured on other runs, or on runs of other lengths, than this report shows?"""
-    path = one.folder / "claims.json"
-    return path.exists() and read_json(path).get("runs") != {run.name: len(run.rows) for run in one.runs}
+def claims_are_stale(results):
+    """Were the claims measured on other runs, or on runs of other lengths, than this page shows?"""
+    path = results.folder / "claims.json"
+    shown = {run.name: len(run.rows) for run in results.runs}
+    return path.exists() and read_json(path).get("runs") != shown
 
 
-def ablation_of(one):
-    """ablation.csv as rows for the page: {"loss", "map", "seeds", "change", and a number for each of its columns}."""
-    path = one.folder / "ablation.csv"
+def ablation_of(results):
+    """ablation.csv as rows for the page.
+
+    Returns:
+        [{"loss", "map", "seeds", "change", and a number for each metric and statistic}].
+    """
+    path = results.folder / "ablation.csv"
     if not path.exists():
         return []
-    table = read_csv(path, ("loss", "map", "seeds", "metric", "statistic", "mean", "difference", "low", "high"),
-                     "Remove it, or repeat make ablation.")
+
     rows = {}
+    table = read_csv(path, ABLATION_COLUMNS, "Remove it, or repeat make ablation.")
     for line, cells in enumerate(table, 2):
-        mean, *change = (number(cells[key], path, line) for key in ("mean", "difference", "low", "high"))
-        row = rows.setdefault((cells["loss"], cells["map"]), {key: cells[key] for key in ("loss", "map", "seeds")})
+        mean, *change = (number(cells[key], path, line)
+                         for key in ("mean", "difference", "low", "high"))
+        row = rows.setdefault((cells["loss"], cells["map"]),
+                              {key: cells[key] for key in ("loss", "map", "seeds")})
         row[f"{cells['metric']}_{cells['statistic']}"] = mean
         row["change"] = None if None in change else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*change)
     return list(rows.values())
 
 
 def evaluation(run):
-    """Mean over scans of each numeric column of evaluation.csv (native-grid scores by evaluate.py, over all classes)."""
-    means = {}
-    for line, row in enumerate(rows := read_csv(run.folder / "evaluation.csv"), 2):
+    """{column: text} of the numbers of evaluation.csv, each the mean over scans and classes.
+
+    They are evaluate.py's scores on the scans' own grid.
+    """
+    rows, values = read_csv(run.folder / "evaluation.csv"), {}
+    for line, row in enumerate(rows, 2):
         for key, text in row.items():
             if key in ("subject", "label"):  # names, also where they are numbers
                 continue
             try:
                 value = number(text, run.folder, line)
-            except UserError:  # a column of words, such as the subject
+            except UserError:  # a column of words
                 continue
             if value is not None:
-                means.setdefault(key, []).append(value)
-    return {key: f"{statistics.fmean(values):.3f} ({len(values)} of {len(rows)})" for key, values in means.items()}
+                values.setdefault(key, []).append(value)
+
+    return {key: f"{statistics.fmean(found):.3f} ({len(found)} of {len(rows)})"
+            for key, found in values.items()}
 
 
 def train_command(run):
     """The command as main.py noted it, or the one that the settings amount to."""
     if run.config.command:
         return run.config.command
-    flags = ("network", "width", "epochs", "batch_size", "lr", "schedule", "protocol")
-    words = ["python", "main.py", "--data", run.config.get("data", "data"), "--loss", run.config.loss,
-             "--seed", run.config.seed, "--out", run.folder]
-    for flag in flags:
+
+    words = ["python", "main.py", "--data", run.config.get("data", "data"),
+             "--loss", run.config.loss, "--seed", run.config.seed, "--out", run.folder]
+    for flag in ("network", "width", "epochs", "batch_size", "lr", "schedule", "protocol"):
         value = run.config.get(flag)
         words += [] if value is None else ["--" + flag.replace("_", "-"), value]
     return shlex.join(map(str, words))
 
 
-def html(sets, table, remarks, elsewhere, drawn, words, reported, elapsed):
-    """The page as text. `elapsed` gives the seconds since the program began."""
+# The page -----------------------------------------------------------------------------------------
+
+def html(sets, table, notes, elsewhere, drawn, words, reported, elapsed):
+    """The page as text.
+
+    Args:
+        sets: the ResultSets.
+        table, elsewhere: of `table1.build_table` and `table1.reported_only`.
+        notes: sentences below the table.
+        drawn: of `figures.draw_all`.
+        words: the arguments of report.py.
+        reported: results/reported.json.
+        elapsed: a function that gives the seconds since the program began.
+    """
     folder = Path(__file__).parent / "templates"
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.globals |= {"label": label, "class_texts": class_table.texts, "in_words": in_words, "names": IN_WORDS}
-    script = environment.get_template("page.js").render()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.globals |= {"label": label, "class_texts": class_table.texts,
+                            "duration": duration, "names": IN_WORDS}
+
     pictures = [{**figure, "data": base64.b64encode(figure["png"]).decode()} for figure in drawn
                 if figure["name"] not in IN_PAGE]
-    parts = [describe(one, index, reported, BUDGET // len(sets)) for index, one in enumerate(sets)]
+    parts = [set_view(results, index, reported, BUDGET // len(sets))
+             for index, results in enumerate(sets)]
+
+    # the page forbids every script but this one
+    script = environment.get_template("page.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html").render(
-        caption=caption(sets), titles=" and ".join(one.title for one in sets), table=table, notes=remarks,
-        elsewhere=elsewhere, figures=pictures, parts=parts, commit=git_commit(), seconds=elapsed(),
-        command=shlex.join(["python", "report.py", *map(str, words)]), phantom=any(one.is_phantom for one in sets),
-        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}")
+        caption=caption(sets), titles=" and ".join(results.title for results in sets),
+        table=table, notes=notes, elsewhere=elsewhere, figures=pictures, parts=parts,
+        commit=git_commit(), seconds=elapsed(), phantom=any(results.is_phantom for results in sets),
+        command=shlex.join(["python", "report.py", *map(str, words)]),
+        script_hash=f"sha256-{digest}")

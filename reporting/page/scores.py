@@ -1,4 +1,6 @@
-"""Scan by scan: DSC and HD95 of GDL against GDL + boundary, their paired differences, and recall by lesion volume."""
+"""Scan by scan: GDL against GDL + boundary, paired differences, and recall by lesion volume."""
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -6,141 +8,211 @@ from metrics import lesion_sizes
 from reporting.page.svg import Axes
 from scoring.cases import validation_cases
 from scoring.intervals import FEWEST_SCANS, difference
-from scoring.rows import PAIR
+from scoring.rows import ALONE, BOTH, PAIR, REGIONAL
 from scoring.scores import SUMMED, row_scores
 
-# of row_scores: name, words, decimals, is less better?
-SCORES = (("dsc", "DSC, slice mean", 3, False), ("dsc_3d", "3-D DSC", 3, False), ("hd", "HD (mm)", 1, True),
-          ("hd95", "HD95 (mm)", 1, True), ("hd_legacy", "legacy HD", 3, True))
-EDGES = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # ml: between the bins of lesion volume
-SQUARE = {"left": 46, "top": 12, "width": 300, "height": 300}  # of the 360 x 350 units of a scatter plot
+
+class Score(NamedTuple):
+    """What the page says about a score of `row_scores`."""
+
+    name: str
+    words: str
+    digits: int
+    less_is_better: bool
 
 
-def per_scan(one, loss, metric):
-    """A score of each validation scan, as of `row_scores` and in its order, mean over seeds; None if there is none."""
-    scores = row_scores(one, loss)
+SCORES = (
+    Score("dsc", "DSC, slice mean", 3, False),
+    Score("dsc_3d", "3-D DSC", 3, False),
+    Score("hd", "HD (mm)", 1, True),
+    Score("hd95", "HD95 (mm)", 1, True),
+    Score("hd_legacy", "legacy HD", 3, True),
+)
+PER_SCAN = ("dsc_3d", "hd95")                          # those listed scan by scan
+EDGES = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)      # ml: between the bins of lesion volume
+SQUARE = {"left": 46, "top": 12, "width": 300, "height": 300}  # of a plot's 360 x 350 units
+
+
+# Scores of scans ----------------------------------------------------------------------------------
+
+def per_scan(results, loss, metric):
+    """A score of each validation scan, mean over seeds; None if there is none.
+
+    The score is one of `row_scores`, and the scans are in its order.
+    """
+    scores = row_scores(results, loss)
     return None if scores is None else scores[metric].mean(0)
 
 
-def scan_scores(one):
-    """3-D DSC and HD95 of every validation scan at the best epoch, means over the finished seeds that did not collapse.
+def scan_scores(results):
+    """3-D DSC and HD95 of every validation scan at the best epoch.
+
+    They are means over the finished seeds that did not collapse.
 
     Returns:
-        [{"subject", "volume" (ml), "dsc_3d", "hd95": {loss: score or None, "difference"}}], the scan with the lowest DSC of
-        GDL + boundary first (of GDL where that has not finished).
+        [{"subject", "volume" (ml), "dsc_3d", "hd95": {loss: score or None, "difference"}}], the
+        scan with the lowest DSC of GDL + boundary first (of GDL where that has not finished).
     """
-    found = {metric: {loss: per_scan(one, loss, metric) for loss in PAIR} for metric in ("dsc_3d", "hd95")}
+    found = {metric: {loss: per_scan(results, loss, metric) for loss in PAIR}
+             for metric in PER_SCAN}
     rows = []
-    for index, case in enumerate(validation_cases(one)):
+    for index, case in enumerate(validation_cases(results)):
         row = {"subject": case.name, "volume": case.volume_ml}
         for metric, scores in found.items():
-            pair = {loss: None if values is None else float(values[index]) for loss, values in scores.items()}
-            row[metric] = {**pair, "difference": None if None in pair.values() else pair[PAIR[1]] - pair[PAIR[0]]}
+            pair = {loss: None if values is None else float(values[index])
+                    for loss, values in scores.items()}
+            change = None if None in pair.values() else pair[BOTH] - pair[REGIONAL]
+            row[metric] = {**pair, "difference": change}
         rows.append(row)
     return sorted(rows, key=badness)
 
 
 def badness(row):
     """Sort key that puts the worst scan first; scans without any score go by name."""
-    known = [row["dsc_3d"][loss] for loss in PAIR[::-1] if row["dsc_3d"][loss] is not None]
+    dsc = row["dsc_3d"]
+    known = [dsc[loss] for loss in (BOTH, REGIONAL) if dsc[loss] is not None]
     return known[0] if known else 0, row["subject"]
 
 
-def paired_differences(one):
-    """What the boundary term changed, score by score; [] while one of the two losses has no usable run.
+# Paired differences -------------------------------------------------------------------------------
+
+def paired_differences(results):
+    """What the boundary term changed, score by score; [] until both losses have a usable run.
 
     Returns:
-        [{"name", "digits", "gdl", "both", "difference", "low", "high", "better", "worse", "verdict"}]: means, their difference
-        with its 95 % interval (None with fewer scans than a bootstrap needs), scans on which GDL + boundary is better and
-        worse, and "better" or "worse" where the interval leaves out 0.
+        [{"name", "digits", "gdl", "both", "difference", "low", "high", "better", "worse",
+        "verdict"}]: means, their difference with its 95 % interval (None with fewer scans than a
+        bootstrap needs), the number of scans on which GDL + boundary is better and worse, and
+        "better" or "worse" where the interval leaves out 0.
     """
-    without, with_term = (row_scores(one, loss) for loss in PAIR)
+    without, with_term = (row_scores(results, loss) for loss in PAIR)
     if without is None or with_term is None:
         return []
+
     rows = []
-    for name, words, digits, less_is_better in SCORES:
-        values = difference(with_term, without, name)
-        if without[name].shape[1] < FEWEST_SCANS:
-            values |= {"low": None, "high": None}
-        means = [scores[name].mean(0).sum() / (scores["slices"][0].sum() if name in SUMMED else scores[name].shape[1])
-                 for scores in (without, with_term)]
-        gains = (per_scan(one, PAIR[1], name) - per_scan(one, PAIR[0], name)) * (-1 if less_is_better else 1)
-        rows.append({"name": words, "digits": digits, "gdl": means[0], "both": means[1], **values,
-                     "better": int((gains > 1e-9).sum()), "worse": int((gains < -1e-9).sum()),
-                     "verdict": verdict(values, less_is_better)})
+    for score in SCORES:
+        change = difference(with_term, without, score.name)
+        if without[score.name].shape[1] < FEWEST_SCANS:
+            change |= {"low": None, "high": None}
+
+        gains = per_scan(results, BOTH, score.name) - per_scan(results, REGIONAL, score.name)
+        gains *= -1 if score.less_is_better else 1
+        rows.append({
+            "name": score.words, "digits": score.digits,
+            "gdl": mean_score(without, score.name), "both": mean_score(with_term, score.name),
+            **change, "better": int((gains > 1e-9).sum()), "worse": int((gains < -1e-9).sum()),
+            "verdict": verdict(change, score.less_is_better)})
     return rows
 
 
-def verdict(values, less_is_better):
+def mean_score(scores, name):
+    """The mean of a score over what it is a score of: slices or scans."""
+    count = scores["slices"][0].sum() if name in SUMMED else scores[name].shape[1]
+    return scores[name].mean(0).sum() / count
+
+
+def verdict(change, less_is_better):
     """"better" or "worse" where the interval holds no 0, else ""."""
-    low, high = values["low"], values["high"]
+    low, high = change["low"], change["high"]
     if low is None or low <= 0 <= high:
         return ""
     return "better" if (high < 0) == less_is_better else "worse"
 
 
 def scatter(scans, metric):
-    """GDL on x, GDL + boundary on y: {"ticks", "line", "points"}; None while one of them has no score.
+    """A point per scan: GDL on x, GDL + boundary on y; None while one of them has no score.
 
     Args:
         scans: of `scan_scores`, whose order numbers the points.
         metric: "dsc_3d" or "hd95".
-    """
-    pairs = [(at, scan["subject"], *(scan[metric][loss] for loss in PAIR)) for at, scan in enumerate(scans)]
-    if not pairs or any(value is None for pair in pairs for value in pair[2:]):
-        return None
-    _, words, digits, less_is_better = next(score for score in SCORES if score[0] == metric)
-    top = 1.0 if metric == "dsc_3d" else 1.08 * max(max(pair[2:]) for pair in pairs) or 1.0
-    axes, points = Axes(**SQUARE, x=(0, top), y=(0, top)), []
-    for at, subject, gdl, both in pairs:
-        change = round(both - gdl, digits)
-        how = "equal" if not change else "better" if (change < 0) == less_is_better else "worse"
-        x, y = axes.at(gdl, both)
-        points.append({"scan": at, "x": x, "y": y, "how": how, "title": f"{subject}: {words} {gdl:.{digits}f} with GDL, "
-                       f"{both:.{digits}f} with GDL + boundary ({change:+.{digits}f}, {how})"})
-    return {"metric": metric, "name": words, "points": points, "ticks": axes.ticks(),
-            "line": [*axes.at(0, 0), *axes.at(top, top)], "better": "below" if less_is_better else "above"}
-
-
-def by_volume(one):
-    """Recall of the reference's lesions (26-connected) by their volume, and false lesions, of each usable loss.
 
     Returns:
-        {"losses": [row, ...], "bins": [{"name", "lesions", "recall": {row: mean over seeds}}], "false": {row: false lesions
-        per scan}}; None without a lesion or without a usable run.
+        {"metric", "name", "points", "ticks", "line" (of equality), "better": "below" or "above"}.
     """
-    usable = {row: runs for row in ("boundary", *PAIR) if (runs := usable_runs(one, row))}
-    sizes, found, false = [], {row: [] for row in usable}, dict.fromkeys(usable, 0.0)
-    cases = validation_cases(one)
+    pairs = [[scan[metric][loss] for loss in PAIR] for scan in scans]
+    if not pairs or any(None in pair for pair in pairs):
+        return None
+
+    score = next(score for score in SCORES if score.name == metric)
+    top = 1.0 if metric == "dsc_3d" else 1.08 * max(map(max, pairs)) or 1.0
+    axes = Axes(**SQUARE, x=(0, top), y=(0, top))
+    points = [{"scan": at, **point(axes, scan["subject"], *pair, score)}
+              for at, (scan, pair) in enumerate(zip(scans, pairs))]
+    return {"metric": metric, "name": score.words, "points": points, "ticks": axes.ticks(),
+            "line": [*axes.at(0, 0), *axes.at(top, top)],
+            "better": "below" if score.less_is_better else "above"}
+
+
+def point(axes, subject, gdl, both, score):
+    """Where a scan's point is, whether the boundary term is better there, and both in words."""
+    digits, change = score.digits, round(both - gdl, score.digits)
+    better = (change < 0) == score.less_is_better
+    how = "equal" if not change else "better" if better else "worse"
+    x, y = axes.at(gdl, both)
+    title = (f"{subject}: {score.words} {gdl:.{digits}f} with GDL, {both:.{digits}f} with "
+             f"GDL + boundary ({change:+.{digits}f}, {how})")
+    return {"x": x, "y": y, "how": how, "title": title}
+
+
+# Lesions by volume --------------------------------------------------------------------------------
+
+def by_volume(results):
+    """Recall of the reference's lesions (26-connected) by volume, and false lesions, of each loss.
+
+    Returns:
+        {"losses": [row, ...], "bins": [{"name", "lesions", "recall": {row: mean over seeds}}],
+        "false": {row: false lesions per scan}}; None without a lesion or without a usable run.
+    """
+    usable = {row: runs for row in (ALONE, *PAIR) if (runs := usable_runs(results, row))}
+    sizes, found = [np.zeros(0)], {row: [] for row in usable}
+    false, cases = dict.fromkeys(usable, 0.0), validation_cases(results)
     for case in cases:
         truth = case.lesion
-        voxel = np.prod(case.spacing) / 1000                                                # ml
+        voxel = np.prod(case.spacing) / 1000  # ml
         sizes.append(lesion_sizes(truth, truth)[0] * voxel)
         for row, runs in usable.items():
             masks = [case.predicted_lesion(run) for run in runs]
             found[row].append(np.mean([lesion_sizes(truth, mask)[1] for mask in masks], axis=0))
-            false[row] += np.mean([np.count_nonzero(~lesion_sizes(mask, truth)[1]) for mask in masks]) / len(cases)
-    sizes = np.concatenate([np.zeros(0), *sizes])
+            false[row] += np.mean([false_lesions(mask, truth) for mask in masks]) / len(cases)
+
+    sizes = np.concatenate(sizes)  # (lesions,)
     if not sizes.size or not usable:
         return None
-    found = {row: np.concatenate(shares) for row, shares in found.items()}
-    bins = []
-    for index in np.unique(at := np.digitize(sizes, EDGES)):
-        chosen = at == index
-        bins.append({"name": bin_name(index), "lesions": int(chosen.sum()),
-                     "recall": {row: float(shares[chosen].mean()) for row, shares in found.items()}})
-    bins.append({"name": "all", "lesions": len(sizes), "recall": {row: float(one.mean()) for row, one in found.items()}})
-    return {"losses": list(usable), "bins": bins, "false": {row: float(value) for row, value in false.items()}}
+    found = {row: np.concatenate(shares) for row, shares in found.items()}  # {row: (lesions,)}
+    return {"losses": list(usable), "bins": volume_bins(sizes, found),
+            "false": {row: float(value) for row, value in false.items()}}
+
+
+def false_lesions(mask, truth):
+    """The number of a mask's lesions that touch none of the truth."""
+    return np.count_nonzero(~lesion_sizes(mask, truth)[1])
+
+
+def volume_bins(sizes, found):
+    """Recall of the lesions of each bin of volume, and last of all.
+
+    Args:
+        sizes: (lesions,) in ml.
+        found: {row: (lesions,)}, the share of seeds that find each.
+    """
+    bin_of = np.digitize(sizes, EDGES)
+    chosen = {bin_name(index): bin_of == index for index in np.unique(bin_of)}
+    chosen["all"] = np.full(len(sizes), True)
+    return [{"name": name, "lesions": int(these.sum()),
+             "recall": {row: float(shares[these].mean()) for row, shares in found.items()}}
+            for name, these in chosen.items()]
 
 
 def bin_name(index):
     """The volumes of a bin of `EDGES`, in ml."""
     if index == 0:
         return f"below {EDGES[0]:g} ml"
-    return f"{EDGES[index - 1]:g} to {EDGES[index]:g} ml" if index < len(EDGES) else f"{EDGES[-1]:g} ml and more"
+    if index == len(EDGES):
+        return f"{EDGES[-1]:g} ml and more"
+    return f"{EDGES[index - 1]:g} to {EDGES[index]:g} ml"
 
 
-def usable_runs(one, row):
-    """The finished runs of a row that did not collapse and whose predictions hold every validation scan."""
-    return [run for run in one.finished(row) if not run.collapsed and all(
-        case.predicted(run) is not None for case in validation_cases(one))]
+def usable_runs(results, row):
+    """The finished runs of a row that did not collapse and have predicted every validation scan."""
+    return [run for run in results.finished(row) if not run.collapsed and all(
+        case.predicted(run) is not None for case in validation_cases(results))]

@@ -19,7 +19,9 @@ parameters is refused.
 Exit status: 0, or 2 with one line that says what is wrong.
 """
 
-import utils  # noqa: F401  isort: skip (first: Ctrl-C during the imports below is one line)
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("scans.phantom.__main__")
 
 import json
 from dataclasses import asdict
@@ -151,4 +153,6 @@ def brief(value):
 
 
 if __name__ == "__main__":
-    run_program(main)
+    from scans.phantom import __main__ as importable  # worker processes find functions by this name
+
+    run_program(importable.main)

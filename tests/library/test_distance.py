@@ -1,4 +1,4 @@
-"""Signed distance maps: answers worked out by hand, brute force over all pairs, properties that hold for any mask."""
+"""Signed distance maps: answers by hand, brute force over all pairs, properties of any mask."""
 
 from itertools import combinations
 
@@ -20,9 +20,9 @@ def close(found, expected):
     assert_allclose(found, np.array(expected), rtol=1e-6, atol=0)
 
 
-# ---------------------------------------------------------------------------------------------------- by hand, 2-D
+# By hand, 2-D -------------------------------------------------------------------------------------
 
-def test_single_pixel_is_zero_and_its_surroundings_hold_the_distance_to_it():
+def test_single_pixel_is_zero_amid_the_distances_to_it():
     mask = [[0, 0, 0, 0],
             [0, 1, 0, 0],
             [0, 0, 0, 0]]
@@ -41,7 +41,7 @@ SQUARE = [[0, 0, 0, 0, 0, 0, 0],
 
 
 @pytest.mark.parametrize("convention", ["paper", "official"])
-def test_square_of_5_falls_to_minus_2_at_its_centre_in_both_conventions(convention):
+def test_square_of_5_falls_to_minus_2_at_its_centre(convention):
     close(signed_distance(SQUARE, convention=convention), [[S2, 1,  1,  1,  1, 1, S2],
                                                            [1,  0,  0,  0,  0, 0, 1],
                                                            [1,  0, -1, -1, -1, 0, 1],
@@ -94,7 +94,8 @@ def test_image_border_is_no_boundary(convention):
 @pytest.mark.parametrize("fill", [False, True])
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4)])
 def test_mask_without_boundary_gets_a_zero_map(shape, fill, convention):
-    assert_array_equal(signed_distance(np.full(shape, fill), convention=convention), np.zeros(shape))
+    phi = signed_distance(np.full(shape, fill), convention=convention)
+    assert_array_equal(phi, np.zeros(shape))
 
 
 def test_boundary_holds_face_neighbours_of_the_background_only():
@@ -106,7 +107,7 @@ def test_boundary_holds_face_neighbours_of_the_background_only():
                                         [0, 0, 0]])
 
 
-def test_conventions_differ_where_the_nearest_background_lies_on_a_diagonal():
+def test_conventions_differ_where_the_background_lies_diagonally():
     mask = [[0, 1, 1],
             [1, 1, 1],
             [1, 1, 1]]
@@ -118,7 +119,7 @@ def test_conventions_differ_where_the_nearest_background_lies_on_a_diagonal():
                                                          [-1, 1 - S5,  1 - 2 * S2]])
 
 
-# ------------------------------------------------------------------------------------------------ by hand, spacing
+# By hand, spacing ---------------------------------------------------------------------------------
 
 def test_spacing_2_by_1_stretches_the_rows():
     mask = [[0, 0, 0],
@@ -130,9 +131,10 @@ def test_spacing_2_by_1_stretches_the_rows():
 
 
 def test_spacing_2_by_1_inside_a_square_of_5():
-    close(signed_distance(SQUARE, (2, 1))[2:5, 2:5], [[-1, -2, -1],   # up: 2 mm; left and right: 2 px of 1 mm
-                                                      [-1, -2, -1],
-                                                      [-1, -2, -1]])
+    inner = signed_distance(SQUARE, (2, 1))[2:5, 2:5]
+    close(inner, [[-1, -2, -1],     # up: 2 mm; left and right: 2 px of 1 mm
+                  [-1, -2, -1],
+                  [-1, -2, -1]])
 
 
 def test_official_boundary_is_005_off_at_spacing_095():
@@ -141,7 +143,7 @@ def test_official_boundary_is_005_off_at_spacing_095():
     close(signed_distance(mask, (0.95, 0.95), "paper"), [[1.9, 0.95, 0, -0.95, 0, 0.95]])
 
 
-# ---------------------------------------------------------------------------------------------------- by hand, 3-D
+# By hand, 3-D -------------------------------------------------------------------------------------
 
 def test_single_voxel():
     mask = np.zeros((3, 3, 3), bool)
@@ -184,10 +186,10 @@ def test_slices_pass_spacing_and_convention_on():
     close(signed_distance_slices(masks, (1, 0.5), "official"), [[[0.5, 0.5, 0]]])
 
 
-# ------------------------------------------------------------------------------------------------------ brute force
+# Brute force --------------------------------------------------------------------------------------
 
 def shifted_boundary(mask):
-    """Points of the mask with a face neighbour outside it, by shifting the mask one step along each axis and back."""
+    """Points of the mask with a face neighbour outside it, by shifts along each axis and back."""
     found = np.zeros_like(mask)
     for axis in range(mask.ndim):
         here, there = np.moveaxis(mask, axis, 0), np.moveaxis(found, axis, 0)
@@ -233,7 +235,7 @@ def test_official_map_is_scipys_on_a_large_image():
     assert_array_equal(signed_distance(mask, convention="official"), expected.astype(np.float32))
 
 
-# ------------------------------------------------------------------------------------------------------- properties
+# Properties ---------------------------------------------------------------------------------------
 
 @st.composite
 def masks_and_spacings(draw):
@@ -260,8 +262,8 @@ def test_sign_tells_membership(case):
 @quick
 @given(masks_and_spacings())
 def test_map_changes_by_at_most_the_step_between_face_neighbours(case):
-    # Between face neighbours, hence along any lattice path. Across a diagonal the boundary's thickness shows:
-    # see test_lipschitz_constant_across_a_diagonal.
+    # Between face neighbours, hence along any lattice path. Across a diagonal the boundary's
+    # thickness shows: see test_lipschitz_constant_across_a_diagonal.
     mask, spacing = case
     phi = signed_distance(mask, spacing).astype(float)
     for axis, step in enumerate(spacing):
@@ -280,7 +282,8 @@ def test_map_is_1_lipschitz_on_either_side(case):
 
 
 def test_lipschitz_constant_across_a_diagonal():
-    phi = signed_distance([[0, 1], [1, 1]])  # +1 and -1, sqrt(2) apart: the boundary points lie beside the segment
+    # +1 and -1, sqrt(2) apart: the boundary points lie beside the segment.
+    phi = signed_distance([[0, 1], [1, 1]])
     close(phi, [[1, 0], [0, -1]])
 
 
@@ -290,7 +293,8 @@ def test_map_of_a_flipped_mask_is_the_flipped_map(case, convention):
     mask, spacing = case
     phi = signed_distance(mask, spacing, convention)
     for axes in [c for n in range(1, mask.ndim + 1) for c in combinations(range(mask.ndim), n)]:
-        assert_allclose(signed_distance(np.flip(mask, axes), spacing, convention), np.flip(phi, axes), rtol=1e-6)
+        flipped = signed_distance(np.flip(mask, axes), spacing, convention)
+        assert_allclose(flipped, np.flip(phi, axes), rtol=1e-6)
 
 
 @quick
@@ -309,7 +313,7 @@ def test_map_scales_with_the_spacing(case):
     assert_allclose(doubled, 2 * signed_distance(mask, spacing), rtol=1e-6)
 
 
-# --------------------------------------------------------------------------------------------------------- contract
+# Contract -----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("convention", ["paper", "official"])
 @pytest.mark.parametrize("shape", [(4, 6), (1, 1), (2, 3, 5)])
@@ -332,18 +336,23 @@ def test_mask_is_left_as_it_was():
 
 
 @pytest.mark.parametrize("mask, message", [
-    ([0, 1], "2 or 3 dimensions, found 1"), (np.zeros((2, 2, 2, 2)), "2 or 3 dimensions, found 4"),
-    ([[0, 2]], "zeros and ones, found values from 0 to 2"), ([[0, 0.5]], "zeros and ones, found values from 0.0 to 0.5"),
-    ([[0, -1]], "zeros and ones, found values from -1 to 0"), ([[0, np.nan]], "zeros and ones, found values from nan to nan"),
+    ([0, 1], "2 or 3 dimensions, found 1"),
+    (np.zeros((2, 2, 2, 2)), "2 or 3 dimensions, found 4"),
+    ([[0, 2]], "zeros and ones, found values from 0 to 2"),
+    ([[0, 0.5]], "zeros and ones, found values from 0.0 to 0.5"),
+    ([[0, -1]], "zeros and ones, found values from -1 to 0"),
+    ([[0, np.nan]], "zeros and ones, found values from nan to nan"),
     (np.full((1, 2), 3, np.uint8), "zeros and ones, found values from 3 to 3"),
-    ([["a", "b"]], "zeros and ones, found dtype <U1"), ([[0, 1j]], "zeros and ones, found dtype complex128")])
+    ([["a", "b"]], "zeros and ones, found dtype <U1"),
+    ([[0, 1j]], "zeros and ones, found dtype complex128")])
 def test_error_names_the_mask(mask, message):
     with pytest.raises(ValueError, match=f"^mask: expected {message}$"):
         signed_distance(mask)
 
 
-@pytest.mark.parametrize("spacing", [(1,), (1, 1, 1), (0, 1), (-1, 1), (np.nan, 1), (np.inf, 1), 2, "ab", (1, "a"), (1, None),
-                                     (1, (1, 1))])
+@pytest.mark.parametrize("spacing", [
+    (1,), (1, 1, 1), (0, 1), (-1, 1), (np.nan, 1), (np.inf, 1), 2, "ab", (1, "a"), (1, None),
+    (1, (1, 1))])
 def test_error_names_the_spacing(spacing):
     with pytest.raises(ValueError, match="^spacing: expected 2 positive numbers, found (?!None)"):
         signed_distance([[0, 1]], spacing)
@@ -355,5 +364,6 @@ def test_spacing_is_any_sequence(spacing):
 
 
 def test_error_names_the_convention():
-    with pytest.raises(ValueError, match="^convention: expected one of paper, official, found 'chessboard'"):
+    message = "^convention: expected one of paper, official, found 'chessboard'"
+    with pytest.raises(ValueError, match=message):
         signed_distance([[0, 1]], convention="chessboard")

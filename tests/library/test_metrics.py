@@ -1,4 +1,4 @@
-"""Scores: answers worked out by hand first, then independent programs as oracles, then properties."""
+"""Scores: answers worked out by hand, then independent programs as oracles, then properties."""
 
 import math
 import re
@@ -42,7 +42,7 @@ EMPTY = mask((6, 8))
 PIXEL = mask((6, 8), (2, 3))
 
 
-# --- By hand: Dice and volumes ---
+# By hand: Dice and volumes ------------------------------------------------------------------------
 
 @pytest.mark.parametrize("pred, target, expected", [
     (mask((4, 4), (0, slice(0, 2))), mask((4, 4), (0, slice(1, 3))), 0.5),  # 2 * 1 / (2 + 2)
@@ -57,7 +57,7 @@ def test_dice_by_hand(pred, target, expected):
     assert dice(pred, target) == pytest.approx(expected, abs=1e-7)
 
 
-def test_dice_of_two_empty_masks_is_exactly_one_and_smooth_is_that_of_the_2018_code():
+def test_dice_of_empty_masks_is_smoothed_like_that_of_the_2018_code():
     assert dice(EMPTY, EMPTY) == 1.0
     assert dice(EMPTY, PIXEL) == 1e-8 / (1 + 1e-8)
 
@@ -74,15 +74,16 @@ def test_absolute_volume_difference_is_in_percent_of_the_target(pred, target, ex
     assert absolute_volume_difference(pred, target) == expected
 
 
-# --- By hand: surface distances ---
+# By hand: surface distances -----------------------------------------------------------------------
 
 def test_two_pixels_two_mm_apart_have_distance_two():
     assert hausdorff_pair(PIXEL, mask((6, 8), (2, 5))) == (2.0, 2.0)
     assert hausdorff_pair(PIXEL, mask((6, 8), (2, 4)), spacing=(1, 2)) == (2.0, 2.0)
 
 
-@pytest.mark.parametrize("shift, spacing, expected", [((0, 3), None, 3.0), ((4, 3), None, 5.0), ((3, 0), (2, 1), 6.0),
-                                                      ((0, 3), (2, 1), 3.0), ((2, 3), (2, 1), 5.0)])
+@pytest.mark.parametrize("shift, spacing, expected", [
+    ((0, 3), None, 3.0), ((4, 3), None, 5.0),
+    ((3, 0), (2, 1), 6.0), ((0, 3), (2, 1), 3.0), ((2, 3), (2, 1), 5.0)])
 def test_shifted_square_is_as_far_as_its_shift(shift, spacing, expected):
     square = mask((20, 20), (slice(4, 9), slice(4, 9)))
     assert hausdorff(np.roll(square, shift, (0, 1)), square, spacing) == expected
@@ -102,10 +103,10 @@ def test_one_far_false_positive_counts_fully_in_hd_and_not_in_hd95():
     assert hausdorff95(pred, square, pooled=False) == 0.0
 
 
-def test_pooled_and_directed_percentiles_differ_when_the_error_is_on_one_side():
+def test_pooled_and_directed_percentiles_differ_for_one_sided_errors():
     # 1 target pixel; 10 separate predicted ones, 9 of them false at 10, 20, ... 90 px.
     target, pred = mask((1, 100), (0, 0)), mask((1, 100), (0, slice(0, 100, 10)))
-    # pooled: 0 (there), 0 (back), 10, ..., 90: position 0.95 * 10 = 9.5 -> halfway between 80 and 90
+    # pooled: 0 from pred, 0 from target, 10, ..., 90: position 0.95 * 10 = 9.5 -> between 80 and 90
     assert hausdorff95(pred, target) == pytest.approx(85.0)
     # one direction alone: position 0.95 * 9 = 8.55 -> 80 + 0.55 * 10
     assert hausdorff95(pred, target, pooled=False) == pytest.approx(85.5)
@@ -113,28 +114,31 @@ def test_pooled_and_directed_percentiles_differ_when_the_error_is_on_one_side():
 
 def test_surface_of_a_mask_touching_the_border_includes_the_border():
     filled = mask((5, 5), slice(None))
-    there, back = surface_distances(filled, mask((5, 5), (2, 2)))
-    assert len(there) == 16 and len(back) == 1  # the outer ring; not only what has background beside it
-    assert there.max() == math.sqrt(8) and back[0] == 2.0
+    to_target, to_pred = surface_distances(filled, mask((5, 5), (2, 2)))
+    # The outer ring, not only what has background beside it.
+    assert len(to_target) == 16 and len(to_pred) == 1
+    assert to_target.max() == math.sqrt(8) and to_pred[0] == 2.0
 
 
 def test_hole_has_a_surface_of_its_own():
     ring = mask((9, 9), (slice(1, 8), slice(1, 8)))
     ring[4, 4] = False
-    there, _ = surface_distances(ring, mask((9, 9), (4, 3)))
-    assert len(there) == 24 + 4  # outer ring, and the four face neighbours of the hole
+    to_target, _ = surface_distances(ring, mask((9, 9), (4, 3)))
+    assert len(to_target) == 24 + 4  # outer ring, and the four face neighbours of the hole
 
 
 def test_distance_counts_surfaces_not_volumes():
     outer, inner = mask((9, 9), (slice(0, 9), slice(0, 9))), mask((9, 9), (4, 4))
     assert hausdorff(outer, inner) == math.sqrt(32)
-    assert surface_distances(outer, inner)[1] == [4.0]  # though the pixel lies inside the outer mask
+    # Though the pixel lies inside the outer mask.
+    assert surface_distances(outer, inner)[1] == [4.0]
 
 
 @pytest.mark.parametrize("method", ["auto", "tree", "transform"])
 def test_surface_distances_come_in_c_order_by_every_method(method):
-    there, back = surface_distances(mask((1, 9), (0, 0), (0, 8)), mask((1, 9), (0, 2)), method=method)
-    assert there.tolist() == [2.0, 6.0] and back.tolist() == [2.0]
+    pred, target = mask((1, 9), (0, 0), (0, 8)), mask((1, 9), (0, 2))
+    to_target, to_pred = surface_distances(pred, target, method=method)
+    assert to_target.tolist() == [2.0, 6.0] and to_pred.tolist() == [2.0]
 
 
 def test_three_dimensions_by_hand():
@@ -143,11 +147,15 @@ def test_three_dimensions_by_hand():
     assert hausdorff_pair(a, b, (6, 1.5, 1)) == (7.0, 7.0)  # sqrt(36 + 9 + 4)
 
 
-# --- By hand: empty masks ---
+# By hand: empty masks -----------------------------------------------------------------------------
 
-FUNCTIONS = [hausdorff, hausdorff95, lambda p, t, s, empty: hausdorff95(p, t, s, pooled=False, empty=empty),
-             lambda p, t, s, empty: hausdorff_pair(p, t, s, empty=empty)[0],
-             lambda p, t, s, empty: hausdorff_pair(p, t, s, empty=empty)[1]]
+FUNCTIONS = [
+    hausdorff,
+    hausdorff95,
+    lambda p, t, s, empty: hausdorff95(p, t, s, pooled=False, empty=empty),
+    lambda p, t, s, empty: hausdorff_pair(p, t, s, empty=empty)[0],
+    lambda p, t, s, empty: hausdorff_pair(p, t, s, empty=empty)[1],
+]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -161,8 +169,9 @@ def test_empty_masks_in_hausdorff(function, pred, target, empty, expected):
     assert function(pred, target, (2, 2), empty=empty) == pytest.approx(expected, nan_ok=True)
 
 
-@pytest.mark.parametrize("nothing", [mask((4, 5, 6)), mask((4, 5, 6), (slice(None), slice(None), 2))],
-                         ids=["empty", "a whole slice"])
+@pytest.mark.parametrize("nothing", [
+    mask((4, 5, 6)), mask((4, 5, 6), (slice(None), slice(None), 2)),
+], ids=["empty", "a whole slice"])
 def test_challenge_distance_of_masks_without_a_surface(nothing):
     lesion = mask((4, 5, 6), (1, 1, 1))
     assert challenge_hausdorff95(nothing, nothing, empty="nan") == 0.0
@@ -179,8 +188,8 @@ def test_challenge_distance_of_all_and_nothing_is_the_diagonal():
 
 
 def test_distances_to_an_empty_mask_are_infinite():
-    there, back = surface_distances(PIXEL, EMPTY)
-    assert there.tolist() == [math.inf] and back.tolist() == []
+    to_target, to_pred = surface_distances(PIXEL, EMPTY)
+    assert to_target.tolist() == [math.inf] and to_pred.tolist() == []
 
 
 @pytest.mark.parametrize("pred, target, recall, precision, f1", [
@@ -189,11 +198,12 @@ def test_empty_masks_in_lesion_detection(pred, target, recall, precision, f1):
     assert lesion_detection(pred, target) == (recall, precision, f1)
 
 
-# --- By hand: lesions ---
+# By hand: lesions ---------------------------------------------------------------------------------
 
 def test_lesion_detection_by_hand():
     target = mask((9, 9), (1, 1), (1, 5), (5, 1), (5, 5))  # four lesions
-    pred = mask((9, 9), (1, 1), (slice(3, 6), 5), (8, 8))  # touches two, and one false lesion: 2 of 3
+    # Touches two of them, and one lesion is false: 2 of 3.
+    pred = mask((9, 9), (1, 1), (slice(3, 6), 5), (8, 8))
     assert lesion_detection(pred, target) == pytest.approx((1 / 2, 2 / 3, 4 / 7))
     assert lesion_recall(pred, target) == 1 / 2
     assert lesion_f1(pred, target) == pytest.approx(4 / 7)
@@ -202,7 +212,11 @@ def test_lesion_detection_by_hand():
 def test_lesions_are_measured_and_found_one_by_one():
     lesions = mask((9, 9), (1, 1), (slice(3, 6), 5), (8, slice(0, 2)))
     sizes, touched = metrics.lesion_sizes(lesions, mask((9, 9), (4, 5), (8, 1), (7, 7)))
-    assert sizes.tolist() == [1, 3, 2] and touched.tolist() == [False, True, True]  # in the order of their first voxel
+    # In the order of their first voxel.
+    assert sizes.tolist() == [1, 3, 2] and touched.tolist() == [False, True, True]
+
+
+def test_a_mask_without_lesions_has_no_sizes():
     sizes, touched = metrics.lesion_sizes(EMPTY, PIXEL)
     assert sizes.tolist() == touched.tolist() == []
 
@@ -211,10 +225,12 @@ def test_missing_every_lesion_gives_f1_zero():
     assert lesion_detection(PIXEL, mask((6, 8), (5, 7))) == (0.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("shape, neighbour", [((4, 4), (2, 2)), ((4, 4, 4), (2, 2, 2)), ((4, 4, 4), (1, 2, 2))])
+@pytest.mark.parametrize("shape, neighbour", [
+    ((4, 4), (2, 2)), ((4, 4, 4), (2, 2, 2)), ((4, 4, 4), (1, 2, 2))])
 def test_lesions_are_joined_across_corners(shape, neighbour):
-    target = mask(shape, (1,) * len(shape), neighbour)
-    assert lesion_recall(mask(shape, (1,) * len(shape)), target) == 1.0  # one lesion; two would give 1/2
+    first = (1,) * len(shape)
+    # One lesion; two would give 1/2.
+    assert lesion_recall(mask(shape, first), mask(shape, first, neighbour)) == 1.0
 
 
 def test_one_prediction_over_two_lesions_finds_both():
@@ -229,7 +245,7 @@ def test_leave_out_removes_other_pathology_from_both_masks():
     assert target.tolist() == [False, True, True, False, False]
 
 
-# --- By hand: the reported "HD" (PAPER.md, point 2) ---
+# By hand: the reported "HD" (PAPER.md, point 2) ---------------------------------------------------
 
 def test_legacy_hausdorff_does_not_see_a_square_moved_100_px_down():
     square = mask((256, 256), (slice(20, 40), slice(20, 40)))
@@ -261,21 +277,23 @@ def test_legacy_hausdorff_of_full_masks():
     assert legacy_hausdorff(full, EMPTY) == math.sqrt(8)  # every row differs in all 8 columns
 
 
-# --- Bad arguments ---
+# Bad arguments ------------------------------------------------------------------------------------
 
-TWO = [dice, hausdorff, hausdorff95, hausdorff_pair, surface_distances, legacy_hausdorff, lesion_detection,
-       absolute_volume_difference]
+OF_TWO_MASKS = [
+    dice, hausdorff, hausdorff95, hausdorff_pair, surface_distances, legacy_hausdorff,
+    lesion_detection, absolute_volume_difference]
 
 
-@pytest.mark.parametrize("function", TWO)
+@pytest.mark.parametrize("function", OF_TWO_MASKS)
 def test_other_shapes_are_refused_with_both_shapes(function):
     with pytest.raises(ValueError, match=r"target: .*\(6, 8\), got \(8, 6\)"):
         function(PIXEL, PIXEL.T)
 
 
-@pytest.mark.parametrize("function", TWO)
-@pytest.mark.parametrize("bad, found", [(np.full((6, 8), 2), r"\[2\]"), (np.full((6, 8), 0.5), r"\[0.5\]"),
-                                        (np.full((6, 8), np.nan), "nan"), (np.full((6, 8), "a"), "dtype <U1")])
+@pytest.mark.parametrize("function", OF_TWO_MASKS)
+@pytest.mark.parametrize("bad, found", [
+    (np.full((6, 8), 2), r"\[2\]"), (np.full((6, 8), 0.5), r"\[0.5\]"),
+    (np.full((6, 8), np.nan), "nan"), (np.full((6, 8), "a"), "dtype <U1")])
 def test_anything_but_zeros_and_ones_is_refused(function, bad, found):
     with pytest.raises(ValueError, match="pred: .*" + found):
         function(bad, PIXEL)
@@ -289,8 +307,9 @@ def test_zeros_and_ones_of_any_type_are_accepted(dtype):
 
 
 @pytest.mark.parametrize("function", [hausdorff, hausdorff95, hausdorff_pair, surface_distances])
-@pytest.mark.parametrize("spacing", [(1, 1, 1), (1,), 1.0, (1, 0), (1, -2), (1, math.nan), (1, math.inf), (1, "a"), (1, None),
-                                     (1, (1, 1))])
+@pytest.mark.parametrize("spacing", [
+    (1, 1, 1), (1,), 1.0, (1, 0), (1, -2), (1, math.nan), (1, math.inf), (1, "a"), (1, None),
+    (1, (1, 1))])
 def test_impossible_spacing_is_refused(function, spacing):
     for pred in (PIXEL, EMPTY):
         with pytest.raises(ValueError, match="spacing: expected 2 positive numbers"):
@@ -301,25 +320,38 @@ def test_impossible_spacing_is_refused(function, spacing):
 @pytest.mark.parametrize("empty", ["diagonal", "nan"])
 def test_the_challenge_distance_refuses_a_spacing_for_empty_masks_too(pred, target, empty):
     masks = [mask((3, 4, 5), *[(1, 1, 1)] * count) for count in (pred, target)]
-    with pytest.raises(ValueError, match=r"^spacing: expected 3 positive numbers in mm, one per axis, got \(1, 1\)$"):
+    message = r"^spacing: expected 3 positive numbers in mm, one per axis, got \(1, 1\)$"
+    with pytest.raises(ValueError, match=message):
         challenge_hausdorff95(*masks, (1, 1), empty=empty)
 
 
-def test_scalars_three_dimensional_slices_and_unknown_words_are_refused():
+def test_scalars_are_refused():
     with pytest.raises(ValueError, match="pred: .* scalar"):
         dice(True, True)
+
+
+def test_legacy_hausdorff_refuses_three_dimensions():
     with pytest.raises(ValueError, match=r"pred: expected a 2-D mask, got shape \(2, 2, 2\)"):
         legacy_hausdorff(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)))
-    for function, masks in ((hausdorff, [PIXEL] * 2), (challenge_hausdorff95, [np.zeros((2, 2, 2))] * 2)):
-        with pytest.raises(ValueError, match="^empty: .*'zero'$"):
-            function(*masks, empty="zero")
+
+
+@pytest.mark.parametrize("function, pred", [
+    (hausdorff, PIXEL), (challenge_hausdorff95, np.zeros((2, 2, 2)))])
+def test_an_unknown_word_for_empty_masks_is_refused(function, pred):
+    with pytest.raises(ValueError, match="^empty: .*'zero'$"):
+        function(pred, pred, empty="zero")
+
+
+def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="^method: .*'fast'$"):
         surface_distances(PIXEL, PIXEL, method="fast")
 
 
-@pytest.mark.parametrize("shape, axis", [((2, 2, 2), 3), ((2, 2, 2), -4), ((2, 2), 0), ((2, 2, 2, 2), 0)])
+@pytest.mark.parametrize("shape, axis", [
+    ((2, 2, 2), 3), ((2, 2, 2), -4), ((2, 2), 0), ((2, 2, 2, 2), 0)])
 def test_slices_along_an_axis_that_is_not_there_are_refused(shape, axis):
-    with pytest.raises(ValueError, match=rf"^slice_axis: .*got {axis} for shape {re.escape(str(shape))}$"):
+    message = rf"^slice_axis: .*got {axis} for shape {re.escape(str(shape))}$"
+    with pytest.raises(ValueError, match=message):
         challenge_hausdorff95(np.zeros(shape), np.zeros(shape), slice_axis=axis)
 
 
@@ -328,38 +360,44 @@ def test_at_most_five_wrong_values_are_shown():
         dice(np.array([7, 6, 5, 4, 3, 2]), np.zeros(6))
 
 
-@pytest.mark.parametrize("bad, name", [((2, 0, 0), "pred"), ((0, 2, 0), "target"), ((0, 0, 2), "ignored")])
+@pytest.mark.parametrize("bad, name", [
+    ((2, 0, 0), "pred"), ((0, 2, 0), "target"), ((0, 0, 2), "ignored")])
 def test_leave_out_names_the_wrong_array(bad, name):
     with pytest.raises(ValueError, match=f"^{name}: expected a bool array"):
         leave_out(*(np.array([value]) for value in bad))
 
 
 def test_leave_out_refuses_a_map_of_another_shape():
-    with pytest.raises(ValueError, match=r"^ignored: expected the shape of pred, \(3,\), got \(2,\)$"):
+    message = r"^ignored: expected the shape of pred, \(3,\), got \(2,\)$"
+    with pytest.raises(ValueError, match=message):
         leave_out(np.zeros(3), np.zeros(3), np.zeros(2))
 
 
-# --- Oracles ---
+# Oracles ------------------------------------------------------------------------------------------
 
 def random_pairs(count, seed, dims=(2, 3)):
-    """Random pairs of masks, never empty: noise of any density, a box and a few voxels; with a random spacing."""
+    """Random pairs of masks, never empty, each with a random spacing."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         shape = rng.integers(1, 13, size=rng.choice(dims))
-        pair = []
-        for _ in range(2):
-            noise = rng.random(shape) < rng.choice([0.02, 0.1, 0.5, 0.9])
-            low = rng.integers(0, shape)
-            box = mask(shape, tuple(slice(a, a + n) for a, n in zip(low, rng.integers(1, 8, len(shape)))))
-            single = mask(shape, tuple(rng.integers(0, shape)))
-            pair.append([noise | single, box, box ^ noise | single, single][rng.integers(4)])
+        pair = [random_mask(rng, shape) for _ in range(2)]
         yield *pair, rng.choice([np.ones(len(shape)), rng.uniform(0.3, 5, len(shape))])
+
+
+def random_mask(rng, shape):
+    """Noise of any density, a box, both, or a single voxel."""
+    noise = rng.random(shape) < rng.choice([0.02, 0.1, 0.5, 0.9])
+    low, sides = rng.integers(0, shape), rng.integers(1, 8, len(shape))
+    box = mask(shape, tuple(slice(a, a + n) for a, n in zip(low, sides)))
+    single = mask(shape, tuple(rng.integers(0, shape)))
+    return [noise | single, box, box ^ noise | single, single][rng.integers(4)]
 
 
 @pytest.mark.parametrize("method", ["auto", "tree", "transform"])
 def test_hausdorff_equals_medpy_by_every_method(method, monkeypatch):
     search = metrics._nearest
     monkeypatch.setattr(metrics, "_nearest", lambda a, b, spacing, _: search(a, b, spacing, method))
+
     for pred, target, spacing in random_pairs(1000, seed=1):
         expected = medpy.hd(pred, target, spacing), medpy.hd95(pred, target, spacing)
         assert hausdorff_pair(pred, target, spacing) == pytest.approx(expected, abs=1e-4)
@@ -367,86 +405,110 @@ def test_hausdorff_equals_medpy_by_every_method(method, monkeypatch):
 
 @pytest.mark.parametrize("density", [0.001, 0.02, 0.3])
 def test_automatic_choice_equals_medpy_on_larger_noise_and_lesions(density):
-    rng = np.random.default_rng(2)
-    noise, spacing = rng.random((48, 56, 24)) < density, (0.96, 0.95, 3)
-    lesions = mask(noise.shape, (slice(5, 9), slice(30, 33), 10), (slice(40, 44), slice(2, 8), slice(18, 24)))
-    for pred, target in [(noise, lesions), (lesions, noise), (noise, noise[::-1]), (~lesions, lesions)]:
+    noise = np.random.default_rng(2).random((48, 56, 24)) < density
+    spacing = (0.96, 0.95, 3)
+    lesions = mask(noise.shape, (slice(5, 9), slice(30, 33), 10),
+                   (slice(40, 44), slice(2, 8), slice(18, 24)))
+
+    for pred, target in [(noise, lesions), (lesions, noise),
+                         (noise, noise[::-1]), (~lesions, lesions)]:
         expected = medpy.hd(pred, target, spacing), medpy.hd95(pred, target, spacing)
         assert hausdorff_pair(pred, target, spacing) == pytest.approx(expected, abs=1e-4)
 
 
-def test_dense_noise_is_searched_among_neighbours_and_the_rest_by_a_full_search(monkeypatch):
-    rng, sizes = np.random.default_rng(3), []
+def test_dense_noise_is_searched_in_full_where_no_neighbour_is_found(monkeypatch):
+    rng, searched = np.random.default_rng(3), []
     pred, target = rng.random((40, 40, 20)) < 0.3, rng.random((40, 40, 20)) < 0.3
     target[:12] = False  # some of the prediction has nothing near
+
     search = metrics._nearest_by_transform
     monkeypatch.setattr(metrics, "_tree", lambda *args, **options: None)
-    monkeypatch.setattr(metrics, "_nearest_by_transform", lambda points, *rest: sizes.append(len(points))
-                        or search(points, *rest))
-    got = surface_distances(pred, target, (2, 2, 5))
-    assert sizes == [np.count_nonzero(got[0] >= 2 * 4)]  # what is more than REACH = 3 voxels of 2 mm away
-    assert 0 < sizes[0] < len(got[0])
-    for a, b in zip(got, surface_distances(pred, target, (2, 2, 5), method="transform")):
-        np.testing.assert_allclose(a, b, rtol=1e-12)
+    monkeypatch.setattr(metrics, "_nearest_by_transform", lambda points, *rest: (
+        searched.append(len(points)) or search(points, *rest)))
+    found = surface_distances(pred, target, (2, 2, 5))
+
+    # What is more than REACH = 3 voxels of 2 mm away.
+    assert searched == [np.count_nonzero(found[0] >= 2 * 4)]
+    assert 0 < searched[0] < len(found[0])
+    expected = surface_distances(pred, target, (2, 2, 5), method="transform")
+    for distances, correct in zip(found, expected):
+        np.testing.assert_allclose(distances, correct, rtol=1e-12)
 
 
 @pytest.mark.parametrize("target, spacing, expected", [
     ((4, 4), (1, 1), 0), ((4, 7), (1, 1), 3), ((1, 4), (1, 1), 3), ((6, 7), (1, 1), math.sqrt(13)),
-    ((7, 7), (1, 1), math.inf), ((8, 4), (1, 1), math.inf),  # at (8, 4), one beyond the cube, 4 < sqrt(18)
+    ((7, 7), (1, 1), math.inf), ((8, 4), (1, 1), math.inf),  # one beyond the cube: 4 < sqrt(18)
     ((6, 6), (1, 2), math.inf), ((4, 6), (1, 2), math.inf), ((4, 5), (1, 3.5), 3.5),
     ((4, 3), (3.5, 1), 1), ((7, 4), (2, 2), 6)])
 def test_neighbours_are_searched_3_voxels_far(target, spacing, expected):
-    found = metrics._nearest_neighbours(np.array([[4, 4]]), mask((9, 9), target), np.array(spacing))
+    surface = mask((9, 9), target)
+    found = metrics._nearest_neighbours(np.array([[4, 4]]), surface, np.array(spacing))
     assert found == pytest.approx([expected])
 
 
 def test_neighbours_are_not_found_across_the_edge():
     surface = mask((5, 6), (0, 0), (4, 5))
     points = np.array([[0, 5], [4, 0], [1, 0], [3, 5], [0, 2]])
-    assert metrics._nearest_neighbours(points, surface, np.ones(2)).tolist() == [math.inf, math.inf, 1, 1, 2]
+    found = metrics._nearest_neighbours(points, surface, np.ones(2))
+    assert found.tolist() == [math.inf, math.inf, 1, 1, 2]
 
 
-@pytest.mark.parametrize("method, voxels, searched", [("auto", 8, False), ("auto", 9, True), ("tree", 9, False)])
-def test_neighbours_are_searched_where_more_than_8_percent_of_the_box_is_surface(method, voxels, searched, monkeypatch):
+@pytest.mark.parametrize("method, voxels, searched", [
+    ("auto", 8, False), ("auto", 9, True), ("tree", 9, False)])
+def test_neighbours_are_searched_above_8_percent_of_surface(method, voxels, searched, monkeypatch):
     calls, search = [], metrics._nearest_neighbours
-    monkeypatch.setattr(metrics, "_nearest_neighbours", lambda *args: calls.append(args) or search(*args))
-    surface = mask((10, 10), (0, slice(0, voxels)))
-    assert metrics._nearest(mask((10, 10), (2, 2), (0, 0)), surface, np.ones(2), method).tolist() == [0, 2]
-    assert [points.tolist() for points, _, _ in calls] == searched * [[[2, 2]]]  # (0, 0) is known to be at 0
+    monkeypatch.setattr(
+        metrics, "_nearest_neighbours", lambda *args: calls.append(args) or search(*args))
+
+    queries, surface = mask((10, 10), (2, 2), (0, 0)), mask((10, 10), (0, slice(0, voxels)))
+    assert metrics._nearest(queries, surface, np.ones(2), method).tolist() == [0, 2]
+    # (0, 0) is known to be at 0.
+    assert [points.tolist() for points, _, _ in calls] == searched * [[[2, 2]]]
 
 
-def costs(monkeypatch, **ns):
-    for name, value in {"TREE_BUILD_NS": 0, "TREE_QUERY_NS": 0, "TREE_VISIT_NS": 0, "TRANSFORM_NS": 0, **ns}.items():
-        monkeypatch.setattr(metrics, name, value)
+def set_costs(monkeypatch, **ns):
+    """Replace what a search is expected to cost; what is not named is free."""
+    for name in ("TREE_BUILD_NS", "TREE_QUERY_NS", "TREE_VISIT_NS", "TRANSFORM_NS"):
+        monkeypatch.setattr(metrics, name, ns.get(name, 0))
 
 
 @pytest.mark.parametrize("transform_ns, chosen", [(22, False), (23, False), (24, True)])
-def test_the_tree_is_taken_where_building_and_asking_cost_less_than_the_transform(transform_ns, chosen, monkeypatch):
-    costs(monkeypatch, TREE_BUILD_NS=1, TREE_QUERY_NS=10, TRANSFORM_NS=transform_ns / 100)  # 3 * 1 + 2 * 10 = 23
+def test_the_tree_is_taken_if_it_costs_less_than_the_transform(transform_ns, chosen, monkeypatch):
+    # 3 * 1 to build and 2 * 10 to query: 23.
+    set_costs(monkeypatch, TREE_BUILD_NS=1, TREE_QUERY_NS=10, TRANSFORM_NS=transform_ns / 100)
     surface, points = mask((10, 10), (0, slice(0, 3))), np.array([[5, 5], [6, 6]])
-    assert (metrics._tree(points, surface, 3, np.ones(2), even_if_slow=False) is not None) == chosen
+    tree = metrics._tree(points, surface, 3, np.ones(2), even_if_slow=False)
+    assert (tree is not None) == chosen
     assert metrics._tree(points, surface, 3, np.ones(2), even_if_slow=True).n == 3
 
 
 @pytest.mark.parametrize("transform_ns, chosen", [(65, False), (66, False), (67, True)])
 def test_the_tree_is_taken_where_a_sample_looks_at_few_voxels(transform_ns, chosen, monkeypatch):
-    # 33 points 100 voxels of 2 mm apart, one more than are all asked: every second one is. The nearest voxel is 20 mm
-    # away, and those up to 2 voxels farther count: 2 for the points asked, 3 for the others. 33 * 2 = 66.
+    # 33 points 100 voxels of 2 mm apart, one more than may all be asked: every second one is. The
+    # nearest voxel is 20 mm away, and those up to 2 voxels farther count: 2 for the points asked, 3
+    # for the others. 33 * 2 = 66.
     surface, starts = np.zeros(3300, bool), np.arange(0, 3300, 100)
     surface[np.add.outer(starts, (10, 12, 13))] = True
     surface[starts[1::2] + 11] = True
-    costs(monkeypatch, TREE_VISIT_NS=1, TRANSFORM_NS=transform_ns / 3300)
-    tree = metrics._tree(starts[:, None], surface, surface.sum(), np.array([2.0]), even_if_slow=False)
+
+    set_costs(monkeypatch, TREE_VISIT_NS=1, TRANSFORM_NS=transform_ns / 3300)
+    tree = metrics._tree(
+        starts[:, None], surface, surface.sum(), np.array([2.0]), even_if_slow=False)
     assert (tree is not None) == chosen
 
 
 def test_the_chosen_search_is_the_one_that_runs(monkeypatch):
-    costs(monkeypatch, TRANSFORM_NS=1)  # the tree is free
-    monkeypatch.setattr(metrics, "_nearest_by_transform", lambda points, *_: np.full(len(points), -1.0))
-    pair = mask((20, 20), (0, 0)), mask((20, 20), (0, 19))
-    assert [metrics._nearest(*pair, np.ones(2), method)[0] for method in ("auto", "tree", "transform")] == [19, 19, -1]
-    costs(monkeypatch)  # now the tree costs as much as the transform
-    assert [metrics._nearest(*pair, np.ones(2), method)[0] for method in ("auto", "tree")] == [-1, 19]
+    monkeypatch.setattr(
+        metrics, "_nearest_by_transform", lambda points, *_: np.full(len(points), -1.0))
+
+    def nearest(method):
+        pair = mask((20, 20), (0, 0)), mask((20, 20), (0, 19))
+        return metrics._nearest(*pair, np.ones(2), method)[0]
+
+    set_costs(monkeypatch, TRANSFORM_NS=1)  # the tree is free
+    assert [nearest(method) for method in ("auto", "tree", "transform")] == [19, 19, -1]
+    set_costs(monkeypatch)  # now the tree costs as much as the transform
+    assert [nearest(method) for method in ("auto", "tree")] == [-1, 19]
 
 
 @pytest.mark.parametrize("masked, margin, expected", [
@@ -470,9 +532,9 @@ def test_surface_distances_equal_all_pairs_of_points():
     for pred, target, spacing in random_pairs(200, seed=4):
         edges = [np.argwhere(m & ~_eroded(m)) * spacing for m in (pred, target)]
         pairs = cdist(*edges)
-        there, back = surface_distances(pred, target, spacing)
-        np.testing.assert_allclose(there, pairs.min(axis=1), atol=1e-9)
-        np.testing.assert_allclose(back, pairs.min(axis=0), atol=1e-9)
+        to_target, to_pred = surface_distances(pred, target, spacing)
+        np.testing.assert_allclose(to_target, pairs.min(axis=1), atol=1e-9)
+        np.testing.assert_allclose(to_pred, pairs.min(axis=0), atol=1e-9)
 
 
 def _eroded(m):
@@ -480,8 +542,9 @@ def _eroded(m):
     padded, out = np.pad(m, 1), np.zeros_like(m)
     for index in np.ndindex(m.shape):
         centre = np.array(index) + 1
-        around = [centre] + [centre + step * unit for unit in np.eye(m.ndim, dtype=int) for step in (-1, 1)]
-        out[index] = all(padded[tuple(place)] for place in around)
+        units = np.eye(m.ndim, dtype=int)
+        around = [centre, *(centre + unit for unit in units), *(centre - unit for unit in units)]
+        out[index] = all(padded[tuple(voxel)] for voxel in around)
     return out
 
 
@@ -496,7 +559,8 @@ def test_legacy_hausdorff_equals_scipy_on_raw_background_masks():
         shape = rng.integers(1, 24, size=2)
         pred, target = (rng.random(shape) < rng.choice([0, 0.02, 0.3, 0.9, 1]) for _ in range(2))
         p, t = (~pred).astype(np.uint8), (~target).astype(np.uint8)
-        assert legacy_hausdorff(pred, target) == max(directed_hausdorff(p, t)[0], directed_hausdorff(t, p)[0])
+        expected = max(directed_hausdorff(p, t)[0], directed_hausdorff(t, p)[0])
+        assert legacy_hausdorff(pred, target) == expected
 
 
 def image(array, spacing):
@@ -507,52 +571,64 @@ def image(array, spacing):
 
 
 def sitk_directed(edge, other, spacing):
-    """Distances in mm from the True voxels of `edge` to those of `other`, read from SimpleITK's distance map."""
-    distances = sitk.SignedMaurerDistanceMap(image(other, spacing), squaredDistance=False, useImageSpacing=True,
-                                             insideIsPositive=True)
+    """Distances in mm from the True voxels of `edge` to those of `other`, by SimpleITK."""
+    distances = sitk.SignedMaurerDistanceMap(
+        image(other, spacing), squaredDistance=False, useImageSpacing=True, insideIsPositive=True)
     return np.abs(sitk.GetArrayFromImage(distances))[edge]
+
+
+def sitk_edge(m, spacing):
+    """The surface voxels of a mask by SimpleITK, with a margin of one voxel."""
+    # LabelContour counts neighbours inside the image only, so it gets a margin of background.
+    contour = sitk.LabelContour(image(np.pad(m, 1), spacing), fullyConnected=False)
+    return sitk.GetArrayFromImage(contour) > 0
 
 
 def test_directed_percentiles_equal_an_independent_simpleitk_computation():
     for pred, target, spacing in random_pairs(300, seed=7, dims=(3,)):
-        # LabelContour counts neighbours inside the image only, so it gets a margin of background.
-        edges = [sitk.GetArrayFromImage(sitk.LabelContour(image(np.pad(m, 1), spacing), fullyConnected=False)) > 0
-                 for m in (pred, target)]
-        expected = max(np.percentile(sitk_directed(a, b, spacing), 95) for a, b in (edges, edges[::-1]))
+        edges = [sitk_edge(m, spacing) for m in (pred, target)]
+        directed = [sitk_directed(a, b, spacing) for a, b in (edges, edges[::-1])]
+        expected = max(np.percentile(distances, 95) for distances in directed)
         assert hausdorff95(pred, target, spacing, pooled=False) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("slice_axis", [0, 2, -1])
 def test_challenge_distance_equals_the_challenge_program_step_by_step(slice_axis):
+    def edge_points(m):
+        stack = image(np.moveaxis(m, slice_axis, 0), (1, 1, 1))
+        edge = sitk.Subtract(stack, sitk.BinaryErode(stack, (1, 1, 0)))
+        return np.argwhere(np.moveaxis(sitk.GetArrayFromImage(edge), 0, slice_axis))
+
     for pred, target, spacing in random_pairs(200, seed=8, dims=(3,)):
-        edges = []
-        for m in (pred, target):
-            stack = image(np.moveaxis(m, slice_axis, 0), (1, 1, 1))
-            edge = sitk.Subtract(stack, sitk.BinaryErode(stack, (1, 1, 0)))
-            edges.append(np.argwhere(np.moveaxis(sitk.GetArrayFromImage(edge), 0, slice_axis)) * spacing)
+        edges = [edge_points(m) * spacing for m in (pred, target)]
         if len(edges[0]) and len(edges[1]):
             pairs = cdist(*edges)
-            expected = max(np.percentile(pairs.min(axis=1), 95), np.percentile(pairs.min(axis=0), 95))
-            assert challenge_hausdorff95(pred, target, spacing, slice_axis) == pytest.approx(expected, abs=1e-4)
+            expected = max(np.percentile(pairs.min(axis=axis), 95) for axis in (1, 0))
+            found = challenge_hausdorff95(pred, target, spacing, slice_axis)
+            assert found == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("percentile", [100, 95])
 def test_the_larger_directed_percentile_equals_monais(percentile):
     from monai.metrics import compute_hausdorff_distance  # takes seconds to import
+
     for pred, target, spacing in random_pairs(100, seed=10):
         masks = [torch.as_tensor(m)[None, None] for m in (pred, target)]
-        expected = compute_hausdorff_distance(*masks, include_background=True, percentile=percentile,
-                                              spacing=spacing.tolist()).item()
+        expected = compute_hausdorff_distance(
+            *masks, include_background=True, percentile=percentile, spacing=spacing.tolist()).item()
         found = hausdorff_pair(pred, target, spacing, pooled=False)[percentile == 95]
         assert found == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("count, expected", [(10, 0.5), (19, 0.05), (20, 0.0), (21, 0.0)])
-def test_the_percentile_among_ties_is_interpolated_and_directed_ones_are_not_pooled(count, expected):
+def test_the_pooled_percentile_among_ties_is_interpolated(count, expected):
     # `count` + 1 distances, the last of which is 1 and the others 0: position 0.95 * count.
-    there, back = np.zeros(count), np.ones(1)
-    assert metrics.percentile95(there, back) == pytest.approx(expected, abs=1e-12)
-    assert metrics.percentile95(there, back, pooled=False) == 1.0
+    assert metrics.percentile95(np.zeros(count), np.ones(1)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("count", [10, 19, 20, 21])
+def test_directed_percentiles_are_not_pooled(count):
+    assert metrics.percentile95(np.zeros(count), np.ones(1), pooled=False) == 1.0
 
 
 def test_lesion_detection_equals_simpleitk_components():
@@ -564,7 +640,7 @@ def test_lesion_detection_equals_simpleitk_components():
         assert lesion_detection(pred, target)[:2] == pytest.approx(found)
 
 
-# --- Properties ---
+# Properties ---------------------------------------------------------------------------------------
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=9)
 PAIRS = SHAPES.flatmap(lambda shape: st.tuples(hnp.arrays(bool, shape), hnp.arrays(bool, shape)))
@@ -593,7 +669,9 @@ def test_every_distance_is_symmetric_and_hd95_never_exceeds_hd(pair):
 def test_a_mask_is_at_no_distance_from_itself(pair):
     a = pair[0]
     assert hausdorff_pair(a, a, spacing_of(a)) == (0, 0)
-    assert dice(a, a) == 1 and lesion_detection(a, a) == (1, 1, 1) and absolute_volume_difference(a, a) == 0
+    assert dice(a, a) == 1
+    assert lesion_detection(a, a) == (1, 1, 1)
+    assert absolute_volume_difference(a, a) == 0
 
 
 @FEW
@@ -602,7 +680,8 @@ def test_moving_both_masks_inside_the_image_changes_nothing(pair, before, after)
     a, b = pair
     if a.any() and b.any():
         moved = [np.pad(m, (before, after)) for m in pair]
-        assert hausdorff_pair(*moved, spacing_of(a)) == pytest.approx(hausdorff_pair(a, b, spacing_of(a)))
+        expected = hausdorff_pair(a, b, spacing_of(a))
+        assert hausdorff_pair(*moved, spacing_of(a)) == pytest.approx(expected)
         assert lesion_detection(*moved) == lesion_detection(a, b)
 
 

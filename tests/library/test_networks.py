@@ -1,4 +1,4 @@
-"""The networks: parameter counts from an independent formula, structure layer by layer, any input size, registry."""
+"""The networks: number of parameters by formula, structure by layer, any input size, registry."""
 
 import pytest
 import torch
@@ -32,12 +32,16 @@ def noise(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-# ------------------------------------------------------------------------------------------------------------- size
+# Size ---------------------------------------------------------------------------------------------
 
 def unet_parameters(channels, classes, w):
-    """Pairs of 3x3 convolutions without bias, each with scale and shift per channel; 2x2 up-convolutions; 1x1 head."""
+    """Pairs of 3x3 convolutions without bias, each with scale and shift per channel.
+
+    2x2 up-convolutions, and a 1x1 head.
+    """
     def pair(a, b):
         return 9 * a * b + 9 * b * b + 2 * 2 * b
+
     levels = [w, 2 * w, 4 * w, 8 * w, 16 * w]
     down = sum(pair(a, b) for a, b in zip([channels, *levels], levels))
     up = sum(4 * 2 * b * b + b + pair(2 * b, b) for b in levels[:-1])
@@ -45,14 +49,19 @@ def unet_parameters(channels, classes, w):
 
 
 def unet2018_parameters(channels, classes, w):
-    """3x3 convolutions without bias, each with scale, shift and one slope; the residual's second one as it differs."""
+    """3x3 convolutions without bias, each with scale, shift and one slope.
+
+    But for the residual's second one.
+    """
     def conv(a, b):
         return 9 * a * b + 2 * b + 1
-    encoder = conv(channels, w) + conv(w, w) + conv(w, 2 * w) + conv(2 * w, 2 * w) + conv(2 * w, 4 * w) \
-        + conv(4 * w, 4 * w)
-    residual = conv(8 * w, 8 * w) + 9 * 64 * w * w + 8 * w + 2 * 8 * w  # the second: a bias, no slope
-    bridge = conv(4 * w, 8 * w) + residual + conv(8 * w, 8 * w)
-    decoder = sum(2 * conv(c, c) + conv(c + c // 2, c // 2) + conv(c // 2, c // 2) for c in (8 * w, 4 * w, 2 * w))
+
+    encoder = (conv(channels, w) + conv(w, w) + conv(w, 2 * w) + conv(2 * w, 2 * w)
+               + conv(2 * w, 4 * w) + conv(4 * w, 4 * w))
+    second = 9 * 64 * w * w + 8 * w + 2 * 8 * w  # a bias, no slope
+    bridge = conv(4 * w, 8 * w) + conv(8 * w, 8 * w) + second + conv(8 * w, 8 * w)
+    decoder = sum(2 * conv(c, c) + conv(c + c // 2, c // 2) + conv(c // 2, c // 2)
+                  for c in (8 * w, 4 * w, 2 * w))
     return encoder + bridge + decoder + w * classes + classes
 
 
@@ -61,8 +70,10 @@ def test_parameters_for_two_modalities_and_two_classes(name, count):
     assert parameters(on_meta(name, 2, 2)) == count
 
 
-@pytest.mark.parametrize("channels, classes, width", [(2, 2, 64), (5, 2, 64), (1, 3, 16), (3, 5, 7)])
-@pytest.mark.parametrize("name, formula", [("unet", unet_parameters), ("unet2018", unet2018_parameters)])
+@pytest.mark.parametrize("channels, classes, width", [
+    (2, 2, 64), (5, 2, 64), (1, 3, 16), (3, 5, 7)])
+@pytest.mark.parametrize("name, formula", [
+    ("unet", unet_parameters), ("unet2018", unet2018_parameters)])
 def test_parameters_follow_the_formula(name, formula, channels, classes, width):
     assert parameters(on_meta(name, channels, classes, width)) == formula(channels, classes, width)
 
@@ -74,16 +85,20 @@ def test_unet2018_takes_631_gflop_per_slice_and_step():
     assert counter.get_total_flops() / 1e9 == pytest.approx(630.9, abs=0.05)
 
 
-# -------------------------------------------------------------------------------------------------------- structure
+# Structure ----------------------------------------------------------------------------------------
 
 def convolutions(name, channels, classes, width):
-    """(kind, in, out, kernel, stride, bias, output height) of every convolution in the order in which it runs."""
+    """(kind, in, out, kernel, stride, bias, output height) of every convolution as it runs."""
     network, seen = on_meta(name, channels, classes, width), []
+
+    def note(m, _, out):
+        kind = "up" if isinstance(m, nn.ConvTranspose2d) else "conv"
+        seen.append((kind, m.in_channels, m.out_channels, m.kernel_size[0], m.stride[0],
+                     m.bias is not None, out.shape[2]))
+
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            module.register_forward_hook(lambda m, _, out: seen.append(
-                ("up" if isinstance(m, nn.ConvTranspose2d) else "conv", m.in_channels, m.out_channels,
-                 m.kernel_size[0], m.stride[0], m.bias is not None, out.shape[2])))
+            module.register_forward_hook(note)
     network(torch.empty(1, channels, 64, 64, device="meta"))
     return seen
 
@@ -91,8 +106,10 @@ def convolutions(name, channels, classes, width):
 def test_unet_layer_by_layer():
     def pair(a, b, size):
         return [("conv", a, b, 3, 1, False, size), ("conv", b, b, 3, 1, False, size)]
+
     assert convolutions("unet", 2, 3, 64) == [
-        *pair(2, 64, 64), *pair(64, 128, 32), *pair(128, 256, 16), *pair(256, 512, 8), *pair(512, 1024, 4),
+        *pair(2, 64, 64),
+        *pair(64, 128, 32), *pair(128, 256, 16), *pair(256, 512, 8), *pair(512, 1024, 4),
         ("up", 1024, 512, 2, 2, True, 8), *pair(1024, 512, 8),
         ("up", 512, 256, 2, 2, True, 16), *pair(512, 256, 16),
         ("up", 256, 128, 2, 2, True, 32), *pair(256, 128, 32),
@@ -103,11 +120,13 @@ def test_unet_layer_by_layer():
 def test_unet2018_layer_by_layer():
     def plain(a, b, size, stride=1, bias=False):
         return ("conv", a, b, 3, stride, bias, size)
+
     assert convolutions("unet2018", 2, 3, 64) == [
         plain(2, 64, 64), plain(64, 64, 64),
         plain(64, 128, 32, stride=2), plain(128, 128, 32),
         plain(128, 256, 16, stride=2), plain(256, 256, 16),
-        plain(256, 512, 8, stride=2), plain(512, 512, 8), plain(512, 512, 8, bias=True), plain(512, 512, 8),
+        plain(256, 512, 8, stride=2), plain(512, 512, 8),
+        plain(512, 512, 8, bias=True), plain(512, 512, 8),
         plain(512, 512, 16), plain(512, 512, 16), plain(768, 256, 16), plain(256, 256, 16),
         plain(256, 256, 32), plain(256, 256, 32), plain(384, 128, 32), plain(128, 128, 32),
         plain(128, 128, 64), plain(128, 128, 64), plain(192, 64, 64), plain(64, 64, 64),
@@ -119,7 +138,8 @@ def of_type(network, kind):
 
 
 def test_unet2018_upsamples_to_the_nearest_neighbour_three_times():
-    assert [(up.mode, up.scale_factor) for up in of_type(small("unet2018"), nn.Upsample)] == [("nearest", 2.0)] * 3
+    upsamplings = of_type(small("unet2018"), nn.Upsample)
+    assert [(up.mode, up.scale_factor) for up in upsamplings] == [("nearest", 2.0)] * 3
 
 
 def test_unet2018_has_one_prelu_slope_after_each_convolution_but_two():
@@ -153,12 +173,13 @@ def test_unet_has_a_relu_and_a_normalisation_after_each_3x3_convolution():
 
 def test_unet_convolutions_start_with_the_variance_of_he_et_al():
     network = small("unet", width=32)
-    ratios = [conv.weight.var().item() * conv.in_channels * 9 / 2 for conv in of_type(network, nn.Conv2d)[1:-1]]
+    ratios = [conv.weight.var().item() * conv.in_channels * 9 / 2
+              for conv in of_type(network, nn.Conv2d)[1:-1]]
     assert ratios == pytest.approx([1] * len(ratios), rel=0.05)
 
 
 def outputs_and_inputs(network, outputs_of, inputs_of):
-    """What these modules give and what those receive in one forward pass, in the order of the modules."""
+    """What these modules give and those receive in one forward pass, in the modules' order."""
     given, received = {}, {}
     for module in outputs_of:
         module.register_forward_hook(lambda m, _, out: given.update({m: out}))
@@ -191,7 +212,7 @@ def test_decoder_receives_the_upsampled_deeper_level(name, deeper):
         assert torch.equal(part, below)
 
 
-# ------------------------------------------------------------------------------------------------------- any size
+# Any size -----------------------------------------------------------------------------------------
 
 SIZES = [(1, 1), (2, 3), (5, 1), (7, 9), (16, 16), (17, 31), (33, 50), (48, 16), (1, 64)]
 
@@ -216,11 +237,13 @@ def test_odd_size_gives_the_logits_of_the_zero_padded_image(name, size):
     network, image = small(name), noise(1, 2, *size)
     padded = torch.zeros(1, 2, *(-(-side // MULTIPLE[name]) * MULTIPLE[name] for side in size))
     padded[:, :, :size[0], :size[1]] = image
-    torch.testing.assert_close(network(image), network(padded)[:, :, :size[0], :size[1]], rtol=0, atol=0)
+    expected = network(padded)[:, :, :size[0], :size[1]]
+    torch.testing.assert_close(network(image), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("shape, padded", [((1, 1, 3, 8), (1, 1, 4, 8)), ((2, 3, 4, 4), (2, 3, 4, 4)),
-                                           ((1, 1, 5, 6), (1, 1, 8, 8)), ((1, 2, 3, 4, 9), (1, 2, 4, 4, 12))])
+@pytest.mark.parametrize("shape, padded", [
+    ((1, 1, 3, 8), (1, 1, 4, 8)), ((2, 3, 4, 4), (2, 3, 4, 4)),
+    ((1, 1, 5, 6), (1, 1, 8, 8)), ((1, 2, 3, 4, 9), (1, 2, 4, 4, 12))])
 def test_padding_goes_to_the_next_multiple(shape, padded):
     assert pad_to_multiple(torch.ones(shape), 4).shape == padded
 
@@ -235,7 +258,7 @@ def test_crop_undoes_padding(shape):
     assert torch.equal(crop_to(pad_to_multiple(image, 8), shape[2:]), image)
 
 
-# ------------------------------------------------------------------------------------------------------- interface
+# Interface ----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("channels, classes", [(1, 2), (5, 2), (2, 4)])
 @pytest.mark.parametrize("name", NAMES)
@@ -259,18 +282,27 @@ def test_logits_are_not_probabilities(name):
     assert small(name)(noise(1, 2, 16, 16)).min() < 0
 
 
+def without_gradient(network):
+    """Names of the parameters that the last backward pass did not reach."""
+    return [key for key, p in network.named_parameters()
+            if p.grad is None or not p.grad.abs().max() > 0]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_every_parameter(name):
-    # in evaluation mode: in training, batch normalisation cancels the residual's bias. A bottleneck keeps a quarter of width 16
+    # In evaluation mode: in training, batch normalisation cancels the residual's bias. A bottleneck
+    # of ENet keeps a quarter of the width, 16.
     network = small(name, width=16 if name == "enet" else 4)
     network(noise(2, 2, 32, 32)).square().sum().backward()
-    assert [key for key, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
+    assert without_gradient(network) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_images_of_a_batch_do_not_mix_in_evaluation(name):
-    network, images = small(name).double(), noise(3, 2, 16, 16).double()  # float32 rounds differently for another batch
-    torch.testing.assert_close(network(images)[1:2], network(images[1:2]), rtol=1e-10, atol=1e-12)
+    # In float64: float32 rounds differently in another batch.
+    network, images = small(name).double(), noise(3, 2, 16, 16).double()
+    alone = network(images[1:2])
+    torch.testing.assert_close(network(images)[1:2], alone, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -287,12 +319,14 @@ def test_another_seed_gives_other_weights(name):
 
 
 def test_registry_holds_the_networks_of_slices_and_the_one_of_volumes():
-    assert {name: network.dims for name, network in NETWORKS.items()} == {**dict.fromkeys(NAMES, 2), "unet3d": 3}
+    dims = {name: network.dims for name, network in NETWORKS.items()}
+    assert dims == {**dict.fromkeys(NAMES, 2), "unet3d": 3}
 
 
 @pytest.mark.parametrize("name", ["", "UNet", "nonsense", "unet "])
 def test_unknown_network_is_named_in_the_error(name):
-    with pytest.raises(ValueError, match=f"^network: expected one of unet, unet2018.*found {name!r}$"):
+    message = f"^network: expected one of unet, unet2018.*found {name!r}$"
+    with pytest.raises(ValueError, match=message):
         build(name, 2, 2)
 
 

@@ -1,8 +1,8 @@
-"""Residual UNet, ENet and 3-D UNet: sizes from the papers and by hand, structure, and what every network must do."""
+"""Residual UNet, ENet and 3-D UNet: sizes, structure, and what every network must do."""
 
 import pytest
 import torch
-from test_networks import noise, of_type, on_meta, parameters, small
+from test_networks import noise, of_type, on_meta, parameters, small, without_gradient
 from torch import nn
 from torch.nn import functional
 
@@ -20,7 +20,7 @@ def zeroed(module):
     return module.eval()
 
 
-# ------------------------------------------------------------------------------------------------------------- sizes
+# Sizes --------------------------------------------------------------------------------------------
 
 def conv(a, b, kernel=9):
     """A convolution of `kernel` taps without bias, then scale and shift."""
@@ -30,14 +30,16 @@ def conv(a, b, kernel=9):
 def resunet_parameters(channels, classes, w):
     def block(a, b, projected):
         return conv(a, b) + conv(b, b) + (conv(a, b, 1) if projected else 0)
+
     widths = [w, 2 * w, 4 * w, 8 * w, 8 * w]
-    down = block(channels, w, True) + sum(block(a, b, True) + block(b, b, False) for a, b in zip(widths, widths[1:]))
+    down = block(channels, w, True) + sum(
+        block(a, b, True) + block(b, b, False) for a, b in zip(widths, widths[1:]))
     up = sum(4 * a * b + b + conv(2 * b, b) for a, b in zip(widths[:0:-1], widths[-2::-1]))
     return down + up + w * classes + classes
 
 
 def enet_parameters(channels, classes, w):
-    """Every convolution but the last scale and shift after it, and slopes after all but a bottleneck's last."""
+    """Scale and shift after every convolution but the last; slopes but at a bottleneck's end."""
     def act(a, b, kernel=9):
         return conv(a, b, kernel) + b
 
@@ -56,28 +58,35 @@ def enet_parameters(channels, classes, w):
 
     def asymmetric(n):
         return 2 * act(n, n, 5)
+
     first = w // 4
     section = 6 * bottleneck(2 * w, square) + 2 * bottleneck(2 * w, asymmetric)
-    return (9 * channels * (first - channels) + 3 * first + down(first, w) + 4 * bottleneck(w, square) + down(w, 2 * w)
-            + 2 * section + up(2 * w, w) + 2 * bottleneck(w, square) + up(w, first) + bottleneck(first, square)
-            + 4 * first * classes + classes)
+    return (
+        9 * channels * (first - channels) + 3 * first
+        + down(first, w) + 4 * bottleneck(w, square)
+        + down(w, 2 * w) + 2 * section
+        + up(2 * w, w) + 2 * bottleneck(w, square)
+        + up(w, first) + bottleneck(first, square)
+        + 4 * first * classes + classes)
 
 
 def unet3d_parameters(channels, classes, w):
     levels = [w, 2 * w, 4 * w, 8 * w]
-    down = sum(conv(a, b // 2, 27) + conv(b // 2, b, 27) for a, b in zip([channels, *levels], levels))
+    down = sum(conv(a, b // 2, 27) + conv(b // 2, b, 27)
+               for a, b in zip([channels, *levels], levels))
     up = sum(8 * (2 * b) ** 2 + 2 * b + conv(3 * b, b, 27) + conv(b, b, 27) for b in levels[:-1])
     return down + up + w * classes + classes
 
 
 @pytest.mark.parametrize("channels, classes, width", [(2, 2, 64), (1, 4, 32), (3, 12, 64)])
-@pytest.mark.parametrize("name, formula", [("resunet", resunet_parameters), ("enet", enet_parameters),
-                                           ("unet3d", unet3d_parameters)])
+@pytest.mark.parametrize("name, formula", [
+    ("resunet", resunet_parameters), ("enet", enet_parameters), ("unet3d", unet3d_parameters)])
 def test_parameters_follow_the_formula(name, formula, channels, classes, width):
     assert parameters(on_meta(name, channels, classes, width)) == formula(channels, classes, width)
 
 
-@pytest.mark.parametrize("name, count", [("resunet", 28_768_578), ("enet", 363_134), ("unet3d", 19_072_258)])
+@pytest.mark.parametrize("name, count", [
+    ("resunet", 28_768_578), ("enet", 363_134), ("unet3d", 19_072_258)])
 def test_parameters_for_two_modalities_and_two_classes(name, count):
     assert parameters(on_meta(name, 2, 2)) == count
 
@@ -87,14 +96,15 @@ def test_enet_has_the_papers_size():
 
 
 def test_unet3d_has_the_papers_19069955_weights_and_biases():
-    # of 3 channels and 3 classes, a bias in each convolution, which batch normalisation makes idle here
+    # For 3 channels and 3 classes, with a bias in each convolution, which batch normalisation makes
+    # idle here.
     network = on_meta("unet3d", 3, 3)
-    convolutions = of_type(network, nn.Conv3d)
-    weights = sum(part.weight.numel() for part in [*convolutions, *of_type(network, nn.ConvTranspose3d)])
+    convolutions, transposed = of_type(network, nn.Conv3d), of_type(network, nn.ConvTranspose3d)
+    weights = sum(part.weight.numel() for part in convolutions + transposed)
     assert weights + sum(part.out_channels for part in convolutions) == 19_069_955
 
 
-# -------------------------------------------------------------------------------------------------------------- FLOPs
+# FLOPs --------------------------------------------------------------------------------------------
 
 def test_flops_of_one_convolution_by_hand():
     # 3x3, 2 -> 5 channels on 4x6 pixels: 9 * 2 * 5 multiply-adds a pixel
@@ -103,15 +113,18 @@ def test_flops_of_one_convolution_by_hand():
 
 def test_flops_of_unet_by_hand():
     w, side = 8, 32
-    pairs = [(2, 1, 1), (w, 2, 2), (2 * w, 4, 4), (4 * w, 8, 8), (8 * w, 16, 16)]  # channels in, out / w, sides / side
+    # channels in, out / w, and the side of the image over that of the level
+    pairs = [(2, 1, 1), (w, 2, 2), (2 * w, 4, 4), (4 * w, 8, 8), (8 * w, 16, 16)]
     down = sum(9 * (a * b * w + (b * w) ** 2) * (side // s) ** 2 for a, b, s in pairs)
-    up = sum(2 * b * w * b * w * (side // b) ** 2 + 9 * 3 * (b * w) ** 2 * (side // b) ** 2 for b in (8, 4, 2, 1))
+    up = sum((2 + 9 * 3) * (b * w) ** 2 * (side // b) ** 2 for b in (8, 4, 2, 1))
     assert flops(build("unet", 2, 2, w), (2, side, side)) == 2 * (down + up + 2 * w * side ** 2)
 
 
 def test_flops_leave_the_network_and_the_random_numbers_alone():
     network = build("enet", 2, 2, 16).train()
-    before, state = {key: value.clone() for key, value in network.state_dict().items()}, torch.get_rng_state()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+
     flops(network, (2, 32, 32))
     assert network.training and all(module.training for module in network.modules())
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
@@ -123,7 +136,7 @@ def test_enet_takes_a_hundredth_of_unets_operations():
     assert enet / 1e9 == pytest.approx(0.94, abs=0.005) and 90 < unet / enet < 110
 
 
-# -------------------------------------------------------------------------------------------------------- residual UNet
+# Residual UNet ------------------------------------------------------------------------------------
 
 def test_a_residual_block_without_its_branch_is_the_relu_of_its_input():
     block = zeroed(Residual(3, 3))
@@ -135,7 +148,8 @@ def test_a_strided_residual_block_projects_every_other_pixel():
     block = zeroed(Residual(2, 3, stride=2))
     nn.init.ones_(block.shortcut[0].weight)
     x = torch.arange(32.0).reshape(1, 2, 4, 4)
-    expected = x[:, :, ::2, ::2].sum(1, keepdim=True).expand(1, 3, 2, 2) / (1 + 1e-5) ** 0.5  # batch norm's epsilon
+    projected = x[:, :, ::2, ::2].sum(1, keepdim=True).expand(1, 3, 2, 2)
+    expected = projected / (1 + 1e-5) ** 0.5  # batch normalisation's epsilon
     torch.testing.assert_close(block(x), expected)
 
 
@@ -149,7 +163,7 @@ def test_resunet_halves_four_times_and_stops_growing_at_8_widths():
 
 
 @pytest.mark.parametrize("name", ["resunet", "unet3d"])
-def test_decoder_receives_the_encoders_output_of_each_level_and_the_upsampled_deeper_one(name):
+def test_decoder_receives_each_level_and_the_upsampled_deeper_one(name):
     network, skips, deeper, merged = small(name), [], [], []
     for level in network.down[:-1]:
         level.register_forward_hook(lambda _, __, out: skips.append(out))
@@ -157,21 +171,29 @@ def test_decoder_receives_the_encoders_output_of_each_level_and_the_upsampled_de
         up.register_forward_hook(lambda _, __, out: deeper.append(out))
     for merge in network.merge:
         merge.register_forward_hook(lambda _, inputs, __: merged.append(inputs[0]))
+
     network(images_for(name))
     for skip, below, both in zip(reversed(skips), deeper, merged, strict=True):
         assert torch.equal(both, torch.cat([skip, below], 1))
 
 
-# ----------------------------------------------------------------------------------------------------------------- ENet
+# ENet ---------------------------------------------------------------------------------------------
 
 def test_enet_stage_by_stage():
-    network, shapes = small("enet", width=64), []
-    for stage in ("down1", "stage1", "down2", "stage2", "stage3", "up4", "stage4", "up5", "stage5"):
-        getattr(network, stage).register_forward_hook(
-            lambda _, __, out: shapes.append(tuple((out[0] if isinstance(out, tuple) else out).shape[1:])))
+    network, seen = small("enet", width=64), []
+
+    def note(stage, out):
+        seen.append((stage, tuple((out[0] if isinstance(out, tuple) else out).shape[1:])))
+
+    for name in ("down1", "stage1", "down2", "stage2", "stage3", "up4", "stage4", "up5", "stage5"):
+        getattr(network, name).register_forward_hook(lambda _, __, out, name=name: note(name, out))
     logits = network(noise(1, 2, 64, 128))
-    assert shapes == [(64, 16, 32), (64, 16, 32), (128, 8, 16), (128, 8, 16), (128, 8, 16), (64, 16, 32), (64, 16, 32),
-                      (16, 32, 64), (16, 32, 64)]  # the paper's Table 1, for 64x128
+
+    assert seen == [  # the paper's Table 1, for 64x128
+        ("down1", (64, 16, 32)), ("stage1", (64, 16, 32)),
+        ("down2", (128, 8, 16)), ("stage2", (128, 8, 16)), ("stage3", (128, 8, 16)),
+        ("up4", (64, 16, 32)), ("stage4", (64, 16, 32)),
+        ("up5", (16, 32, 64)), ("stage5", (16, 32, 64))]
     assert logits.shape == (1, 2, 64, 128)
 
 
@@ -180,15 +202,18 @@ def test_enet_convolutions_of_a_section(stage):
     found = [[(part.kernel_size, part.dilation[0]) for part in of_type(block, nn.Conv2d)[1:-1]]
              for block in getattr(small("enet", width=16), stage)]
     asymmetric = [((5, 1), 1), ((1, 5), 1)]
-    assert found == [[((3, 3), 1)], [((3, 3), 2)], asymmetric, [((3, 3), 4)], [((3, 3), 1)], [((3, 3), 8)], asymmetric,
-                     [((3, 3), 16)]]
+    assert found == [
+        [((3, 3), 1)], [((3, 3), 2)], asymmetric, [((3, 3), 4)],
+        [((3, 3), 1)], [((3, 3), 8)], asymmetric, [((3, 3), 16)]]
 
 
-def test_enet_drops_a_hundredth_of_the_channels_in_stage_1_and_a_tenth_from_then_on():
+def test_enet_drops_a_hundredth_of_the_channels_in_stage_1_then_a_tenth():
     network = small("enet", width=16)
-    rates = {name: {part.p for part in of_type(module, nn.Dropout2d)} for name, module in network.named_children()}
+    rates = {name: {part.p for part in of_type(module, nn.Dropout2d)}
+             for name, module in network.named_children()}
     assert rates.pop("down1") == rates.pop("stage1") == {0.01}
-    assert all(found in (set(), {0.1}) for found in rates.values()) and len(of_type(network, nn.Dropout2d)) == 27
+    assert all(found in (set(), {0.1}) for found in rates.values())
+    assert len(of_type(network, nn.Dropout2d)) == 27
 
 
 def test_a_bottleneck_without_its_branch_is_the_activation_of_its_input():
@@ -206,30 +231,40 @@ def test_a_downsampling_without_its_branch_is_max_pooling_padded_with_zeros():
 def test_an_upsampling_puts_values_back_to_where_the_maxima_were():
     block = zeroed(Upsampling(1, 1))
     nn.init.ones_(block.main[0].weight)
-    indices = torch.tensor([[[[2]]]])
-    torch.testing.assert_close(block(torch.tensor([[[[5.0]]]]), indices),
-                               torch.tensor([[[[0, 0], [5 / (1 + 1e-5) ** 0.5, 0]]]]))
+    found = block(torch.tensor([[[[5.0]]]]), indices=torch.tensor([[[[2]]]]))
+    expected = torch.tensor([[[[0, 0], [5 / (1 + 1e-5) ** 0.5, 0]]]])
+    torch.testing.assert_close(found, expected)
 
 
-def test_enet_dropout_is_drawn_anew_in_training_and_absent_in_evaluation():
+def test_enet_dropout_is_random_in_training_and_absent_in_evaluation():
     network, images = small("enet", width=16), noise(2, 2, 32, 32)
     assert torch.equal(network(images), network(images))
     network.train()
     assert not torch.equal(network(images), network(images))
 
 
-# -------------------------------------------------------------------------------------------------------------- UNet 3-D
+# UNet 3-D -----------------------------------------------------------------------------------------
 
 def test_unet3d_level_by_level():
     network, seen = on_meta("unet3d", 2, 3, 64), []
+
+    def note(m, _, out):
+        seen.append((m.in_channels, m.out_channels, tuple(out.shape[2:])))
+
     for part in of_type(network, nn.Conv3d) + of_type(network, nn.ConvTranspose3d):
-        part.register_forward_hook(lambda m, _, out: seen.append((m.in_channels, m.out_channels, tuple(out.shape[2:]))))
+        part.register_forward_hook(note)
     network(torch.empty(1, 2, 8, 16, 24, device="meta"))
-    full, half, quarter, eighth = (tuple(side // 2 ** level for side in (8, 16, 24)) for level in range(4))
-    assert seen == [(2, 32, full), (32, 64, full), (64, 64, half), (64, 128, half), (128, 128, quarter), (128, 256, quarter),
-                    (256, 256, eighth), (256, 512, eighth), (512, 512, quarter), (768, 256, quarter), (256, 256, quarter),
-                    (256, 256, half), (384, 128, half), (128, 128, half), (128, 128, full), (192, 64, full), (64, 64, full),
-                    (64, 3, full)]
+
+    full, half, quarter, eighth = (8, 16, 24), (4, 8, 12), (2, 4, 6), (1, 2, 3)
+    assert seen == [
+        (2, 32, full), (32, 64, full),
+        (64, 64, half), (64, 128, half),
+        (128, 128, quarter), (128, 256, quarter),
+        (256, 256, eighth), (256, 512, eighth),
+        (512, 512, quarter), (768, 256, quarter), (256, 256, quarter),
+        (256, 256, half), (384, 128, half), (128, 128, half),
+        (128, 128, full), (192, 64, full), (64, 64, full),
+        (64, 3, full)]
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (3, 9, 17), (8, 16, 8), (5, 8, 12)])
@@ -247,10 +282,10 @@ def test_unet3d_of_an_odd_size_gives_the_logits_of_the_zero_padded_volume():
 def test_unet3d_gradient_reaches_every_parameter():
     network = small("unet3d", 1, 2, 4)
     network(noise(1, 1, 8, 16, 16)).square().sum().backward()
-    assert [key for key, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
+    assert without_gradient(network) == []
 
 
-# ----------------------------------------------------------------------------------------------------------- pooling
+# Pooling ------------------------------------------------------------------------------------------
 
 def few_values(*shape):
     """Numbers of which many are equal, as after a ReLU, with a gradient."""
@@ -272,27 +307,30 @@ def test_pooling_in_3d_has_the_values_and_gradients_of_torchs(shape, layout):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_unpooling_has_the_values_and_gradients_of_torchs(layout):
     torch.manual_seed(0)
-    _, indices = functional.max_pool2d(few_values(2, 3, 6, 8).contiguous(memory_format=layout), 2, return_indices=True)
-    x, weights = torch.rand(2, 3, 3, 4).contiguous(memory_format=layout).requires_grad_(), torch.rand(2, 3, 6, 8)
+    images = few_values(2, 3, 6, 8).contiguous(memory_format=layout)
+    _, indices = functional.max_pool2d(images, 2, return_indices=True)
+    x = torch.rand(2, 3, 3, 4).contiguous(memory_format=layout).requires_grad_()
+    weights = torch.rand(2, 3, 6, 8)
+
     results = []
-    for unpool in (max_unpool2d, lambda x, indices: functional.max_unpool2d(x, indices, 2)):
-        whole = unpool(x, indices)
+    for whole in (max_unpool2d(x, indices), functional.max_unpool2d(x, indices, 2)):
         results.append((whole, *torch.autograd.grad((whole * weights).sum(), x)))
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(*results, strict=True))
 
 
-# ----------------------------------------------------------------------------------------------------------- all of them
+# All of them --------------------------------------------------------------------------------------
 
 def images_for(name, batch=2):
     return noise(batch, 2, *((32, 32) if NETWORKS[name].dims == 2 else (8, 16, 16)))
 
 
 @pytest.mark.parametrize("name", ["resunet", "enet", "unet3d"])
-def test_training_steps_under_bfloat16_autocast_lowers_the_loss(name):
+def test_training_steps_under_bfloat16_autocast_lower_the_loss(name):
     torch.manual_seed(0)
     network, images = build(name, 2, 2, 4), images_for(name)
     optimizer = torch.optim.SGD(network.parameters(), 0.05)
     target, losses = (images[:, :1] > 0).long()[:, 0], []
+
     for _ in range(6):
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(images)
@@ -301,6 +339,7 @@ def test_training_steps_under_bfloat16_autocast_lowers_the_loss(name):
         losses[-1].backward()
         assert all(p.grad.isfinite().all() for p in network.parameters())
         optimizer.step()
+
     assert losses[-1] < losses[0]
 
 

@@ -9,7 +9,7 @@ import torch
 
 from scheduler import alpha, code2018_lr, plateau_lr, weights
 
-# ------------------------------------------------------------------------------------------------------------ alpha
+# Alpha --------------------------------------------------------------------------------------------
 
 def falling(step, floor, epochs):
     """1, then less by `step` after each epoch, never under `floor`; exact."""
@@ -28,7 +28,8 @@ def test_rebalance_starts_at_1_and_ends_at_001():
 
 
 def test_rebalance_is_the_papers_rule_at_all_200_epochs():
-    assert [alpha("rebalance", epoch) for epoch in range(200)] == [float(v) for v in falling("0.01", "0.01", 200)]
+    expected = [float(value) for value in falling("0.01", "0.01", 200)]
+    assert [alpha("rebalance", epoch) for epoch in range(200)] == expected
 
 
 @pytest.mark.parametrize("step", ["0.01", "0.05", "0.125", "0.5", "1"])
@@ -50,36 +51,43 @@ def test_increase_has_the_alpha_of_rebalance():
     assert [alpha("increase", epoch) for epoch in (0, 1, 99, 199)] == [1.0, 0.99, 0.01, 0.01]
 
 
-# ---------------------------------------------------------------------------------------------------------- weights
+# Weights ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("schedule, expected", [
-    ("switch:2", [(1.0, 0.0), (1.0, 0.0), (0.01, 0.99), (0.01, 0.99)]), ("switch:1:0.3", [(1.0, 0.0), (0.3, 0.7), (0.3, 0.7)]),
-    ("switch:0:0.5", [(0.5, 0.5)]), ("switch:50", [(1.0, 0.0)] * 50 + [(0.01, 0.99)] * 150)])
+    ("switch:2", [(1.0, 0.0), (1.0, 0.0), (0.01, 0.99), (0.01, 0.99)]),
+    ("switch:1:0.3", [(1.0, 0.0), (0.3, 0.7), (0.3, 0.7)]),
+    ("switch:0:0.5", [(0.5, 0.5)]),
+    ("switch:50", [(1.0, 0.0)] * 50 + [(0.01, 0.99)] * 150)])
 def test_switch_is_the_regional_loss_alone_and_then_a_constant(schedule, expected):
-    assert [weights(schedule, epoch) for epoch in range(len(expected))] == expected
-    assert [alpha(schedule, epoch) for epoch in range(len(expected))] == [pair[0] for pair in expected]
+    epochs = range(len(expected))
+    assert [weights(schedule, epoch) for epoch in epochs] == expected
+    assert [alpha(schedule, epoch) for epoch in epochs] == [pair[0] for pair in expected]
 
 
-@pytest.mark.parametrize("schedule", ["switch", "switch:", "switch:-1", "switch:1.5", "switch:x", "switch:2:1.1",
-                                      "switch:2:-0.1", "switch:2:0.5:1", "switch:2:x"])
+@pytest.mark.parametrize("schedule", [
+    "switch", "switch:", "switch:-1", "switch:1.5", "switch:x", "switch:2:1.1", "switch:2:-0.1",
+    "switch:2:0.5:1", "switch:2:x"])
 def test_a_switch_that_makes_no_sense_is_named(schedule):
-    with pytest.raises(ValueError, match=rf"^schedule: .*switch:EPOCHS\[:ALPHA\].*found {schedule!r}$"):
+    message = rf"^schedule: .*switch:EPOCHS\[:ALPHA\].*found {schedule!r}$"
+    with pytest.raises(ValueError, match=message):
         weights(schedule, 0)
 
 
-@pytest.mark.parametrize("epoch, expected", [(0, (1.0, 0.0)), (1, (0.99, 0.01)), (50, (0.5, 0.5)), (99, (0.01, 0.99)),
-                                             (199, (0.01, 0.99))])
+@pytest.mark.parametrize("epoch, expected", [
+    (0, (1.0, 0.0)), (1, (0.99, 0.01)), (50, (0.5, 0.5)), (99, (0.01, 0.99)), (199, (0.01, 0.99))])
 def test_rebalance_weights_are_alpha_and_its_complement(epoch, expected):
     assert weights("rebalance", epoch) == expected
 
 
-@pytest.mark.parametrize("epoch, expected", [(0, (1.0, 0.0)), (1, (1.0, 0.01)), (99, (1.0, 0.99)), (199, (1.0, 0.99))])
+@pytest.mark.parametrize("epoch, expected", [
+    (0, (1.0, 0.0)), (1, (1.0, 0.01)), (99, (1.0, 0.99)), (199, (1.0, 0.99))])
 def test_increase_moves_the_boundary_weight_only(epoch, expected):
     assert weights("increase", epoch) == expected
 
 
 def test_increase_takes_a_step():
-    assert [weights("increase:0.25", epoch) for epoch in range(3)] == [(1.0, 0.0), (1.0, 0.25), (1.0, 0.5)]
+    found = [weights("increase:0.25", epoch) for epoch in range(3)]
+    assert found == [(1.0, 0.0), (1.0, 0.25), (1.0, 0.5)]
 
 
 def test_constant_weights_are_complementary():
@@ -87,7 +95,8 @@ def test_constant_weights_are_complementary():
 
 
 @pytest.mark.parametrize("epoch, expected", [
-    (0, (1.0, 0.01)), (1, (0.99, 0.02)), (2, (0.98, 0.03)), (89, (0.11, 0.9)), (90, (0.1, 0.91)), (91, (0.1, 0.92)),
+    (0, (1.0, 0.01)), (1, (0.99, 0.02)), (2, (0.98, 0.03)),
+    (89, (0.11, 0.9)), (90, (0.1, 0.91)), (91, (0.1, 0.92)),
     (99, (0.1, 1.0)), (100, (0.1, 1.01)), (199, (0.1, 2.0))])
 def test_code2018_weights_written_out(epoch, expected):
     assert weights("code2018", epoch) == expected
@@ -105,9 +114,10 @@ def test_code2018_alpha_is_its_regional_weight():
 
 
 @pytest.mark.parametrize("function", [alpha, weights])
-@pytest.mark.parametrize("schedule", ["", "linear", "Rebalance", "constant", "constant:", "constant:2", "constant:-0.1",
-                                      "constant:x", "constant:nan", "rebalance:-1", "rebalance:1.5", "increase:a",
-                                      "code2018:0.5", "constant:0.5:1"])
+@pytest.mark.parametrize("schedule", [
+    "", "linear", "Rebalance", "constant", "constant:", "constant:2", "constant:-0.1", "constant:x",
+    "constant:nan", "rebalance:-1", "rebalance:1.5", "increase:a", "code2018:0.5",
+    "constant:0.5:1"])
 def test_unknown_schedule_is_named_in_the_error(function, schedule):
     with pytest.raises(ValueError, match=f"^schedule: .*found {schedule!r}$"):
         function(schedule, 0)
@@ -116,8 +126,10 @@ def test_unknown_schedule_is_named_in_the_error(function, schedule):
 def test_the_error_lists_the_schedules():
     with pytest.raises(ValueError) as error:
         alpha("linear", 0)
-    assert "rebalance[:STEP], increase[:STEP], constant:ALPHA, switch:EPOCHS[:ALPHA] or code2018" in str(error.value)
-    assert "with STEP and ALPHA from 0 to 1, found 'linear'" in str(error.value)
+    message = str(error.value)
+    assert "rebalance[:STEP], increase[:STEP], constant:ALPHA, " in message
+    assert "constant:ALPHA, switch:EPOCHS[:ALPHA] or code2018" in message
+    assert "with STEP and ALPHA from 0 to 1, found 'linear'" in message
 
 
 def test_weights_are_rounded_to_ten_decimals():
@@ -125,7 +137,7 @@ def test_weights_are_rounded_to_ten_decimals():
     assert weights("constant:0.00000000001", 0) == (1e-11, 1.0)
 
 
-# ---------------------------------------------------------------------------------------------- plateau of 20 epochs
+# Plateau of 20 epochs -----------------------------------------------------------------------------
 
 def test_plateau_keeps_the_rate_without_scores():
     assert plateau_lr([]) == 1e-3
@@ -144,10 +156,11 @@ def test_plateau_counts_an_equal_score_as_no_improvement():
 
 
 def test_plateau_halves_again_20_epochs_later():
-    assert [plateau_lr([0.5] + [0.4] * waited) for waited in (39, 40, 60)] == [5e-4, 2.5e-4, 1.25e-4]
+    rates = [plateau_lr([0.5] + [0.4] * waited) for waited in (39, 40, 60)]
+    assert rates == [5e-4, 2.5e-4, 1.25e-4]
 
 
-def test_plateau_counts_anew_after_a_better_score():
+def test_plateau_starts_counting_again_after_a_better_score():
     assert plateau_lr([0.5] + [0.4] * 19 + [0.6] + [0.4] * 19) == 1e-3
 
 
@@ -155,7 +168,7 @@ def test_plateau_judges_by_the_best_score_not_by_the_last():
     assert plateau_lr([0.5] + [0.1, 0.2, 0.3, 0.4] * 5) == 5e-4
 
 
-def test_plateau_counts_scores_that_are_no_numbers_as_no_improvement():
+def test_plateau_counts_nan_as_no_improvement():
     assert [plateau_lr([math.nan] * epochs) for epochs in (19, 20, 40)] == [1e-3, 5e-4, 2.5e-4]
     assert [plateau_lr([0.5] + [math.nan] * epochs) for epochs in (19, 20)] == [1e-3, 5e-4]
 
@@ -167,15 +180,19 @@ def test_plateau_takes_rate_and_patience():
 @pytest.mark.parametrize("seed", range(20))
 def test_plateau_equals_torchs(seed):
     rng = np.random.default_rng(seed)
-    scores = rng.choice([rng.random(150), rng.integers(0, 12, 150) / 12, np.linspace(0, 1, 150) ** 0.1 // 0.02])
+    noise, ties = rng.random(150), rng.integers(0, 12, 150) / 12
+    rising_steps = np.linspace(0, 1, 150) ** 0.1 // 0.02
+    scores = rng.choice([noise, ties, rising_steps])
+
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
-    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=19, threshold=0)
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=0.5, patience=19, threshold=0)
     for epoch, score in enumerate(scores.tolist()):
         torchs.step(score)
         assert plateau_lr(scores[:epoch + 1].tolist()) == optimizer.param_groups[0]["lr"]
 
 
-# ------------------------------------------------------------------------------------------------ the code's lr rule
+# The code's lr rule -------------------------------------------------------------------------------
 
 def test_code2018_halves_after_the_first_epoch():
     assert [code2018_lr(scores) for scores in ([], [0.3], [0.3, 0.2])] == [1e-3, 5e-4, 5e-4]
@@ -187,7 +204,8 @@ def test_code2018_halves_20_epochs_after_the_best():
 
 
 def test_code2018_halves_at_multiples_of_best_plus_20_only():
-    scores = [0.1] * 5 + [0.5] + [0.2] * 94  # best at epoch 5: after epoch 0 again at 25, 50, 75, not every 20
+    # Best at epoch 5: after epoch 0 again at 25, 50, 75, not every 20.
+    scores = [0.1] * 5 + [0.5] + [0.2] * 94
     rates = [code2018_lr(scores[:epoch + 1]) for epoch in range(100)]
     assert [epoch for epoch in range(1, 100) if rates[epoch] < rates[epoch - 1]] == [25, 50, 75]
 
@@ -197,11 +215,13 @@ def test_code2018_does_not_halve_while_the_score_rises():
 
 
 def test_code2018_keeps_the_first_of_equal_scores_as_the_best():
-    assert [code2018_lr([0.5] * epochs) for epochs in (1, 20, 21, 40, 41)] == [5e-4, 5e-4, 2.5e-4, 2.5e-4, 1.25e-4]
+    rates = [code2018_lr([0.5] * epochs) for epochs in (1, 20, 21, 40, 41)]
+    assert rates == [5e-4, 5e-4, 2.5e-4, 2.5e-4, 1.25e-4]
 
 
-def test_code2018_counts_from_epoch_0_while_no_score_is_a_number():
-    assert [code2018_lr([math.nan] * epochs) for epochs in (1, 20, 21, 22)] == [5e-4, 5e-4, 2.5e-4, 2.5e-4]
+def test_code2018_counts_from_epoch_0_while_every_score_is_nan():
+    rates = [code2018_lr([math.nan] * epochs) for epochs in (1, 20, 21, 22)]
+    assert rates == [5e-4, 5e-4, 2.5e-4, 2.5e-4]
 
 
 def test_code2018_takes_rate_and_patience():

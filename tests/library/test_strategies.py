@@ -1,4 +1,4 @@
-"""Alpha strategies and the choice of losses and networks, from the name to the run, the table, claim C6 and its figure."""
+"""Alpha strategies, losses and networks, from the name to the run, the table, C6 and its figure."""
 
 import json
 
@@ -10,8 +10,8 @@ from test_makefile import clone, make  # noqa: F401
 
 import main
 from conftest import assert_same_run, refuses, rows, run, train
-from dataloader import Batch, Slices
-from losses import REGIONAL, build_loss
+from dataloader import Batch, Slices, one_hot
+from losses_regional import REGIONAL_LOSSES, build_loss
 from networks import NETWORKS, build
 from reporting import formats, study_figures
 from run_folders import write_run, write_set
@@ -20,9 +20,10 @@ from scoring.rows import label
 from studies import claims
 from training import checkpoint
 from training.best_model import load_model
+from training.run_folder import COLUMNS
 from training.trainer import Trainer
 
-# ------------------------------------------------------------------------------------------------------------ schedules
+# Schedules ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("schedule, alphas, weights", [
@@ -37,21 +38,29 @@ def test_alpha_and_the_loss_of_a_run_follow_the_strategy(data, tmp_path, schedul
         assert float(row["train_loss"]) == pytest.approx(expected, rel=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------ losses, networks
+# Losses, networks ---------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("network", [name for name, kind in NETWORKS.items() if kind.dims == 2])
-@pytest.mark.parametrize("loss", REGIONAL)
+@pytest.mark.parametrize("loss", REGIONAL_LOSSES)
 def test_a_step_with_every_loss_and_network(loss, network):
     torch.manual_seed(0)
     options = {"weights": [1.0, 9.0]} if loss == "wce" else None
-    one = Trainer(build(network, 1, 2, 4), build_loss(f"{loss}+boundary", 2, None, options), torch.device("cpu"))
+    joint = build_loss(f"{loss}+boundary", 2, None, options)
+    trainer = Trainer(build(network, 1, 2, 4), joint, torch.device("cpu"))
+
     labels = torch.zeros(2, 16, 16, dtype=torch.uint8)
     labels[0, 4:9, 5:8] = 1
     batch = Batch(torch.rand(2, 1, 16, 16), labels, torch.rand(2, 1, 16, 16))
-    before = {key: value.clone() for key, value in one.network.named_parameters()}
-    bad, values = one.step(batch, (0.5, 0.5))
-    assert not bad and values.keys() == {"loss", loss.replace("+", "_"), "boundary"}
-    assert all(not torch.equal(before[key], value) for key, value in one.network.head.named_parameters(prefix="head"))
+
+    head = trainer.network.head
+    before = {key: value.clone() for key, value in head.named_parameters()}
+    batch = trainer.begin_step(batch)
+    logits = trainer.forward(batch.images)
+    value, parts = trainer.loss(logits.softmax(1), one_hot(batch.labels, 2), batch.distance,
+                                (0.5, 0.5), logits)
+    bad = trainer.end_step(value)
+    assert not bad and parts.keys() == {loss.replace("+", "_"), "boundary"}
+    assert all(not torch.equal(before[key], value) for key, value in head.named_parameters())
 
 
 def test_wce_enet_and_switch_train_resume_and_predict(data, raw, tmp_path):
@@ -60,75 +69,97 @@ def test_wce_enet_and_switch_train_resume_and_predict(data, raw, tmp_path):
     for epochs in (1, 2):
         train(data, tmp_path / "parts", *options, loss="wce+boundary", epochs=epochs)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")  # spatial dropout too
+
     counts = np.bincount(Slices(data, "train").labels().ravel(), minlength=2)
     config = json.loads((tmp_path / "whole" / "config.json").read_text())
     assert config["loss_options"]["weights"] == pytest.approx(list(counts.sum() / (2 * counts)))
-    network, state = load_model(tmp_path / "whole" / "best.pt", torch.device("cpu"))
-    assert state["build"] == ["enet", 2, 2, 8] and type(network) is NETWORKS["enet"]
-    result = run("predict.py", "--checkpoint", tmp_path / "whole" / "best.pt", "--out", tmp_path / "masks", raw / "s0")
+
+    best = tmp_path / "whole" / "best.pt"
+    network, model = load_model(best, torch.device("cpu"))
+    assert model.build == ["enet", 2, 2, 8] and type(network) is NETWORKS["enet"]
+
+    result = run("predict.py", "--checkpoint", best, "--out", tmp_path / "masks", raw / "s0")
     assert result.returncode == 0 and (tmp_path / "masks" / "s0.nii.gz").exists()
 
 
-def test_random_numbers_of_a_cuda_device_are_kept_and_taken_over(monkeypatch):
+@pytest.mark.parametrize("saved_on, taken_on, expected", [
+    ("cuda", "cuda", [(7, torch.device("cuda"))]), ("cpu", "cuda", []), ("cuda", "cpu", []),
+    ("cpu", "cpu", [])])
+def test_random_numbers_of_a_cuda_device_are_kept(monkeypatch, saved_on, taken_on, expected):
     state, taken = torch.get_rng_state(), []
-    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor([7], dtype=torch.uint8))
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: taken.append((state.item(), device)))
-    gpu, cpu = torch.device("cuda"), torch.device("cpu")
-    for saved_on, taken_on, expected in ((gpu, gpu, [(7, gpu)]), (cpu, gpu, []), (gpu, cpu, []), (cpu, cpu, [])):
-        kept = checkpoint.random_state(saved_on)
-        torch.rand(3)
-        checkpoint.set_random_state(kept, taken_on)
-        assert taken == expected and torch.equal(torch.get_rng_state(), state)
-        taken.clear()
+    kept_on_gpu = torch.tensor([7], dtype=torch.uint8)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: kept_on_gpu)
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device: taken.append((state.item(), device)))
+
+    kept = checkpoint.random_state(torch.device(saved_on))
+    torch.rand(3)
+    checkpoint.set_random_state(kept, torch.device(taken_on))
+    assert taken == expected and torch.equal(torch.get_rng_state(), state)
 
 
 def test_another_loss_has_its_own_column(data, tmp_path):
     result = train(data, tmp_path / "run", loss="dice+ce+boundary", epochs=1)
     row = rows(tmp_path / "run")[0]
-    assert list(row) == ["train_dice_ce" if name == "train_gdl" else name for name in main.COLUMNS]
-    assert float(row["train_dice_ce"]) > 0 and row["train_loss"] == row["train_dice_ce"]  # alpha is 1 in the first epoch
+    assert list(row) == ["train_dice_ce" if name == "train_gdl" else name for name in COLUMNS]
+    assert float(row["train_dice_ce"]) > 0
+    assert row["train_loss"] == row["train_dice_ce"]  # alpha is 1 in the first epoch
     assert "train_dice_ce=" in result.stdout
 
 
 def test_parameters_and_operations_are_printed_at_the_start(data, tmp_path):
     result = train(data, tmp_path / "run", epochs=1)
-    assert "starts, unet of width 2 (30,736 parameters, 0.00155 GFLOP a slice forward), " in result.stdout
+    expected = "starts, unet of width 2 (30,736 parameters, 0.00155 GFLOP a slice forward), "
+    assert expected in result.stdout
 
 
 def test_weights_of_another_number_of_classes_are_refused(data, tmp_path):
     result = train(data, tmp_path / "run", "--loss-options", "weights=1,2,3", loss="ce")
-    refuses(result, "--loss-options weights: expected 2 of them, one a class, found 3")
-    refuses(train(data, tmp_path / "run", "--loss-options", "gamma=-1", loss="focal"), "--loss-options gamma", "found -1.0")
+    refuses(result, "--loss-options weights: expected 2 of them, one per class, found 3")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_option_that_makes_no_sense_is_refused(data, tmp_path):
+    result = train(data, tmp_path / "run", "--loss-options", "gamma=-1", loss="focal")
+    refuses(result, "--loss-options gamma", "found -1.0")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("loss, options, word", [
-    ("focal", ["--loss-options", "gamma"], "NAME=NUMBER"), ("focal", ["--loss-options", "gamma=a"], "NAME=NUMBER"),
+    ("focal", ["--loss-options", "gamma"], "NAME=NUMBER"),
+    ("focal", ["--loss-options", "gamma=a"], "NAME=NUMBER"),
     ("dice", ["--loss-options", "gamma=1"], "expected smooth, squared for dice"),
     ("dice", ["--gdl-max-weight", 1], "a loss with gdl"),
-    ("dice+focal", [], "expected one of gdl, ce, wce, focal, dice, dice+ce, tversky, focal_tversky, hausdorff, boundary")])
+    ("dice+focal", [], "expected one of gdl, ce, wce, focal, dice, dice+ce, tversky, "
+                       "focal_tversky, hausdorff, boundary")])
 def test_options_that_do_not_fit_the_loss_end_with_status_2(data, tmp_path, loss, options, word):
     result = train(data, tmp_path / "run", *options, loss=loss)
-    assert result.returncode == 2 and word in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 2
+    assert word in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
 
 
 def test_options_of_the_loss_define_the_run(data, tmp_path):
     train(data, tmp_path / "run", "--loss-options", "gamma=1", loss="focal", epochs=1)
-    refuses(train(data, tmp_path / "run", loss="focal", epochs=2), "loss_options None", "loss_options {'gamma': 1.0}")
+    result = train(data, tmp_path / "run", loss="focal", epochs=2)
+    refuses(result, "loss_options None", "loss_options {'gamma': 1.0}")
+
     result = train(data, tmp_path / "run", "--loss-options", "gamma=1", loss="focal", epochs=2)
     assert result.returncode == 0 and len(rows(tmp_path / "run")) == 2
 
 
 def test_a_run_from_before_there_were_options_continues(data, tmp_path):
     train(data, tmp_path / "run", loss="gdl", epochs=1)
+
     path = tmp_path / "run" / "config.json"
     config = json.loads(path.read_text())
     del config["loss_options"]
     path.write_text(json.dumps(config))
+
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     del state["settings"]["loss_options"]
     torch.save(state, tmp_path / "run" / "last.pt")
+
     result = train(data, tmp_path / "run", loss="gdl", epochs=2)
     assert result.returncode == 0 and len(rows(tmp_path / "run")) == 2, result.stderr
 
@@ -137,73 +168,87 @@ def test_help_names_every_loss_schedule_and_network(capsys):
     with pytest.raises(SystemExit):
         main.main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for word in (*REGIONAL, *NETWORKS, "rebalance[:STEP]", "increase[:STEP]", "constant:ALPHA", "switch:EPOCHS[:ALPHA]"):
+    schedules = "rebalance[:STEP]", "increase[:STEP]", "constant:ALPHA", "switch:EPOCHS[:ALPHA]"
+    for word in (*REGIONAL_LOSSES, *NETWORKS, *schedules):
         assert word in text
 
 
-# ---------------------------------------------------------------------------------------------------------- make, tables
+# Make, tables -------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("row, words", [
-    ("gdl+boundary-increase", "--schedule increase"), ("gdl+boundary-increase0.02", "--schedule increase:0.02"),
-    ("gdl+boundary-switch50", "--schedule switch:50"), ("dice+ce+boundary-rebalance0.1", "--schedule rebalance:0.1"),
-    ("hausdorff+boundary-alpha0.5", "--schedule constant:0.5"), ("tversky", "")])
-def test_a_row_of_the_table_becomes_options(clone, row, words):  # noqa: F811
-    plan = make("-n", f"results/x/{row}/seed0/summary.json", "NAME=x", f"LOSSES={row}", "SEEDS=0", folder=clone).stdout
-    line = " ".join(next(line for line in plan.replace("\\\n", " ").splitlines() if "main.py" in line).split())
-    assert f"--loss {row.split('-')[0]} --seed 0" in line
-    assert line.split("--protocol paper ")[1] == f"{words} --device auto".strip()
+@pytest.mark.parametrize("row", ["gdl+boundary-increase0.02", "dice+ce+boundary", "gdl-cap1"])
+def test_make_hands_a_row_to_the_training_run_as_it_is(clone, row):  # noqa: F811
+    run_folder = f"results/x/{row}/seed0"
+    plan = make("-n", f"{run_folder}/summary.json", "NAME=x", f"LOSSES={row}", "SEEDS=0",
+                folder=clone).stdout.replace("\\\n", " ")
+    line = " ".join(next(line for line in plan.splitlines() if "main.py" in line).split())
+    assert f"main.py --data data/x --row {row} --seed 0 --out {run_folder} " in line
+    assert line.endswith("--protocol paper --device auto")
 
 
-@pytest.mark.parametrize("given, rows_", [
-    ([], "increase gdl+boundary-switch50"), (["EPOCHS=26", "SCHEDULE=rebalance:0.077"], "increase0.077 gdl+boundary-switch6"),
+@pytest.mark.parametrize("given, strategies", [
+    ([], "increase gdl+boundary-switch50"),
+    (["EPOCHS=26", "SCHEDULE=rebalance:0.077"], "increase0.077 gdl+boundary-switch6"),
     (["STRATEGIES=switch9"], "switch9")])
-def test_the_sweep_trains_other_strategies_beside_the_constants(clone, given, rows_):  # noqa: F811
+def test_the_sweep_trains_other_strategies_too(clone, given, strategies):  # noqa: F811
     plan = make("-n", "sweep", "NAME=x", "ALPHAS=0.5", *given, folder=clone).stdout
-    assert f'LOSSES="gdl+boundary gdl+boundary-alpha0.5 gdl+boundary-{rows_}"' in plan
+    assert f'LOSSES="gdl+boundary gdl+boundary-alpha0.5 gdl+boundary-{strategies}"' in plan
 
 
 @pytest.mark.parametrize("row, text", [
-    ("gdl+boundary-increase", "L_GD + L_B, increase"), ("gdl+boundary-switch50", "L_GD + L_B, switch 50"),
-    ("focal_tversky+boundary", "L_FTversky + L_B"), ("dice+ce", "L_Dice + L_CE"), ("hausdorff", "L_HDT"), ("wce", "L_WCE"),
-    ("my_own", "my_own")])
+    ("gdl+boundary-increase", "L_GD + L_B, increase"),
+    ("gdl+boundary-switch50", "L_GD + L_B, switch 50"),
+    ("focal_tversky+boundary", "L_FTversky + L_B"),
+    ("dice+ce", "L_Dice + L_CE"), ("hausdorff", "L_HDT"), ("wce", "L_WCE"), ("my_own", "my_own")])
 def test_rows_have_names_in_the_table(row, text):
     assert label(row) == text
 
 
 def test_the_labels_of_the_losses_are_sound_latex():
-    assert formats.tex_label("focal_tversky+boundary-switch5") == r"$\mathcal{L}_{FTversky}$ + $\mathcal{L}_{B}$, switch 5"
+    expected = r"$\mathcal{L}_{FTversky}$ + $\mathcal{L}_{B}$, switch 5"
+    assert formats.tex_label("focal_tversky+boundary-switch5") == expected
 
 
-# ----------------------------------------------------------------------------------------------------------- C6, figure
+# C6, figure ---------------------------------------------------------------------------------------
 
 def strategies(schedule, increase, collapsed=False):
-    return made_set(**{
-        "gdl_boundary": [made_run("gdl+boundary", [schedule], foreground=0 if collapsed else 0.1)],
-        "gdl_boundary-increase": [made_run("gdl+boundary", [increase], schedule="increase")],
-        **{f"gdl_boundary-alpha{alpha}": [made_run("gdl+boundary", [score], schedule=f"constant:{alpha}")]
-           for alpha, score in ((0.5, 0.75), (0.9, 0.6))}})
+    """A set with the schedule, "increase" and two constants, of these scores."""
+    foreground = 0 if collapsed else 0.1
+    made = {
+        "gdl_boundary": made_run("gdl+boundary", [schedule], foreground=foreground),
+        "gdl_boundary-increase": made_run("gdl+boundary", [increase], schedule="increase"),
+        "gdl_boundary-alpha0.5": made_run("gdl+boundary", [0.75], schedule="constant:0.5"),
+        "gdl_boundary-alpha0.9": made_run("gdl+boundary", [0.6], schedule="constant:0.9"),
+    }
+    return made_set(**{row: [run] for row, run in made.items()})
 
 
 def test_c6_is_decided_by_the_schedule_and_names_the_other_strategies(monkeypatch):
     monkeypatch.setattr(claims, "row_scores", best_scores)
     result = claims.c6(strategies(0.7, 0.9))
     assert result["verdict"] == "not supported" and result["schedule"] == "gdl+boundary"
-    assert "0.700 with the schedule; 0.900 with increase; 0.750 with alpha 0.5, 0.600 with alpha 0.9" in result["statistic"]
+    expected = ("0.700 with the schedule; 0.900 with increase; "
+                "0.750 with alpha 0.5, 0.600 with alpha 0.9")
+    assert expected in result["statistic"]
 
 
-def test_c6_is_not_decided_by_another_strategy_where_the_schedules_row_collapsed(monkeypatch):
+def test_c6_is_not_measured_where_the_schedules_row_collapsed(monkeypatch):
     monkeypatch.setattr(claims, "row_scores", best_scores)
     assert claims.c6(strategies(0.7, 0.9, collapsed=True))["verdict"] == "not measured"
 
 
 def test_the_figure_draws_every_strategy(tmp_path):
     folder = write_set(tmp_path, losses={"gdl+boundary": [[0.7] * 8]})
-    for name, schedule, score in (("alpha0.25", "constant:0.25", 0.5), ("alpha0.5", "constant:0.5", 0.65),
-                                  ("increase", "increase", 0.72), ("switch2", "switch:2", 0.6)):
-        write_run(folder / f"gdl+boundary-{name}" / "seed0", tmp_path / "data" / "wmh", "gdl+boundary", 0, [score] * 8,
-                  schedule=schedule)
-    one = runs.load_sets([folder], None)[0]
-    figure, _, _, alt = study_figures.sweep([one])
-    assert "best epoch: schedule 0.700, increase 0.720, switch 2 0.600, alpha 0.25 0.500, alpha 0.5 0.650" in alt
-    lines = {line.get_label(): line.get_ydata()[0] for line in figure.axes[0].lines if not line.get_label().startswith("_")}
-    assert lines == {"the schedule": 0.7, "increase": 0.72, "switch 2": 0.6, "constant alpha": 0.5}
+    for name, schedule, score in [
+            ("alpha0.25", "constant:0.25", 0.5), ("alpha0.5", "constant:0.5", 0.65),
+            ("increase", "increase", 0.72), ("switch2", "switch:2", 0.6)]:
+        write_run(folder / f"gdl+boundary-{name}" / "seed0", tmp_path / "data" / "wmh",
+                  "gdl+boundary", 0, [score] * 8, schedule=schedule)
+
+    figure, _, _, alt = study_figures.sweep(runs.load_sets([folder], None))
+    expected = ("best epoch: schedule 0.700, increase 0.720, switch 2 0.600, "
+                "alpha 0.25 0.500, alpha 0.5 0.650")
+    assert expected in alt
+    lines = {line.get_label(): line.get_ydata()[0] for line in figure.axes[0].lines}
+    labelled = {label: y for label, y in lines.items() if not label.startswith("_")}
+    assert labelled == {"the schedule": 0.7, "increase": 0.72, "switch 2": 0.6,
+                        "constant alpha": 0.5}

@@ -1,11 +1,9 @@
 """evaluate.py end to end on small NIfTI files: what it prints, writes and refuses."""
 
-import csv
 import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,118 +11,85 @@ import pytest
 from scipy.stats import wilcoxon
 
 import evaluate
+from checkout import ROOT
+from mask_folders import AFFINE, box, error_of, read, run_evaluate, save, write_folders
 from metrics import challenge_hausdorff95
-from scoring import intervals
-from utils import UserError
-
-SCRIPT = Path(evaluate.__file__)
-AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
-
-
-def box(low, high, label=1, shape=(12, 10, 6)):
-    array = np.zeros(shape, np.uint8)
-    array[tuple(slice(a, b) for a, b in zip(low, high))] = label
-    return array
-
-
-def save(path, array, affine=AFFINE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(array, affine), path)
-    return path
 
 
 @pytest.fixture
 def folders(tmp_path):
-    """Two subjects: p1's prediction is its reference moved by 2 voxels of 2 mm; p2's is right."""
-    save(tmp_path / "refs/p1.nii.gz", box((2, 2, 1), (6, 6, 4)))
-    save(tmp_path / "masks/p1.nii.gz", box((2, 4, 1), (6, 8, 4)))
-    save(tmp_path / "refs/p2.nii", box((1, 1, 1), (3, 3, 3)))
-    save(tmp_path / "masks/p2.nii.gz", box((1, 1, 1), (3, 3, 3)))
-    return tmp_path
-
-
-def run(folder, *options, predictions="masks", references="refs"):
-    """Run in this process, writing out.csv and summary.json in `folder`; return the rows of the CSV."""
-    evaluate.main(["--predictions", str(folder / predictions), "--references", str(folder / references),
-                   "--csv", str(folder / "out.csv"), "--summary", str(folder / "summary.json"), *options])
-    return read(folder / "out.csv")
-
-
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def error_of(folder, *options, **where):
-    """The message of the UserError that must come; nothing may have been written."""
-    before = sorted(folder.rglob("*"))
-    with pytest.raises(UserError) as caught:
-        run(folder, *options, **where)
-    assert sorted(folder.rglob("*")) == before
-    return str(caught.value)
+    return write_folders(tmp_path)
 
 
 # --- Scores and tables ---
 
 def test_csv_holds_the_scores_worked_out_by_hand(folders):
-    moved, right = run(folders)
+    moved, right = run_evaluate(folders)
+
     assert (moved["subject"], right["subject"]) == ("p1", "p2")
     assert float(moved["dice"]) == pytest.approx(0.5)  # half of it overlaps
     assert float(moved["hd"]) == 4.0  # two voxels of 2 mm
     assert float(moved["hd95"]) == float(moved["hd95_challenge"]) == 4.0
-    assert [float(moved[k]) for k in ("lesion_recall", "lesion_precision", "lesion_f1")] == [1, 1, 1]
+    lesions = [float(moved[k]) for k in ("lesion_recall", "lesion_precision", "lesion_f1")]
+    assert lesions == [1, 1, 1]
     assert float(moved["volume_difference"]) == 0
-    assert float(moved["reference_ml"]) == pytest.approx(48 * 6 / 1000)  # 4 x 4 x 3 voxels of 6 mm^3
-    assert [int(moved[k]) for k in ("TP", "FP", "FN", "TN", "n_pred", "n_ref")] == [24, 24, 24, 720 - 72, 48, 48]
+    assert float(moved["reference_ml"]) == pytest.approx(48 * 6 / 1000)  # 4 x 4 x 3 of 6 mm^3
+    counts = [int(moved[k]) for k in ("TP", "FP", "FN", "TN", "n_pred", "n_ref")]
+    assert counts == [24, 24, 24, 720 - 72, 48, 48]
     assert float(moved["IoU"]) == pytest.approx(1 / 3)
     assert (moved["prediction_empty"], moved["reference_empty"]) == ("False", "False")
     assert float(right["dice"]) == 1.0 and float(right["hd"]) == 0.0
 
 
 def test_summary_has_nnunets_shape(folders):
-    run(folders)
+    run_evaluate(folders)
     summary = json.loads((folders / "summary.json").read_text())
     case = summary["metric_per_case"][0]
-    assert case["prediction_file"].endswith("masks/p1.nii.gz") and case["reference_file"].endswith("refs/p1.nii.gz")
-    assert {"Dice", "IoU", "FN", "FP", "TP", "TN", "n_pred", "n_ref", "hd95"} <= set(case["metrics"]["1"])
+    assert case["prediction_file"].endswith("masks/p1.nii.gz")
+    assert case["reference_file"].endswith("refs/p1.nii.gz")
+    named = {"Dice", "IoU", "FN", "FP", "TP", "TN", "n_pred", "n_ref", "hd95"}
+    assert named <= set(case["metrics"]["1"])
     assert summary["mean"]["1"]["Dice"] == summary["foreground_mean"]["Dice"] == pytest.approx(0.75)
     assert summary["foreground_mean"]["hd"] == pytest.approx(2.0)
     assert summary["statistics"]["1"]["hd"]["median"] == pytest.approx(2.0)
 
 
 def test_printed_table_names_units_mean_std_median_and_interval(folders, capsys):
-    run(folders)
+    run_evaluate(folders)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "label 1: 2 scans, 0 empty predictions, 0 empty references"
     assert next(line.split() for line in lines if line.startswith("hd (mm)")) == \
         ["hd", "(mm)", "2", "2.000", "2.828", "2.000", "[0.000,", "4.000]"]
 
 
-def test_empty_masks_are_flagged_and_stay_out_of_means_that_they_would_make_infinite(folders):
+def test_empty_masks_are_flagged_and_infinities_stay_out_of_means(folders):
     save(folders / "refs/p2.nii", box((0, 0, 0), (0, 0, 0)))
-    row = run(folders)[1]
-    assert (row["prediction_empty"], row["reference_empty"], row["volume_difference"]) == ("False", "True", "inf")
+    row = run_evaluate(folders)[1]
+    assert (row["prediction_empty"], row["reference_empty"]) == ("False", "True")
+    assert row["volume_difference"] == "inf"
     assert float(row["hd"]) == pytest.approx(math.sqrt(12 ** 2 + 20 ** 2 + 18 ** 2))
-    summary = json.loads((folders / "summary.json").read_text(), parse_constant=pytest.fail)  # strict JSON
+    text = (folders / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=pytest.fail)  # strict JSON
     assert summary["metric_per_case"][1]["metrics"]["1"]["volume_difference"] is None
     assert summary["statistics"]["1"]["volume_difference"]["n"] == 1
-    assert run(folders, "--empty", "nan")[1]["hd"] == "nan"
+    assert run_evaluate(folders, "--empty", "nan")[1]["hd"] == "nan"
 
 
-def test_two_empty_masks_score_one_here_and_are_undefined_in_nnunets_columns(folders):
+def test_two_empty_masks_score_one_and_are_undefined_for_nnunet(folders):
     for path in ("refs/p2.nii", "masks/p2.nii.gz"):
         save(folders / path, box((0, 0, 0), (0, 0, 0)))
-    row = run(folders)[1]
+    row = run_evaluate(folders)[1]
     assert (row["dice"], row["hd"], row["Dice"], row["IoU"]) == ("1.0", "0.0", "nan", "nan")
-    assert json.loads((folders / "summary.json").read_text())["mean"]["1"]["Dice"] == pytest.approx(0.5)
+    summary = json.loads((folders / "summary.json").read_text())
+    assert summary["mean"]["1"]["Dice"] == pytest.approx(0.5)
 
 
 def test_ignored_label_is_left_out_of_both_masks(folders):
     reference = box((2, 2, 1), (6, 6, 4))
     reference[2:6, 6:8, 1:4] = 2  # where the prediction goes too far
     save(folders / "refs/p1.nii.gz", reference)
-    assert float(run(folders)[0]["dice"]) == pytest.approx(0.5)
-    ignoring = run(folders, "--ignore", "2")[0]
+    assert float(run_evaluate(folders)[0]["dice"]) == pytest.approx(0.5)
+    ignoring = run_evaluate(folders, "--ignore", "2")[0]
     assert float(ignoring["dice"]) == pytest.approx(2 * 24 / (24 + 48))
     assert [int(ignoring[k]) for k in ("FP", "TN")] == [0, 720 - 24 - 48]
 
@@ -132,50 +97,18 @@ def test_ignored_label_is_left_out_of_both_masks(folders):
 def test_every_label_is_scored_alone(folders):
     save(folders / "refs/p1.nii.gz", box((2, 2, 1), (6, 6, 4)) + box((8, 0, 0), (10, 2, 2), 2))
     save(folders / "masks/p1.nii.gz", box((2, 2, 1), (6, 6, 4)) + box((8, 0, 0), (10, 2, 1), 2))
-    rows = run(folders, "--labels", "1", "2")
-    assert [(row["subject"], row["label"]) for row in rows] == [("p1", "1"), ("p1", "2"), ("p2", "1"), ("p2", "2")]
+    rows = run_evaluate(folders, "--labels", "1", "2")
+    assert [(row["subject"], row["label"]) for row in rows] == [
+        ("p1", "1"), ("p1", "2"), ("p2", "1"), ("p2", "2")]
     assert float(rows[0]["dice"]) == 1.0 and float(rows[1]["dice"]) == pytest.approx(2 / 3)
     assert set(json.loads((folders / "summary.json").read_text())["mean"]) == {"1", "2"}
 
 
 def test_jobs_do_not_change_the_result(folders):
-    assert run(folders, "--jobs", "1") == run(folders, "--jobs", "3")
+    assert run_evaluate(folders, "--jobs", "1") == run_evaluate(folders, "--jobs", "3")
 
 
-# --- Statistics ---
-
-def test_describe_by_hand():
-    got = intervals.describe([1.0, 2.0, 6.0, math.nan, math.inf])
-    assert (got["n"], got["mean"], got["median"]) == (3, 3.0, 2.0)
-    assert got["std"] == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
-    assert 1.0 <= got["ci95_low"] < 3.0 < got["ci95_high"] <= 6.0
-
-
-def test_describe_of_nothing_and_of_one_value():
-    assert intervals.describe([math.nan])["n"] == 0 and math.isnan(intervals.describe([])["mean"])
-    one = intervals.describe([2.0])
-    assert one["ci95_low"] == one["ci95_high"] == 2.0 and math.isnan(one["std"])
-
-
-def test_bootstrap_interval_is_reproducible_and_close_to_the_normal_one():
-    values = np.random.default_rng(1).normal(5, 2, 400)
-    low, high = intervals.bootstrap_interval(values)
-    assert (low, high) == intervals.bootstrap_interval(values)
-    half = 1.96 * values.std() / 20
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
-
-
-def test_compare_by_hand():
-    got = intervals.compare([1, 2, 3, 4, math.nan], [2, 4, 3, 8, 1], better=-1)
-    assert (got["n"], got["mean_a"], got["mean_b"], got["mean"], got["median"]) == (4, 2.5, 4.25, 1.75, 1.5)
-    assert (got["b_better"], got["b_worse"]) == (0, 3)
-    assert got["wilcoxon_p"] == pytest.approx(0.25)  # 3 of 3 positive: 2 / 2^3
-
-
-def test_compare_without_a_difference_is_no_evidence():
-    got = intervals.compare([1, 2], [1, 2], better=1)
-    assert (got["wilcoxon_p"], got["mean"], got["ci95_low"], got["ci95_high"]) == (1.0, 0, 0, 0)
-
+# --- Two folders ---
 
 def test_comparison_pairs_the_scans_of_two_folders(folders, capsys):
     rng = np.random.default_rng(0)
@@ -184,11 +117,15 @@ def test_comparison_pairs_the_scans_of_two_folders(folders, capsys):
         save(folders / "truth" / name, box((2, 2, 1), (9, 9, 5)))
         save(folders / "a" / name, box((2, 2, 1), (*high[:2], 4)))
         save(folders / "b" / name, box((2, 2, 1), (high[2], 8, 5)))
-    evaluate.main(["--compare", str(folders / "a"), str(folders / "b"), "--references", str(folders / "truth"),
+
+    evaluate.main(["--compare", str(folders / "a"), str(folders / "b"),
+                   "--references", str(folders / "truth"),
                    "--csv", str(folders / "d.csv"), "--summary", str(folders / "d.json")])
+
     rows = read(folders / "d.csv")
     dices = np.array([[float(row[f"dice_{which}"]) for row in rows] for which in "ab"])
-    assert [float(row["dice_difference"]) for row in rows] == pytest.approx(list(dices[1] - dices[0]))
+    differences = [float(row["dice_difference"]) for row in rows]
+    assert differences == pytest.approx(list(dices[1] - dices[0]))
     found = json.loads((folders / "d.json").read_text())["differences"]["1"]["dice"]
     assert found["mean"] == pytest.approx((dices[1] - dices[0]).mean())
     assert found["wilcoxon_p"] == pytest.approx(wilcoxon(dices[0], dices[1]).pvalue)
@@ -202,7 +139,7 @@ def test_wmh_layout_is_matched_by_folder_name(folders):
     save(folders / "raw/Utrecht/p2/wmh.nii.gz", box((1, 1, 1), (3, 3, 3)))
     save(folders / "raw/Utrecht/p2/pre/FLAIR.nii.gz", box((0, 0, 0), (9, 9, 5)))
     save(folders / "raw/Amsterdam/GE3T/p1/wmh.nii.gz", box((2, 4, 1), (6, 8, 4)))
-    assert [float(row["dice"]) for row in run(folders, references="raw")] == [1.0, 1.0]
+    assert [float(row["dice"]) for row in run_evaluate(folders, references="raw")] == [1.0, 1.0]
 
 
 def test_isles_layout_is_matched_by_case_folder(tmp_path):
@@ -210,27 +147,31 @@ def test_isles_layout_is_matched_by_case_folder(tmp_path):
     save(tmp_path / "raw/TRAINING/case_7/SMIR.Brain.XX.O.OT.1/SMIR.Brain.XX.O.OT.1.nii", mask)
     save(tmp_path / "raw/TRAINING/case_7/SMIR.Brain.XX.O.CT.2/SMIR.Brain.XX.O.CT.2.nii", 0 * mask)
     save(tmp_path / "masks/case_7.nii.gz", mask)
-    assert [(row["subject"], row["dice"]) for row in run(tmp_path, references="raw")] == [("case_7", "1.0")]
+    row, = run_evaluate(tmp_path, references="raw")
+    assert (row["subject"], row["dice"]) == ("case_7", "1.0")
 
 
 def test_second_rater_in_submission_layout_is_a_prediction(tmp_path):
     mask = box((1, 1, 1), (3, 3, 3))
     save(tmp_path / "observer_o3/training/Utrecht/17/result.nii.gz", mask)
     save(tmp_path / "refs/17.nii.gz", mask)
-    assert run(tmp_path, predictions="observer_o3")[0]["dice"] == "1.0"
+    assert run_evaluate(tmp_path, predictions="observer_o3")[0]["dice"] == "1.0"
 
 
-@pytest.mark.parametrize("extra, listed_in", [("masks/p3.nii.gz", "masks"), ("refs/p3.nii.gz", "refs")])
+@pytest.mark.parametrize("extra, listed_in", [
+    ("masks/p3.nii.gz", "masks"), ("refs/p3.nii.gz", "refs")])
 def test_unmatched_subjects_are_named_unless_partial(folders, extra, listed_in):
     save(folders / extra, box((1, 1, 1), (3, 3, 3)))
     message = error_of(folders)
-    assert message.startswith(str(folders / listed_in)) and "only here: p3. " in message and "--partial" in message
-    assert len(run(folders, "--partial")) == 2
+    assert message.startswith(str(folders / listed_in))
+    assert "only here: p3. " in message and "--partial" in message
+    assert len(run_evaluate(folders, "--partial")) == 2
 
 
 def test_no_common_subject_is_an_error_even_with_partial(folders):
     save(folders / "other/x.nii.gz", box((1, 1, 1), (3, 3, 3)))
-    assert "Name the masks after the subjects" in error_of(folders, "--partial", predictions="other")
+    message = error_of(folders, "--partial", predictions="other")
+    assert "Name the masks after the subjects" in message
 
 
 def test_two_masks_of_one_subject_are_refused(folders):
@@ -241,13 +182,13 @@ def test_two_masks_of_one_subject_are_refused(folders):
 # --- Grids ---
 
 def test_other_orientation_of_the_same_grid_is_turned(folders):
-    expected = run(folders)
+    expected = run_evaluate(folders)
     path = folders / "masks/p1.nii.gz"
     image = nib.load(path)
     turned = image.as_reoriented([[1, -1], [2, 1], [0, -1]])
     nib.save(nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine), path)
     assert nib.load(path).shape == (6, 12, 10)
-    assert run(folders) == expected
+    assert run_evaluate(folders) == expected
 
 
 def test_challenge_surface_is_found_in_the_slices_as_stored(tmp_path):
@@ -256,7 +197,7 @@ def test_challenge_surface_is_found_in_the_slices_as_stored(tmp_path):
     for axes in ((0, 1, 2), (2, 0, 1)):  # the same masks, cut into slices along another axis
         for name, array in (("refs", reference), ("masks", prediction)):
             save(tmp_path / name / "p.nii.gz", np.transpose(array, axes), AFFINE[:, [*axes, 3]])
-        scores.append(run(tmp_path)[0])
+        scores.append(run_evaluate(tmp_path)[0])
     assert scores[0]["hd95"] == scores[1]["hd95"]
     direct = [challenge_hausdorff95(prediction, reference, (1, 2, 3), axis) for axis in (2, 1)]
     assert [float(row["hd95_challenge"]) for row in scores] == direct and direct[0] != direct[1]
@@ -280,7 +221,7 @@ def test_grids_may_differ_by_half_a_voxel_and_no_more(folders, place, difference
     affine[place] += difference
     save(folders / "masks/p1.nii.gz", box((2, 4, 1), (6, 8, 4)), affine)
     if accepted:
-        assert float(run(folders)[0]["hd"]) == 4.0
+        assert float(run_evaluate(folders)[0]["hd"]) == 4.0
     else:
         message = error_of(folders)
         assert "the same place as" in message and "refs/p1.nii.gz within 0.50 mm" in message
@@ -292,7 +233,7 @@ def test_a_rounded_rotation_matrix_is_the_same_grid(folders):
     rounded = np.array([[1, 1e-3, -1e-3], [-1e-3, 1, 1e-3], [1e-3, -1e-3, 1]])
     affine[:3, :3] = rounded @ affine[:3, :3]
     save(folders / "masks/p1.nii.gz", box((2, 4, 1), (6, 8, 4)), affine)
-    assert float(run(folders)[0]["hd"]) == 4.0
+    assert float(run_evaluate(folders)[0]["hd"]) == 4.0
 
 
 # --- Files that cannot be scored ---
@@ -307,12 +248,19 @@ def damaged(path):
     path.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("break_it", [truncated, damaged, lambda path: path.write_bytes(b""),
-                                      lambda path: path.write_bytes(b"not a NIfTI file"),
-                                      lambda path: save(path, np.full((12, 10, 6), 0.3, np.float32)),
-                                      lambda path: save(path, np.full((12, 10, 6), np.nan, np.float32)),
-                                      lambda path: save(path, np.zeros((12, 10, 6, 2), np.uint8))],
-                         ids=["truncated", "damaged", "empty", "text", "probabilities", "nan", "4-D"])
+def filled(value):
+    return np.full((12, 10, 6), value, np.float32)
+
+
+@pytest.mark.parametrize("break_it", [
+    truncated,
+    damaged,
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(b"not a NIfTI file"),
+    lambda path: save(path, filled(0.3)),
+    lambda path: save(path, filled(np.nan)),
+    lambda path: save(path, np.zeros((12, 10, 6, 2), np.uint8)),
+], ids=["truncated", "damaged", "empty", "text", "probabilities", "nan", "4-D"])
 def test_unreadable_mask_is_one_line_that_names_it(folders, break_it):
     break_it(folders / "masks/p1.nii.gz")
     message = error_of(folders)
@@ -321,7 +269,7 @@ def test_unreadable_mask_is_one_line_that_names_it(folders, break_it):
 
 def test_whole_numbers_stored_as_floats_are_a_mask(folders):
     save(folders / "masks/p1.nii.gz", box((2, 4, 1), (6, 8, 4)).astype(np.float32))
-    assert float(run(folders)[0]["hd"]) == 4.0
+    assert float(run_evaluate(folders)[0]["hd"]) == 4.0
 
 
 def test_masks_of_0_and_255_are_not_taken_for_empty(folders):
@@ -331,20 +279,23 @@ def test_masks_of_0_and_255_are_not_taken_for_empty(folders):
     assert "only the values 0, 255" in message and "--labels" in message
 
 
-@pytest.mark.parametrize("where", [{"predictions": "nowhere"}, {"references": "nowhere"}, {"predictions": "hollow"}])
+@pytest.mark.parametrize("where", [
+    {"predictions": "nowhere"}, {"references": "nowhere"}, {"predictions": "hollow"}])
 def test_folder_without_masks_is_refused(folders, where):
     (folders / "hollow").mkdir()
     assert str(folders / next(iter(where.values()))) in error_of(folders, **where)
 
 
 def program(*arguments):
-    return subprocess.run([sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True)
+    words = [sys.executable, str(ROOT / "evaluate.py"), *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True)
 
 
 def test_program_ends_with_one_line_and_status_2_on_a_bad_file(folders):
     truncated(folders / "masks/p1.nii.gz")
     out = folders / "new/out.csv"
-    done = program("--predictions", folders / "masks", "--references", folders / "refs", "--csv", out)
+    done = program("--predictions", folders / "masks", "--references", folders / "refs",
+                   "--csv", out)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2 and len(errors) == 1 and "p1.nii.gz" in errors[0]
     assert "Traceback" not in done.stderr and done.stdout == "" and not out.parent.exists()
@@ -355,10 +306,11 @@ def test_program_prints_the_table_and_ends_with_status_0(folders):
     assert done.returncode == 0 and "hd95_challenge (mm)" in done.stdout
 
 
-@pytest.mark.parametrize("options", [["--labels", "0"], ["--labels", "1", "--ignore", "1"], ["--jobs", "0"]])
+@pytest.mark.parametrize("options", [
+    ["--labels", "0"], ["--labels", "1", "--ignore", "1"], ["--jobs", "0"]])
 def test_meaningless_options_are_refused(folders, options, capsys):
     with pytest.raises(SystemExit) as caught:
-        run(folders, *options)
+        run_evaluate(folders, *options)
     assert caught.value.code == 2 and options[0] in capsys.readouterr().err
 
 
@@ -373,20 +325,22 @@ def test_a_data_folder_with_json_of_another_content_is_refused(tmp_path, text):
     (tmp_path / "dataset.json").write_text(text)
     done = program("--predictions", tmp_path, "--data", tmp_path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith(f"error: {tmp_path / 'dataset.json'}: expected ") and "classes" in done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path / 'dataset.json'}: expected ")
+    assert "classes" in done.stderr
 
 
 def test_csv_path_that_is_a_folder_is_refused_and_left_alone(folders):
     (folders / "out.csv").mkdir()
     save(folders / "out.csv/keep.nii", box((1, 1, 1), (3, 3, 3)))
     with pytest.raises(IsADirectoryError):
-        run(folders)
+        run_evaluate(folders)
     assert (folders / "out.csv/keep.nii").exists()
 
 
 def test_a_label_that_no_mask_holds_is_a_warning(folders, capsys):
-    rows = run(folders, "--labels", "1", "5")
+    rows = run_evaluate(folders, "--labels", "1", "5")
     assert [row["dice"] for row in rows if row["label"] == "5"] == ["1.0", "1.0"]
-    assert f"warning: no mask of {folders / 'masks'} or {folders / 'refs'} holds label 5: " in capsys.readouterr().out
-    run(folders)
+    said = f"warning: no mask of {folders / 'masks'} or {folders / 'refs'} holds label 5: "
+    assert said in capsys.readouterr().out
+    run_evaluate(folders)
     assert "warning" not in capsys.readouterr().out

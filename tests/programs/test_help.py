@@ -1,4 +1,4 @@
-"""--help of every program: a purpose, examples that are real command lines, every option explained."""
+"""--help of every program: its purpose, examples that it takes, every option explained."""
 
 import argparse
 import importlib
@@ -7,8 +7,9 @@ import shlex
 
 import pytest
 
-PROGRAMS = ("studies.ablation", "studies.claims", "studies.comparison", "scans.download", "evaluate", "main", "scans.phantom", "predict",
-            "preprocess", "scoring.raters", "report", "scoring.status")
+PROGRAMS = ("preprocess", "main", "evaluate", "report", "predict",
+            "scans.download", "scans.phantom", "scoring.raters", "scoring.status",
+            "studies.ablation", "studies.claims", "studies.comparison")
 
 
 class Parsed(Exception):
@@ -17,20 +18,23 @@ class Parsed(Exception):
 
 @pytest.fixture(params=PROGRAMS)
 def parser(request, monkeypatch):
+    """The parser of a program, with all its options."""
     made = []
 
     def stop(parser, argv):
         made.append(parser)
         raise Parsed
 
-    program = importlib.import_module(request.param)
+    name = request.param
+    program = importlib.import_module(name)
     if not hasattr(program, "main"):  # a package, as `python -m` runs it
-        program = importlib.import_module(f"{request.param}.__main__")
+        program = importlib.import_module(f"{name}.__main__")
     with monkeypatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
         with pytest.raises(Parsed):
             program.parse_arguments([])
-    made[0].prog = f"-m {request.param}" if "." in request.param else f"{request.param}.py"
+
+    made[0].prog = f"-m {name}" if "." in name else f"{name}.py"
     return made[0]
 
 
@@ -43,13 +47,16 @@ def test_help_has_purpose_examples_and_exit_status(parser):
 def test_every_option_is_explained_and_says_its_default(parser):
     for action in parser._actions:
         assert action.help, action.option_strings
-        if action.nargs != 0 and action.option_strings and action.default not in (None, []):
-            shown = f"{action.default:g}" if isinstance(action.default, float) else str(action.default)
-            assert re.search(rf"default[^)]*{re.escape(shown)}", action.help), action.option_strings
+        default = action.default
+        if action.nargs != 0 and action.option_strings and default not in (None, []):
+            shown = f"{default:g}" if isinstance(default, float) else str(default)
+            told = re.search(rf"default[^)]*{re.escape(shown)}", action.help)
+            assert told, action.option_strings
 
 
 def test_every_example_is_a_command_line_that_the_program_takes(parser):
-    examples = re.findall(rf"^  python {re.escape(parser.prog)} (.+)$", parser.description, re.MULTILINE)
+    examples = re.findall(rf"^  python {re.escape(parser.prog)} (.+)$", parser.description,
+                          re.MULTILINE)
     assert len(examples) >= 2
     for example in examples:
         parser.parse_args(shlex.split(example.split(" > ")[0]))

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fuzz
+import fuzz_inputs
 import fuzz_targets
 from conftest import preprocess, refuses, run, train, write_wmh_subject
 from scans.dataverse import check_inside
@@ -249,8 +250,8 @@ def test_a_model_that_claims_another_network_is_refused_early(valid, tmp_path, b
 def test_a_pickle_that_calls_something_runs_nothing(valid, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = (valid / fuzz_targets.RUNS["gdl"] / "best.pt").read_bytes()
-    pack, _ = fuzz_targets.pack_record(model, "data.pkl")
-    Path("best.pt").write_bytes(pack(fuzz_targets.CALL))
+    pack, _ = fuzz_inputs.pack_record(model, "data.pkl")
+    Path("best.pt").write_bytes(pack(fuzz_inputs.CALL))
     refuses(run("predict.py", "--checkpoint", "best.pt", "--describe"), "a checkpoint")
     assert not Path("owned").exists()
 

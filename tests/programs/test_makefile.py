@@ -14,33 +14,65 @@ from pathlib import Path
 import pytest
 
 from checkout import ROOT, copy_programs
-from conftest import write_wmh_subject
+from conftest import run_apart, write_wmh_subject
+
+OF_A_MAKE_ABOVE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PY")
 
 
-def make(*words, folder=ROOT):
-    """Run make as from a shell: `make test` itself hands its own flags and level down to what it runs."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    return subprocess.run(["make", f"PY={sys.executable}", *map(str, words)], cwd=folder, capture_output=True, text=True,
-                          timeout=600, env=environment)
+def make(*words, folder=ROOT, python=sys.executable, **more):
+    """Run make as from a shell: `make test` hands its own flags and level down to what it runs.
+
+    Args:
+        python: for PY; None: make's own environment.
+        more: variables of the shell.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in OF_A_MAKE_ABOVE}
+    given = [] if python is None else [f"PY={python}"]
+    return subprocess.run(
+        ["make", *given, *map(str, words)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**environment, **more},
+    )
 
 
 @pytest.fixture
 def clone(tmp_path):
     """The programs alone, so that data/ and results/ of the checkout stay as they are."""
-    return copy_programs(tmp_path / "clone", "Makefile", "results/reported.json",
-                         *(path.name for path in ROOT.glob("*.txt")))
+    return copy_programs(
+        tmp_path / "clone",
+        "Makefile",
+        "results/reported.json",
+        *(path.name for path in ROOT.glob("*.txt")),
+    )
 
 
 def test_make_alone_lists_the_targets():
     result = make()
     assert result.returncode == 0
-    for target in ("demo", "wmh", "isles", "custom", "verify", "status", "table", "figures", "test", "clean"):
+    for target in (
+        "demo",
+        "wmh",
+        "isles",
+        "custom",
+        "verify",
+        "status",
+        "table",
+        "figures",
+        "test",
+        "clean",
+    ):
         assert f"make {target} " in result.stdout
 
 
 def test_status_asks_for_the_runs_of_the_matrix(clone):
     assert "-m scoring.status results/mine --losses gdl --seeds 3 4" in " ".join(
-        make("-n", "status", "NAME=mine", "LOSSES=gdl", "SEEDS=3 4", folder=clone).stdout.replace("\\\n", " ").split())
+        make("-n", "status", "NAME=mine", "LOSSES=gdl", "SEEDS=3 4", folder=clone)
+        .stdout.replace("\\\n", " ")
+        .split()
+    )
     assert make("status", folder=clone).returncode == 2  # no runs
 
 
@@ -51,38 +83,71 @@ def test_wmh_follows_the_papers_protocol(clone):
     lines = plan.replace("\\\n", " ").splitlines()
     trainings = [line for line in lines if "main.py" in line]
     assert len(trainings) == 6  # three losses, two seeds
-    assert all("--epochs 200 --network unet --width 64 --protocol paper" in line for line in trainings)
+    assert all(
+        "--epochs 200 --network unet --width 64 --protocol paper" in line for line in trainings
+    )
     assert sum("preprocess.py" in line and "--size 256" in line for line in lines) == 1
 
 
 def test_volumes_are_a_set_of_their_own_with_3d_maps_in_mm(clone):
-    plan = make("-n", "wmh", "DIMS=3", "PATCH=16 64 64", "FETCH=", folder=clone).stdout.replace("\\\n", " ")
+    plan = make("-n", "wmh", "DIMS=3", "PATCH=16 64 64", "FETCH=", folder=clone).stdout.replace(
+        "\\\n", " "
+    )
     plan = [" ".join(line.split()) for line in plan.splitlines()]
-    assert sum("preprocess.py" in line and "--unit mm --map-dims 3 --raw='data/raw' --out data/wmh-dims3" in line
-               for line in plan) == 1
+    assert (
+        sum(
+            "preprocess.py" in line
+            and "--unit mm --map-dims 3 --raw='data/raw' --out data/wmh-dims3" in line
+            for line in plan
+        )
+        == 1
+    )
     trainings = [line for line in plan if "main.py" in line]
     assert len(trainings) == 6
-    assert all("--data data/wmh-dims3" in line and "--network unet3d" in line and "--dims 3 --patch 16 64 64" in line
-               for line in trainings)
+    assert all(
+        "--data data/wmh-dims3" in line
+        and "--network unet3d" in line
+        and "--dims 3 --patch 16 64 64" in line
+        for line in trainings
+    )
 
 
-@pytest.mark.parametrize("words, option", [
-    (["ablation", "NAME=x", "DIMS=3"], "DIMS"), (["ablation", "NAME=x", "PROTOCOL=code2018"], "PROTOCOL"),
-    (["wmh", "DIMS=3", "PROTOCOL=code2018"], "DIMS")])
-def test_settings_that_exclude_each_other_are_refused_before_anything_is_trained(clone, words, option):
+@pytest.mark.parametrize(
+    "words, option",
+    [
+        (["ablation", "NAME=x", "DIMS=3"], "DIMS"),
+        (["ablation", "NAME=x", "PROTOCOL=code2018"], "PROTOCOL"),
+        (["wmh", "DIMS=3", "PROTOCOL=code2018"], "DIMS"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused_before_anything_is_trained(
+    clone, words, option
+):
     result = make(*words, folder=clone)
-    assert result.returncode == 2 and f"{option}: expected " in result.stderr and not (clone / "data").exists()
+    assert (
+        result.returncode == 2
+        and f"{option}: expected " in result.stderr
+        and not (clone / "data").exists()
+    )
 
 
 def test_compare_sets_other_folders_beside_its_own_and_claims_take_the_threads(clone):
-    plan = make("-n", "compare", "NAME=x", 'BESIDE=x-enet x-dims3', "COMPARE=ce", folder=clone).stdout.replace("\\\n", " ")
-    assert plan.splitlines()[-1].endswith("-m studies.comparison --runs results/x results/x-enet results/x-dims3")
-    assert sum(f"--loss {loss} " in plan for loss in ("ce", "ce+boundary", "gdl")) == 2
-    plan = make("-n", "custom", "NAME=x", "THREADS=3", folder=clone).stdout
-    assert sum("--threads 3" in line for line in plan.splitlines() if "-m studies.claims" in line) == 1
+    plan = make(
+        "-n", "compare", "NAME=x", "BESIDE=x-enet x-dims3", "COMPARE=ce", folder=clone
+    ).stdout.replace("\\\n", " ")
+    assert plan.splitlines()[-1].endswith(
+        "-m studies.comparison --runs results/x results/x-enet results/x-dims3"
+    )
+    assert sum(f"--row {row} " in plan for row in ("ce", "ce+boundary", "gdl")) == 2
+    plan = make("-n", "custom", "NAME=x", "THREADS=3", folder=clone).stdout.replace("\\\n", " ")
+    assert (
+        sum("--threads 3" in line for line in plan.splitlines() if "-m studies.claims" in line) == 1
+    )
 
 
-@pytest.mark.parametrize("target, word", [("wmh", "DataverseNL"), ("isles", "ISLES2018_Training.zip")])
+@pytest.mark.parametrize(
+    "target, word", [("wmh", "DataverseNL"), ("isles", "ISLES2018_Training.zip")]
+)
 def test_without_scans_make_says_what_to_get_and_ends_with_status_2(clone, target, word):
     result = make(target, "FETCH=", folder=clone)
     assert result.returncode == 2 and word in result.stderr and "Traceback" not in result.stderr
@@ -93,17 +158,38 @@ def test_without_internet_make_wmh_says_what_to_get_and_ends_with_status_2(clone
     with socket.socket() as taken:  # a port where nothing listens
         taken.bind(("127.0.0.1", 0))
         result = make("wmh", f"SERVER=http://127.0.0.1:{taken.getsockname()[1]}", folder=clone)
-    assert result.returncode == 2 and "put:" in result.stderr and "could not be fetched" in result.stderr
+    assert (
+        result.returncode == 2
+        and "put:" in result.stderr
+        and "could not be fetched" in result.stderr
+    )
 
 
-@pytest.mark.parametrize("words, options", [
-    (["wmh"], "--fetch"), (["wmh", "FETCH="], ""), (["wmh", "FETCH=no"], ""), (["isles"], ""),
-    (["wmh", "OBSERVERS=yes", "SERVER=http://a.b", "ANY_MD5=yes"], '--fetch --observers --server=http://a.b --any-md5'),
-    (["isles", "ANY_MD5=yes"], "--any-md5")])
+@pytest.mark.parametrize(
+    "words, options",
+    [
+        (["wmh"], "--fetch"),
+        (["wmh", "FETCH="], ""),
+        (["wmh", "FETCH=no"], ""),
+        (["isles"], ""),
+        (
+            ["wmh", "OBSERVERS=yes", "SERVER=http://a.b", "ANY_MD5=yes"],
+            "--fetch --observers --server=http://a.b --any-md5",
+        ),
+        (["isles", "ANY_MD5=yes"], "--any-md5"),
+    ],
+)
 def test_make_passes_the_options_of_the_download(clone, words, options):
     plan = make("-n", *words, folder=clone).stdout.replace("\\\n", " ")
     line = next(line for line in plan.splitlines() if "scans.download" in line)
-    assert shlex.split(line)[5:] == options.split() and shlex.split(line)[4] == "--raw=data/raw"
+    assert shlex.split(line)[5:] == ["--raw=data/raw", *options.split()]
+
+
+def test_the_scans_of_the_demo_are_written_by_several_processes(tmp_path):
+    words = ("--layout", "wmh", "--subjects", 2, "--slices", 4, "--size", 32, "--jobs", 2)
+    result = run_apart("scans.phantom", *words, "--out", tmp_path / "phantom")
+    assert result.returncode == 0, result.stderr
+    assert len(list(tmp_path.rglob("wmh.nii.gz"))) == 2
 
 
 def test_custom_without_a_name_says_what_is_missing(clone):
@@ -115,23 +201,46 @@ def test_the_chain_ends_in_a_report_and_a_second_make_runs_nothing_again(clone, 
     raw = tmp_path / "my scans"
     for number in range(4):
         write_wmh_subject(raw / f"s{number}", seed=number)
-    words = ("custom", "NAME=mine", f"RAW={raw}", "SIZE=32", "WIDTH=2", "EPOCHS=1", "SEEDS=0", "VAL=1",
-             "LOSSES=gdl gdl+boundary")
+    words = (
+        "custom",
+        "NAME=mine",
+        f"RAW={raw}",
+        "SIZE=32",
+        "WIDTH=2",
+        "EPOCHS=1",
+        "SEEDS=0",
+        "VAL=1",
+        "LOSSES=gdl gdl+boundary",
+    )
     result = make(*words, folder=clone)
     assert result.returncode == 0, result.stderr
     assert result.stdout.rstrip().endswith("results/mine/report.html")
     folder = clone / "results" / "mine"
-    for name in ("table1.md", "table1.csv", "table1.tex", "figure1.png", "figure2.pdf", "figure3.png", "figure4.pdf"):
+    for name in (
+        "table1.md",
+        "table1.csv",
+        "table1.tex",
+        "figure1.png",
+        "figure2.pdf",
+        "figure3.png",
+        "figure4.pdf",
+    ):
         assert (folder / name).stat().st_size > 0
     assert (folder / "gdl+boundary" / "seed0" / "evaluation.csv").exists()
-    before = {path: path.stat().st_mtime_ns for path in Path(clone / "results").rglob("*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in Path(clone / "results").rglob("*")
+        if path.is_file()
+    }
     again = make(*words, folder=clone)
     assert again.returncode == 0 and "main.py" not in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in before}
     longer = make(*words, "EPOCHS=2", folder=clone)  # more epochs continue the runs
     assert longer.returncode == 0, longer.stderr
     assert json.loads((folder / "gdl" / "seed0" / "summary.json").read_text())["epochs"] == 2
-    shutil.rmtree(folder / "gdl")  # a run that was removed is trained again, and a further seed as well
+    shutil.rmtree(
+        folder / "gdl"
+    )  # a run that was removed is trained again, and a further seed as well
     more = make(*words, "EPOCHS=2", "SEEDS=0 1", "JOBS=2", folder=clone)
     assert more.returncode == 0, more.stderr
     assert len(list(folder.glob("*/seed*/summary.json"))) == 4
@@ -139,13 +248,15 @@ def test_the_chain_ends_in_a_report_and_a_second_make_runs_nothing_again(clone, 
     assert changed.returncode == 2 and "another size (32, asked for 64)" in changed.stderr
 
 
-@pytest.mark.parametrize("name", ["raw", "phantom", "demo"])
+@pytest.mark.parametrize("name", ["raw", "phantom", "demo", "published"])
 def test_custom_refuses_a_name_that_is_taken(clone, name):
     result = make("custom", f"NAME={name}", folder=clone)
     assert result.returncode == 2 and "a name that is not taken" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["../esc", "*", "my set", "a'b", "a;b", "a%b", "a:b", "a/b", ".", "..", "-a", "a$$b"])
+@pytest.mark.parametrize(
+    "name", ["../esc", "*", "my set", "a'b", "a;b", "a%b", "a:b", "a/b", ".", "..", "-a", "a$$b"]
+)
 def test_custom_refuses_a_name_that_is_no_folder_name(clone, name):
     before = sorted(clone.parent.rglob("*"))
     result = make("custom", f"NAME={name}", folder=clone)
@@ -162,6 +273,13 @@ def test_one_bad_set_does_not_keep_the_table_of_the_others(clone):
     assert result.returncode == 2 and "results/a" in result.stderr and "results/b" in result.stderr
 
 
+def test_published_results_are_no_set_of_ones_own(clone):
+    (clone / "results" / "published" / "lgg" / "gdl").mkdir(parents=True)
+    (clone / "results" / "published" / "lgg" / "gdl" / "metrics.csv").touch()
+    result = make("table", folder=clone)
+    assert result.returncode == 2 and "expected runs, found none" in result.stderr
+
+
 @pytest.mark.parametrize("target", ["table", "figures", "claims"])
 def test_tables_without_runs_say_so(clone, target):
     result = make(target, folder=clone)
@@ -170,7 +288,11 @@ def test_tables_without_runs_say_so(clone, target):
 
 def test_clean_keeps_raw_scans_and_real_runs(clone):
     kept = [clone / "data" / "raw" / "wmh.zip", clone / "results" / "mine" / "gdl" / "best.pt"]
-    gone = [clone / "data" / "mine" / "dataset.json", clone / "data" / "phantom" / "x", clone / "results" / "demo" / "t.md"]
+    gone = [
+        clone / "data" / "mine" / "dataset.json",
+        clone / "data" / "phantom" / "x",
+        clone / "results" / "demo" / "t.md",
+    ]
     for path in kept + gone:
         path.parent.mkdir(parents=True)
         path.touch()
@@ -186,7 +308,10 @@ def write_scans(folder, count=3):
 
 def write_split(path, val=("s0",)):
     path.parent.mkdir(exist_ok=True)
-    path.write_text("subject,subset\n" + "".join(f"s{n},{'val' if f's{n}' in val else 'train'}\n" for n in range(3)))
+    path.write_text(
+        "subject,subset\n"
+        + "".join(f"s{n},{'val' if f's{n}' in val else 'train'}\n" for n in range(3))
+    )
     return path
 
 
@@ -198,20 +323,39 @@ def test_the_scans_may_lie_in_a_folder_of_any_name(clone, tmp_path, name):
 
 
 @pytest.mark.parametrize("folder", ["my tables", "a$b", "it's"])
-def test_a_split_table_may_lie_in_a_folder_of_any_name_and_reaches_the_chain(clone, tmp_path, folder):
-    raw, table = write_scans(tmp_path / folder / "raw"), write_split(tmp_path / folder / "split.csv")
+def test_a_split_table_may_lie_in_a_folder_of_any_name_and_reaches_the_chain(
+    clone, tmp_path, folder
+):
+    raw, table = (
+        write_scans(tmp_path / folder / "raw"),
+        write_split(tmp_path / folder / "split.csv"),
+    )
     patients = tmp_path / folder / "patients.csv"
     patients.write_text("subject,patient\ns0,a\ns1,b\ns2,b\n")
-    words = ("chain", "NAME=mine", f"RAW={raw}", f"SPLIT={table}", f"PATIENTS={patients}", "SIZE=32", "LOSSES=gdl",
-             "SEEDS=0", "EPOCHS=0")  # no epochs: training refuses, which ends the chain after preprocessing
+    words = (
+        "custom",
+        "NAME=mine",
+        f"RAW={raw}",
+        f"SPLIT={table}",
+        f"PATIENTS={patients}",
+        "SIZE=32",
+        "LOSSES=gdl",
+        "SEEDS=0",
+        "EPOCHS=0",
+    )  # training refuses, after the preprocessing
     result = make(*words, folder=clone)
     assert (clone / "data" / "mine" / "split.csv").read_text() == table.read_text(), result.stderr
 
 
 def test_a_split_table_that_is_not_there_is_our_error_not_makes(clone, tmp_path):
     raw = write_scans(tmp_path / "raw")
-    result = make("custom", "NAME=mine", f"RAW={raw}", f"SPLIT={tmp_path / 'no such.csv'}", folder=clone)
-    assert result.returncode == 2 and "no such.csv: expected a CSV table with the columns subject, subset" in result.stderr
+    result = make(
+        "custom", "NAME=mine", f"RAW={raw}", f"SPLIT={tmp_path / 'no such.csv'}", folder=clone
+    )
+    assert (
+        result.returncode == 2
+        and "no such.csv: expected a CSV table with the columns subject, subset" in result.stderr
+    )
     assert "No rule to make target" not in result.stderr
 
 
@@ -226,8 +370,11 @@ def test_an_edited_split_table_is_noticed_and_refused(clone, tmp_path):
 
 def results_of(folder):
     """{name: content} of what the runs of a set come to, without what differs from run to run."""
-    found = {str(path.relative_to(folder)): path.read_bytes()
-             for pattern in ("*/*/evaluation.csv", "*/*/predictions/*", "table1.*") for path in sorted(folder.glob(pattern))}
+    found = {
+        str(path.relative_to(folder)): path.read_bytes()
+        for pattern in ("*/*/evaluation.csv", "*/*/predictions/*", "table1.*")
+        for path in sorted(folder.glob(pattern))
+    }
     for path in sorted(folder.glob("*/*/metrics.csv")):
         table = list(csv.DictReader(path.read_text().splitlines()))
         found[str(path.relative_to(folder))] = [{**row, "seconds": None} for row in table]
@@ -237,31 +384,226 @@ def results_of(folder):
 @pytest.mark.slow
 def test_two_makes_with_four_jobs_at_once_give_what_a_serial_one_gives(clone, tmp_path):
     raw = write_scans(tmp_path / "raw")
-    words = ["scored", "NAME=mine", f"RAW={raw}", "SIZE=32", "LOSSES=gdl", "SEEDS=0 1", "EPOCHS=1", "WIDTH=1",
-             "THREADS=1"]
+    words = [
+        "compare",
+        "NAME=mine",
+        f"RAW={raw}",
+        "SIZE=32",
+        "COMPARE=gdl",
+        "SEEDS=0",
+        "EPOCHS=1",
+        "WIDTH=1",
+        "THREADS=1",
+    ]
     shutil.copytree(clone, tmp_path / "serial")
     assert make(*words, folder=tmp_path / "serial").returncode == 0
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: make(*words, "JOBS=4", folder=clone), range(2)))
     assert [result.returncode for result in both] == [0, 0], both
     waited = sorted(both, key=lambda result: "waiting for its end" in result.stdout)
-    assert "results/mine: another make works on it" in waited[1].stdout and "waiting" not in waited[0].stdout
-    assert "main.py" in waited[0].stdout and "main.py" not in waited[1].stdout  # nothing is done twice
-    tables = [subprocess.run([sys.executable, "report.py", "--runs", "results/mine", "--only", "table"], cwd=folder,
-                             capture_output=True, text=True) for folder in (clone, tmp_path / "serial")]
+    assert (
+        "results/mine: another make works on it" in waited[1].stdout
+        and "waiting" not in waited[0].stdout
+    )
+    assert (
+        "main.py" in waited[0].stdout and "main.py" not in waited[1].stdout
+    )  # nothing is done twice
+    tables = [
+        subprocess.run(
+            [sys.executable, "report.py", "--runs", "results/mine", "--only", "table"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+        for folder in (clone, tmp_path / "serial")
+    ]
     assert tables[0].returncode == 0 and tables[0].stdout == tables[1].stdout, tables[0].stderr
-    one, other = results_of(clone / "results" / "mine"), results_of(tmp_path / "serial" / "results" / "mine")
+    one, other = (
+        results_of(clone / "results" / "mine"),
+        results_of(tmp_path / "serial" / "results" / "mine"),
+    )
     assert one == other and len(one) == 2 * 3 + 3
     assert not list(clone.rglob("*.partial-*")) and not list(clone.rglob("*.new-*"))
 
 
-# Several devices and machines -----------------------------------------------------------------------------------------
+# Variables ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "word, hint",
+    [
+        ("EPOCH=3", "unknown variable EPOCH; did you mean EPOCHS?"),
+        ("name=mine", "unknown variable name; did you mean NAME?"),
+        ("THREAD=1", "did you mean THREADS?"),
+        ("OMP_NUM_THREADS=1", "unknown variable OMP_NUM_THREADS"),
+        ("XYZZY=1", "unknown variable XYZZY; see make help"),
+        ("it's=1", "unknown variable it's"),
+    ],
+)
+def test_an_unknown_variable_is_an_error_of_one_line(clone, word, hint):
+    result = make("custom", "NAME=mine", word, folder=clone)
+    assert result.returncode == 2 and hint in result.stderr and not result.stdout
+    assert len(result.stderr.splitlines()) == 1
+    assert not (clone / "results" / "mine").exists()
+
+
+def test_variables_of_the_shell_are_not_taken(clone):
+    shell = {"NAME": "laptop", "SIZE": "7", "DEVICE": "tpu", "LOSSES": "x-y", "FETCH": ""}
+    assert "NAME: expected a name" in make("custom", folder=clone, **shell).stderr
+    plan = make("-n", "wmh", folder=clone, **shell).stdout
+    assert plan == make("-n", "wmh", folder=clone).stdout and "main.py" in plan
+
+
+def test_py_may_come_from_the_shell(clone):
+    plan = make("-n", "verify", folder=clone, python=None, PY="my-python").stdout
+    assert plan.startswith("my-python preprocess.py --verify")
+
+
+def test_help_says_what_each_variable_means_and_its_default():
+    lines = make("help").stdout.splitlines()
+    assert "  EPOCHS        of each run; a higher number continues finished runs (200)" in lines
+    named = {
+        line.split()[0] for line in lines if line.startswith("  ") and line.split()[0].isupper()
+    }
+    assert {"NAME", "RAW", "LOSSES", "PATIENTS", "BESIDE", "ANY_MD5", "PY", "BENCH"} <= named
+    assert len(named) >= 40
+
+
+# A make that fails ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["custom", "LOSSES=gdl gdl+boundary-alph0.5"],
+        ["sweep", "ALPHAS=high"],
+        ["wmh", "LOSSES=gdl-cap"],
+        ["compare", "COMPARE=gdl-x1"],
+        ["demo", "LOSSES=gdl-switch"],
+    ],
+)
+def test_a_name_that_is_no_row_is_refused_before_anything_is_read(clone, words):
+    result = make(*words, "NAME=mine", folder=clone)
+    assert result.returncode == 2 and "row: expected a loss, or one with " in result.stderr
+    assert len(result.stderr.splitlines()) == 2  # ours and make's
+    assert not (clone / "data").exists() and not (clone / "results" / "mine").exists()
+
+
+@pytest.mark.parametrize("target", ["custom", "data/mine/index.csv"])
+@pytest.mark.parametrize("word", ["RAW=missing", "SPLIT=missing.csv", "SIZE=-1"])
+def test_where_preprocessing_fails_nothing_is_left(clone, target, word):
+    write_scans(clone / "scans here")
+    result = make(target, "NAME=mine", "RAW=scans here", word, folder=clone)
+    assert result.returncode == 2 and result.stderr.count("***") <= 2, result.stderr
+    assert not (clone / "results" / "mine").exists()
+    assert not (clone / "data").exists() or not list((clone / "data").iterdir())
+
+
+def test_where_training_refuses_its_settings_no_results_are_left(clone):
+    write_scans(clone / "scans")
+    words = ("custom", "NAME=mine", "RAW=scans", "SIZE=32", "LOSSES=gdl", "SEEDS=0")
+    result = make(*words, "EPOCHS=0", folder=clone)
+    assert result.returncode == 2 and "epochs" in result.stderr
+    assert not (clone / "results" / "mine").exists()
+    again = make(*words, "EPOCHS=0", folder=clone)
+    assert "preprocess.py" not in again.stdout and "main.py" in again.stdout
+
+
+def test_a_make_that_fails_leaves_what_was_there(clone):
+    kept = clone / "results" / "mine" / "gdl" / "seed0" / "config.json"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    assert make("custom", "NAME=mine", "RAW=missing", folder=clone).returncode == 2
+    assert kept.exists()
+
+
+# The environment ------------------------------------------------------------------
+
+
+@pytest.fixture
+def python(tmp_path):
+    """A python3 whose venv holds a python that notes what it is asked and installs nothing."""
+    fake = tmp_path / "python"
+    fake.write_text(f"""#!/bin/sh
+if [ "$1" != -m ]; then exec {sys.executable} "$@"; fi
+echo "$@" >> {tmp_path}/calls
+if [ "$2" = venv ]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; fi
+""")
+    fake.chmod(0o755)
+    return fake
+
+
+def calls(python, *words, folder):
+    """What make asks of this python, a line each."""
+    log = python.with_name("calls")
+    log.unlink(missing_ok=True)
+    result = make(
+        *words, f"PYTHON={python}", f"ENVS={python.parent}/envs", folder=folder, python=None
+    )
+    assert result.returncode == 0, result.stderr
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def test_setup_installs_what_the_programs_import_and_no_more(clone, python):
+    created, installed = calls(python, "setup", folder=clone)
+    assert created.startswith("-m venv ") and (clone / ".venv").is_symlink()
+    assert installed.endswith("-r requirements.txt -c constraints.txt")
+    assert calls(python, "setup", folder=clone) == []
+
+
+def test_the_tools_of_the_tests_are_added_once_to_the_same_environment(clone, python, tmp_path):
+    calls(python, "setup", folder=clone)
+    installed, run = calls(python, "lint", folder=clone)
+    assert (
+        installed.endswith("-r requirements-dev.txt -c constraints.txt")
+        and run == "-m ruff check ."
+    )
+    assert calls(python, "bench", folder=clone) == ["-m benchmarks"]
+    shutil.copytree(clone, tmp_path / "other", symlinks=True)
+    assert calls(python, "lint", folder=tmp_path / "other") == ["-m ruff check ."]
+    (clone / "requirements-dev.txt").write_text("pytest\n")
+    assert len(calls(python, "lint", folder=clone)) == 2
+    assert len(list((tmp_path / "envs").glob("env-*"))) == 1
+
+
+def test_changed_requirements_make_another_environment(clone, python, tmp_path):
+    calls(python, "setup", folder=clone)
+    (clone / "requirements.txt").write_text("torch\n")
+    assert len(calls(python, "setup", folder=clone)) == 2
+    assert len(list((tmp_path / "envs").glob("env-*"))) == 2
+
+
+def test_a_venv_of_ones_own_is_used_as_it_is(clone, python):
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(python, clone / ".venv" / "bin" / "python")  # it finds the packages of these tests
+    assert calls(python, "lint", folder=clone) == ["-m ruff check ."]
+    assert not (clone / ".venv").is_symlink()
+
+
+def test_a_venv_without_the_packages_is_refused(clone):
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    result = make("table", folder=clone, python=None)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert ".venv: expected the packages" in result.stderr and "pip install -r" in result.stderr
+
+
+# Several devices and machines ------------------------------------------------------------------
+
 
 def test_devices_are_dealt_to_the_runs_and_each_is_trained_by_as_many_processes_as_there_are_gpus():
-    result = make("-n", "results/mine/gdl/seed1/summary.json", "NAME=mine", "DEVICE=cuda:0 cuda:1 cuda:2", "GPUS=4")
+    result = make(
+        "-n",
+        "results/mine/gdl/seed1/summary.json",
+        "NAME=mine",
+        "DEVICE=cuda:0 cuda:1 cuda:2",
+        "GPUS=4",
+    )
     command = next(line for line in result.stdout.splitlines() if "main.py" in line)
-    rest = result.stdout[result.stdout.index(command):]
-    assert command.startswith("RUN_OF=4/6 ") and "-m torch.distributed.run --standalone --nproc-per-node 4 main.py" in command
+    rest = result.stdout[result.stdout.index(command) :]
+    assert (
+        command.startswith("RUN_OF=4/6 ")
+        and "-m torch.distributed.run --standalone --nproc-per-node 4 main.py" in command
+    )
     assert "--device cuda:0 " in rest  # the fourth run, of three devices
     alone = make("-n", "results/mine/gdl/seed0/summary.json", "NAME=mine").stdout
     assert "torch.distributed" not in alone and "--device auto" in alone
@@ -269,15 +611,28 @@ def test_devices_are_dealt_to_the_runs_and_each_is_trained_by_as_many_processes_
 
 def test_a_task_of_a_job_array_makes_its_run(tmp_path):
     real = shutil.which("make")
-    (tmp_path / "make").write_text(f'#!/bin/sh\nif [ "$2" = runs ]; then exec {real} PY=python "$@"; fi\necho "$@"\n')
+    (tmp_path / "make").write_text(
+        f'#!/bin/sh\nif [ "$2" = runs ]; then exec {real} PY=python "$@"; fi\necho "$@"\n'
+    )
     (tmp_path / "make").chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    environment = {name: value for name, value in os.environ.items() if name not in OF_A_MAKE_ABOVE}
     environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
 
     def task(number, *words):
-        return subprocess.run(["bash", ROOT / "slurm.sh", *words], cwd=ROOT, capture_output=True, text=True,
-                              env={**environment, "SLURM_ARRAY_TASK_ID": number})
+        return subprocess.run(
+            ["bash", ROOT / "slurm.sh", *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env={**environment, "SLURM_ARRAY_TASK_ID": number},
+        )
+
     words = ["NAME=mine", "LOSSES=gdl gdl+boundary", "SEEDS=0 1 2"]
-    assert task("5", *words).stdout.split(maxsplit=1)[0] == "results/mine/gdl+boundary/seed1/evaluation.csv"
-    assert task("7", *words).returncode == 2 and "expected 1 to 6, found 7" in task("7", *words).stderr
+    assert (
+        task("5", *words).stdout.split(maxsplit=1)[0]
+        == "results/mine/gdl+boundary/seed1/evaluation.csv"
+    )
+    assert (
+        task("7", *words).returncode == 2 and "expected 1 to 6, found 7" in task("7", *words).stderr
+    )
     assert task("", *words).returncode == 2 and "found no task" in task("", *words).stderr

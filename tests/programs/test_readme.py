@@ -36,9 +36,16 @@ def test_pictures_and_files_that_the_readme_links_are_there():
 
 
 def test_the_files_of_the_layout_are_there():
-    table = README.split("## Layout")[1].split("##")[0]
-    names = re.findall(r"`([\w/]+\.py|\w+/)`", table)
-    assert len(names) > 10 and all((ROOT / name).exists() for name in names), names
+    """And nothing at the root is missing from the tree."""
+    tree = README.split("## Layout")[1].split("```")[1]
+    lines = [line for line in tree.splitlines() if line and "-->" not in line]
+    folder, named = "", set()
+    for line in lines:
+        name = line.split()[0]
+        folder = folder if line.startswith("  ") else name
+        named.add(folder + name if line.startswith("  ") else name)
+    assert all((ROOT / name).exists() for name in named), named
+    assert {path.name for path in ROOT.glob("*.py")} <= named
 
 
 def test_make_targets_in_the_readme_exist():

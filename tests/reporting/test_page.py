@@ -1,4 +1,4 @@
-"""The page: what it says, what it never does, and the numbers behind its drawings, worked out by hand."""
+"""The page: what it says, what it never does, and the numbers behind its drawings."""
 
 import base64
 import hashlib
@@ -26,82 +26,99 @@ def load(folder):
 
 def page_of(*folders, drawn=()):
     sets = runs.load_sets(folders, None)
-    return build.html(sets, table1.build_table(sets, REPORTED), notes.notes(sets, REPORTED),
-                       table1.reported_only(sets, REPORTED), drawn, ["--runs"], REPORTED, lambda: 1.5)
+    table, elsewhere = table1.build_table(sets, REPORTED), table1.reported_only(sets, REPORTED)
+    return build.html(sets, table, notes.table_notes(sets, REPORTED), elsewhere, drawn, ["--runs"],
+                      REPORTED, elapsed=lambda: 1.5)
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
-    """The page of two sets: a phantom that has finished and own data without predictions yet; its pictures are stand-ins."""
+    """The page of two sets: a phantom that has finished, and own data without predictions yet.
+
+    Its pictures are stand-ins.
+    """
     root = tmp_path_factory.mktemp("page")
     write_set(root, "wmh")
     data = write_data(root / "data" / "own_50%", source="own", name="own_50%")
-    write_run(root / "results" / "own" / "gdl" / "seed0", data, "gdl", 0, [0.2, 0.3], finished=False)
-    drawn = [{"name": name, "png": b"\x89PNG", "title": "Title", "caption": "Caption.", "alt": "what a picture would show"}
+    write_run(root / "results" / "own" / "gdl" / "seed0", data, "gdl", 0, [0.2, 0.3],
+              finished=False)
+    drawn = [{"name": name, "png": b"\x89PNG", "title": "Title", "caption": "Caption.",
+              "alt": "what a picture would show"}
              for name in ("figure1", "figure2", "figure3", "figure3_mm", "figure4")]
     return page_of(root / "results" / "wmh", root / "results" / "own", drawn=drawn)
 
 
-# The page as a whole ------------------------------------------------------------------------------------------------
+# The page as a whole ------------------------------------------------------------------------------
 
 def test_names_from_files_are_escaped_in_the_page(tmp_path):
-    folder = write_set(tmp_path, source="own", name="<script>alert(1)</script>", losses={"gdl": [[0.6] * 8]})
+    folder = write_set(tmp_path, source="own", name="<script>alert(1)</script>",
+                       losses={"gdl": [[0.6] * 8]})
     shutil.copytree(folder / "gdl", folder / "<script>alert(2)<!--")
     page = page_of(folder)
-    assert "<script>alert" not in page and "&lt;script&gt;alert(1)" in page and "\\u003cscript\\u003ealert(2)" in page
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page and "\\u003cscript\\u003ealert(2)" in page
     elements = re.findall("<script[^>]*>", page)
-    assert elements == ['<script type="application/json">', "<script>"]  # the curves' numbers, and ours
+    # the curves' numbers, and our script
+    assert elements == ['<script type="application/json">', "<script>"]
 
 
 def test_claims_appear_on_the_page_once_they_are_measured(tmp_path):
     folder = write_set(tmp_path)
-    one = runs.load_sets([folder], None)[0]
-    assert build.claims_of(one) == {}
+    assert build.claims_of(load(folder)) == {}
     claim = {"claim": "it <works>", "verdict": "supported", "statistic": "+0.1 [0.0, 0.2]"}
     (folder / "claims.json").write_text(json.dumps({"set": "x", "claims": {"C1": claim}}))
     page = page_of(folder)
     assert 'href="#claims"' in page and "it &lt;works&gt;" in page and "+0.1 [0.0, 0.2]" in page
 
 
-def test_claims_of_other_runs_than_the_page_shows_are_called_so(tmp_path):
+@pytest.mark.parametrize("runs_then, stale", [
+    ({"gdl/seed0": 8}, True),
+    ({f"{loss}/seed{seed}": 8 for loss in DSC for seed in (0, 1)}, False)])
+def test_claims_of_other_runs_than_the_page_shows_are_called_so(tmp_path, runs_then, stale):
     folder = write_set(tmp_path)
     claim = {"claim": "c", "verdict": "supported", "statistic": "s"}
-    for runs_then, stale in (({"gdl/seed0": 8}, True), ({f"{loss}/seed{seed}": 8 for loss in DSC for seed in (0, 1)}, False)):
-        (folder / "claims.json").write_text(json.dumps({"set": "x", "runs": runs_then, "claims": {"C1": claim}}))
-        page = page_of(folder)
-        assert ("measured on other runs" in page) == stale
+    written = {"set": "x", "runs": runs_then, "claims": {"C1": claim}}
+    (folder / "claims.json").write_text(json.dumps(written))
+    assert ("measured on other runs" in page_of(folder)) == stale
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"claims": {"C1": {"claim": "x"}}}', '{"claims": 3}',
-                                  '{"claims": {"C1": {"claim": "x", "verdict": ["y"], "statistic": "z"}}}',
-                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": [1]}}}',
-                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": {"disc": '
-                                  '{"sizes": [32, 64], "errors": [0.1], "order": 1}}}}}',
-                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": {"disc": '
-                                  '{"sizes": [32], "errors": ["a"], "order": 1}}}}}',
-                                  '{"claims": {"C9": {"claim": "x", "verdict": "y", "statistic": "z", "curves": {"a": 3}}}}'])
+def c9(curves):
+    """claims.json with these curves, as text."""
+    claim = {"claim": "x", "verdict": "y", "statistic": "z", "curves": curves}
+    return json.dumps({"claims": {"C9": claim}})
+
+
+@pytest.mark.parametrize("text", [
+    "[]", "{}", '{"claims": {"C1": {"claim": "x"}}}', '{"claims": 3}',
+    '{"claims": {"C1": {"claim": "x", "verdict": ["y"], "statistic": "z"}}}',
+    c9([1]), c9({"a": 3}),
+    c9({"disc": {"sizes": [32, 64], "errors": [0.1], "order": 1}}),
+    c9({"disc": {"sizes": [32], "errors": ["a"], "order": 1}})])
 def test_a_claims_file_of_another_shape_is_refused(tmp_path, text):
     folder = write_set(tmp_path)
     (folder / "claims.json").write_text(text)
     with pytest.raises(UserError, match=r"claims\.json"):
-        build.claims_of(runs.load_sets([folder], None)[0])
+        build.claims_of(load(folder))
 
 
 def test_damaged_predictions_are_named(tmp_path):
     folder = write_set(tmp_path)
     (folder / "gdl" / "seed0" / "predictions.npz").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(UserError, match="predictions.npz"):
-        scores.scan_scores(runs.load_sets([folder], None)[0])
+        scores.scan_scores(load(folder))
 
 
 def test_scans_are_scored_and_the_worst_comes_first(tmp_path):
     first, second = scores.scan_scores(load(write_set(tmp_path)))
-    assert (first["subject"], first["volume"]) == ("a", pytest.approx(16 * 3 / 1000))  # 4x4 pixels of 1x1x3 mm
+    # 4x4 pixels of 1x1x3 mm
+    assert (first["subject"], first["volume"]) == ("a", pytest.approx(16 * 3 / 1000))
     assert first["dsc_3d"]["gdl"] == pytest.approx(0.5)  # a 4x4 square moved by 2: overlap 8 of 16
     assert first["dsc_3d"]["gdl+boundary"] == pytest.approx(0.75)
     assert first["dsc_3d"]["difference"] == pytest.approx(0.25)
-    assert second["dsc_3d"]["gdl"] == pytest.approx(2 * (6 * 8) / (2 * 68))  # the 2x2 lesion is missed altogether
-    assert first["hd95"]["gdl"] == 2 and first["hd95"]["gdl+boundary"] == 1  # 12 of the 24 surface distances, 1 mm a row
+    # the 2x2 lesion is missed altogether
+    assert second["dsc_3d"]["gdl"] == pytest.approx(2 * (6 * 8) / (2 * 68))
+    # 12 of the 24 surface distances, 1 mm a row
+    assert first["hd95"]["gdl"] == 2 and first["hd95"]["gdl+boundary"] == 1
 
 
 def test_page_is_well_formed_and_its_links_lead_somewhere(full):
@@ -113,8 +130,13 @@ def test_page_is_well_formed_and_its_links_lead_somewhere(full):
 
 def test_page_is_self_contained(full):
     assert not re.search(r"(src|href|url|@import)\s*[=(]?\s*[\"']?(https?:)?//", full)
-    assert {uri[:10] for uri in re.findall(r'(?:src|href)="([^"#]*)', full) if uri} == {"data:image"}
-    assert full.count("<img") == len(re.findall(r'<img [^>]*alt="[^"]{20}', full)) == 3  # not Figure 3
+    links = re.findall(r'(?:src|href)="([^"#]*)', full)
+    assert {uri[:10] for uri in links if uri} == {"data:image"}
+
+
+def test_every_picture_has_an_alternative_text(full):
+    described = re.findall(r'<img [^>]*alt="[^"]{20}', full)
+    assert full.count("<img") == len(described) == 3  # not Figure 3
 
 
 def test_page_forbids_the_network_and_any_script_but_its_own(full):
@@ -128,6 +150,7 @@ def test_page_forbids_the_network_and_any_script_but_its_own(full):
 
 class Tags(HTMLParser):
     """Checks that every element is closed in order and that ids are unique."""
+
     void = {"meta", "link", "img", "br", "input"}
 
     def __init__(self):
@@ -144,11 +167,13 @@ class Tags(HTMLParser):
 
 def test_claims_are_counted_and_told_by_a_sign_too(tmp_path):
     folder = write_set(tmp_path)
+    verdicts = ("supported", "supported", "not supported", "not measured")
     claims = {f"C{at}": {"claim": "c", "verdict": verdict, "statistic": "s"}
-              for at, verdict in enumerate(("supported", "supported", "not supported", "not measured"))}
+              for at, verdict in enumerate(verdicts)}
     (folder / "claims.json").write_text(json.dumps({"claims": claims}))
     page = page_of(folder)
-    assert "2 of 4 supported" in page and page.count("✓ supported") == 2 and page.count("✗ not supported") == 1
+    assert "2 of 4 supported" in page
+    assert page.count("✓ supported") == 2 and page.count("✗ not supported") == 1
 
 
 def test_deviations_from_reported_numbers_are_told_in_colour_and_words(tmp_path):
@@ -169,7 +194,8 @@ def test_unfinished_runs_have_no_deviation_from_reported_numbers(tmp_path):
     data = write_data(tmp_path / "data", source="challenge")
     write_run(tmp_path / "r" / "gdl" / "seed0", data, "gdl", 0, [0.2, 0.3], finished=False)
     page = page_of(tmp_path / "r")
-    assert "0.300 (–) *" in page and "<small class=" not in page and "seed0 (unfinished, epoch 2)" in page
+    assert "0.300 (–) *" in page and "seed0 (unfinished, epoch 2)" in page
+    assert "<small class=" not in page
 
 
 def test_settings_stand_apart_from_the_environment(tmp_path):
@@ -178,17 +204,19 @@ def test_settings_stand_apart_from_the_environment(tmp_path):
     assert environment == {"device": "cpu", "version of numpy": "2"} and varying == []
 
 
-# Figure 3 -----------------------------------------------------------------------------------------------------------
+# Figure 3 -----------------------------------------------------------------------------------------
 
 def test_data_become_svg_coordinates():
     axes = Axes(left=10, top=20, width=100, height=50, x=(0, 4), y=(0, 1))
     assert axes.at(0, 0) == (10, 70) and axes.at(4, 1) == (110, 20) and axes.at(1, 0.5) == (35, 45)
-    assert line(axes, [0, 1, 2, 3, 4], [0, 0.5, np.nan, 1, np.nan]) == "M10 70L35 45M85 20h.1"  # a gap, and a lone point
+    # a gap, and a lone point
+    assert line(axes, [0, 1, 2, 3, 4], [0, 0.5, np.nan, 1, np.nan]) == "M10 70L35 45M85 20h.1"
     assert band(axes, [0, 4], [0, 0], [1, 0.5]) == "M10 20L110 45L110 70L10 70Z"
 
 
-@pytest.mark.parametrize("low, high, texts", [(0, 1, ["0.0", "0.5", "1.0"]), (0, 0.001, ["0.0000", "0.0005", "0.0010"]),
-                                              (0.92, 0.96, ["0.92", "0.94", "0.96"]), (0, 150, ["0", "50", "100", "150"])])
+@pytest.mark.parametrize("low, high, texts", [
+    (0, 1, ["0.0", "0.5", "1.0"]), (0, 0.001, ["0.0000", "0.0005", "0.0010"]),
+    (0.92, 0.96, ["0.92", "0.94", "0.96"]), (0, 150, ["0", "50", "100", "150"])])
 def test_ticks_have_the_decimals_they_need(low, high, texts):
     assert [text for _, text in labelled(low, high, 3)] == texts
 
@@ -196,58 +224,69 @@ def test_ticks_have_the_decimals_they_need(low, high, texts):
 def test_curves_hold_every_seed_and_the_mean_of_the_finished_ones(tmp_path):
     data = write_data(tmp_path / "data")
     for seed, dsc in enumerate(([0.2, 0.4], [0.6, 0.4], [0.9])):
-        write_run(tmp_path / "r" / "gdl" / f"seed{seed}", data, "gdl", seed, dsc, finished=seed < 2, epochs=2)
-    drawn = curves.curves(load(tmp_path / "r"), REPORTED)
+        write_run(tmp_path / "r" / "gdl" / f"seed{seed}", data, "gdl", seed, dsc,
+                  finished=seed < 2, epochs=2)
+    drawn = curves.curves_view(load(tmp_path / "r"), REPORTED)
     panel = drawn["panels"][0]
-    assert drawn["epochs"] == [1, 2] and panel["values"] == [[0.2, 0.4], [0.6, 0.4], [0.9, None]]
-    low, high = panel["span"]
+    assert drawn["epochs"] == [1, 2]
+    assert panel["values"] == [[0.2, 0.4], [0.6, 0.4], [0.9, None]]
+    assert [curve["finished"] for curve in panel["lines"]] == [True, True, False]
+
+    low, high = panel["span"]  # 0.2 to 0.9 and a twentieth more each way
+    assert (low, high) == (pytest.approx(0.165), pytest.approx(0.935))
     axes = Axes(**curves.BOX, x=(1, 2), y=(low, high))
-    assert (low, high) == (pytest.approx(0.165), pytest.approx(0.935))  # 0.2 to 0.9 and a twentieth more each way
     assert panel["means"][0]["path"] == line(axes, [1, 2], [0.4, 0.4])
-    assert [one["finished"] for one in panel["lines"]] == [True, True, False]
 
 
 def test_an_axis_of_scores_that_are_as_good_as_0_goes_to_a_hundredth(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[1e-8, 2e-8] * 4]})
-    ticks = curves.curves(load(folder), REPORTED)["panels"][0]["ticks"]["y"]
-    assert [text for _, text in ticks][0] in ("0.000", "0.0000") and "e-" not in str([text for _, text in ticks])
+    ticks = curves.curves_view(load(folder), REPORTED)["panels"][0]["ticks"]["y"]
+    texts = [text for _, text in ticks]
+    assert texts[0] in ("0.000", "0.0000") and "e-" not in str(texts)
 
 
-def test_distances_have_gaps_where_nothing_is_segmented_and_their_axis_from_the_pair(tmp_path):
+def test_distances_have_gaps_and_an_axis_that_the_pair_sets(tmp_path):
     folder = write_set(tmp_path)
     path = folder / "gdl" / "seed0" / "metrics.csv"
     path.write_text(path.read_text().replace(",0.01,", ",0,", 1))
     far = folder / "boundary" / "seed1" / "metrics.csv"  # boundary alone before it collapses
-    far.write_text(far.read_text().replace(",10,5,2,", ",99,99,99,", 1).replace(",0,1.5", ",0.01,1.5", 1))
-    panels = {panel["key"]: panel for panel in curves.curves(load(folder), REPORTED)["panels"]}
+    text = far.read_text().replace(",10,5,2,", ",99,99,99,", 1)
+    far.write_text(text.replace(",0,1.5", ",0.01,1.5", 1))
+
+    drawn = curves.curves_view(load(folder), REPORTED)["panels"]
+    panels = {panel["key"]: panel for panel in drawn}
     hd95 = panels["val_hd95"]
     assert hd95["values"][:3] == [[None] * 8, [99] + [None] * 7, [None] + [5] * 7]
-    assert hd95["means"][1]["path"].startswith("M91.7") and hd95["span"] == (4.5, 5.5)  # from the second epoch
+    assert hd95["means"][1]["path"].startswith("M91.7")  # from the second epoch
+    assert hd95["span"] == (4.5, 5.5)
     assert panels["val_dice"]["values"][2][0] == 0.1
     assert panels["alpha"]["empty"]  # not in these files
 
 
 def test_the_papers_marks_stand_beside_its_own_data_only(tmp_path):
-    ours = curves.curves(load(write_set(tmp_path / "a", source="challenge")), REPORTED)
+    ours = curves.curves_view(load(write_set(tmp_path / "a", source="challenge")), REPORTED)
     theirs = [mark["value"] for mark in ours["panels"][0]["marks"]]
     assert theirs == [0.735, 0.625, 0.754, 0.739] and ours["panels"][0]["span"][1] > 0.754
-    phantom = curves.curves(load(write_set(tmp_path / "b")), REPORTED)
+    phantom = curves.curves_view(load(write_set(tmp_path / "b")), REPORTED)
     assert not any(panel["marks"] for panel in phantom["panels"])
 
 
-# Scan by scan -------------------------------------------------------------------------------------------------------
+# Scan by scan -------------------------------------------------------------------------------------
 
 def test_paired_differences_are_means_over_scans_with_their_direction(tmp_path):
     rows = {row["name"]: row for row in scores.paired_differences(load(write_set(tmp_path)))}
-    dsc = rows["3-D DSC"]
-    assert dsc["gdl"] == pytest.approx((0.5 + 48 / 68) / 2) and dsc["both"] == pytest.approx((0.75 + 58 / 68) / 2)
+    dsc, hd95 = rows["3-D DSC"], rows["HD95 (mm)"]
+    assert dsc["gdl"] == pytest.approx((0.5 + 48 / 68) / 2)
+    assert dsc["both"] == pytest.approx((0.75 + 58 / 68) / 2)
     assert dsc["difference"] == pytest.approx(dsc["both"] - dsc["gdl"])
-    assert (dsc["better"], dsc["worse"], dsc["low"], dsc["verdict"]) == (2, 0, None, "")  # two scans: no interval
-    assert (rows["HD95 (mm)"]["better"], rows["HD95 (mm)"]["worse"]) == (2, 0)  # smaller distances are better
+    assert (dsc["better"], dsc["worse"]) == (2, 0)
+    assert (dsc["low"], dsc["verdict"]) == (None, "")  # two scans: no interval
+    assert (hd95["better"], hd95["worse"]) == (2, 0)  # smaller distances are better
 
 
 @pytest.mark.parametrize("low, high, less_is_better, expected", [
-    (0.1, 0.2, False, "better"), (-0.2, -0.1, False, "worse"), (-0.2, -0.1, True, "better"), (0.1, 0.2, True, "worse"),
+    (0.1, 0.2, False, "better"), (-0.2, -0.1, False, "worse"),
+    (-0.2, -0.1, True, "better"), (0.1, 0.2, True, "worse"),
     (-0.1, 0.1, False, ""), (0.0, 0.1, False, ""), (None, None, True, "")])
 def test_an_interval_decides_where_it_leaves_out_zero(low, high, less_is_better, expected):
     assert scores.verdict({"low": low, "high": high}, less_is_better) == expected
@@ -256,35 +295,42 @@ def test_an_interval_decides_where_it_leaves_out_zero(low, high, less_is_better,
 def test_scatter_points_stand_where_their_scores_are(tmp_path):
     scans = scores.scan_scores(load(write_set(tmp_path)))
     plot = scores.scatter(scans, "dsc_3d")
-    assert [(point["x"], point["y"], point["how"]) for point in plot["points"]][0] == (196, 87, "better")  # 0.5 and 0.75 of 300
-    assert plot["points"][0]["title"] == "a: 3-D DSC 0.500 with GDL, 0.750 with GDL + boundary (+0.250, better)"
+    first = plot["points"][0]
+    assert (first["x"], first["y"], first["how"]) == (196, 87, "better")  # 0.5 and 0.75 of 300
+    assert first["title"] == \
+        "a: 3-D DSC 0.500 with GDL, 0.750 with GDL + boundary (+0.250, better)"
     assert {point["how"] for point in scores.scatter(scans, "hd95")["points"]} == {"better"}
 
 
 def test_without_a_finished_pair_there_is_nothing_to_compare(tmp_path):
-    one = load(write_set(tmp_path, losses={"gdl": [[0.6] * 8]}))
-    scans = scores.scan_scores(one)
-    assert scores.paired_differences(one) == [] and scores.scatter(scans, "hd95") is None
+    results = load(write_set(tmp_path, losses={"gdl": [[0.6] * 8]}))
+    scans = scores.scan_scores(results)
+    assert scores.paired_differences(results) == [] and scores.scatter(scans, "hd95") is None
     assert scans[0]["subject"] == "a" and scans[0]["dsc_3d"]["difference"] is None
 
 
 def test_recall_by_volume_counts_each_lesion_once(tmp_path):
     found = scores.by_volume(load(write_set(tmp_path)))
-    bins = {one["name"]: (one["lesions"], one["recall"]) for one in found["bins"]}  # 1x1x3 mm: 2x2, 4x4 and 8x8 pixels
-    assert bins == {"0.01 to 0.03 ml": (1, {"gdl": 0, "gdl+boundary": 1}), "0.03 to 0.1 ml": (1, {"gdl": 1, "gdl+boundary": 1}),
-                    "0.1 to 0.3 ml": (1, {"gdl": 1, "gdl+boundary": 1}),
-                    "all": (3, {"gdl": pytest.approx(2 / 3), "gdl+boundary": 1})}
-    assert found["false"] == {"gdl": 0.5, "gdl+boundary": 0}  # GDL's 2x2 square touches nothing, in one of two scans
+    bins = {row["name"]: (row["lesions"], row["recall"]) for row in found["bins"]}
+    assert bins == {  # 2x2, 4x4 and 8x8 pixels of 1x1x3 mm
+        "0.01 to 0.03 ml": (1, {"gdl": 0, "gdl+boundary": 1}),
+        "0.03 to 0.1 ml": (1, {"gdl": 1, "gdl+boundary": 1}),
+        "0.1 to 0.3 ml": (1, {"gdl": 1, "gdl+boundary": 1}),
+        "all": (3, {"gdl": pytest.approx(2 / 3), "gdl+boundary": 1})}
+    # GDL's 2x2 square touches nothing, in one of two scans
+    assert found["false"] == {"gdl": 0.5, "gdl+boundary": 0}
 
 
 def test_recall_by_volume_agrees_with_the_metric(tmp_path):
-    one = load(write_set(tmp_path))
-    run, truth = one.losses["gdl"][0], np.load(one.data / "subjects" / "b" / "labels.npy") > 0
-    mask = validation_cases(one)[1].predicted_lesion(run)
+    results = load(write_set(tmp_path))
+    truth = np.load(results.data / "subjects" / "b" / "labels.npy") > 0
+    mask = validation_cases(results)[1].predicted_lesion(results.losses["gdl"][0])
     sizes, touched = metrics.lesion_sizes(truth, mask)
-    assert sorted(sizes) == [4, 64] and metrics.lesion_recall(mask, truth) == touched.mean() == 0.5
+    assert sorted(sizes) == [4, 64]
+    assert metrics.lesion_recall(mask, truth) == touched.mean() == 0.5
 
 
-@pytest.mark.parametrize("index, name", [(0, "below 0.01 ml"), (4, "0.3 to 1 ml"), (9, "100 ml and more")])
+@pytest.mark.parametrize("index, name", [
+    (0, "below 0.01 ml"), (4, "0.3 to 1 ml"), (9, "100 ml and more")])
 def test_bins_are_named_by_their_edges(index, name):
     assert scores.bin_name(index) == name and np.digitize(0.5, scores.EDGES) == 4

@@ -1,4 +1,4 @@
-"""The page in a real headless Chromium: nothing fails or leaves the machine, and every control does what it says.
+"""The page in a real headless Chromium: nothing fails or leaves the machine, every control works.
 
 Skipped where no Chromium or Chrome is installed.
 """
@@ -13,30 +13,42 @@ import chromium
 import report
 from run_folders import DSC, square, write_data, write_run
 
-pytestmark = pytest.mark.skipif(chromium.find() is None, reason=f"needs one of {', '.join(chromium.PLACES)} on the PATH")
-SIZES = {"desktop": {"width": 1280}, "phone": {"width": 390, "height": 844}, "dark": {"prefers_color_scheme": "dark"},
-         "without script": {"script": False}}
-STICKS_OUT = """[...document.querySelectorAll("body *")].filter(element =>
-    !element.closest(".scroll, pre, svg, .skip, .unseen") && element.getBoundingClientRect().right > innerWidth + 1)
+pytestmark = pytest.mark.skipif(
+    chromium.find() is None, reason=f"needs one of {', '.join(chromium.PLACES)} on the PATH")
+SIZES = {"desktop": {"width": 1280}, "phone": {"width": 390, "height": 844},
+         "dark": {"prefers_color_scheme": "dark"}, "without script": {"script": False}}
+STICKS_OUT = """[...document.querySelectorAll("body *")]
+    .filter(element => !element.closest(".scroll, pre, svg, .skip, .unseen")
+                       && element.getBoundingClientRect().right > innerWidth + 1)
     .map(element => `${element.tagName} ${element.className}`)"""
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A page of two sets: a phantom with all that a page can show, and own data with an unfinished run."""
+    """A page of two sets: one with all that a page can show, and one with an unfinished run."""
     root = tmp_path_factory.mktemp("chromium")
-    scans = {"a": [square(4, 4, side) for side in (2, 6, 4)], "b": [square(8, 8, 8), np.zeros((24, 24), bool), square(8, 8, 6)]}
+
+    # a set with curves, scans and claims
+    none = np.zeros((24, 24), bool)
+    scans = {"a": [square(4, 4, side) for side in (2, 6, 4)],
+             "b": [square(8, 8, 8), none, square(8, 8, 6)]}
     data = write_data(root / "data" / "wmh", scans=scans)
     for loss, seeds in DSC.items():
         for seed, dsc in enumerate(seeds):
             write_run(root / "results" / "wmh" / loss / f"seed{seed}", data, loss, seed, dsc)
+    verdicts = ("supported", "not supported", "not measured")
     claims = {f"C{at}": {"claim": f"claim {at}", "verdict": verdict, "statistic": "+0.1 [0.0, 0.2]"}
-              for at, verdict in enumerate(("supported", "not supported", "not measured"), 1)}
+              for at, verdict in enumerate(verdicts, 1)}
     (root / "results" / "wmh" / "claims.json").write_text(json.dumps({"claims": claims}))
-    own = write_data(root / "data" / "own", source="own", name="a name that is long and has no end " * 3)
+
+    # a set with a long name and a run that goes on
+    own = write_data(root / "data" / "own", source="own",
+                     name="a name that is long and has no end " * 3)
     write_run(root / "results" / "own" / "gdl" / "seed0", own, "gdl", 0, [0.2, 0.3], finished=False)
+
     folder = root / "results"
-    assert report.main(["--runs", str(folder / "wmh"), str(folder / "own"), "--out", str(folder)]) == 0
+    places = [str(folder / "wmh"), str(folder / "own")]
+    assert report.main(["--runs", *places, "--out", str(folder)]) == 0
     return folder / "report.html"
 
 
@@ -55,23 +67,38 @@ def opened(browser, page):
     assert browser.value("1") == 1 and browser.faults == []
 
 
+def element(selector):
+    """JavaScript for the first element of a selector."""
+    return f"document.querySelector({json.dumps(selector)})"
+
+
 def text(browser, selector):
-    return browser.value(f"document.querySelector({json.dumps(selector)}).textContent")
+    return browser.value(f"{element(selector)}.textContent")
+
+
+def attribute(browser, selector, name):
+    return browser.value(f"{element(selector)}.getAttribute({json.dumps(name)})")
 
 
 def is_shown(browser, selector):
-    return browser.value(f"document.querySelector({json.dumps(selector)}).checkVisibility()")
+    return browser.value(f"{element(selector)}.checkVisibility()")
+
+
+def focus(browser, selector):
+    browser.value(f"{element(selector)}.focus()")
 
 
 def points(path):
     """The corners of a polyline's path."""
-    return [[float(value) for value in point.split()] for point in path.removeprefix("M").split("L")]
+    corners = path.removeprefix("M").split("L")
+    return [[float(value) for value in corner.split()] for corner in corners]
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_nothing_fails_is_fetched_or_sticks_out(browser, page, name):
     browser.open(page, **SIZES[name])
-    outside = [url for url in browser.requests if not url.startswith(("data:", page.as_uri()))]
+    here = ("data:", page.as_uri())
+    outside = [url for url in browser.requests if not url.startswith(here)]
     assert (browser.faults, outside) == ([], [])
     assert browser.value(STICKS_OUT) == []
     assert browser.value("document.documentElement.scrollWidth <= innerWidth")
@@ -79,18 +106,21 @@ def test_nothing_fails_is_fetched_or_sticks_out(browser, page, name):
 
 def test_every_picture_is_decoded(opened):
     assert opened.value("[...document.images].every(image => image.naturalWidth > 100)")
-    assert opened.requests and sum(url.startswith("data:image/") for url in opened.requests) >= 6
+    assert sum(url.startswith("data:image/") for url in opened.requests) >= 6
 
 
 def test_the_slider_moves_through_the_slices_by_keys(opened):
     slider, facts = "#browser-0 input[type=range]", "#browser-0 .slice-facts"
-    assert text(opened, facts) == "Slice 1: 36 px of lesion; GDL DSC 0.67; GDL + boundary DSC 0.83 (2 of 3 shown)"
-    before = opened.value("document.querySelector('#browser-0 .stage image').getAttribute('href')")
-    opened.value(f"document.querySelector('{slider}').focus()")
+    assert text(opened, facts) == \
+        "Slice 1: 36 px of lesion; GDL DSC 0.67; GDL + boundary DSC 0.83 (2 of 3 shown)"
+    before = attribute(opened, "#browser-0 .stage image", "href")
+
+    focus(opened, slider)
     opened.press("ArrowRight")
     assert text(opened, facts).startswith("Slice 2: 16 px of lesion; GDL DSC 0.50")
-    assert opened.value(f"document.querySelector('{slider}').getAttribute('aria-valuetext')") == "slice 2"
-    assert opened.value("document.querySelector('#browser-0 .stage image').getAttribute('href')") != before
+    assert attribute(opened, slider, "aria-valuetext") == "slice 2"
+    assert attribute(opened, "#browser-0 .stage image", "href") != before
+
     opened.press("ArrowRight", times=3)  # the end
     assert text(opened, facts).startswith("Slice 2")
     opened.press("Home")
@@ -101,77 +131,92 @@ def test_the_slider_moves_by_mouse(opened):
     opened.move("#browser-0 input[type=range]", 0.01)
     left, top = opened.place("#browser-0 input[type=range]", 0.01)
     for kind in ("mousePressed", "mouseReleased"):
-        opened.ask("Input.dispatchMouseEvent", type=kind, x=left, y=top, button="left", clickCount=1)
+        opened.ask("Input.dispatchMouseEvent", type=kind, x=left, y=top, button="left",
+                   clickCount=1)
     assert text(opened, "#browser-0 .slice-facts").startswith("Slice 0")
 
 
 def test_a_close_up_frames_the_lesion_and_goes_again(opened):
-    frame = "document.querySelector('#browser-0 .stage svg').getAttribute('viewBox')"
-    assert opened.value(frame) == "0 0 24.0 24.0"
+    picture = "#browser-0 .stage svg"
+    assert attribute(opened, picture, "viewBox") == "0 0 24.0 24.0"
     opened.click("#browser-0 input[name=close-up]")
-    assert opened.value(frame) == "-17.0 -7.0 48.0 48.0"  # 6 x 6 pixels of 1 mm, upright from (4, 14) to (10, 20)
+    # 6 x 6 pixels of 1 mm, upright from (4, 14) to (10, 20)
+    assert attribute(opened, picture, "viewBox") == "-17.0 -7.0 48.0 48.0"
     opened.press(" ")
-    assert opened.value(frame) == "0 0 24.0 24.0"
+    assert attribute(opened, picture, "viewBox") == "0 0 24.0 24.0"
 
 
 def test_another_scan_is_chosen_by_keys(opened):
-    assert text(opened, "#browser-0 .scan-facts").startswith("a: 0.17 ml")  # the worst: 4 + 36 + 16 px of 3 mm³
-    opened.value("document.querySelector('#browser-0 select').focus()")
+    scan, shown = "#browser-0 .scan-facts", "#browser-0 .slice-facts"
+    assert text(opened, scan).startswith("a: 0.17 ml")  # the worst: 4 + 36 + 16 px of 3 mm³
+    focus(opened, "#browser-0 select")
     opened.press("ArrowDown")
-    assert text(opened, "#browser-0 .scan-facts").startswith("b: 0.30 ml")
-    assert text(opened, "#browser-0 .slice-facts").startswith("Slice 0: 64 px")
-    opened.value("document.querySelector('#browser-0 input[type=range]').focus()")
+    assert text(opened, scan).startswith("b: 0.30 ml")
+    assert text(opened, shown).startswith("Slice 0: 64 px")
+    focus(opened, "#browser-0 input[type=range]")
     opened.press("ArrowRight")
-    assert text(opened, "#browser-0 .slice-facts").startswith("Slice 2: 36 px")  # 1 is empty everywhere
+    assert text(opened, shown).startswith("Slice 2: 36 px")  # 1 is empty everywhere
 
 
 @pytest.mark.parametrize("name", ["truth", "gdl", "both"])
 @pytest.mark.parametrize("script", [True, False])
 def test_contours_are_toggled_by_mouse_and_space(browser, page, name, script):
     browser.open(page, script=script)
-    place, box = "#browser-0 .stage" if script else "#browser-0 details[open]", f"#browser-0 input[name={name}]"
-    assert all(is_shown(browser, f"{place} path.{one}") for one in ("truth", "gdl", "both"))
-    browser.click(box)
-    assert {one: is_shown(browser, f"{place} path.{one}") for one in ("truth", "gdl", "both")} == \
-        {one: one != name for one in ("truth", "gdl", "both")}
+    place = "#browser-0 .stage" if script else "#browser-0 details[open]"
+
+    def shown():
+        return {kind for kind in ("truth", "gdl", "both")
+                if is_shown(browser, f"{place} path.{kind}")}
+
+    assert shown() == {"truth", "gdl", "both"}
+    browser.click(f"#browser-0 input[name={name}]")
+    assert shown() == {"truth", "gdl", "both"} - {name}
     browser.press(" ")
     assert is_shown(browser, f"{place} path.{name}") and browser.faults == []
 
 
 def test_a_hidden_seed_leaves_the_curves_and_their_mean(opened):
-    mean = "document.querySelectorAll('#curves-0 .plot')[0].querySelectorAll('.mean')[2].getAttribute('d')"
-    drawn = opened.value(mean)
+    def mean():
+        return opened.value("document.querySelectorAll('#curves-0 .plot')[0]"
+                            ".querySelectorAll('.mean')[2].getAttribute('d')")
+
+    drawn = mean()
     opened.click("#curves-0 input[data-run='5']")  # the second seed of GDL + boundary
-    assert not is_shown(opened, "#curves-0 .plot [data-run='5']") and is_shown(opened, "#curves-0 .plot [data-run='4']")
-    seed = opened.value("document.querySelector('#curves-0 .plot path[data-run=\"4\"]').getAttribute('d')")
-    assert opened.value(mean) != drawn and np.allclose(points(opened.value(mean)), points(seed), atol=0.11)
+    assert not is_shown(opened, "#curves-0 .plot [data-run='5']")
+    assert is_shown(opened, "#curves-0 .plot [data-run='4']")
+    seed = attribute(opened, "#curves-0 .plot path[data-run='4']", "d")
+    assert mean() != drawn and np.allclose(points(mean()), points(seed), atol=0.11)
+
     opened.press(" ")
-    assert np.allclose(points(opened.value(mean)), points(drawn), atol=0.11)
+    assert np.allclose(points(mean()), points(drawn), atol=0.11)
+
     for run in (4, 5):
         opened.click(f"#curves-0 input[data-run='{run}']")
-    assert opened.value(mean) == ""
+    assert mean() == ""
 
 
 def test_pointing_at_a_curve_reads_an_epoch_off(opened):
     opened.move("#curves-0 .plot", (46 + 320 * 4 / 7) / 380)  # the fifth of eight epochs
     assert text(opened, "#curves-0 output") == "5"
-    assert text(opened, "#curves-0 .readout") == "epoch 5boundary alone 0.5GDL 0.5GDL + boundary 0.8"
+    assert text(opened, "#curves-0 .readout") == \
+        "epoch 5boundary alone 0.5GDL 0.5GDL + boundary 0.8"
     assert is_shown(opened, "#curves-0 .cursor")
 
 
 def test_the_slider_of_epochs_speaks_its_values(opened):
-    slider = "document.querySelector('#curves-0 input[type=range]')"
-    opened.value(f"{slider}.focus()")
+    slider = "#curves-0 input[type=range]"
+    focus(opened, slider)
     opened.press("ArrowLeft")
-    spoken = opened.value(f"{slider}.getAttribute('aria-valuetext')")
-    assert spoken.startswith("epoch 7. DSC, slice mean: boundary alone 0.5, GDL 0.3, GDL + boundary 0.7. legacy HD: ")
+    assert attribute(opened, slider, "aria-valuetext").startswith(
+        "epoch 7. DSC, slice mean: boundary alone 0.5, GDL 0.3, GDL + boundary 0.7. legacy HD: ")
 
 
 def test_values_of_some_seeds_only_are_called_so(opened):
-    opened.value("document.querySelector('#curves-1 input[type=range]').focus()")
+    focus(opened, "#curves-1 input[type=range]")
     opened.press("Home")
-    assert text(opened, "#curves-1 .readout") == "epoch 1GDL 0.2"  # the unfinished run, where there is no other
-    assert opened.value("document.querySelector('#curves-1 .unfinished').getAttribute('d')").startswith("M46 ")
+    # the unfinished run, where there is no other
+    assert text(opened, "#curves-1 .readout") == "epoch 1GDL 0.2"
+    assert attribute(opened, "#curves-1 .unfinished", "d").startswith("M46 ")
 
 
 def test_a_point_of_the_scatter_plot_leads_to_its_scan_by_keys(opened):
@@ -179,24 +224,27 @@ def test_a_point_of_the_scatter_plot_leads_to_its_scan_by_keys(opened):
     assert opened.value(f"{point}.getAttribute('aria-label')").startswith("b: 3-D DSC")
     opened.value(f"{point}.focus()")
     opened.press("Enter")
-    assert opened.value("document.querySelector('#browser-0 select').value") == "1"
+    assert opened.value(f"{element('#browser-0 select')}.value") == "1"
     assert text(opened, "#browser-0 .scan-facts").startswith("b:")
     assert opened.value("document.activeElement.tagName") == "SELECT"
 
 
 def test_without_script_all_scans_slices_and_curves_are_there(browser, page):
     browser.open(page, script=False)
-    assert browser.value("[...document.querySelectorAll('.needs-script')].every(one => !one.checkVisibility())")
-    assert is_shown(browser, "#scan-0-0 .slice image") and not is_shown(browser, "#scan-0-1 .slice image")
+    assert browser.value("[...document.querySelectorAll('.needs-script')]"
+                         ".every(control => !control.checkVisibility())")
+    assert is_shown(browser, "#scan-0-0 .slice image")
+    assert not is_shown(browser, "#scan-0-1 .slice image")
     browser.click("#scan-0-1 summary")
     assert is_shown(browser, "#scan-0-1 .slice image") and is_shown(browser, "#curves-0 .mean")
 
 
 def test_every_control_is_reached_by_tab_and_has_a_name(opened):
-    nameless = opened.value("""[...document.querySelectorAll("input, select, summary, a")].filter(one =>
-        !(one.getAttribute("aria-label") || one.textContent.trim() || one.closest("label")?.textContent.trim())).length""")
+    nameless = opened.value("""[...document.querySelectorAll("input, select, summary, a")]
+        .filter(control => !(control.getAttribute("aria-label") || control.textContent.trim()
+                             || control.closest("label")?.textContent.trim())).length""")
     assert nameless == 0
-    opened.value("document.querySelector('#browser-0 select').focus()")
+    focus(opened, "#browser-0 select")
     opened.press("Tab")
     assert opened.value("document.activeElement.matches('#browser-0 input[type=range]')")
     opened.press("Tab")
@@ -205,15 +253,22 @@ def test_every_control_is_reached_by_tab_and_has_a_name(opened):
 
 def test_a_script_that_got_into_the_page_would_not_run(browser, page):
     browser.open(page)
-    assert browser.value("""(() => { const script = document.createElement("script"); script.textContent = "window.ran = true";
-        document.body.append(script); return window.ran === undefined; })()""")
+    assert browser.value("""(() => {
+        const script = document.createElement("script");
+        script.textContent = "window.ran = true";
+        document.body.append(script);
+        return window.ran === undefined;
+    })()""")
 
 
 def test_printing_leaves_the_controls_out_and_fits_the_paper(browser, page):
     browser.open(page, width=680)  # A4 without its margins
     browser.ask("Emulation.setEmulatedMedia", media="print")
-    assert not is_shown(browser, "nav") and not is_shown(browser, "#browser-0 select") and is_shown(browser, ".stage image")
+    assert not is_shown(browser, "nav") and not is_shown(browser, "#browser-0 select")
+    assert is_shown(browser, ".stage image")
     assert browser.value(STICKS_OUT) == []
+
     pdf = base64.b64decode(browser.ask("Page.printToPDF", preferCSSPageSize=True)["data"])
     assert pdf.startswith(b"%PDF") and browser.faults == []
-    assert browser.value("[...document.querySelectorAll('#runs details')].every(one => one.open)")  # settings are on paper
+    # settings are on paper
+    assert browser.value("[...document.querySelectorAll('#runs details')].every(part => part.open)")

@@ -1,4 +1,7 @@
-"""Per-scan scores and the paired bootstrap, by hand."""
+"""Per-scan scores, the two bootstraps, and statistics of scores, by hand."""
+
+import math
+import warnings
 
 import numpy as np
 import pytest
@@ -14,21 +17,24 @@ def test_equal_differences_have_an_interval_of_no_width():
 
 
 def test_a_mean_over_slices_divides_the_sums_by_the_slices():
-    mean, low, high = intervals.paired_interval([2.0, 0.0], [0.0, 0.0], weights=[4, 6])  # one scan gains 2 over 4 slices
+    # one scan gains 2 over its 4 slices, the other nothing over 6
+    mean, low, high = intervals.paired_interval([2.0, 0.0], [0.0, 0.0], weights=[4, 6])
     assert mean == 0.2 and (low, high) == (0.0, 0.5)
 
 
 def test_an_interval_covers_the_spread_of_the_scans():
     values = np.random.default_rng(1).normal(0.1, 0.2, 400)
     mean, low, high = intervals.paired_interval(values, 0 * values)
-    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1) and low < mean < high
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
+    assert low < mean < high
 
 
-def test_an_interval_covers_the_spread_of_the_seeds_where_the_scans_agree():
+def test_an_interval_covers_the_spread_of_seeds_where_scans_agree():
     with_term = [[0.2] * 5, [0.8] * 5]         # two seeds that differ, five scans that do not
     mean, low, high = intervals.paired_interval(with_term, [[0.5] * 5])
     assert mean == pytest.approx(0)
-    # each draw is the mean of two seeds, 0.3 off or 0; enlarged by sqrt(2) since two seeds show half of their variance
+    # each draw is the mean of two seeds, 0.3 off or 0; enlarged by sqrt(2), since two seeds show
+    # half of their variance
     assert (low, high) == pytest.approx((-0.3 * 2 ** 0.5, 0.3 * 2 ** 0.5))
 
 
@@ -39,7 +45,8 @@ def test_scans_are_drawn_for_both_rows_alike():
 
 def test_scores_of_a_scan_sum_over_slices_and_measure_in_mm():
     truth, mask = np.zeros((2, 8, 8), bool), np.zeros((2, 8, 8), bool)
-    truth[0, 2, 2:4] = mask[0, 2, 3:5] = True      # one of two pixels overlaps: DSC 0.5; the other slice is empty: 1
+    truth[0, 2, 2:4] = mask[0, 2, 3:5] = True  # one of two pixels overlaps: DSC 0.5
+                                               # the other slice is empty: 1
     score = sum_scores(score_scan(mask, truth, (3.0, 1.0, 2.0), 2))
     assert score["dsc"] == pytest.approx(1.5) and score["dsc_3d"] == pytest.approx(0.5)
     assert score["hd"] == 2.0 and score["slices"] == 2  # one column off, 2 mm
@@ -53,19 +60,72 @@ def test_scores_of_several_classes_are_means_over_them():
     assert score["dsc"] == pytest.approx(0.5, abs=1e-6) and score["hd_legacy"] == pytest.approx(0.5)
 
 
-def test_scores_of_a_row_are_those_of_its_finished_runs_with_a_mask_of_every_scan_that_did_not_collapse(tmp_path):
+def test_row_scores_leave_out_unfinished_collapsed_and_maskless_runs(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.3] * 8] * 4, "boundary": [[0.5] * 8]})
     (folder / "gdl" / "seed1" / "summary.json").unlink()
     (folder / "gdl" / "seed2" / "predictions.npz").unlink()
-    one = load_set(folder)
-    scores = row_scores(one, "gdl")
-    assert scores["dsc"].shape == (2, 2) and scores["slices"].tolist() == [[2, 2]] * 2   # seeds 0 and 3, scans a and b
+
+    results = load_set(folder)
+    scores = row_scores(results, "gdl")
+
+    assert scores["dsc"].shape == (2, 2)  # seeds 0 and 3, scans a and b
+    assert scores["slices"].tolist() == [[2, 2]] * 2
     assert scores["dsc"][0].tolist() == scores["dsc"][1].tolist()
-    assert row_scores(one, "boundary") is None and row_scores(one, "gdl+boundary") is None
+    assert row_scores(results, "boundary") is None
+    assert row_scores(results, "gdl+boundary") is None
 
 
-def test_differences_of_slice_metrics_are_over_slices_and_of_scan_metrics_over_scans():
-    without = {"slices": np.array([[4.0, 6.0]]), "dsc": np.array([[0.0, 0.0]]), "dsc_3d": np.array([[0.0, 0.0]])}
+def test_slice_metrics_differ_over_slices_and_scan_metrics_over_scans():
+    without = {"slices": np.array([[4.0, 6.0]]), "dsc": np.array([[0.0, 0.0]]),
+               "dsc_3d": np.array([[0.0, 0.0]])}
     with_term = {**without, "dsc": np.array([[2.0, 0.0]]), "dsc_3d": np.array([[0.5, 0.0]])}
     assert intervals.difference(with_term, without, "dsc")["difference"] == 0.2
     assert intervals.difference(with_term, without, "dsc_3d")["difference"] == 0.25
+
+
+def test_statistics_of_values_by_hand():
+    got = intervals.summarise([1.0, 2.0, 6.0, math.nan, math.inf])
+    assert (got["n"], got["mean"], got["median"]) == (3, 3.0, 2.0)
+    assert got["std"] == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
+    assert 1.0 <= got["ci95_low"] < 3.0 < got["ci95_high"] <= 6.0
+
+
+def test_statistics_of_nothing_and_of_one_value():
+    assert intervals.summarise([math.nan])["n"] == 0 and math.isnan(intervals.summarise([])["mean"])
+    got = intervals.summarise([2.0])
+    assert got["ci95_low"] == got["ci95_high"] == 2.0 and math.isnan(got["std"])
+
+
+def test_bootstrap_interval_is_reproducible_and_close_to_the_normal_one():
+    values = np.random.default_rng(1).normal(5, 2, 400)
+    low, high = intervals.bootstrap_interval(values)
+    assert (low, high) == intervals.bootstrap_interval(values)
+    half = 1.96 * values.std() / 20
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+
+
+def test_statistics_of_pairs_by_hand():
+    got = intervals.summarise_pairs([1, 2, 3, 4, math.nan], [2, 4, 3, 8, 1], better=-1)
+    assert (got["n"], got["mean_a"], got["mean_b"]) == (4, 2.5, 4.25)
+    assert (got["mean"], got["median"]) == (1.75, 1.5)
+    assert (got["b_better"], got["b_worse"]) == (0, 3)
+    assert got["wilcoxon_p"] == pytest.approx(0.25)  # 3 of 3 positive: 2 / 2^3
+
+
+def test_pairs_without_a_difference_are_no_evidence():
+    got = intervals.summarise_pairs([1, 2], [1, 2], better=1)
+    assert (got["wilcoxon_p"], got["mean"], got["ci95_low"], got["ci95_high"]) == (1.0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5, 0.5], [0.0, 0.0], [0.25, 0.75]])
+def test_no_sample_makes_the_bootstrap_warn(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        low, high = intervals.bootstrap_interval(np.array(values))
+    assert (low, high) == (min(values), max(values))
+
+
+def test_a_change_in_words_has_a_sign_and_an_interval_or_is_a_dash():
+    value = {"difference": 0.0124, "low": -0.003, "high": 0.0271}
+    assert intervals.change_in_words(value) == "+0.012 [-0.003, +0.027]"
+    assert intervals.change_in_words({"difference": None, "low": None, "high": None}) == "–"

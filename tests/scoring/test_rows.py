@@ -22,13 +22,20 @@ def test_a_row_says_loss_schedule_and_cap(name, loss, schedule, cap):
     assert (row.loss, row.schedule, row.gdl_max_weight) == (loss, schedule, cap)
 
 
-@pytest.mark.parametrize("name", ["gdl-alpha", "gdl-cap", "gdl+boundary-switch", "gdl-beta1", "gdl-",
-                                  "gdl-alpha0.5.5", "gdl-alpha.", "gdl-cap1-cap2",
-                                  "gdl+boundary-alpha0.5-switch3"])
+@pytest.mark.parametrize("name", [
+    "gdl-alpha", "gdl-cap", "gdl+boundary-switch", "gdl-beta1", "gdl-", "gdl-alpha0.5.5",
+    "gdl-alpha.", "gdl-cap1-cap2", "gdl+boundary-alpha0.5-switch3"])
 def test_a_name_that_is_no_row_is_refused(name):
     with pytest.raises(ValueError, match="row: expected"):
         rows.parse(name)
     assert rows.changes_of(name) == () and rows.plain(name) == name
+
+
+def test_the_check_of_rows_names_the_first_that_is_none(capsys):
+    assert rows.main(["gdl", "gdl+boundary-alpha0.5"]) == 0 and capsys.readouterr() == ("", "")
+    assert rows.main(["gdl", "gdl-capp1", "gdl-x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: row: expected a loss, or ") and error.endswith("'gdl-capp1'\n")
 
 
 def test_main_takes_a_row_for_loss_schedule_and_cap():
@@ -50,5 +57,6 @@ def test_main_refuses_a_row_that_says_something_else(words, capsys):
 
 def test_the_papers_rows_come_first_and_have_their_own_styles():
     names = ["ce", "gdl", "gdl+boundary-alpha0.5", "boundary", "gdl+boundary"]
-    assert sorted(names, key=rows.order) == ["boundary", "gdl", "gdl+boundary", "ce", "gdl+boundary-alpha0.5"]
+    assert sorted(names, key=rows.order) == [
+        "boundary", "gdl", "gdl+boundary", "ce", "gdl+boundary-alpha0.5"]
     assert [rows.style(name, names) for name in names] == [3, 0, 4, 2, 1]

@@ -5,45 +5,54 @@ import csv
 import pytest
 
 from conftest import refuses, run
-from main import COLUMNS
 from reporting.page import build
 from reporting.table1 import build_table
 from run_folders import write_data, write_run, write_set
 from scoring.runs import load_set
 from studies import ablation
+from training.run_folder import COLUMNS
 from utils import read_json, write_json
 
 
 def sets(root, **changes):
-    """A base set with GDL + boundary, GDL and its capped row, and a variant on data with an official map in mm."""
-    base = write_set(root, "base", losses={"gdl": [[0.3] * 8] * 2, "gdl+boundary": [[0.5] * 8, [0.7] * 8]}, source="own")
-    write_run(base / "gdl-cap1" / "seed0", root / "data" / "base", "gdl", 0, [0.4] * 8, gdl_max_weight=1)
+    """A base set of GDL + boundary, GDL and its capped row; a variant with official maps in mm."""
+    losses = {"gdl": [[0.3] * 8] * 2, "gdl+boundary": [[0.5] * 8, [0.7] * 8]}
+    base = write_set(root, "base", losses=losses, source="own")
+    write_run(base / "gdl-cap1" / "seed0", root / "data" / "base", "gdl", 0, [0.4] * 8,
+              gdl_max_weight=1)
+
     data = write_data(root / "data" / "variant", source="own")
     info = read_json(data / "dataset.json")
-    write_json(data / "dataset.json", {**info, "distance": {"convention": "official", "unit": "mm", "dims": 3}})
-    write_run(root / "results" / "variant" / "gdl+boundary" / "seed0", data, "gdl+boundary", 0, [0.9] * 8, **changes)
-    return base, root / "results" / "variant"
+    info["distance"] = {"convention": "official", "unit": "mm", "dims": 3}
+    write_json(data / "dataset.json", info)
+    variant = root / "results" / "variant"
+    write_run(variant / "gdl+boundary" / "seed0", data, "gdl+boundary", 0, [0.9] * 8, **changes)
+    return base, variant
 
 
 def table(base, variant):
     result = run("studies.ablation", "--runs", base, "--variants", variant)
     assert result.returncode == 0, result.stderr
     with open(base / "ablation.csv") as file:
-        rows = [row for row in csv.DictReader(file) if (row["metric"], row["statistic"]) == ("dsc", "best_epoch")]
+        rows = [row for row in csv.DictReader(file)
+                if (row["metric"], row["statistic"]) == ("dsc", "best_epoch")]
     return rows, result.stdout
 
 
-def test_every_row_is_averaged_over_its_seeds_and_named_by_what_is_changed(tmp_path):
+def test_rows_are_means_over_seeds_named_by_what_is_changed(tmp_path):
     rows, text = table(*sets(tmp_path))
     assert [(row["loss"], float(row["mean"]), int(row["seeds"])) for row in rows] == [
-        ("L_GD", pytest.approx(0.3), 2), ("L_GD + L_B", pytest.approx(0.6), 2), ("L_GD, cap 1", 0.4, 1), ("L_GD + L_B", 0.9, 1)]
-    assert rows[3]["map"] == "official map, mm, map of the volume" and "| 0.600 (0.141) |" in text
+        ("L_GD", pytest.approx(0.3), 2), ("L_GD + L_B", pytest.approx(0.6), 2),
+        ("L_GD, cap 1", 0.4, 1), ("L_GD + L_B", 0.9, 1)]
+    assert rows[3]["map"] == "official map, mm, map of the volume"
+    assert "| 0.600 (0.141) |" in text
 
 
-def test_references_have_no_difference_and_the_others_are_compared_with_their_own_loss(tmp_path, monkeypatch):
+def test_other_rows_are_compared_with_the_reference_of_their_loss(tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "FEWEST_SCANS", 2)
     rows, text = table(*sets(tmp_path))
-    assert [row["difference"] for row in rows[:2]] == ["", ""] and text.count("[+0.000, +0.000]") == 2
+    assert [row["difference"] for row in rows[:2]] == ["", ""]  # the references themselves
+    assert text.count("[+0.000, +0.000]") == 2
     # the masks of equal losses are equal in these folders, so the differences are 0
     assert [float(row["difference"]) for row in rows[2:]] == [0, 0]
 
@@ -80,7 +89,8 @@ def test_a_variant_of_another_training_is_refused(tmp_path):
 
 def test_a_variant_of_another_split_is_refused(tmp_path):
     base, variant = sets(tmp_path)
-    (tmp_path / "data" / "variant" / "split.csv").write_text("subject,subset\na,val\nb,train\nt,train\n")
+    split = tmp_path / "data" / "variant" / "split.csv"
+    split.write_text("subject,subset\na,val\nb,train\nt,train\n")
     refuses(run("studies.ablation", "--runs", base, "--variants", variant), "split.csv", "another")
 
 
@@ -91,22 +101,25 @@ def test_a_set_without_the_reference_is_refused(tmp_path):
 
 def test_alpha_rows_do_not_belong_to_the_ablation(tmp_path):
     base, variant = sets(tmp_path)
-    write_run(base / "gdl+boundary-alpha0.5" / "seed0", tmp_path / "data" / "base", "gdl+boundary", 0, [0.1] * 8,
-              schedule="constant:0.5")
+    write_run(base / "gdl+boundary-alpha0.5" / "seed0", tmp_path / "data" / "base", "gdl+boundary",
+              0, [0.1] * 8, schedule="constant:0.5")
     assert len(table(base, variant)[0]) == 4
 
 
 def test_the_page_shows_the_table_once_it_is_there(tmp_path):
     base, variant = sets(tmp_path)
-    one = load_set(base)
-    assert build.ablation_of(one) == []
+    results = load_set(base)
+    assert build.ablation_of(results) == []
     table(base, variant)
-    rows = build.ablation_of(one)
-    assert [row["dsc_best_epoch"] for row in rows] == [pytest.approx(value) for value in (0.3, 0.6, 0.4, 0.9)]
-    page = build.html([one], build_table([one], {}), [], None, [], ["--runs"], {}, lambda: 1.0)
-    assert 'href="#ablation"' in page and "official map, mm, map of the volume" in page and page.count("0.900") >= 1
+
+    rows = build.ablation_of(results)
+    assert [row["dsc_best_epoch"] for row in rows] == pytest.approx([0.3, 0.6, 0.4, 0.9])
+    table1 = build_table([results], {})
+    page = build.html([results], table1, [], None, [], ["--runs"], {}, lambda: 1.0)
+    assert 'href="#ablation"' in page and "official map, mm, map of the volume" in page
+    assert page.count("0.900") >= 1
 
 
 def test_map_settings_in_words():
-    assert ablation.map_in_words({"convention": "paper", "unit": "px", "dims": 2, "truncate": False}) == \
-        "paper's map, pixels, map of the slice"
+    how = {"convention": "paper", "unit": "px", "dims": 2, "truncate": False}
+    assert ablation.map_in_words(how) == "paper's map, pixels, map of the slice"

@@ -1,7 +1,8 @@
-"""Eq. 3 and 4: half the boundary distance is the difference of two integrals of phi_G, exactly on the pixel grid,
-and the grid's value tends to the continuum's at the order that identity.py explains.
-"""
+"""Eq. 3 and 4: half the boundary distance is the difference of two integrals of phi_G.
 
+On the pixel grid that is exact, and the grid's value approaches the continuum's at the order that
+identity.py explains.
+"""
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from studies.identity import (
     star,
 )
 
-# ------------------------------------------------------------------------------------------- exact on the pixel grid
+# Exact on the pixel grid --------------------------------------------------------------------------
 
 PAIRS = {
     "disc grown": (disc(40, 0.2), disc(40, 0.35)),
@@ -35,12 +36,13 @@ PAIRS = {
     "square against disc": (square(40, 0.4), disc(40, 0.25)),
     "ring against disc": (disc(40, 0.4) & ~disc(40, 0.2), disc(40, 0.3)),
     "empty prediction": (disc(40, 0.3), np.zeros((40, 40), bool)),
-    **{f"smooth {seed}": (star(40, smooth_radius(seed)), star(40, smooth_radius(seed + 100))) for seed in range(6)},
+    **{f"smooth {seed}": (star(40, smooth_radius(seed)), star(40, smooth_radius(seed + 100)))
+       for seed in range(6)},
 }
 
 
 def distance_between(g, s):
-    """Left side of Eq. 4 in pixels: the sum of D_G over the region between the contours, D_G from all pairs."""
+    """Left side of Eq. 4 in pixels: the sum of D_G, from all pairs, between the contours."""
     apart = np.argwhere(g != s)[:, None] - np.argwhere(boundary(g))[None]
     return np.sqrt((apart ** 2).sum(-1)).min(1).sum()
 
@@ -53,10 +55,11 @@ def test_half_distance_is_the_difference_of_two_integrals_of_phi(name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_boundary_losses_of_prediction_and_truth_differ_by_half_the_distance_per_pixel(name):
+def test_boundary_losses_differ_by_half_the_distance_per_pixel(name):
     g, s = PAIRS[name]
     phi = torch.as_tensor(signed_distance(g)).double()[None, None]
-    of_s, of_g = (BoundaryLoss()(torch.as_tensor(np.array([[~m, m]])).double(), phi).item() for m in (s, g))
+    of_s, of_g = (BoundaryLoss()(torch.as_tensor(np.array([[~mask, mask]])).double(), phi).item()
+                  for mask in (s, g))
     assert of_s - of_g == pytest.approx(distance_between(g, s) / g.size, rel=1e-6)
 
 
@@ -78,14 +81,15 @@ def test_identity_holds_in_3d():
 
 
 @pytest.mark.parametrize("steps, pixels", [(5, 1 + 2 + 3 + 4 + 5), (-5, 0 + 1 + 2 + 3 + 4)])
-def test_straight_edge_moved_by_d_pixels_gives_half_of_d_squared_within_half_a_pixel(steps, pixels):
-    # Per row; the continuum's d^2 / 2 = 12.5 (Eq. 2 and 3 agree) lies half way between the two directions.
+def test_straight_edge_moved_by_d_gives_half_of_d_squared_per_row(steps, pixels):
+    # The continuum's d^2 / 2 = 12.5 (Eq. 2 and 3 agree) lies half way between the two directions,
+    # within half a pixel for each step.
     columns = np.arange(30)[None]
     phi = signed_distance(columns < 12).astype(float)
     assert phi[columns < 12 + steps].sum() - phi[columns < 12].sum() == pixels
 
 
-# ------------------------------------------------------------------------------------------- towards the closed form
+# Towards the closed form --------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def errors():
@@ -98,33 +102,41 @@ def test_error_shrinks_with_every_doubling_of_the_resolution(errors, name):
     assert (np.diff(np.abs(errors[name])) < 0).all()
 
 
-@pytest.mark.parametrize("name, sign", [("disc grown", 1), ("disc shrunk", -1),
-                                        ("square grown", 1), ("square shrunk", -1)])
-def test_boundary_on_inner_pixels_lengthens_distances_outside_and_shortens_them_inside(errors, name, sign):
+@pytest.mark.parametrize("name, sign", [
+    ("disc grown", 1), ("disc shrunk", -1), ("square grown", 1), ("square shrunk", -1)])
+def test_distances_are_too_long_outside_and_too_short_inside(errors, name, sign):
+    # since the boundary lies on pixels of the inside
     assert (np.sign(errors[name]) == sign).all()
 
 
-@pytest.mark.parametrize("name, least, most", [("disc grown", 1.1, 1.4), ("disc shrunk", 0.75, 1.05),
-                                               ("square grown", 0.98, 1.02), ("square shrunk", 0.97, 1.02),
-                                               ("smooth, outside", 1.05, 1.45), ("smooth, inside", 0.7, 1.05)])
+@pytest.mark.parametrize("name, least, most", [
+    ("disc grown", 1.1, 1.4),
+    ("disc shrunk", 0.75, 1.05),
+    ("square grown", 0.98, 1.02),
+    ("square shrunk", 0.97, 1.02),
+    ("smooth, outside", 1.05, 1.45),
+    ("smooth, inside", 0.7, 1.05),
+])
 def test_order_of_convergence(errors, name, least, most):
     assert least < order(sizes_of(name), errors[name]) < most
 
 
-@pytest.mark.parametrize("name, within", [("disc grown", 0.015), ("disc shrunk", 0.04), ("square grown", 0.04),
-                                          ("square shrunk", 0.04)])
+@pytest.mark.parametrize("name, within", [
+    ("disc grown", 0.015), ("disc shrunk", 0.04), ("square grown", 0.04), ("square shrunk", 0.04)])
 def test_error_at_the_finest_resolution(errors, name, within):
     assert abs(errors[name][-1]) < within
 
 
-@pytest.mark.parametrize("name, eq2_over_eq3", [("disc grown", 1 / (1 + 2 * D / (3 * R))),
-                                                ("disc shrunk", 1 / (1 - 2 * D / (3 * R)))])
+@pytest.mark.parametrize("name, eq2_over_eq3", [
+    ("disc grown", 1 / (1 + 2 * D / (3 * R))), ("disc shrunk", 1 / (1 - 2 * D / (3 * R)))])
 def test_curved_contours_follow_eq_3_and_not_eq_2(errors, name, eq2_over_eq3):
-    assert EXACT[name] * eq2_over_eq3 == pytest.approx(np.pi * R * D ** 2)                  # half of Eq. 2
-    assert abs(errors[name][-1]) < 0.15 * abs(errors[name][-1] + 1 - eq2_over_eq3)          # distance to either
+    assert EXACT[name] * eq2_over_eq3 == pytest.approx(np.pi * R * D ** 2)  # half of Eq. 2
+
+    from_eq3, from_eq2 = errors[name][-1], errors[name][-1] + 1 - eq2_over_eq3
+    assert abs(from_eq3) < 0.15 * abs(from_eq2)
 
 
-# ---------------------------------------------------------------------------------------------- random smooth shapes
+# Random smooth shapes -----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("change, exact", [(D, "disc grown"), (-D, "disc shrunk")])
 def test_numerical_reference_gives_the_closed_form_of_the_disc(change, exact):
@@ -135,4 +147,5 @@ def test_numerical_reference_gives_the_closed_form_of_the_disc(change, exact):
 @pytest.mark.parametrize("seed", range(6))
 def test_random_smooth_shapes_agree_with_the_continuum_to_5_percent(seed):
     g, s = smooth_radius(seed), smooth_radius(seed + 100)
-    assert half_distance(star(512, g), star(512, s), 512) == pytest.approx(continuum(g, s), rel=0.05)
+    grid = half_distance(star(512, g), star(512, s), 512)
+    assert grid == pytest.approx(continuum(g, s), rel=0.05)

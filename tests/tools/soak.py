@@ -1,9 +1,11 @@
-"""Kills the programs at random moments, repeats their commands, and compares every result with an uninterrupted one.
+"""Kill the programs at random moments, repeat their commands, and compare all results.
+
+They must be those of an uninterrupted run.
 
     python tests/tools/soak.py --kills 100 --minutes 15        (make soak)
 
-Each program runs in a process forked from this one, which has its imports behind it: the moments of the kills then fall into
-the work and not into the start.
+Each program runs in a process forked from this one, which has its imports behind it: the moments of
+the kills then fall into the work and not into the start.
 """
 
 import argparse
@@ -25,10 +27,15 @@ from utils import run_program  # noqa: E402
 
 RUN = "results/gdl+boundary/seed0"
 STEPS = (  # program, its arguments, kills of it in a round
-    ("preprocess", ["--layout", "wmh", "--raw", "raw", "--out", "data", "--size", "48", "--val", "2"], 3),
-    ("main", ["--data", "data", "--out", RUN, "--width", "2", "--epochs", "5", "--threads", "1", "--quiet"], 6),
-    ("evaluate", ["--predictions", f"{RUN}/predictions", "--data", "data", "--csv", f"{RUN}/evaluation.csv"], 2),
+    ("preprocess", ["--layout", "wmh", "--raw", "raw", "--out", "data", "--size", "48",
+                    "--val", "2"], 3),
+    ("main", ["--data", "data", "--out", RUN, "--width", "2", "--epochs", "5", "--threads", "1",
+              "--quiet"], 6),
+    ("evaluate", ["--predictions", f"{RUN}/predictions", "--data", "data",
+                  "--csv", f"{RUN}/evaluation.csv"], 2),
     ("report", ["--runs", "results", "--data", "data"], 3))
+SAME = ("data/subjects/*/*.npy", "data/*.csv", "data/*.json", "data/references/*",
+        f"{RUN}/predictions/*", f"{RUN}/evaluation.csv", "results/table1.*")
 
 
 def start(folder, program, arguments):
@@ -52,7 +59,8 @@ def run_whole(folder, program, arguments):
     began = time.monotonic()
     _, status = os.waitpid(start(folder, program, arguments), 0)
     if status:
-        sys.exit(f"{program}: status {os.waitstatus_to_exitcode(status)}\n{(folder / 'output.txt').read_text()[-2000:]}")
+        output = (folder / "output.txt").read_text()[-2000:]
+        sys.exit(f"{program}: status {os.waitstatus_to_exitcode(status)}\n{output}")
     return time.monotonic() - began
 
 
@@ -65,14 +73,17 @@ def killed(folder, program, arguments, seconds):
     return os.WIFSIGNALED(status)
 
 
-def results(folder):
+def outcome(folder):
     """{name: bytes} of everything that must come out the same."""
     found = {}
-    for pattern in ("data/subjects/*/*.npy", "data/*.csv", "data/*.json", "data/references/*", f"{RUN}/predictions/*",
-                    f"{RUN}/evaluation.csv", "results/table1.*"):
-        found |= {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob(pattern) if path.name != folder.FILE}
+    for path in (path for pattern in SAME for path in folder.glob(pattern)):
+        if path.name != "run_time.json":
+            found[str(path.relative_to(folder))] = path.read_bytes()
+
     with open(folder / RUN / "metrics.csv") as file:
-        found["metrics.csv"] = repr([{**row, "seconds": None} for row in csv.DictReader(file)]).encode()
+        rows = [{**row, "seconds": None} for row in csv.DictReader(file)]
+        found["metrics.csv"] = repr(rows).encode()
+
     for name in ("best.pt", "last.pt"):
         network = torch.load(folder / RUN / name, weights_only=True)["network"]
         found |= {f"{name} {key}": value.numpy().tobytes() for key, value in network.items()}
@@ -82,7 +93,10 @@ def results(folder):
 
 
 def one_round(raw, folder, durations, rng, kills):
-    """Run every program in `folder`, killed up to its number of times, then once more; returns (kills that hit, leftovers)."""
+    """Run every program in `folder`, killed up to its number of times, then once more.
+
+    Returns (kills that hit, leftovers).
+    """
     (folder / "raw").symlink_to(raw)
     hit = 0
     for program, arguments, most in STEPS:
@@ -93,39 +107,48 @@ def one_round(raw, folder, durations, rng, kills):
     return hit, leftovers
 
 
+def uninterrupted(raw, folder):
+    """Run every program in `folder` to its end; returns the seconds of each."""
+    folder.mkdir()
+    (folder / "raw").symlink_to(raw)
+    return {program: run_whole(folder, program, arguments) for program, arguments, _ in STEPS}
+
+
 def soak(kills, minutes, seed=0):
     """Returns (kills that hit, rounds, what differs: [] if all is well)."""
     rng, began, hit, rounds = random.Random(seed), time.monotonic(), 0, 0
     for program, _, _ in STEPS:
         importlib.import_module(program)
     torch.set_num_threads(1)
+
     with tempfile.TemporaryDirectory() as place:
-        place, durations = Path(place).resolve(), {}
+        place = Path(place).resolve()
         run_whole(place, "scans.phantom.__main__", [
             "--layout", "wmh", "--subjects", "6", "--size", "48", "--jobs", "1", "--out", "raw"])
-        whole = place / "whole"
-        whole.mkdir()
-        (whole / "raw").symlink_to(place / "raw")
-        for program, arguments, _ in STEPS:
-            durations[program] = run_whole(whole, program, arguments)
-        expected = results(whole)
+        durations = uninterrupted(place / "raw", place / "whole")
+        expected = outcome(place / "whole")
+
         while hit < kills and time.monotonic() - began < 60 * minutes:
             folder = place / f"round{rounds}"
             folder.mkdir()
             more, leftovers = one_round(place / "raw", folder, durations, rng, kills - hit)
-            hit, rounds, found = hit + more, rounds + 1, results(folder)
-            differ = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+            hit, rounds, found = hit + more, rounds + 1, outcome(folder)
+            differ = sorted(key for key in expected.keys() | found.keys()
+                            if expected.get(key) != found.get(key))
             if differ or leftovers:
                 return hit, rounds, differ + leftovers
     return hit, rounds, []
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--minutes", type=float, default=15, help="no new round after this time (default 15)")
+    parser.add_argument("--minutes", type=float, default=15,
+                        help="no new round after this time (default 15)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
     options = parser.parse_args()
+
     count, done, problems = soak(options.kills, options.minutes, options.seed)
     verdict = f"DIFFERENT: {', '.join(problems[:10])}" if problems else "all results identical"
     print(f"{count} kills in {done} rounds: {verdict}")

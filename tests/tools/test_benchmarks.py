@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import baseline, common, gpu, growth, losses, training
 from distance import signed_distance
-from losses import REGIONAL, build_loss
+from losses_regional import REGIONAL_LOSSES, build_loss
 
 
 def test_the_baselines_objective_and_gradient_are_ours():
@@ -18,6 +18,7 @@ def test_the_baselines_objective_and_gradient_are_ours():
     labels = torch.zeros(2, 8, 8, dtype=torch.long)
     labels[0, 2:5, 2:5] = 1
     target, maps = torch.stack([labels == 0, labels == 1], 1), torch.randn(2, 1, 8, 8)
+
     ours = build_loss("gdl+boundary")(probs, target, maps, (0.3, 0.7))[0]
     theirs = baseline.objective(probs, target.int(), torch.cat([maps, maps], 1), alpha=0.3)
     torch.testing.assert_close(ours, theirs)
@@ -26,7 +27,8 @@ def test_the_baselines_objective_and_gradient_are_ours():
 
 def test_the_baselines_losses_check_their_arguments():
     with pytest.raises(AssertionError):
-        baseline.generalized_dice(torch.full((1, 2, 4, 4), 0.6), torch.zeros(1, 2, 4, 4, dtype=torch.int32))
+        baseline.generalized_dice(torch.full((1, 2, 4, 4), 0.6),
+                                  torch.zeros(1, 2, 4, 4, dtype=torch.int32))
 
 
 def test_the_baselines_maps_are_the_official_ones():
@@ -51,10 +53,14 @@ def test_convolutions_of_a_network_are_all_found():
     step = training.Step("unet", 2, 32, batch=2)
     calls = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "convolve", lambda module, image, first: calls.append((module, first)))
+        patch.setattr(training, "convolve",
+                      lambda module, image, first: calls.append((module, first)))
         training.convolutions(step, None)
-    modules = [module for module in step.network.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d)]
-    assert {id(module) for module, _ in calls} == set(map(id, modules)) and len(calls) == 3 * len(modules)
+
+    kinds = torch.nn.Conv2d | torch.nn.ConvTranspose2d
+    modules = [module for module in step.network.modules() if isinstance(module, kinds)]
+    assert {id(module) for module, _ in calls} == set(map(id, modules))
+    assert len(calls) == 3 * len(modules)
     assert calls[0] == (step.network.down[0][0], True) and not calls[-1][1]
     assert not any(module._forward_hooks for module in modules)
 
@@ -62,7 +68,7 @@ def test_convolutions_of_a_network_are_all_found():
 def test_every_loss_is_timed_beside_the_gdl(capsys):
     labels = (torch.rand(8, 256, 256) < 0.01).long()
     found = losses.every_loss(labels, torch.stack([labels == 0, labels == 1], 1), rounds=1)
-    assert set(found) == {*REGIONAL, "boundary"} and found["gdl"]["times_gdl"] == 1
+    assert set(found) == {*REGIONAL_LOSSES, "boundary"} and found["gdl"]["times_gdl"] == 1
     assert all(result["seconds"] > 0 and result["times_gdl"] > 0 for result in found.values())
     assert capsys.readouterr().out.count("times the GDL") == len(found)
 
@@ -72,10 +78,14 @@ def test_the_gpu_benchmark_runs_through_on_a_small_network(monkeypatch, tmp_path
     monkeypatch.setattr(gpu, "SIDE_BY_SIDE", (2,))
     monkeypatch.setattr(gpu, "EPOCHS", 1)
     monkeypatch.setattr(gpu, "isles_data", lambda folder, size: data)
-    results = gpu.run(argparse.Namespace(rounds=1), tmp_path, device="cpu", width=2, size=32, steps=1)
-    assert set(results["unet2018"]["slices_per_second"]) == {"eager fp32, 2018", "bf16", "bf16, compiled"}
+
+    results = gpu.run(argparse.Namespace(rounds=1), tmp_path, device="cpu", width=2, size=32,
+                      steps=1)
+    variants = {"eager fp32, 2018", "bf16", "bf16, compiled"}
+    assert set(results["unet2018"]["slices_per_second"]) == variants
     assert results["unet"]["gflop_per_slice"] > 0 and results["side_by_side"][2] > 0
-    assert sorted(path.parent.name for path in tmp_path.glob("*/summary.json")) == ["side2-0", "side2-1"]
+    finished = sorted(path.parent.name for path in tmp_path.glob("*/summary.json"))
+    assert finished == ["side2-0", "side2-1"]
 
 
 def test_without_a_cuda_device_the_gpu_benchmark_says_so(monkeypatch, tmp_path):
@@ -84,17 +94,20 @@ def test_without_a_cuda_device_the_gpu_benchmark_says_so(monkeypatch, tmp_path):
         gpu.run(argparse.Namespace(rounds=1), tmp_path)
 
 
-def test_memory_of_a_program_is_what_it_asked_for_and_its_error_is_shown(tmp_path, capsys):
-    if not sys.platform.startswith("linux"):
-        pytest.skip("only Linux tells")
-    (tmp_path / "eater.py").write_text("import time\nblock = bytearray(b'x' * 300 * 2**20)\ntime.sleep(1)\n")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+def test_memory_of_a_program_is_what_it_asked_for(tmp_path):
+    (tmp_path / "eater.py").write_text(
+        "import time\nblock = bytearray(b'x' * 300 * 2**20)\ntime.sleep(1)\n")
     peak, spent = growth.measure([tmp_path / "eater.py"])
     assert 0.29 < peak < 0.7 and spent >= 1
+
+
+def test_the_error_of_a_program_that_is_measured_is_shown(tmp_path):
     (tmp_path / "broken.py").write_text("raise SystemExit('no such thing')\n")
     with pytest.raises(SystemExit, match="broken.py ended with status 1\nno such thing"):
         growth.measure([tmp_path / "broken.py"])
 
 
 def test_the_recorded_command_names_no_folder_of_the_machine():
-    assert common.command(["metrics", "--folder", "/here", "--rounds", "3", "--out", "/there"]) == \
-        "python -m benchmarks metrics --rounds 3"
+    words = ["metrics", "--folder", "/here", "--rounds", "3", "--out", "/there"]
+    assert common.command(words) == "python -m benchmarks metrics --rounds 3"

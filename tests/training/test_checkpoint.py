@@ -1,4 +1,4 @@
-"""Checkpoints: damaged ones are noticed, the one before is used, and others' are refused with the difference."""
+"""Checkpoints: damaged ones are noticed and replaced, those of other runs are refused."""
 
 import os
 import shutil
@@ -10,15 +10,15 @@ import torch
 
 import main
 from conftest import assert_same_run, refuses, rows, train
-from training import checkpoint, inference
+from training import checkpoint, inference, nonfinite, validation
 from utils import UserError
 
 
 @pytest.fixture
 def stopped(data, tmp_path, monkeypatch):
-    """A run of three epochs that was killed before its end: last.pt of epoch 2 and previous.pt of epoch 1."""
+    """A run of three epochs killed before its end: last.pt of epoch 2, previous.pt of epoch 1."""
     with monkeypatch.context() as patch:
-        patch.setattr(main.Run, "finish", lambda run: 1 / 0)
+        patch.setattr(main, "finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(data, tmp_path / "run", epochs=3)
     return tmp_path / "run"
@@ -34,16 +34,22 @@ def test_last_pt_and_the_one_before_are_kept_until_the_run_is_finished(data, sto
     assert not (stopped / "previous.pt").exists()
 
 
-DAMAGES = {"empty": lambda path: path.write_bytes(b""), "words": lambda path: path.write_bytes(b"no checkpoint"),
-           "cut": lambda path: path.write_bytes(path.read_bytes()[:-3000]), "gone": os.remove,
-           "of torch, but another thing": lambda path: torch.save({"network": {}}, path),
-           "no dict": lambda path: torch.save([1, 2], path),
-           "an optimizer of nothing": lambda path: torch.save(
-               {**torch.load(path, weights_only=True), "optimizer": {"param_groups": [], "state": {}}}, path)}
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "words": lambda path: path.write_bytes(b"no checkpoint"),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-3000]),
+    "gone": os.remove,
+    "of torch, but another thing": lambda path: torch.save({"network": {}}, path),
+    "no dict": lambda path: torch.save([1, 2], path),
+    "an optimizer of nothing": lambda path: torch.save(
+        {**torch.load(path, weights_only=True), "optimizer": {"param_groups": [], "state": {}}},
+        path,
+    ),
+}
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_last_pt_is_replaced_by_the_one_before_and_changes_nothing(data, stopped, tmp_path, how):
+def test_a_damaged_last_pt_is_replaced_by_the_one_before(data, stopped, tmp_path, how):
     train(data, tmp_path / "whole", epochs=3)
     DAMAGES[how](stopped / "last.pt")
     result = train(data, stopped, epochs=3)
@@ -55,7 +61,7 @@ def test_a_damaged_last_pt_is_replaced_by_the_one_before_and_changes_nothing(dat
 def test_a_damaged_last_pt_never_takes_the_place_of_the_good_one_before(data, stopped, monkeypatch):
     (stopped / "last.pt").write_bytes(b"damaged")
     with monkeypatch.context() as patch:
-        patch.setattr(main.Run, "finish", lambda run: 1 / 0)
+        patch.setattr(main, "finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(data, stopped, epochs=3)
     assert epoch_of(stopped / "previous.pt") == 2 and epoch_of(stopped / "last.pt") == 3
@@ -65,7 +71,12 @@ def test_a_damaged_last_pt_never_takes_the_place_of_the_good_one_before(data, st
 def test_without_a_sound_checkpoint_the_last_one_is_named(data, stopped):
     for name in ("last.pt", "previous.pt"):
         (stopped / name).write_bytes(b"damaged")
-    refuses(train(data, stopped, epochs=3), stopped / "last.pt", "a damaged file", "an unfinished one begins again")
+    refuses(
+        train(data, stopped, epochs=3),
+        stopped / "last.pt",
+        "a damaged file",
+        "an unfinished one begins again",
+    )
     assert (stopped / "last.pt").read_bytes() == b"damaged"
 
 
@@ -83,7 +94,10 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(stopped):
             noticed += 1
             continue
         assert after["epoch"] == before["epoch"] and after["data"] == before["data"]
-        assert all(torch.equal(after["network"][key], before["network"][key]) for key in before["network"])
+        assert all(
+            torch.equal(after["network"][key], before["network"][key]) for key in before["network"]
+        )
+
     assert noticed > 150  # the rest are gaps between the records
 
 
@@ -92,12 +106,18 @@ def test_the_checkpoint_of_another_run_is_refused_with_every_difference(data, tm
     shutil.copy(tmp_path / "other" / "last.pt", stopped / "last.pt")
     (stopped / "previous.pt").unlink()
     line = refuses(train(data, stopped, epochs=3), stopped / "last.pt")
-    assert "expected a checkpoint with seed 0, network unet, found one with seed 5, network unet2018." in line
+    assert (
+        "expected a checkpoint with seed 0, network unet, found one with seed 5, network unet2018."
+        in line
+    )
 
 
 def test_every_setting_that_differs_from_the_directorys_is_named(data, stopped):
     line = refuses(train(data, stopped, "--lr", "0.1", "--network", "unet2018", epochs=3), stopped)
-    assert "expected a run with network unet2018, lr 0.1, found one with network unet, lr 0.001." in line
+    assert (
+        "expected a run with network unet2018, lr 0.1, found one with network unet, lr 0.001."
+        in line
+    )
 
 
 def test_a_lost_or_damaged_best_pt_is_made_again(data, stopped, tmp_path):
@@ -117,11 +137,19 @@ def test_a_write_that_does_not_read_back_keeps_the_file_before(tmp_path, monkeyp
 
     def lossy(state, place):
         save(state, place)
-        place.write_bytes(place.read_bytes().replace(torch.zeros(99).numpy().tobytes(), torch.ones(99).numpy().tobytes()))
+        place.write_bytes(
+            place.read_bytes().replace(
+                torch.zeros(99).numpy().tobytes(), torch.ones(99).numpy().tobytes()
+            )
+        )
 
     monkeypatch.setattr(torch, "save", lossy)
-    with pytest.raises(UserError, match="a disk that keeps what is written to it, found ValueError: checksum"):
+
+    with pytest.raises(
+        UserError, match="a disk that keeps what is written to it, found ValueError: checksum"
+    ):
         checkpoint.write_state(path, {"a": torch.zeros(99)}, tmp_path / "previous.pt")
+
     assert checkpoint.read_state(path)["a"].sum() == 9 and os.listdir(tmp_path) == ["last.pt"]
 
 
@@ -138,24 +166,31 @@ def test_objects_are_not_unpickled(tmp_path):
 
 def test_a_tensor_that_reaches_beyond_its_file_is_refused(tmp_path):
     import zipfile
+
     torch.save({"a": torch.ones(1000)}, tmp_path / "a.pt")
+
     with zipfile.ZipFile(tmp_path / "a.pt") as old, zipfile.ZipFile(tmp_path / "b.pt", "w") as new:
         for record in old.infolist():
             content = old.read(record)
             if record.filename.endswith("data.pkl"):
-                assert content.count(b"M\xe8\x03") == 2  # 1000, as the size of the storage and of the tensor
+                assert (
+                    content.count(b"M\xe8\x03") == 2
+                )  # 1000, as the size of the storage and of the tensor
                 content = content.replace(b"M\xe8\x03", b"J\x00\x00\x00\x10")  # 2**28
             new.writestr(record.filename, content)
+
     with pytest.raises(UserError, match="a damaged file"):
         checkpoint.read_state(tmp_path / "b.pt")
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("step", [1, 3, 4])
-def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(data, tmp_path, monkeypatch, number, status, step):
+def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(
+    data, tmp_path, monkeypatch, number, status, step
+):
     options = ("--batch-size", 7)  # 20 slices: three steps an epoch, the last of six
     train(data, tmp_path / "whole", *options, epochs=2)
-    taken, step_unless = [], main.nonfinite.step_unless
+    taken, step_unless = [], nonfinite.step_unless
 
     def signal_in_step(*arguments):
         step_unless(*arguments)
@@ -164,13 +199,23 @@ def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(data, tmp_path
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(main.nonfinite, "step_unless", signal_in_step)
+        patch.setattr(nonfinite, "step_unless", signal_in_step)
         result = train(data, tmp_path / "cut", *options, epochs=2)
+
     assert result.returncode == status and len(taken) == step
     epoch = (step - 1) // 3
-    assert result.stderr.count("\n") == 1 and f"stopped in epoch {epoch}" in result.stderr and "same command" in result.stderr
+
+    assert (
+        result.stderr.count("\n") == 1
+        and f"stopped in epoch {epoch}" in result.stderr
+        and "same command" in result.stderr
+    )
     again = train(data, tmp_path / "cut", *options, epochs=2)
-    assert again.returncode == 0 and f"continues in epoch {epoch} after step {step - 3 * epoch}" in again.stdout
+
+    assert (
+        again.returncode == 0
+        and f"continues in epoch {epoch} after step {step - 3 * epoch}" in again.stdout
+    )
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -185,6 +230,7 @@ def test_a_signal_during_validation_keeps_the_training_of_the_epoch(data, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(inference, "classes_of", signal_in_validation)
         assert train(data, tmp_path / "cut", epochs=2).returncode == 143
+
     assert "continues in epoch 0 after step 3" in train(data, tmp_path / "cut", epochs=2).stdout
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
@@ -192,14 +238,17 @@ def test_a_signal_during_validation_keeps_the_training_of_the_epoch(data, tmp_pa
 def test_a_network_of_numbers_that_are_not_finite_is_not_saved(data, tmp_path, monkeypatch):
     train(data, tmp_path / "run", epochs=1)
     before = (tmp_path / "run" / "best.pt").read_bytes()
-    one_epoch = main.Run.predict
+    predict = validation.predict
 
-    def spoil(run, scans):
-        masks = list(one_epoch(run, scans))
-        next(run.network.parameters()).data[0] = float("nan")
+    def spoil(trainer, *arguments):
+        masks = list(predict(trainer, *arguments))
+        next(trainer.network.parameters()).data[0] = float("nan")
         return masks
 
-    monkeypatch.setattr(main.Run, "predict", spoil)
+    monkeypatch.setattr(validation, "predict", spoil)
     refuses(train(data, tmp_path / "run", epochs=2), "finite weights", "epoch 1")
-    assert (tmp_path / "run" / "best.pt").read_bytes() == before and epoch_of(tmp_path / "run" / "last.pt") == 1
+
+    assert (tmp_path / "run" / "best.pt").read_bytes() == before and epoch_of(
+        tmp_path / "run" / "last.pt"
+    ) == 1
     assert len(rows(tmp_path / "run")) == 1

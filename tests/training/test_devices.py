@@ -27,9 +27,17 @@ def test_cpu_flags_are_words():
     assert all(flag.islower() or flag.isdigit() or "_" in flag for flag in cpu_flags())
 
 
-@pytest.mark.parametrize("text, flags", [("vendor_id : X\nflags\t: fpu avx2\nflags : other\n", {"fpu", "avx2"}),
-                                         ("no such line\n", set()), (None, set())])
-def test_cpu_flags_are_those_of_the_first_core_and_none_where_the_system_lists_none(monkeypatch, tmp_path, text, flags):
+@pytest.mark.parametrize(
+    "text, flags",
+    [
+        ("vendor_id : X\nflags\t: fpu avx2\nflags : other\n", {"fpu", "avx2"}),
+        ("no such line\n", set()),
+        (None, set()),
+    ],
+)
+def test_cpu_flags_are_the_first_cores_or_none_if_none_are_listed(
+    monkeypatch, tmp_path, text, flags
+):
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
     monkeypatch.setattr(devices, "Path", lambda _: tmp_path / "cpuinfo")

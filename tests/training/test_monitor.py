@@ -1,4 +1,4 @@
-"""What a run shows: lines for people and for machines, progress.png, TensorBoard; none of it can stop the training."""
+"""What a run shows: lines, progress.png, TensorBoard; none of it can stop the training."""
 
 import builtins
 import csv
@@ -11,18 +11,42 @@ from conftest import run
 from dataloader import Scan
 from training import monitor
 
-ROW = {"epoch": 3, "alpha": 0.97, "lr": 0.001, "train_loss": 0.5, "train_gdl": 0.6, "train_boundary": -0.2, "val_dice": 0.7,
-       "val_dice_3d": 0.65, "val_hd": 9.0, "val_hd95": 4.5, "val_hd_legacy": 1.5, "val_dice_lesion": None,
-       "val_foreground": 0.01, "seconds": 30.0}
+ROW = {
+    "epoch": 3,
+    "alpha": 0.97,
+    "lr": 0.001,
+    "train_loss": 0.5,
+    "train_gdl": 0.6,
+    "train_boundary": -0.2,
+    "val_dice": 0.7,
+    "val_dice_3d": 0.65,
+    "val_hd": 9.0,
+    "val_hd95": 4.5,
+    "val_hd_legacy": 1.5,
+    "val_dice_lesion": None,
+    "val_foreground": 0.01,
+    "seconds": 30.0,
+}
 
 
 def train(data, out, *more):
-    return run("main.py", "--data", data, "--out", out, "--width", 2, "--epochs", 2, "--threads", 1, *more)
+    return run(
+        "main.py", "--data", data, "--out", out, "--width", 2, "--epochs", 2, "--threads", 1, *more
+    )
 
 
 def test_the_line_for_people_has_terms_alpha_rate_scores_and_time_left():
     text = monitor.for_people(ROW, [ROW] * 4, 10)
-    for word in ("4/10", "alpha 0.97", "lr 0.001", "gdl 0.6000", "boundary -0.2", "DSC 0.700", "HD95 4.5 mm", "3.0 min left"):
+    for word in (
+        "4/10",
+        "alpha 0.97",
+        "lr 0.001",
+        "gdl 0.6000",
+        "boundary -0.2",
+        "DSC 0.700",
+        "HD95 4.5 mm",
+        "3.0 min left",
+    ):
         assert word in text
 
 
@@ -48,18 +72,26 @@ def test_off_a_terminal_every_epoch_is_one_line_that_a_program_can_read(data, tm
     with open(tmp_path / "run" / "metrics.csv") as file:
         table = list(csv.DictReader(file))
     assert [line["epoch"] for line in found] == ["0", "1"]
-    assert all(float(line["val_dice"]) == pytest.approx(float(row["val_dice"]), rel=1e-5) for line, row in zip(found, table))
+    assert all(
+        float(line["val_dice"]) == pytest.approx(float(row["val_dice"]), rel=1e-5)
+        for line, row in zip(found, table)
+    )
 
 
 def test_a_run_leaves_progress_png_and_overlays_of_validation_slices(data, tmp_path):
     assert train(data, tmp_path / "run").returncode == 0
     assert imread(tmp_path / "run" / "progress.png").std() > 0.01
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     events = EventAccumulator(str(tmp_path / "run")).Reload()
-    assert len(events.Tags()["images"]) == 2 and {"alpha", "lr", "val/dice", "train/gdl"} <= set(events.Tags()["scalars"])
+    assert len(events.Tags()["images"]) == 2 and {"alpha", "lr", "val/dice", "train/gdl"} <= set(
+        events.Tags()["scalars"]
+    )
 
 
-@pytest.mark.parametrize("package, word", [("matplotlib", "progress.png"), ("torch.utils.tensorboard", "tensorboard")])
+@pytest.mark.parametrize(
+    "package, word", [("matplotlib", "progress.png"), ("torch.utils.tensorboard", "tensorboard")]
+)
 def test_a_run_does_without_a_package_that_only_shows(data, tmp_path, monkeypatch, package, word):
     real = builtins.__import__
 
@@ -70,11 +102,15 @@ def test_a_run_does_without_a_package_that_only_shows(data, tmp_path, monkeypatc
 
     monkeypatch.setattr(builtins, "__import__", without)
     result = train(data, tmp_path / "run")
+
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count(f"{word} not written from here on") == 1 and (tmp_path / "run" / "summary.json").exists()
+    assert (
+        result.stdout.count(f"{word} not written from here on") == 1
+        and (tmp_path / "run" / "summary.json").exists()
+    )
 
 
-def test_drawing_takes_a_small_share_of_short_epochs_and_the_last_is_drawn(monkeypatch, tmp_path):
+def test_drawing_takes_a_small_share_and_the_last_epoch_is_drawn(monkeypatch, tmp_path):
     clock = [0.0]
     monkeypatch.setattr(monitor.time, "perf_counter", lambda: clock[0])
     drawn = []
@@ -84,15 +120,17 @@ def test_drawing_takes_a_small_share_of_short_epochs_and_the_last_is_drawn(monke
         clock[0] += 0.2  # s, of which 2 % allow one in 10 s
 
     monkeypatch.setattr(monitor, "draw_progress", draw)
-    shown = monitor.Live(tmp_path, 30)
+    shown = monitor.Monitor(tmp_path, 30)
     shown.missing.add("tensorboard")
 
     class Bar:
         disable = False
         set_postfix_str = staticmethod(lambda text: None)
+
     for count in range(1, 31):
         clock[0] += 3
         shown.report(ROW, [ROW] * count, Bar, False, list)
+
     assert drawn == [1, 5, 9, 13, 17, 21, 25, 29, 30]
 
 
@@ -109,5 +147,7 @@ def test_overlays_mark_the_edge_of_truth_and_of_the_prediction():
 def test_overlays_show_the_largest_lesion_of_scans_spread_over_the_set():
     labels = np.zeros((8, 4, 4), np.uint8)
     labels[1, :2], labels[2, 0, 0], labels[6, 0, 0], labels[7, :3] = 1, 1, 1, 1
-    scans = [Scan(name, slice(start, start + 2), (1, 1, 1)) for name, start in zip("abcd", (0, 2, 4, 6))]
+    scans = [
+        Scan(name, slice(start, start + 2), (1, 1, 1)) for name, start in zip("abcd", (0, 2, 4, 6))
+    ]
     assert monitor.shown_rows(labels, scans, 2) == [("a", 1), ("d", 7)]

@@ -1,0 +1,435 @@
+"""Regional losses for Eq. 1's place in Eq. 6, and `build_loss`, which makes a loss from its name.
+
+Cross-entropy, focal, Dice, Tversky and the Hausdorff distance loss. Each is a module of (probs or
+logits, target) that returns a scalar, for 2-D and 3-D images and K >= 2 classes. Those with
+`from_logits` take the network's logits, because the logarithm of a probability that was rounded to
+0 is lost. All compute in float32 or float64, also under autocast.
+"""
+
+from inspect import signature
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import nn
+
+from losses import (
+    BoundaryLoss,
+    GeneralizedDiceLoss,
+    JointLoss,
+    check_shape,
+    select_classes,
+    to_float32,
+)
+
+SMOOTH = 1e-5  # added to numerator and denominator of an overlap, as MONAI and nnU-Net do
+
+
+# Sums over pixels ---------------------------------------------------------------------------------
+
+class CrossEntropyLoss(nn.Module):
+    """Cross-entropy: -sum_k w_k g_k log s_k, summed over pixels, over the sum of their weights.
+
+    Without weights this is the mean over pixels. An image without foreground counts like any other:
+    its pixels are all background, and each false positive is punished.
+
+    Args:
+        weights: (K,) weight of each class, 0 or more; None: 1 each. As in torch, the sum is divided
+            by the weights of the pixels at hand, so a common factor changes nothing. The loss is 0
+            if they are all 0.
+    """
+
+    from_logits = True
+
+    def __init__(self, weights=None):
+        super().__init__()
+        self.weights = checked_weights(weights)
+
+    def forward(self, logits, target):
+        """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
+        with torch.autocast(logits.device.type, enabled=False):
+            log_s, g = log_probabilities(logits, target)        # (B, K, N)
+            return weighted_mean(-(g * log_s).sum(1), g, self.weights)
+
+
+class FocalLoss(nn.Module):
+    """Focal loss (Lin et al. 2017, Eq. 5): -w_t (1 - s_t)^gamma log s_t of the true class t.
+
+    The mean over pixels. Those that are already right hardly count. gamma = 0 without weights is
+    the cross-entropy. An image without foreground counts like any other.
+
+    Args:
+        gamma: 0 or more; 2 in the paper.
+        weights: (K,) weight of each class, 0 or more, the paper's alpha_t (0.75 and 0.25 there,
+            background first); None: 1 each. Unlike the cross-entropy, the sum is divided by the
+            number of pixels, whatever they weigh, as in the paper.
+    """
+
+    from_logits = True
+
+    def __init__(self, gamma=2.0, weights=None):
+        super().__init__()
+        self.gamma, self.weights = checked_number("gamma", gamma, 0), checked_weights(weights)
+
+    def forward(self, logits, target):
+        """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
+        with torch.autocast(logits.device.type, enabled=False):
+            log_s, g = log_probabilities(logits, target)        # (B, K, N)
+            log_t = (g * log_s).sum(1)                          # (B, N)
+
+            # Not quite 0, where the power has no finite slope if gamma < 1.
+            miss = (-torch.expm1(log_t)).clamp(min=torch.finfo(log_t.dtype).tiny)
+            values = -miss ** self.gamma * log_t
+
+            if self.weights is not None:
+                values = values * pixel_weights(g, self.weights)
+            return values.mean()
+
+
+def log_probabilities(logits, target):
+    """(log softmax, one-hot target in its dtype), both (B, K, N), not in half precision."""
+    check_shape("target", target, logits.shape)
+    log_s = to_float32(logits).flatten(2).log_softmax(1)
+    return log_s, target.flatten(2).to(log_s.dtype)
+
+
+def pixel_weights(g, weights):
+    """Weight of each pixel, (B, N), by its class; g (B, K, N) one-hot, weights (K,)."""
+    return torch.tensordot(g.new_tensor(weights), g, dims=([0], [1]))
+
+
+def weighted_mean(values, g, weights):
+    """Mean of values (B, N) over pixels, weighted by their class in g (B, K, N)."""
+    if weights is None:
+        return values.mean()
+    weight = pixel_weights(g, weights)
+    return (weight * values).sum() / weight.sum().clamp(min=torch.finfo(g.dtype).tiny)
+
+
+def inverse_frequency(counts):
+    """Class weights N / (K n_k) from the pixels n_k of each class: a pixel weighs 1 on average.
+
+    Args:
+        counts: (K,) pixels of each class in the training set, N in all. A class without a pixel
+            gets the weight 0.
+
+    Returns:
+        list of K floats.
+    """
+    counts = np.asarray(counts, float)
+    return [float(counts.sum() / (len(counts) * count)) if count else 0.0 for count in counts]
+
+
+# Overlaps per image and class ---------------------------------------------------------------------
+
+class DiceLoss(nn.Module):
+    """Soft Dice loss (Milletari et al. 2016): 1 - (2 sum s g + e) / (sum s + sum g + e).
+
+    The mean over images and classes. A class absent from an image gives sum s / (sum s + e): 0 only
+    if nothing at all is predicted, else about 1, with a gradient of e / (sum s)^2, almost none. So
+    false positives there are hardly punished, as with Eq. 1.
+
+    Args:
+        classes: the classes in the mean; the foreground by default.
+        squared: sum s^2 + sum g^2 in the denominator, as in Milletari's paper; MONAI and nnU-Net do
+            not square.
+        smooth: e.
+    """
+
+    def __init__(self, classes=(1,), squared=False, smooth=SMOOTH):
+        super().__init__()
+        self.classes, self.squared = list(classes), bool(squared)
+        self.smooth = checked_number("smooth", smooth, 0)
+
+    def forward(self, probs, target):
+        """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
+        with torch.autocast(probs.device.type, enabled=False):
+            s, g = pixels_by_class(probs, target, self.classes)                 # (B, k, N)
+            size = ((s ** 2).sum(2) if self.squared else s.sum(2)) + g.sum(2)   # (B, k)
+            return (1 - (2 * (s * g).sum(2) + self.smooth) / (size + self.smooth)).mean()
+
+
+class TverskyLoss(nn.Module):
+    """Tversky loss (Salehi et al. 2017): 1 - TI, TI = (TP + e) / (TP + alpha FP + beta FN + e).
+
+    The mean over images and classes, with TP = sum s g, FP = sum s (1 - g), FN = sum (1 - s) g.
+    alpha = beta = 0.5 is the soft Dice loss with e twice as large. A class absent from an image
+    gives alpha sum s / (alpha sum s + e), see DiceLoss.
+
+    Args:
+        classes: the classes in the mean; the foreground by default.
+        alpha, beta: cost of false positives and of false negatives, 0 or more; 0.3 and 0.7 in the
+            paper.
+        smooth: e.
+    """
+
+    def __init__(self, classes=(1,), alpha=0.3, beta=0.7, smooth=SMOOTH):
+        super().__init__()
+        self.classes, self.smooth = list(classes), checked_number("smooth", smooth, 0)
+        self.alpha, self.beta = checked_number("alpha", alpha, 0), checked_number("beta", beta, 0)
+
+    def forward(self, probs, target):
+        """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
+        return self.shortfall(probs, target).mean()
+
+    def shortfall(self, probs, target):
+        """1 - TI of each image and class, (B, k).
+
+        Not computed as a difference, so that it is exactly 0 where nothing is wrong.
+        """
+        with torch.autocast(probs.device.type, enabled=False):
+            s, g = pixels_by_class(probs, target, self.classes)                 # (B, k, N)
+            wrong = self.alpha * (s * (1 - g)).sum(2) + self.beta * ((1 - s) * g).sum(2)
+            return wrong / ((s * g).sum(2) + wrong + self.smooth)
+
+
+class FocalTverskyLoss(TverskyLoss):
+    """Focal Tversky loss (Abraham and Khan 2019): (1 - TI)^(1 / gamma).
+
+    The mean over images and classes. They call the weight of false negatives alpha (0.7) and that
+    of false positives beta; here the names are TverskyLoss's. With gamma > 1 images that are nearly
+    right count more. A class absent from an image: as in TverskyLoss.
+
+    Args:
+        classes, alpha, beta, smooth: see TverskyLoss.
+        gamma: from 1 to 3 in the paper, best 4/3.
+    """
+
+    LEAST = 1e-7  # of 1 - TI: the power has no finite slope at 0
+
+    def __init__(self, classes=(1,), alpha=0.3, beta=0.7, gamma=4 / 3, smooth=SMOOTH):
+        super().__init__(classes, alpha, beta, smooth)
+        self.gamma = checked_number("gamma", gamma, 1e-3)
+
+    def forward(self, probs, target):
+        """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
+        with torch.autocast(probs.device.type, enabled=False):
+            shortfall = self.shortfall(probs, target).clamp(min=self.LEAST)
+            return (shortfall ** (1 / self.gamma)).mean()
+
+
+class DiceCELoss(nn.Module):
+    """Dice + cross-entropy with equal weights (nnU-Net, Isensee et al. 2021).
+
+    On an image without foreground the cross-entropy does all the work.
+
+    Args:
+        classes: those of the Dice part; the foreground by default. The cross-entropy is over all.
+        weights: see CrossEntropyLoss.
+        smooth: see DiceLoss.
+    """
+
+    from_logits = True
+
+    def __init__(self, classes=(1,), weights=None, smooth=SMOOTH):
+        super().__init__()
+        self.dice, self.ce = DiceLoss(classes, smooth=smooth), CrossEntropyLoss(weights)
+
+    def forward(self, logits, target):
+        """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
+        with torch.autocast(logits.device.type, enabled=False):
+            logits = to_float32(logits)
+            return self.dice(logits.softmax(1), target) + self.ce(logits, target)
+
+
+def pixels_by_class(probs, target, classes):
+    """(s, g): these classes of probabilities and target, (B, k, N) each, not in half precision."""
+    check_shape("target", target, probs.shape)
+    s = to_float32(select_classes(probs, classes).flatten(2))
+    return s, select_classes(target, classes).flatten(2).to(s.dtype)
+
+
+# Distances ----------------------------------------------------------------------------------------
+
+class HausdorffLoss(nn.Module):
+    """Hausdorff distance loss by distance transforms (Karimi and Salcudean 2019), a = 2 as there.
+
+    The mean of (s - g)^2 (d_S^a + d_G^a) over images, classes and pixels: the farther an error lies
+    from both contours, the more it costs. d_G and d_S are unsigned distances in pixels to the
+    contour of the ground truth and of the prediction, s > 0.5, inside and outside alike. As in
+    MONAI's HausdorffDTLoss they are counted to the nearest pixel of the other side, so they are 1
+    beside the contour. d_S carries no gradient.
+
+    A mask that is empty or full has no contour, and d = 0: on an image without foreground the loss
+    is s^2 d_S^a, and 0 without a gradient where no pixel exceeds 0.5. (MONAI measures a full mask,
+    which has no other side, to a place outside the image.)
+
+    Cost: SciPy's exact distance transform of prediction and target in every step, on the CPU, for
+    which a GPU waits; the boundary loss has its maps from preprocessing. Loss and gradient of
+    8x256x256 take about 0.1 s on one core, some 25 times as long as Eq. 1's (`make bench
+    BENCH=losses`); nothing else here takes more than 5 times as long.
+
+    Args:
+        classes: the classes in the mean; the foreground by default.
+        power: a, above 0.
+    """
+
+    def __init__(self, classes=(1,), power=2.0):
+        super().__init__()
+        self.classes, self.power = list(classes), checked_number("power", power, 1e-3)
+
+    def forward(self, probs, target):
+        """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
+        check_shape("target", target, probs.shape)
+
+        with torch.autocast(probs.device.type, enabled=False):
+            s = to_float32(select_classes(probs, self.classes))             # (B, k, *spatial)
+            g = select_classes(target, self.classes)                        # (B, k, *spatial)
+
+            masks = (s.detach() > 0.5, g > 0.5)
+            cost = sum(contour_distances(mask).to(s) ** self.power for mask in masks)
+            return ((s - g.to(s.dtype)) ** 2 * cost).mean()
+
+
+def contour_distances(masks):
+    """Distance of every pixel to the nearest one of the other side, in pixels; 0 if there is none.
+
+    Args:
+        masks: bool tensor (B, k, *spatial), on any device.
+
+    Returns:
+        float32 tensor of the same shape, on the CPU.
+    """
+    masks = masks.cpu().numpy()
+    distances = np.zeros(masks.shape, np.float32)
+
+    for index in np.ndindex(masks.shape[:2]):
+        mask = masks[index]
+        if mask.any() and not mask.all():
+            distances[index] = distance_transform_edt(mask) + distance_transform_edt(~mask)
+
+    return torch.from_numpy(distances)
+
+
+# Names and options --------------------------------------------------------------------------------
+
+# name -> (module, the first of its classes; None: a loss of all classes)
+REGIONAL_LOSSES = {
+    "gdl": (GeneralizedDiceLoss, 0),
+    "ce": (CrossEntropyLoss, None),
+    "wce": (CrossEntropyLoss, None),
+    "focal": (FocalLoss, None),
+    "dice": (DiceLoss, 1),
+    "dice+ce": (DiceCELoss, 1),
+    "tversky": (TverskyLoss, 1),
+    "focal_tversky": (FocalTverskyLoss, 1),
+    "hausdorff": (HausdorffLoss, 1),
+}
+
+
+def build_loss(name, classes=2, gdl_max_weight=None, options=None, boundary_classes=None):
+    """The training loss by its command-line name: "gdl", "boundary", "gdl+boundary", "ce", ...
+
+    Args:
+        name: a regional loss, "boundary", or both joined by "+".
+        classes: number of classes K including background.
+        gdl_max_weight: see GeneralizedDiceLoss.
+        options: keyword arguments of the regional loss, e.g. {"gamma": 1.0}; "wce" needs
+            {"weights": [...]}.
+        boundary_classes: those of the boundary part; None: all of the foreground, 1 to K-1.
+
+    Returns:
+        losses.JointLoss.
+
+    Raises:
+        ValueError: the name or an option is unknown, or an option makes no sense.
+    """
+    regional, has_boundary = parts_of(name)
+    boundary_classes = checked_boundary_classes(boundary_classes, classes, name)
+    options = checked_options(name, options, classes)
+    if regional == "wce" and options.get("weights") is None:
+        raise ValueError(f"weights: expected {classes} of them for wce, found none")
+
+    regional_loss = None
+    if regional:
+        module, first = REGIONAL_LOSSES[regional]
+        if regional == "gdl":
+            options["max_weight"] = gdl_max_weight
+        if first is not None:
+            options["classes"] = range(first, classes)
+        regional_loss = module(**options)
+
+    boundary_loss = BoundaryLoss(boundary_classes) if has_boundary else None
+    return JointLoss(regional_loss, boundary_loss, term_name(regional))
+
+
+def parts_of(name):
+    """(name of the regional loss or None, is there a boundary part?) of a loss's command-line name.
+
+    Raises:
+        ValueError: it is neither a regional loss, nor "boundary", nor both joined by "+".
+    """
+    parts = name.split("+")
+    has_boundary = "boundary" in parts
+    if has_boundary:
+        parts.remove("boundary")
+
+    regional = "+".join(parts) if parts else None
+    if regional not in (*REGIONAL_LOSSES, None):
+        raise ValueError(
+            f"loss: expected one of {', '.join(REGIONAL_LOSSES)}, boundary, or one of the first "
+            f"{len(REGIONAL_LOSSES)} with +boundary, found {name!r}")
+    return regional, has_boundary
+
+
+def term_name(regional):
+    """A regional loss's name among the terms and in metrics.csv: dice+ce -> dice_ce."""
+    return (regional or "gdl").replace("+", "_")
+
+
+def checked_options(name, options, classes=None):
+    """The options of a loss's regional part, as a dict of their own.
+
+    Raises:
+        ValueError: one of them is unknown, or there is not one weight per class.
+    """
+    options, regional = dict(options or {}), parts_of(name)[0]
+
+    known = set()
+    if regional:
+        known = set(signature(REGIONAL_LOSSES[regional][0]).parameters) - {"classes", "max_weight"}
+    if unknown := set(options) - known:
+        raise ValueError(f"loss-options: expected {', '.join(sorted(known)) or 'none'} for {name}, "
+                         f"found {', '.join(sorted(unknown))}")
+
+    if classes and options.get("weights") is not None and len(options["weights"]) != classes:
+        raise ValueError(f"weights: expected {classes} of them, one per class, "
+                         f"found {len(options['weights'])}")
+    return options
+
+
+def checked_boundary_classes(chosen, classes, name):
+    """The classes of the boundary part: those chosen, or all of the foreground.
+
+    Raises:
+        ValueError: they are not different foreground classes, or the loss has no boundary part.
+    """
+    foreground = range(1, classes)
+    if not chosen:
+        return list(foreground)
+
+    if not parts_of(name)[1]:
+        expected = f"none for {name}, which has no boundary part"
+    elif len(set(chosen)) < len(chosen) or not set(chosen) <= set(foreground):
+        expected = f"different ones of 1 to {classes - 1}"
+    else:
+        return list(chosen)
+    raise ValueError(f"boundary-classes: expected {expected}, found {', '.join(map(str, chosen))}")
+
+
+def checked_number(name, value, least):
+    """The number; ValueError unless it is finite and at least `least`."""
+    if not isinstance(value, int | float) or not least <= value < float("inf"):
+        raise ValueError(f"{name}: expected a number of at least {least:g}, found {value}")
+    return value
+
+
+def checked_weights(weights):
+    """Class weights as a list, or None; ValueError unless finite, not negative and not all 0."""
+    if weights is None:
+        return None
+
+    weights = [checked_number("weights", float(value), 0) for value in weights]
+    if not any(weights):
+        raise ValueError("weights: expected one above 0, found none")
+    return weights
