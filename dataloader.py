@@ -42,7 +42,7 @@ class Slices:
         self.fingerprint = data_folder.read_fingerprint(folder, do).sha256
         names = data_folder.subjects_of(folder, subset)
         if not names:
-            raise UserError(folder / "split.csv", f"subjects with subset {subset}", "none",
+            raise UserError(data_folder.split_path(folder), f"subjects with subset {subset}", "none",
                             "Correct the split.")
 
         self.resident = None  # a Batch of all slices, where they are kept on a device

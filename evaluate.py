@@ -56,7 +56,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scans.folder import IGNORED, read_dataset
+from scans.folder import IGNORED, read_dataset, references_path
 from scoring.crosscheck import check_folder
 from scoring.intervals import RESAMPLES, summarise, summarise_pairs
 from scoring.masks import find_masks, match, score_folder
@@ -267,7 +267,7 @@ def parse_arguments(argv):
             parser.error("--labels, --ignore: not with --data, which settles them; give "
                          "--references FOLDER instead")
         dataset = read_dataset(Path(args.data), "Give a data folder of preprocess.py.")
-        args.references, args.partial = str(Path(args.data) / "references"), True
+        args.references, args.partial = str(references_path(Path(args.data))), True
         args.labels, args.ignore = list(range(1, len(dataset.classes))), [IGNORED]
     args.labels, args.ignore = args.labels or [1], args.ignore or []
 

@@ -17,6 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from benchmarks.common import ROOT, phantom_scans, significant, stop
+from scans.folder import index_path
 
 LIMIT_GIB = 1.5  # of preprocessing, a worker
 WIDTH = 2        # of the network: small, so that 60 scans take a minute
@@ -110,7 +111,7 @@ def training_growth(raw, folder):
                        "--quiet", "--device", "cpu"])
     with open(out / "metrics.csv", newline="") as file:
         epochs = [float(row["seconds"]) for row in csv.DictReader(file)]
-    with open(data / "index.csv") as file:
+    with open(index_path(data)) as file:
         slices = sum(1 for _ in file) - 1
     return {"slices": slices, "epoch_s": min(epochs), "training_gib": significant(peak)}
 

@@ -8,6 +8,7 @@ from benchmarks.common import run as run_program
 from scans.checks import inspect_subject
 from scans.convert import convert_subject, distance_maps, save_sparse
 from scans.datasets import find_subjects, get_spec
+from scans.folder import Dataset, Distance
 from scans.resampling import network_input, resample_label
 
 TARGET, DISK_TARGET = 12, 1 / 3
@@ -60,8 +61,9 @@ def where_time_goes(scans, folder):
     """
     spec, found = get_spec("wmh"), {}
     subject = find_subjects(scans, spec)[0]
-    how = {"dims": 2, "unit": "px", "convention": "paper", "truncate": False}
-    settings = {"size": 256, "label_interpolation": "nearest", "distance": how}
+    how = Distance()
+    settings = Dataset(layout="wmh", source="phantom", size=256, distance=how,
+                       modalities=list(spec.modalities), classes=list(spec.classes))
 
     def read():
         found["volumes"] = inspect_subject(subject, spec)[2]

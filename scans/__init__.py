@@ -1,1 +1,1 @@
-"""Raw scans to the data folder: finding, fetching, reading, checking, resampling, and synthetic ones."""
+"""Raw scans to the data folder: finding, fetching, checking and resampling, and synthetic scans."""

@@ -1,55 +1,181 @@
-"""One scan to the arrays of the data folder."""
+"""From raw scans to the arrays of the data folder."""
 
 import hashlib
+from functools import partial
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from distance import signed_distance, signed_distance_slices
-from scans.datasets import source_hashes
-from scans.folder import IGNORED, array_order, reference_of
+from scans import folder
+from scans.checks import check_all
+from scans.datasets import is_phantom, recognise, source_hashes
+from scans.fingerprint import REDO
+from scans.folder import IGNORED, PENDING, Dataset, array_order
 from scans.nifti import label_values
 from scans.resampling import from_ras, gzipped, label_lookup, network_input, resample_label
-from utils import atomic_path, write_json
+from scans.splits import split_settings
+from utils import UserError, atomic_path, read_json, remove, write_json
 
 BLOCK = 4096             # bytes that a file system gives to a file at least
 
 
-def convert_subject(subject, volumes, spec, out, settings):
-    """Write one subject's folder: images, labels, distance maps and geometry.
+def make_settings(args, spec, subjects, split, patients):
+    """dataset.json: what the data folder is and how it was made.
 
-    images.npy (S, C, H, W) uint16; labels.npy (S, H, W) uint8 classes; distance.npy (S, K - 1, H, W) float32 phi_G;
-    blocks of zeros take no space on disk; meta.json. Beside it references/<name>.nii.gz: the classes on
-    the scan's own grid, with 255 where the challenge's evaluation leaves voxels out.
+    Runs of equal settings may continue in one folder.
+
+    Args:
+        args: options of preprocess.py, with --split and --val filled in.
+        spec: the DatasetSpec.
+        subjects: those that the folder will hold.
+        split: {subject: "train" or "val"}.
+        patients: {subject: patient}, or None.
+    """
+    code2018 = args.protocol == "code2018"
+    challenge = recognise(subjects, spec)
+    source = "phantom" if any(map(is_phantom, subjects)) else "challenge" if challenge else "own"
+
+    return {
+        "name": Path(args.out).name, "layout": args.layout, "source": source,
+        "modalities": list(spec.modalities), "classes": list(spec.classes),
+        "ignore": list(spec.ignore), "size": args.size, "protocol": args.protocol,
+        "distance": {"convention": "official" if code2018 else args.convention,
+                     "unit": args.unit, "dims": args.map_dims, "truncate": code2018},
+        "label_interpolation": "linear2018" if code2018 and args.layout == "wmh" else "nearest",
+        "split": split_settings(args.split, args.val, args.seed, split, patients),
+        "subjects": [subject.name for subject in subjects]}
+
+
+# All scans ----------------------------------------------------------------------------------------
+
+def convert_all(subjects, spec, out, settings, jobs, duplicates, is_new):
+    """Check and convert the subjects that are not in `out` yet, each read once.
+
+    They are put aside until all have passed their checks, so that nothing is written or replaced
+    when one has not. What a killed run has put aside is used by the next one of the same settings.
+
+    Args:
+        out: the data folder, which this process holds.
+        settings: dataset.json.
+        jobs: scans at a time.
+        duplicates: problems found while looking for the subjects, see `check_all`.
+        is_new: `out` was made by this run, and is removed if there is a problem.
+
+    Returns:
+        the number of scans that were converted.
+    """
+    pending = prepare_pending(out, settings)
+    outdated = [subject for subject in subjects if not is_current(subject, out)]
+    to_convert = [subject for subject in outdated if not is_current(subject, pending)]
+    convert = partial(convert_subject, spec=spec, out=pending, settings=Dataset(**settings))
+    try:
+        check_all(to_convert, spec, jobs, convert, duplicates, len(subjects),
+                  desc=f"preprocessing {settings['name']}")
+    except UserError:
+        remove(pending)
+        if [entry.name for entry in out.iterdir()] == [".lock"]:
+            remove(out if is_new else out / ".lock")
+        raise
+
+    folder.mark_unfinished(out)
+    folder.write_dataset(out, settings)
+    for subject in outdated:
+        # The reference first: a subject's folder, once there, says that all of it is there.
+        for path in (folder.reference_path, folder.subject_path):
+            move(path(pending, subject.name), path(out, subject.name))
+    remove(pending)
+    return len(to_convert)
+
+
+def prepare_pending(out, settings):
+    """The folder where converted subjects wait, without those of other settings and leftovers."""
+    pending = out / PENDING
+    record = folder.dataset_path(pending)
+    if not record.exists() or read_json(record) != settings:
+        remove(pending)
+        pending.mkdir()
+        folder.write_dataset(pending, settings)
+
+    for leftover in [*out.glob("*/*.partial-*"), *pending.glob("*/*.partial-*")]:
+        remove(leftover)  # of a run that was killed
+    return pending
+
+
+def is_current(subject, out):
+    """True if this subject was converted from the files that it has now."""
+    if not folder.meta_path(folder.subject_path(out, subject.name)).exists():
+        return False
+    if any(len(files) != 1 for files in subject.files.values()):
+        return False
+    try:
+        meta = folder.read_meta(out, subject.name, ("sources",), REDO)
+        return meta.sources == source_hashes(subject)
+    except OSError:  # check_all says what is wrong
+        return False
+
+
+def move(source, target):
+    """Put a file or folder in the place of `target`.
+
+    Where `source` is gone, a run that was killed afterwards has moved it already.
+    """
+    if source.exists():
+        target.parent.mkdir(exist_ok=True)
+        remove(target)
+        source.rename(target)
+
+
+# One scan -----------------------------------------------------------------------------------------
+
+def convert_subject(subject, volumes, spec, out, settings):
+    """Write one subject's images, labels, distance maps and meta.json, and its reference.
+
+    What these files hold is said in scans/folder.py.
 
     Args:
         volumes: {modality or "label": (voxels, image)} of a scan that passed its checks, in RAS+.
+        out: the data folder, or the one where converted subjects wait.
+        settings: a folder.Dataset.
     """
     size = settings.size
     scans = [volumes[name][0] for name in spec.modalities]
     raw_label, label_image = label_values(volumes["label"][0]), volumes["label"][1]
-    images = network_input(scans, size)
-    labels = resample_label(raw_label, spec.label_map, size, settings.label_interpolation)
     scale = np.array(raw_label.shape[:2]) / size
     spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
     stored = nib.load(subject.files["label"][0])  # its header: how the scan's own grid lies
-    with atomic_path(reference_of(out, subject.name)) as temporary:
-        classes = label_lookup({**spec.label_map, **dict.fromkeys(spec.ignore, IGNORED)})[raw_label]
-        temporary.write_bytes(gzipped(nib.Nifti1Image(from_ras(classes, stored.affine), stored.affine)))
-    with atomic_path(out / "subjects" / subject.name) as folder:
-        folder.mkdir()
-        save_sparse(folder / "images.npy", images)
-        save_sparse(folder / "labels.npy", labels)
-        maps = distance_maps(labels, len(spec.classes), spacing, settings.distance)
-        save_sparse(folder / "distance.npy", maps)
-        digest = hashlib.sha256(images)
-        digest.update(labels)
-        digest.update(maps[maps.any(axis=(1, 2, 3))])  # where they are empty, the labels say
-        write_json(folder / "meta.json", {
+
+    images = network_input(scans, size)                                            # (S, C, H, W)
+    labels = resample_label(raw_label, spec.label_map, size, settings.label_interpolation)
+    maps = distance_maps(labels, len(spec.classes), spacing, settings.distance)
+    write_reference(folder.reference_path(out, subject.name), raw_label, spec, stored.affine)
+
+    with atomic_path(folder.subject_path(out, subject.name)) as place:
+        place.mkdir()
+        for kind, array in zip(folder.ARRAYS, (images, labels, maps), strict=True):
+            save_sparse(folder.array_path(place, kind), array)
+        write_json(folder.meta_path(place), {
             "subject": subject.name, "spacing_mm": [float(value) for value in spacing],
             "original_shape": list(map(int, stored.shape[:3])), "affine": stored.affine.tolist(),
-            "intensity_range": [[float(v.min()), float(v.max())] for v in scans], "sha256": digest.hexdigest(),
-            "sources": source_hashes(subject)})
+            "intensity_range": [[float(scan.min()), float(scan.max())] for scan in scans],
+            "sha256": checksum(images, labels, maps), "sources": source_hashes(subject)})
+
+
+def write_reference(path, raw_label, spec, affine):
+    """Write the classes on the scan's own grid, IGNORED where evaluation leaves voxels out."""
+    lookup = label_lookup({**spec.label_map, **dict.fromkeys(spec.ignore, IGNORED)})
+    image = nib.Nifti1Image(from_ras(lookup[raw_label], affine), affine)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(gzipped(image))
+
+
+def checksum(images, labels, maps):
+    """sha256 of a subject's arrays, of the maps only where one is not zero: labels say where."""
+    digest = hashlib.sha256(images)
+    digest.update(labels)
+    digest.update(maps[maps.any(axis=(1, 2, 3))])
+    return digest.hexdigest()
 
 
 def distance_maps(labels, classes, spacing, how):
@@ -59,28 +185,37 @@ def distance_maps(labels, classes, spacing, how):
         labels: (S, H, W) classes.
         classes: K.
         spacing: mm along x (rows), y (columns), z (slices).
-        how: the folder.Distance of dataset.json. With dims 2 every slice has a map of its own, zero on slices without the class;
-            with dims 3 they are the slices of the volume's map. In px, a voxel of such a volume counts as a cube.
+        how: the folder.Distance of dataset.json. With dims 2 every slice has a map of its own, zero
+            on slices without the class; with dims 3 they are the slices of the volume's map. In px,
+            a voxel of such a volume counts as a cube.
     """
-    volume = array_order(spacing)
-    measure, unit = (signed_distance, volume) if how.dims == 3 else (signed_distance_slices, volume[1:])
+    voxel = array_order(spacing)
+    if how.dims == 3:
+        measure, unit = signed_distance, voxel
+    else:
+        measure, unit = signed_distance_slices, voxel[1:]
+
     maps = np.stack([measure(labels == k, unit if how.unit == "mm" else None, how.convention)
                      for k in range(1, classes)], axis=1)
     return np.trunc(maps) if how.truncate else maps
 
 
 def save_sparse(path, array):
-    """np.save, but blocks of zeros are skipped over: the file has holes there, which take no space on disk."""
+    """np.save, but blocks of zeros are skipped: the file has holes there, which take no space."""
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         start = file.tell()
-        head, count = -start % BLOCK, max(0, len(content) - (-start % BLOCK)) // BLOCK  # blocks as they lie in the file
+
+        # Blocks as they lie in the file: the first begins `head` bytes into the array.
+        head = -start % BLOCK
+        count = max(0, len(content) - head) // BLOCK
         blocks = content[head:head + count * BLOCK].reshape(count, BLOCK)
         filled = np.zeros(count + 2, np.int8)
         filled[1:-1] = blocks.view(np.uint64).any(axis=1)
+
         file.write(content[:head])
-        for first, end in np.flatnonzero(np.diff(filled)).reshape(-1, 2):  # runs of blocks that hold something
+        for first, end in np.flatnonzero(np.diff(filled)).reshape(-1, 2):  # runs of filled blocks
             file.seek(start + head + int(first) * BLOCK)
             file.write(blocks[first:end])
         file.seek(start + head + count * BLOCK)

@@ -29,14 +29,16 @@ from utils import (
     in_words,
     read_csv,
     read_description,
+    remove,
     write_csv,
     write_json,
 )
 
-IGNORED = 255          # in references/: voxels that a challenge's evaluation leaves out of both masks
+IGNORED = 255          # in references/: voxels that evaluation leaves out of both masks
 INTENSITY_MAX = 65535  # images.npy holds uint16, for intensities from 0 to 1
 NORMALISATION = "each volume min-max to [0, 1], 16 bits"  # what resampling.network_input does
 MAX_SIDE = 2 ** 14     # voxels along an axis of a scan
+PENDING = ".pending"   # subjects that were converted while others still wait for their checks
 
 AGAIN = "Remove this subject's folder and index.csv, and run preprocess.py again."
 REPEAT = "Repeat preprocess.py."
@@ -44,12 +46,58 @@ ARRAYS = ("images", "labels", "distance")
 
 
 def array_order(spacing):
-    """Spacing along a scan's x, y, z -> along the axes of the arrays: slices (z), rows (x), columns (y)."""
+    """Spacing along a scan's x, y, z -> along the arrays' slices (z), rows (x), columns (y)."""
     x, y, z = spacing
     return z, x, y
 
 
-# What the files hold -------------------------------------------------------------------------------
+# Where the files lie ------------------------------------------------------------------------------
+
+def dataset_path(folder):
+    return folder / "dataset.json"
+
+
+def fingerprint_path(folder):
+    return folder / "fingerprint.json"
+
+
+def split_path(folder):
+    return folder / "split.csv"
+
+
+def index_path(folder):
+    return folder / "index.csv"
+
+
+def run_time_path(folder):
+    return folder / "run_time.json"
+
+
+def subject_path(folder, name):
+    """Folder of one subject's arrays and meta.json."""
+    return folder / "subjects" / name
+
+
+def meta_path(subject):
+    """meta.json in a subject's folder."""
+    return subject / "meta.json"
+
+
+def array_path(subject, kind):
+    """The file of "images", "labels" or "distance" in a subject's folder."""
+    return subject / f"{kind}.npy"
+
+
+def references_path(folder):
+    """Folder of the scans' classes, each on its own grid."""
+    return folder / "references"
+
+
+def reference_path(folder, name):
+    return references_path(folder) / f"{name}.nii.gz"
+
+
+# What the files hold ------------------------------------------------------------------------------
 
 class Distance(Description):
     """How the distance maps were made."""
@@ -156,27 +204,61 @@ class RunTime(Description):
     scans: Annotated[Number, Field(ge=0)] = Field(description="scans converted in that time")
 
 
-# Reading -------------------------------------------------------------------------------------------
+# Reading ------------------------------------------------------------------------------------------
 
 def refuse_unfinished(folder):
     """UserError unless preprocess.py has finished this data folder."""
-    if not (folder / "index.csv").exists():
+    if not index_path(folder).exists():
         found = "no index.csv in it" if folder.exists() else "nothing there"
         raise UserError(folder, "a data folder written by preprocess.py", found,
                         "Run preprocess.py first.")
 
 
+def refuse_other_settings(folder, settings):
+    """UserError unless `folder` is new, empty, or was begun with the same settings."""
+    if dataset_path(folder).exists():
+        old = read_dataset(folder, "Choose another --out, or remove that folder.").as_dict()
+        different = [key for key in settings
+                     if key != "name" and old.get(key) != settings[key]]  # a folder may be renamed
+        if different:
+            key = different[0]
+            values = _old_and_new(old.get(key), settings[key])
+            raise UserError(folder, "a new folder or one of the same settings",
+                            f"a data set with another {key} ({values})",
+                            "Choose another --out (with make, another NAME), "
+                            "or remove that folder.")
+
+    elif folder.exists():
+        names = [entry.name for entry in folder.iterdir() if entry.name not in (".lock", PENDING)]
+        if names:
+            raise UserError(folder, "a new or empty folder", f"{names[0]} in it",
+                            "Choose another --out.")
+
+
+def _old_and_new(old, new):
+    """"32, asked for 64"; of two dicts, the entries that differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return "; ".join(f"{key} {_old_and_new(old.get(key), new[key])}"
+                         for key in new if old.get(key) != new[key])
+    return f"{_cut(old)}, asked for {_cut(new)}"
+
+
+def _cut(value):
+    text = str(value)
+    return text if len(text) < 60 else f"{text[:57]}..."
+
+
 def read_dataset(folder, do=REPEAT):
-    return read_description(folder / "dataset.json", Dataset, do)
+    return read_description(dataset_path(folder), Dataset, do)
 
 
 def read_fingerprint(folder, do=REPEAT):
-    return read_description(folder / "fingerprint.json", Fingerprint, do)
+    return read_description(fingerprint_path(folder), Fingerprint, do)
 
 
 def read_meta(folder, name, needed=(), do=AGAIN):
     """Meta of one subject; UserError if one of the entries `needed` is absent."""
-    return read_description(folder / "subjects" / name / "meta.json", Meta, do, needed)
+    return read_description(meta_path(subject_path(folder, name)), Meta, do, needed)
 
 
 def read_geometry(folder, name):
@@ -187,7 +269,7 @@ def read_geometry(folder, name):
 def read_split(folder):
     """{subject: subset} of split.csv, in its order."""
     return {row["subject"]: row["subset"]
-            for row in read_csv(folder / "split.csv", ("subject", "subset"))}
+            for row in read_csv(split_path(folder), ("subject", "subset"))}
 
 
 def subjects_of(folder, subset):
@@ -197,7 +279,7 @@ def subjects_of(folder, subset):
 
 def open_array(folder, name, kind):
     """images, labels or distance of one subject, memory-mapped; the first axis counts slices."""
-    path = folder / "subjects" / name / f"{kind}.npy"
+    path = array_path(subject_path(folder, name), kind)
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -212,7 +294,7 @@ def open_arrays(folder, name, dataset):
     for kind, between, array in zip(ARRAYS, channels, arrays, strict=True):
         shape = (count, *between, *plane)
         if array.shape != shape:
-            raise UserError(folder / "subjects" / name / f"{kind}.npy", f"shape {shape}",
+            raise UserError(array_path(subject_path(folder, name), kind), f"shape {shape}",
                             f"{array.shape}", AGAIN)
     return arrays
 
@@ -222,28 +304,37 @@ def intensities(stored):
     return np.multiply(stored, np.float32(1 / INTENSITY_MAX), dtype=np.float32)
 
 
-def reference_of(folder, name):
-    """Path of the classes of one scan on its own grid."""
-    return folder / "references" / f"{name}.nii.gz"
-
-
 def read_run_time(folder):
     """RunTime of a data folder, None if its file was lost or changed: not worth a refusal."""
     try:
-        return read_description(folder / "run_time.json", RunTime)
+        return read_description(run_time_path(folder), RunTime)
     except (UserError, OSError):
         return None
 
 
-# Writing -------------------------------------------------------------------------------------------
+# Writing ------------------------------------------------------------------------------------------
+
+def write_dataset(folder, settings):
+    """Write dataset.json: the plain dict, so that its entries keep their order."""
+    write_json(dataset_path(folder), settings)
+
+
+def write_fingerprint(folder, fingerprint):
+    write_json(fingerprint_path(folder), fingerprint)
+
 
 def write_split(folder, split):
     rows = [{"subject": name, "subset": split[name]} for name in sorted(split)]
-    write_csv(folder / "split.csv", rows, list(SplitRow.model_fields))
+    write_csv(split_path(folder), rows, list(SplitRow.model_fields))
 
 
 def write_index(folder, rows):
-    write_csv(folder / "index.csv", rows, list(IndexRow.model_fields))
+    write_csv(index_path(folder), rows, list(IndexRow.model_fields))
+
+
+def mark_unfinished(folder):
+    """Remove index.csv, whose presence says that the folder is complete."""
+    remove(index_path(folder))
 
 
 def note_run_time(folder, seconds, scans, total):
@@ -258,6 +349,6 @@ def note_run_time(folder, seconds, scans, total):
     if not scans:
         return
     before = None if scans == total else read_run_time(Path(folder))
-    write_json(Path(folder) / "run_time.json", {
+    write_json(run_time_path(Path(folder)), {
         "seconds": round((before.seconds if before else 0) + seconds, 1),
         "scans": (before.scans if before else 0) + scans})

@@ -1,25 +1,27 @@
-"""A scan to the network's slices and back: normalising, resampling, and images on a scan's own grid.
+"""A scan to the network's slices and back: normalising, resampling, and masks on a scan's own grid.
 
-Needs no torch, whose import takes as long as some ten scans.
+Needs no torch, whose import takes as long as some ten scans. Training imports this file and runs
+without nibabel, so that is imported where it is used.
 """
 
 import gzip
 
-import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from scans.folder import INTENSITY_MAX, read_geometry
 from utils import atomic_path, log
 
 
 def network_input(volumes, size):
-    """What a network sees of a scan: (X, Y, Z) intensities of each modality -> (S, C, size, size) uint16.
+    """What a network sees of a scan: (X, Y, Z) per modality -> (S, C, size, size) uint16.
 
     The only place where scans are normalised and resampled, for training and prediction alike.
     """
     images = np.empty((volumes[0].shape[2], len(volumes), size, size), np.uint16)
     for channel, volume in enumerate(volumes):
-        for plane, out in zip(resampled(normalise(volume), size), images[:, channel], strict=True):
+        planes = resampled(normalise(volume), size)
+        for plane, out in zip(planes, images[:, channel], strict=True):
             plane *= INTENSITY_MAX
             out[:] = np.rint(plane, out=plane)
     return images
@@ -28,8 +30,8 @@ def network_input(volumes, size):
 def normalise(volume):
     """(X, Y, Z) intensities -> float32 in [0, 1], min-max over the volume.
 
-    In float64 throughout, slice by slice in little memory: float32 holds neither 1e9 + noise nor the range of a scan that
-    reaches 3e38.
+    In float64, since float32 holds neither 1e9 + noise nor the range of a scan that reaches 3e38;
+    and slice by slice, which takes little memory.
     """
     low, high = float(volume.min()), float(volume.max())
     result = np.empty_like(volume, np.float32)
@@ -41,57 +43,51 @@ def normalise(volume):
 def resample(volume, size, mode):
     """(X, Y, Z) -> (Z, size, size): every axial slice resampled in plane, rows = x, columns = y.
 
-    Pixels are areas, as in torch's interpolate without align_corners: "bilinear" between the old pixels' centres, the outer
-    ones going on beyond theirs; "nearest" takes the old pixel in which the new one's centre lies.
+    Pixels are areas, as in torch's interpolate without align_corners: "bilinear" interpolates
+    between the centres of the old pixels, the outer ones going on beyond theirs; "nearest" takes
+    the old pixel in which the centre of the new one lies.
     """
     if mode == "bilinear":
         return np.stack(list(resampled(volume, size)))
-    return pick(np.moveaxis(volume, 2, 0), *(centres(length, size) for length in volume.shape[:2]))
+    return nearest(np.moveaxis(volume, 2, 0), (size, size))
 
 
 def resampled(volume, size):
-    """Yield the axial slices (size, size) of a volume (X, Y, Z) of floats, "bilinear"; one by one they stay in the cache."""
-    x, y = (neighbours(length, size) for length in volume.shape[:2])
-    for plane in np.moveaxis(volume, 2, 0):                                               # (X, Y), column by column in memory
-        yield between(np.ascontiguousarray(between(plane.T, *y).T), *x)
+    """Yield the axial slices (size, size) of a volume (X, Y, Z) of floats, "bilinear".
+
+    One by one, which takes little memory.
+    """
+    factors = [size / length for length in volume.shape[:2]]
+    for plane in np.moveaxis(volume, 2, 0):                                              # (X, Y)
+        # grid_mode: pixels are areas, and the new ones cover the same field of view
+        yield ndimage.zoom(plane, factors, order=1, mode="nearest", grid_mode=True)
 
 
-def centres(length, size):
-    """Where the centres of `size` pixels lie in units of `length` old ones, from 0 to length; float32, as in torch."""
-    return (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(length / size)
+def nearest(slices, shape):
+    """(S, X, Y) -> (S, *shape), each new pixel that of the old ones in which its centre lies.
 
-
-def pick(slices, rows, columns):
-    """(S, X, Y) at the old pixels that hold these centres."""
-    x, y = (np.minimum(at.astype(int), length - 1) for at, length in zip((rows, columns), slices.shape[1:], strict=True))
-    return np.ascontiguousarray(slices.take(x, 1).take(y, 2))
-
-
-def neighbours(length, size):
-    """The old centres before and after each new one, and how far it is from the first to the second, from 0 to 1."""
-    at = np.maximum(centres(length, size) - np.float32(0.5), 0)
-    before = np.minimum(at.astype(int), length - 1)
-    return before, np.minimum(before + 1, length - 1), at - before.astype(np.float32)
-
-
-def between(plane, before, after, share):
-    """Rows of an array between two of its rows each: (X, Y) -> (len(share), Y)."""
-    low, step = plane.take(before, 0), plane.take(after, 0)
-    step -= low
-    step *= share.astype(plane.dtype)[:, None]
-    low += step
-    return low
+    Not by ndimage.zoom with order=0: where a centre lies exactly between two pixels, its rounding
+    picks another one than torch's "nearest-exact" for 562 of 24,900 pairs of sizes. In float32, as
+    in torch, labels stay what they were.
+    """
+    for axis, size in enumerate(shape, 1):
+        length = slices.shape[axis]
+        centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(length / size)
+        slices = slices.take(np.minimum(centres.astype(int), length - 1), axis)
+    return np.ascontiguousarray(slices)
 
 
 def resample_label(raw_label, label_map, size, interpolation):
     """(X, Y, Z) label values -> (Z, size, size) uint8 classes.
 
-    "nearest" maps the values to classes, then takes the nearest pixel. "linear2018" repeats the authors' code, which
-    interpolated the values linearly, cut them to integers and only then dropped label 2.
+    "nearest" maps the values to classes, then takes the nearest pixel. "linear2018" repeats the
+    authors' code, which interpolated the values linearly, cut them to integers and only then
+    dropped label 2.
     """
     lookup = label_lookup(label_map)
     if interpolation == "linear2018":
-        return lookup[resample(raw_label.astype(np.float32), size, "bilinear").astype(np.int64)]
+        values = resample(raw_label.astype(np.float32), size, "bilinear")
+        return lookup[values.astype(np.int64)]
     return resample(lookup[raw_label], size, "nearest")
 
 
@@ -103,7 +99,7 @@ def label_lookup(label_map):
 
 
 def restore_mask(mask, affine, shape):
-    """A mask on the network's grid back on the scan's own: the inverse of `convert_subject`, by the nearest pixel.
+    """A mask on the network's grid back on the scan's own, by the nearest pixel.
 
     Args:
         mask: (S, H, W) uint8 classes, or float32 of any kind.
@@ -112,19 +108,23 @@ def restore_mask(mask, affine, shape):
     Returns:
         nibabel Nifti1Image with the scan's shape, orientation and affine.
     """
+    import nibabel as nib
+
     affine = np.array(affine)
-    to_ras = nib.io_orientation(affine)
     ras_shape = [0, 0, 0]
-    for axis, (target, _) in enumerate(to_ras):
+    for axis, (target, _) in enumerate(nib.io_orientation(affine)):
         ras_shape[int(target)] = shape[axis]
-    rows, columns = (centres(length, size) for length, size in zip(mask.shape[1:], ras_shape[:2], strict=True))
-    volume = np.moveaxis(pick(mask, rows, columns), 0, 2)                                 # (X, Y, Z) in RAS+
+
+    volume = np.moveaxis(nearest(mask, ras_shape[:2]), 0, 2)                  # (X, Y, Z) in RAS+
     return nib.Nifti1Image(from_ras(volume, affine), affine)
 
 
 def from_ras(volume, affine):
     """(X, Y, Z) in RAS+ -> the same voxels in the order of an image with this affine."""
-    back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.io_orientation(affine))
+    import nibabel as nib
+
+    ras = nib.orientations.axcodes2ornt("RAS")
+    back = nib.orientations.ornt_transform(ras, nib.io_orientation(affine))
     return np.ascontiguousarray(nib.apply_orientation(volume, back))
 
 
@@ -134,13 +134,17 @@ def gzipped(image):
 
 
 def export_predictions(masks, data, folder):
-    """Write masks {scan: (S, H, W)} as NIfTI in each scan's own grid; say so where nibabel is missing (training needs none)."""
+    """Write masks {scan: (S, H, W)} as NIfTI in each scan's own grid.
+
+    Where nibabel is missing, which training does not need, only say so.
+    """
     try:
         import nibabel
-
     except ImportError:
-        log(f"{folder}: not written, nibabel is not installed here; predictions.npz holds the masks")
+        log(f"{folder}: not written, nibabel is not installed here; "
+            "predictions.npz holds the masks")
         return
+
     with atomic_path(folder) as partial:
         partial.mkdir()
         for name, mask in masks.items():

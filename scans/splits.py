@@ -1,6 +1,7 @@
-"""Which subjects train and which validate: drawn by seed, as the authors drew them, by a table, or by whole patients.
+"""Which subjects train and which validate.
 
-A split is a dict {subject: "train" or "val"}.
+They are drawn by seed, as the authors drew them, by a table, or by whole patients. A split is a
+dict {subject: "train" or "val"}.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ CORRECT = "Correct the table."
 
 
 def split_code2018(names, n_val):
-    """Validation names of the authors' split: folders sorted as strings, random.seed(0), random.sample."""
+    """Validation names of the authors' split: sorted as strings, random.seed(0), random.sample."""
     return random.Random(0).sample(sorted(names), n_val)
 
 
@@ -29,16 +30,18 @@ def choose_split(names, how, n_val, seed, patients=None):
     Args:
         names: the subjects.
         n_val: how many validate; ignored with a CSV.
-        patients: {subject: patient}; all scans of a patient then fall in one subset, and "random" draws whole
-            patients until `n_val` scans are reached or the next one would exceed them.
+        patients: {subject: patient}; all scans of a patient then fall in one subset, and "random"
+            draws whole patients until `n_val` scans are reached or the next one would exceed them.
 
     Raises:
-        UserError: the table does not fit the subjects, a subset would be empty, or a patient would be in both.
+        UserError: the table does not fit the subjects, a subset would be empty, or a patient would
+            be in both.
     """
     if is_table(how):
         split = read_split(how, names)
     elif len(names) < 2:
-        raise UserError("the scans", "2 subjects or more, to train and to validate", len(names), "Add some.")
+        raise UserError("the scans", "2 subjects or more, to train and to validate", len(names),
+                        "Add some.")
     elif not 0 < n_val < len(names):
         raise UserError("--val", f"1 to {len(names) - 1} of the {len(names)} subjects", n_val,
                         "Give a smaller --val or more subjects.")
@@ -47,9 +50,12 @@ def choose_split(names, how, n_val, seed, patients=None):
     elif how == "random" and patients:
         split = assign(names, draw_patients(names, patients, n_val, seed))
     elif how == "random":
-        split = assign(names, np.random.default_rng(seed).permutation(sorted(names))[:n_val].tolist())
+        drawn = np.random.default_rng(seed).permutation(sorted(names))
+        split = assign(names, drawn[:n_val].tolist())
     else:
-        raise UserError("--split", "random, code2018 or a .csv file", repr(how), "Choose one of them.")
+        raise UserError("--split", "random, code2018 or a .csv file", repr(how),
+                        "Choose one of them.")
+
     if patients:
         check_patients(split, patients, how)
     return split
@@ -62,19 +68,22 @@ def assign(names, chosen):
 
 
 def draw_patients(names, patients, n_val, seed):
-    """The scans of patients drawn by seed: at most `n_val`, and as near to it as whole patients come in that order."""
+    """The scans of patients drawn by seed: at most `n_val`, in whole patients as they come."""
     scans = {}
     for name in sorted(names):
         scans.setdefault(patients[name], []).append(name)
-    chosen = []
-    in_order = sorted(scans)
-    for number in np.random.default_rng(seed).permutation(len(scans)):  # not of the names: NumPy drops a NUL at their end
+
+    # Numbers are drawn and not names, because NumPy drops a NUL at the end of a text.
+    in_order, chosen = sorted(scans), []
+    for number in np.random.default_rng(seed).permutation(len(scans)):
         patient = in_order[number]
         if len(chosen) + len(scans[patient]) <= n_val:
             chosen += scans[patient]
+
     if not chosen:
         fewest = min(map(len, scans.values()))
-        raise UserError("--val", f"at least {fewest}, the scans of one patient", n_val, "Give a larger --val.")
+        raise UserError("--val", f"at least {fewest}, the scans of one patient", n_val,
+                        "Give a larger --val.")
     return chosen
 
 
@@ -84,38 +93,58 @@ def check_patients(split, patients, how):
     for name in sorted(split):
         other = first.setdefault(patients[name], name)
         if split[other] != split[name]:
-            raise UserError(how if is_table(how) else "--split", "all scans of a patient in one subset",
-                            f"{other} in {split[other]} and {name} in {split[name]}, both of patient {patients[name]}",
-                            CORRECT if is_table(how) else "Use --split random, or leave --patients out.")
+            raise UserError(
+                how if is_table(how) else "--split", "all scans of a patient in one subset",
+                f"{other} in {split[other]} and {name} in {split[name]}, "
+                f"both of patient {patients[name]}",
+                CORRECT if is_table(how) else "Use --split random, or leave --patients out.")
 
 
 def read_table(path, column):
-    """{subject: value of `column`} from a user's CSV; UserError if it is not there, or names a subject twice."""
+    """{subject: value of `column`} from a user's CSV.
+
+    Raises:
+        UserError: it is not there, has other columns, or names a subject twice.
+    """
     path, wanted = Path(path), f"a CSV table with the columns subject, {column}"
     if not path.is_file():
-        raise UserError(path, wanted, "a folder" if path.is_dir() else "no such file", "Check the path.")
-    found = {}
+        raise UserError(path, wanted, "a folder" if path.is_dir() else "no such file",
+                        "Check the path.")
+
+    values = {}
     for line, row in enumerate(read_csv(path, ("subject", column), CORRECT), 2):
-        if row["subject"] in found:
-            raise UserError(path, "every subject once", f"{row['subject']} again in row {line}", CORRECT)
-        found[row["subject"]] = row[column]
-    return found
+        if row["subject"] in values:
+            raise UserError(path, "every subject once", f"{row['subject']} again in row {line}",
+                            CORRECT)
+        values[row["subject"]] = row[column]
+    return values
 
 
 def read_split(path, names):
     """A user's split of exactly these subjects, with both subsets in it."""
     rows = read_table(path, "subset")
-    wrong = [name for name in names if rows.get(name) not in ("train", "val")]
-    if wrong or set(rows) - set(names):
-        found = f"{wrong[0]} without one" if wrong else f"{sorted(set(rows) - set(names))[0]}, which is not there"
+    without = [name for name in names if rows.get(name) not in ("train", "val")]
+    others = sorted(set(rows) - set(names))
+    if without or others:
+        found = f"{without[0]} without one" if without else f"{others[0]}, which is not there"
         raise UserError(path, "a subset, train or val, for each subject", found, CORRECT)
+
     if set(rows.values()) != {"train", "val"}:
         raise UserError(path, "subjects in train and in val", f"all in {rows[names[0]]}", CORRECT)
     return {name: rows[name] for name in names}
 
 
+def patients_of(subjects, spec, table=None):
+    """{subject: patient} from a user's table, or by folder if one holds several scans, or None."""
+    if table:
+        return read_patients(table, [subject.name for subject in subjects])
+    if spec.scan_name:
+        return {subject.name: subject.folder.name for subject in subjects}
+    return None
+
+
 def read_patients(path, names):
-    """{subject: patient} of these subjects from a user's CSV, which may name others too; UserError if one lacks."""
+    """{subject: patient} of these subjects from a user's CSV, which may name others too."""
     rows = read_table(path, "patient")
     lacking = [name for name in names if not rows.get(name)]
     if lacking:
@@ -124,16 +153,20 @@ def read_patients(path, names):
 
 
 def split_settings(how, n_val, seed, split, patients=None):
-    """The split as dataset.json notes it: how it was made, and what it was made from by content, not by path."""
+    """The split as dataset.json holds it: how it was made, and a checksum of a table's content."""
     def digest(table):
         return hashlib.sha256(repr(sorted(table.items())).encode()).hexdigest()[:12]
-    drawn = {"how": how, "seed": seed, "val": n_val}
-    settings = {"how": "table", "table": digest(split)} if is_table(how) else drawn
+
+    if is_table(how):
+        settings = {"how": "table", "table": digest(split)}
+    else:
+        settings = {"how": how, "seed": seed, "val": n_val}
     return settings | ({"patients": digest(patients)} if patients else {})
 
 
 def check_written(path, split):
-    """UserError if a data folder's split.csv says something else than the split that the folder is made with."""
+    """UserError if a data folder's table of the split differs from the split it is made with."""
     if path.exists() and read_table(path, "subset") != split:
         raise UserError(path, "the split that this data folder was made with", "another one",
-                        "Remove it to have it written again; for another split give --split FILE.csv and another --out.")
+                        "Remove it to have it written again; for another split give "
+                        "--split FILE.csv and another --out.")

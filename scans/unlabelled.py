@@ -170,7 +170,7 @@ def read_scan(files, modalities):
         voxels, image = read_volume(path)
         check_intensities(path, voxels)
         if images:
-            check_grid(path, image, images[0], modalities[0])
+            check_grid(path, image, images[0], f"the {modalities[0]} image")
         volumes.append(voxels)
         images.append(image)
 

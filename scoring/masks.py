@@ -17,6 +17,7 @@ from metrics import (
     leave_out,
     lesion_detection,
 )
+from scans.checks import check_grid
 from scans.datasets import DATASETS, DatasetSpec, find_subjects
 from scans.nifti import read_volume
 from utils import UserError, log, progress
@@ -24,7 +25,7 @@ from utils import UserError, log, progress
 # Every place where a mask may lie below a subject's folder; `find_subjects` names that folder.
 NESTED = DatasetSpec(modalities={"isles": DATASETS["isles"].label, "result": "result.nii*"},
                      label=DATASETS["wmh"].label, label_map={})
-GRID_TOLERANCE = 1e-3  # of a voxel, for every entry of the affine
+RESAMPLE = "Resample the prediction to the reference's grid with nearest neighbours."
 
 
 class ScoredScan(NamedTuple):
@@ -107,16 +108,6 @@ def read_labels(path):
     return voxels, image
 
 
-def check_grid(prediction, reference, path, reference_path):
-    """UserError unless two RAS+ images have the same shape and affine."""
-    do = "Resample the prediction to the reference's grid with nearest neighbours."
-    if prediction.shape[:3] != reference.shape[:3]:
-        raise UserError(path, f"the shape of {reference_path}, {reference.shape[:3]}", f"{prediction.shape[:3]}", do)
-    apart = np.abs(prediction.affine - reference.affine).max()
-    if not apart <= GRID_TOLERANCE * min(nib.affines.voxel_sizes(reference.affine)):
-        raise UserError(path, f"the position and spacing of {reference_path}", f"affines {apart:.3g} mm apart", do)
-
-
 def for_each_scan(work, *columns, jobs, desc):
     """[work(*row) for row of `columns`], by `jobs` threads, with progress; stops at an error."""
     with ThreadPoolExecutor(jobs) as pool:
@@ -177,7 +168,7 @@ def score_pair(prediction_path, reference_path, labels, ignored, empty):
     """The ScoredScan of a prediction and its reference."""
     predicted, prediction = read_labels(prediction_path)
     truth, reference = read_labels(reference_path)
-    check_grid(prediction, reference, prediction_path, reference_path)
+    check_grid(prediction_path, prediction, reference, reference_path, RESAMPLE)
 
     spacing = nib.affines.voxel_sizes(reference.affine)
     # The challenge looks for surfaces within slices as they are stored; here all is turned to RAS+.

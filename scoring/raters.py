@@ -28,10 +28,10 @@ from pathlib import Path
 import numpy as np
 
 from scans import folder
-from scans.checks import check_label
+from scans.checks import check_grid, check_label
 from scans.datasets import get_spec
 from scans.resampling import resample_label
-from scoring.masks import check_grid, find_masks, read_labels
+from scoring.masks import RESAMPLE, find_masks, read_labels
 from scoring.scores import epoch_scores, score_scan
 from utils import UserError, argument_parser, log, progress, run_program, write_csv
 
@@ -78,10 +78,10 @@ def score_rater(masks, data, dataset, names):
     for name in names:
         if name not in masks:
             continue
-        path, reference = masks[name], folder.reference_of(data, name)
+        path, reference = masks[name], folder.reference_path(data, name)
         values, image = read_labels(path)
         check_label(path, values, spec)
-        check_grid(image, read_labels(reference)[1], path, reference)
+        check_grid(path, image, read_labels(reference)[1], reference, RESAMPLE)
 
         classes = resample_label(values, spec.label_map, dataset.size, dataset.label_interpolation)
         truth = np.asarray(folder.open_array(data, name, "labels"))

@@ -9,7 +9,14 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scans.folder import Dataset, Fingerprint, read_dataset, read_fingerprint
+from scans.folder import (
+    Dataset,
+    Fingerprint,
+    dataset_path,
+    fingerprint_path,
+    read_dataset,
+    read_fingerprint,
+)
 from scoring.rows import BOTH, is_variant, order
 from scoring.run_files import Config, Summary
 from utils import LARGEST, UserError, read_csv, read_description
@@ -292,7 +299,7 @@ def load_data_description(data, run):
     Raises:
         UserError: they are missing, or are not what `run` was trained on.
     """
-    if not (data / "dataset.json").is_file() or not (data / "fingerprint.json").is_file():
+    if not dataset_path(data).is_file() or not fingerprint_path(data).is_file():
         raise UserError(data, "a preprocessed data set (dataset.json, fingerprint.json)", "none",
                         "Name its folder with --data.")
 

@@ -22,7 +22,7 @@ if __name__ == "__main__":  # imports this file as a module; see start
 from pathlib import Path
 
 from reporting.table1 import METRICS, cell, heading, statistic_name
-from scans.folder import read_split
+from scans.folder import dataset_path, read_split, split_path
 from scoring.intervals import FEWEST_SCANS, change_in_words, difference
 from scoring.rows import changes_of, label, plain
 from scoring.runs import load_set
@@ -62,11 +62,11 @@ def check_variant(base, variant):
 
     for key in SAME_SCANS:
         if base.dataset.get(key) != variant.dataset.get(key):
-            raise UserError(variant.data / "dataset.json", f"the {key} of {base.data}", "another",
+            raise UserError(dataset_path(variant.data), f"the {key} of {base.data}", "another",
                             "Preprocess the same scans.")
 
     if read_split(base.data) != read_split(variant.data):
-        raise UserError(variant.data / "split.csv", f"the split of {base.data}", "another",
+        raise UserError(split_path(variant.data), f"the split of {base.data}", "another",
                         "Preprocess it with that split.")
 
 

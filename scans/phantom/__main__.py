@@ -1,18 +1,20 @@
-"""Write a synthetic data set in the exact layout of the WMH 2017, ISLES 2018 or ACDC challenge, at full or demo scale.
+"""Write a synthetic data set in the exact layout of the WMH 2017, ISLES 2018 or ACDC challenge.
 
 Examples:
   python -m scans.phantom --layout wmh --out raw/wmh_phantom
   python -m scans.phantom --layout isles --out raw/isles_phantom --scale full --jobs 8
   python -m scans.phantom --layout wmh --out raw/tiny --subjects 4 --size 48 --slices 6
 
-It exists to run and test the whole chain without patient data. Numbers measured on it say nothing about patients: every
-NIfTI header carries descrip = "phantom", and PHANTOM.json in the output folder lists all parameters. The head and its
-lesions are in head.py, the scanners and intensities in wmh.py and isles.py, the heart (three classes, two frames a
-patient) in acdc.py.
+It exists to run and test all programs without patient data. Numbers measured on it say nothing
+about patients: every NIfTI header carries descrip = "phantom", and PHANTOM.json in the output
+folder lists all parameters. The head and its lesions are in head.py and lesions.py, the scanners
+and intensities in wmh.py and isles.py, the heart (three classes, two frames per patient) in
+acdc.py.
 
-Demo scale is small scans in seconds; full scale has the challenges' matrix sizes and spacings. Voxels depend on --seed,
-the subject's place in its site, and the scale only, so more subjects or other --jobs give the same ones. The same command
-continues an unfinished folder; one of other parameters is refused.
+Demo scale makes small scans in seconds; full scale has the challenges' matrix sizes and spacings.
+Voxels depend only on --seed, the subject's place in its site, and the scale, so more subjects or
+other --jobs give the same ones. The same command continues an unfinished folder; one of other
+parameters is refused.
 
 Exit status: 0, or 2 with one line that says what is wrong.
 """
@@ -22,95 +24,124 @@ if __name__ == "__main__":  # imports this file as a module; see start
     start("scans.phantom.__main__")
 
 import json
-import signal
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 
-from scans.phantom import acdc
-from scans.phantom.acdc import write_acdc
+from scans.phantom.acdc import HEART
 from scans.phantom.grid import DEMO
-from scans.phantom.head import DISTRACTORS, HEAD, NUCLEI, STROKE, TISSUES, VENTRICLES, WMH
-from scans.phantom.isles import ISLES, isles_name, isles_subject, write_isles
-from scans.phantom.wmh import SITES, wmh_name, wmh_subject, write_wmh
-from utils import UserError, argument_parser, atomic_path, log, progress, read_json, remove, run_program, write_json
+from scans.phantom.head import HEAD, NUCLEI, TISSUES, VENTRICLES
+from scans.phantom.isles import ISLES
+from scans.phantom.lesions import DISTRACTORS, STROKE, WMH
+from scans.phantom.wmh import SITES
+from scans.phantom.write import subject_path, write_all
+from utils import UserError, argument_parser, log, read_json, remove, run_program, write_json
 
-DEFAULT_SUBJECTS = {("wmh", "demo"): 12, ("wmh", "full"): 60, ("isles", "demo"): 16, ("isles", "full"): 94,
-                    ("acdc", "demo"): 10, ("acdc", "full"): 100}
-MOST_SUBJECTS = {"wmh": 75, "isles": 999, "acdc": 999}  # wmh: 25 a site, then Utrecht's even numbers would reach Singapore's 50
+DEFAULT_SUBJECTS = {
+    ("wmh", "demo"): 12, ("wmh", "full"): 60,
+    ("isles", "demo"): 16, ("isles", "full"): 94,
+    ("acdc", "demo"): 10, ("acdc", "full"): 100}
 
-NOTE = ("Synthetic data, not patients. Lengths in mm, volumes in mm^3, angles in degrees; MR intensities relative to "
-        "white matter = 1; CT in HU, CBF in mL/100 g/min, CBV in mL/100 g, MTT and Tmax in s; CT_4DPWI holds two time "
-        "points and is not meant to be read. The tables are explained in scans/phantom/.")
+# With more than 25 subjects at each of three sites, Utrecht's even numbers would reach Singapore's
+# 50, and a subject's number would no longer be unique.
+MOST_SUBJECTS = {"wmh": 75, "isles": 999, "acdc": 999}
 
-
-
-
-def subject_path(layout, k):
-    """Path of subject k's folder below the output folder."""
-    return {"wmh": lambda: wmh_name(k)[2], "isles": lambda: isles_name(k),
-            "acdc": lambda: Path("training") / f"patient{k + 1:03d}"}[layout]()
-
-
-def write_subject(out, layout, seed, k, size, slices):
-    """Make subject k and put its folder in place, whole or not at all."""
-    with atomic_path(out / subject_path(layout, k)) as folder:
-        if layout == "wmh":
-            write_wmh(folder, wmh_subject(seed, k, size, slices))
-        elif layout == "isles":
-            write_isles(folder, isles_subject(seed, k, size, slices), k)
-        else:
-            write_acdc(folder, acdc.heart_patient(seed, k, size, slices))
+NOTE = ("Synthetic data, not patients. Lengths in mm, volumes in mm^3, angles in degrees; MR "
+        "intensities relative to white matter = 1; CT in HU, CBF in mL/100 g/min, CBV in mL/100 g, "
+        "MTT and Tmax in s; CT_4DPWI holds two time points and is not meant to be read. The tables "
+        "are explained in scans/phantom/.")
 
 
-def parameters(args):
-    """Everything the voxels depend on, as JSON values; written to PHANTOM.json."""
-    tables = {"tissues": TISSUES, "head": HEAD, "ventricles": VENTRICLES, "nuclei": NUCLEI}
-    if args.layout == "acdc":
-        tables = {"heart": acdc.HEART}
-    elif args.layout == "wmh":
-        tables |= {"wmh": WMH, "distractors": DISTRACTORS, "sites": [asdict(site) for site in SITES]}
-    else:
-        tables |= {"stroke": STROKE, "isles": ISLES}
-    value = {
-        "note": NOTE,
-        "layout": args.layout, "scale": args.scale, "subjects": args.subjects, "seed": args.seed,
-        "size": args.size, "slices": args.slices, "demo": DEMO, **tables}
-    return json.loads(json.dumps(value))
+def main(argv=None):
+    args = parse_arguments(argv)
+    check_options(args)
+    prepare_folder(args.out, parameters(args))
+
+    missing = [k for k in range(args.subjects)
+               if not (args.out / subject_path(args.layout, k)).exists()]
+    write_all([(args.out, args.layout, args.seed, k, args.size, args.slices) for k in missing],
+              args.jobs)
+    log(f"{args.out}: {args.subjects} {args.layout} phantom scans ({len(missing)} new)")
+    return 0
+
+
+def parse_arguments(argv):
+    parser = argument_parser(__doc__, "python -m scans.phantom")
+    add = parser.add_argument
+    add("--layout", required=True, choices=MOST_SUBJECTS,
+        help="FLAIR and T1, CT with four perfusion maps, or cine MRI of the heart")
+    add("--out", required=True, type=Path, metavar="FOLDER",
+        help="folder to write; a second run continues it")
+    add("--subjects", type=int, metavar="N",
+        help="scans, or patients of acdc with two scans each (default: wmh 12, at full scale 60; "
+        "isles 16 and 94; acdc 10 and 100)")
+    add("--scale", default="demo", choices=("demo", "full"),
+        help="small scans, or the challenge's sizes (default demo)")
+    add("--size", type=int, metavar="PX", help="demo scale: longer in-plane side (default 96)")
+    add("--slices", type=int, metavar="N",
+        help="demo scale: slices of wmh (default 12) and acdc (8); at most so many of isles (8)")
+    add("--seed", type=int, default=0, metavar="K", help="determines every voxel (default 0)")
+    add("--jobs", type=int, default=2, metavar="N", help="processes, a scan each (default 2)")
+    return parser.parse_args(argv)
 
 
 def check_options(args):
     """Fill in the defaults that depend on other options; UserError for a value out of range."""
     if args.scale == "full" and (args.size or args.slices):
-        raise UserError("--size/--slices", "neither with --scale full", "one", "Use --scale demo, or leave them out.")
+        raise UserError("--size/--slices", "neither with --scale full", "one",
+                        "Use --scale demo, or leave them out.")
+
     if args.scale == "demo":
         args.size = DEMO["size"] if args.size is None else args.size
-        args.slices = DEMO["slices"].get(args.layout, 8) if args.slices is None else args.slices
+        default = DEMO["slices"].get(args.layout, 8)
+        args.slices = default if args.slices is None else args.slices
     if args.subjects is None:
         args.subjects = DEFAULT_SUBJECTS[args.layout, args.scale]
-    limits = {"subjects": (1, MOST_SUBJECTS[args.layout]), "size": (32, 512), "slices": (2, 64), "jobs": (1, 256),
-              "seed": (0, 2**32 - 1)}
+
+    limits = {"subjects": (1, MOST_SUBJECTS[args.layout]), "size": (32, 512), "slices": (2, 64),
+              "jobs": (1, 256), "seed": (0, 2**32 - 1)}
     for name, (low, high) in limits.items():
         value = getattr(args, name)
         if value is not None and not low <= value <= high:
-            raise UserError(f"--{name}", f"a number from {low} to {high}", value, "Choose another.")
+            raise UserError(f"--{name}", f"a number from {low} to {high}", value,
+                            "Choose another.")
+
+
+def parameters(args):
+    """Everything the voxels depend on, as JSON values; written to PHANTOM.json."""
+    if args.layout == "acdc":
+        tables = {"heart": HEART}
+    else:
+        tables = {"tissues": TISSUES, "head": HEAD, "ventricles": VENTRICLES, "nuclei": NUCLEI}
+    if args.layout == "wmh":
+        sites = [asdict(site) for site in SITES]
+        tables |= {"wmh": WMH, "distractors": DISTRACTORS, "sites": sites}
+    elif args.layout == "isles":
+        tables |= {"stroke": STROKE, "isles": ISLES}
+
+    values = {
+        "note": NOTE, "layout": args.layout, "scale": args.scale, "subjects": args.subjects,
+        "seed": args.seed, "size": args.size, "slices": args.slices, "demo": DEMO, **tables}
+    return json.loads(json.dumps(values))  # tuples become lists, as they are when read back
 
 
 def prepare_folder(out, wanted):
-    """Make `out` ready: new, or a phantom of the same parameters; anything else is refused, real data above all."""
-    record, elsewhere = out / "PHANTOM.json", "Choose another --out, or delete that folder."
+    """Make `out` ready: new, or a phantom of the same parameters.
+
+    Anything else is refused, real data above all.
+    """
+    record, do = out / "PHANTOM.json", "Choose another --out, or delete that folder."
     if record.exists():
-        found = read_json(record, elsewhere)
+        found = read_json(record, do)
         if not isinstance(found, dict):
-            raise UserError(record, "the parameters of a phantom", type(found).__name__, elsewhere)
+            raise UserError(record, "the parameters of a phantom", type(found).__name__, do)
         for name, value in wanted.items():
             if name != "note" and found.get(name) != value:
-                raise UserError(record, f"{name} = {brief(value)}", brief(found.get(name)), elsewhere)
+                raise UserError(record, f"{name} = {brief(value)}", brief(found.get(name)), do)
     elif out.exists() and any(".partial-" not in path.name for path in out.iterdir()):
-        raise UserError(out, "an empty folder or a phantom", "other files", elsewhere)
+        raise UserError(out, "an empty folder or a phantom", "other files", do)
     else:
         write_json(record, wanted)
+
     for leftover in list(out.rglob("*.partial-*")):  # of a run that was killed
         remove(leftover)
 
@@ -119,56 +150,6 @@ def brief(value):
     """A JSON value for an error of one line."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:50] + " ..."
-
-
-def ignore_interrupts():
-    """In a worker: Ctrl-C is the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def write_all(tasks, jobs):
-    """Run write_subject over the tasks, `jobs` at a time; a failing subject stops the rest and its error is raised."""
-    if not tasks:
-        return
-    if jobs == 1 or len(tasks) == 1:
-        for task in progress(tasks, desc="phantom", unit="scan"):
-            write_subject(*task)
-        return
-    pool = ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), ignore_interrupts)
-    try:
-        done = [pool.submit(write_subject, *task) for task in tasks]
-        for future in progress(as_completed(done), desc="phantom", unit="scan", total=len(done)):
-            future.result()
-    except BrokenExecutor:
-        raise UserError("--jobs", f"memory for {jobs} processes", "one was killed", "Repeat with --jobs 1.") from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def parse_arguments(argv):
-    parser = argument_parser(__doc__, "python -m scans.phantom")
-    add = parser.add_argument
-    add("--layout", required=True, choices=MOST_SUBJECTS,
-        help="FLAIR and T1, CT with four perfusion maps, or cine MRI of the heart")
-    add("--out", required=True, type=Path, metavar="FOLDER", help="folder to write; a second run continues it")
-    add("--subjects", type=int, metavar="N", help="scans, of acdc patients with two each (default: wmh 12, at full scale 60; "
-        "isles 16 and 94; acdc 10 and 100)")
-    add("--scale", default="demo", choices=("demo", "full"), help="small scans, or the challenge's sizes (default demo)")
-    add("--size", type=int, metavar="PX", help="demo scale: longer in-plane side (default 96)")
-    add("--slices", type=int, metavar="N", help="demo scale: slices of wmh (default 12) and acdc (8); most of isles (8)")
-    add("--seed", type=int, default=0, metavar="K", help="fixes every voxel (default 0)")
-    add("--jobs", type=int, default=2, metavar="N", help="processes, a scan each (default 2)")
-    return parser.parse_args(argv)
-
-
-def main(argv=None):
-    args = parse_arguments(argv)
-    check_options(args)
-    prepare_folder(args.out, parameters(args))
-    missing = [k for k in range(args.subjects) if not (args.out / subject_path(args.layout, k)).exists()]
-    write_all([(args.out, args.layout, args.seed, k, args.size, args.slices) for k in missing], args.jobs)
-    log(f"{args.out}: {args.subjects} {args.layout} phantom scans ({len(missing)} new)")
-    return 0
 
 
 if __name__ == "__main__":

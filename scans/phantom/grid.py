@@ -4,21 +4,24 @@ import nibabel as nib
 import numpy as np
 
 DESCRIP = b"phantom"
-DEMO = {"size": 96, "slices": {"wmh": 12, "isles": 8}, "slab_mm": 144.0}  # slab: what the wmh slices cover together
+DEMO = {"size": 96, "slices": {"wmh": 12, "isles": 8},
+        "slab_mm": 144.0}  # what the slices of a wmh scan cover together
 
 
 def scan_axes(shape, voxel_mm, signs, head_z_mm):
     """Head-fixed mm of the voxel centres along each array axis: (X,), (Y,), (Z,)."""
-    axes = [sign * (np.arange(n) - (n - 1) / 2) * v for n, v, sign in zip(shape, voxel_mm, signs)]
+    axes = [sign * (np.arange(n) - (n - 1) / 2) * v
+            for n, v, sign in zip(shape, voxel_mm, signs)]
     axes[2] = axes[2] - head_z_mm
     return axes
 
 
 def scan_affine(rng, shape, voxel_mm, signs, tilt_degrees):
-    """Voxel index -> world mm (RAS+), 4x4; the world's origin lies within 10 mm of the scan's centre."""
+    """Voxel index -> world mm (RAS+), 4x4; the origin lies within 10 mm of the scan's centre."""
     c, s = np.cos(np.radians(tilt_degrees)), np.sin(np.radians(tilt_degrees))
+    rotation = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
     affine = np.eye(4)
-    affine[:3, :3] = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ np.diag(np.multiply(signs, voxel_mm))
+    affine[:3, :3] = rotation @ np.diag(np.multiply(signs, voxel_mm))
     affine[:3, 3] = rng.uniform(-10, 10, 3) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     return affine
 

@@ -6,27 +6,41 @@ import numpy as np
 from scipy import ndimage
 
 from scans.phantom.grid import save_nifti, scan_affine, scan_axes
-from scans.phantom.head import TISSUES, build_head, gaussian_blob, random_voxel, smooth_field, stroke_lesion
+from scans.phantom.head import TISSUES, build_head, gaussian_blob, smooth_field
+from scans.phantom.lesions import random_voxel, stroke_lesion
 
 ISLES = {
     "in_plane": 256, "voxel_mm": (0.8, 1.0), "slices": (2, 16), "slices_beta": (1.1, 3.2),
     "thickness_mm": (5.0, 12.0), "most_coverage_mm": 60.0, "slab_centre_mm": (-2.0, 26.0),
-    "maps": {  # value of each of TISSUES in each map's units; perfusion maps are 0 outside the brain
+
+    # Value of each of TISSUES in each map's units; perfusion maps are 0 outside the brain
+    "maps": {
         "CT": (-1000, 10, 900, 7, 38, 30, 37),         # HU
         "CT_CBF": (0, 0, 0, 4, 58, 24, 50),            # mL / 100 g / min
         "CT_CBV": (0, 0, 0, 0.8, 4.0, 2.1, 3.6),       # mL / 100 g
         "CT_MTT": (0, 0, 0, 3.0, 4.2, 5.2, 4.4),       # s
         "CT_Tmax": (0, 0, 0, 1.5, 1.2, 2.2, 1.4)},     # s
-    "noise": {"CT": 5.0, "CT_CBF": 9.0, "CT_CBV": 0.6, "CT_MTT": 0.9, "CT_Tmax": 0.9},  # std, same units
+
+    # Standard deviation of the noise, same units; of the blurs, mm
+    "noise": {"CT": 5.0, "CT_CBF": 9.0, "CT_CBV": 0.6, "CT_MTT": 0.9, "CT_Tmax": 0.9},
     "noise_blur_mm": {"CT": 0.5, "CT_CBF": 1.6, "CT_CBV": 1.6, "CT_MTT": 1.6, "CT_Tmax": 1.6},
     "signal_blur_mm": {"CT": 0.6, "CT_CBF": 2.0, "CT_CBV": 2.0, "CT_MTT": 2.0, "CT_Tmax": 2.0},
-    # (lowest, highest) per scan: CBF and CBV are multiplied, the others are raised by so much
-    "deficit": {"CT": (0, 0), "CT_CBF": (0.45, 0.75), "CT_CBV": (0.9, 1.15), "CT_MTT": (2.5, 6), "CT_Tmax": (3.5, 9)},
-    "core": {"CT": (-7, -2), "CT_CBF": (0.15, 0.45), "CT_CBV": (0.3, 0.65), "CT_MTT": (0, 4), "CT_Tmax": (0, 4)},
-    "chronic": {"CT": (-6, -3), "CT_CBF": (0.4, 0.7), "CT_CBV": (0.5, 0.8), "CT_MTT": (0, 1.5), "CT_Tmax": (0, 1.5)},
-    "chronic_probability": 0.5, "chronic_width_mm": (5.0, 12.0),  # unlabelled old damage, perfusion delay normal
-    "gain": (0.75, 1.3), "vessels": (6, 14), "vessel_width_mm": 2.5, "vessel_height": 1.2,  # CBF and CBV, relative
-    "contrast_agent_HU": 6.0,  # enhancement at the second of the two time points of CT_4DPWI, per mL / 100 g of CBV
+
+    # (lowest, highest) per scan: CBF and CBV are multiplied, the others are raised by so much.
+    # "chronic" is unlabelled old damage, where the perfusion delay is normal.
+    "deficit": {"CT": (0, 0), "CT_CBF": (0.45, 0.75), "CT_CBV": (0.9, 1.15), "CT_MTT": (2.5, 6),
+                "CT_Tmax": (3.5, 9)},
+    "core": {"CT": (-7, -2), "CT_CBF": (0.15, 0.45), "CT_CBV": (0.3, 0.65), "CT_MTT": (0, 4),
+             "CT_Tmax": (0, 4)},
+    "chronic": {"CT": (-6, -3), "CT_CBF": (0.4, 0.7), "CT_CBV": (0.5, 0.8), "CT_MTT": (0, 1.5),
+                "CT_Tmax": (0, 1.5)},
+    "chronic_probability": 0.5, "chronic_width_mm": (5.0, 12.0),
+
+    # CBF and CBV: gain of the scan, and vessels of a height relative to the tissue
+    "gain": (0.75, 1.3), "vessels": (6, 14), "vessel_width_mm": 2.5, "vessel_height": 1.2,
+
+    # Enhancement at the second of the two time points of CT_4DPWI, per mL / 100 g of CBV
+    "contrast_agent_HU": 6.0,
 }
 
 
@@ -36,14 +50,21 @@ def isles_name(k):
 
 
 def isles_grid(rng, size, slices):
-    """Draw (shape, voxel_mm, height of the slab's centre above the cerebrum's, mm) of one case."""
-    fewest, most = ISLES["slices"][0], ISLES["slices"][1] if slices is None else slices
+    """Draw the grid of one case.
+
+    Returns:
+        (shape, voxel_mm, height of the slab's centre above the cerebrum's, mm).
+    """
+    fewest, most = ISLES["slices"]
+    most = most if slices is None else slices
     count = fewest + round((most - fewest) * rng.beta(*ISLES["slices_beta"]))
     in_plane = ISLES["in_plane"] if size is None else size
     pixel = rng.uniform(*ISLES["voxel_mm"]) * ISLES["in_plane"] / in_plane
+
     low, high = ISLES["thickness_mm"]
     thickness = rng.uniform(low, min(high, max(low, ISLES["most_coverage_mm"] / count)))
-    return (in_plane, in_plane, count), (pixel, pixel, thickness), rng.uniform(*ISLES["slab_centre_mm"])
+    centre = rng.uniform(*ISLES["slab_centre_mm"])
+    return (in_plane, in_plane, count), (pixel, pixel, thickness), centre
 
 
 def soften(array, sigma_mm, voxel_mm):
@@ -55,19 +76,28 @@ def soften(array, sigma_mm, voxel_mm):
 def ct_map(rng, name, head, severity, vessels, axes, voxel_mm):
     """One CT or perfusion map in its own units, float32 (X, Y, Z).
 
-    Args: severity: region of ISLES ("deficit", "core", "chronic") -> softened mask in [0, 1].
+    Args:
+        severity: region of ISLES ("deficit", "core", "chronic") -> softened mask in [0, 1].
+        vessels: (X, Y, Z), 0 to some.
     """
-    scan = sum(np.float32(level) * head.tissue[tissue] for tissue, level in zip(TISSUES, ISLES["maps"][name]))
+    levels = zip(TISSUES, ISLES["maps"][name])
+    scan = sum(np.float32(level) * head.tissue[tissue] for tissue, level in levels)
     multiplied = name in ("CT_CBF", "CT_CBV")
-    scan = scan * (1 + 0.08 * smooth_field(rng, axes, 18)) if name != "CT" else scan
+    if name != "CT":
+        scan = scan * (1 + 0.08 * smooth_field(rng, axes, 18))
+
     for region in ("chronic", "deficit", "core"):
         change = rng.uniform(*ISLES[region][name])
-        weight = severity[region] * (1 - severity["core"] if region == "deficit" and multiplied else 1)
+        weight = severity[region]
+        if region == "deficit" and multiplied:
+            weight = weight * (1 - severity["core"])
         scan = scan * (1 + (change - 1) * weight) if multiplied else scan + change * weight
     if multiplied:
         scan = scan * (1 + ISLES["vessel_height"] * vessels) * rng.uniform(*ISLES["gain"])
     scan = soften(scan, ISLES["signal_blur_mm"][name], voxel_mm)
-    noise = soften(rng.standard_normal(scan.shape, dtype=np.float32), ISLES["noise_blur_mm"][name], voxel_mm)
+
+    white = rng.standard_normal(scan.shape, dtype=np.float32)
+    noise = soften(white, ISLES["noise_blur_mm"][name], voxel_mm)
     noise *= ISLES["noise"][name] / noise.std()
     if name == "CT":
         return scan + noise
@@ -78,32 +108,46 @@ def ct_map(rng, name, head, severity, vessels, axes, voxel_mm):
 
 
 def isles_subject(seed, k, size=None, slices=None):
-    """One ISLES case: dict of the five maps, CT_4DPWI and label (the core), plus brain, deficit (bool), affine."""
+    """One ISLES case.
+
+    Returns:
+        dict of the five maps, CT_4DPWI and label (the core), brain, deficit (bool) and affine.
+    """
     rng = np.random.default_rng([seed, 2, k])
     shape, voxel_mm, head_z = isles_grid(rng, size, slices)
     axes = scan_axes(shape, voxel_mm, (-1, 1, 1), -head_z)
     affine = scan_affine(rng, shape, voxel_mm, (-1, 1, 1), 0.0)
     head = build_head(rng, axes)
     deficit, core = stroke_lesion(rng, head, axes)
+
     chronic = np.zeros(shape, np.float32)
     if rng.random() < ISLES["chronic_probability"]:
-        centre = random_voxel(rng, (head.tissue["wm"] > 0.8) & (head.ventricle_distance < 15), head.brain)
-        chronic = gaussian_blob(axes, centre, rng.uniform(*ISLES["chronic_width_mm"])) * (1 - head.tissue["csf"])
-    severity = {"deficit": soften(deficit, 4.0, voxel_mm), "core": soften(core, 2.0, voxel_mm), "chronic": chronic}
+        places = (head.tissue["wm"] > 0.8) & (head.ventricle_distance < 15)
+        centre = random_voxel(rng, places, head.brain)
+        blob = gaussian_blob(axes, centre, rng.uniform(*ISLES["chronic_width_mm"]))
+        chronic = blob * (1 - head.tissue["csf"])
+    severity = {"deficit": soften(deficit, 4.0, voxel_mm), "core": soften(core, 2.0, voxel_mm),
+                "chronic": chronic}
+
     vessels = np.zeros(shape, np.float32)
     for _ in range(rng.integers(*ISLES["vessels"])):
         centre = random_voxel(rng, (head.tissue["gm"] > 0.7), head.brain)
         vessels += gaussian_blob(axes, centre, ISLES["vessel_width_mm"])
-    scan = {name: ct_map(rng, name, head, severity, vessels, axes, voxel_mm) for name in ISLES["maps"]}
+
+    scan = {name: ct_map(rng, name, head, severity, vessels, axes, voxel_mm)
+            for name in ISLES["maps"]}
     scan["CT"] = np.rint(np.clip(scan["CT"], -1024, 3071)).astype(np.int16)
     peak = scan["CT"] + ISLES["contrast_agent_HU"] * scan["CT_CBV"]
-    scan["CT_4DPWI"] = np.stack([scan["CT"].astype(np.float32), peak.astype(np.float32)], axis=-1)  # (X, Y, Z, 2)
-    return scan | {"label": core.astype(np.uint8), "brain": head.brain, "deficit": deficit, "affine": affine}
+    series = [scan["CT"].astype(np.float32), peak.astype(np.float32)]
+    scan["CT_4DPWI"] = np.stack(series, axis=-1)                                    # (X, Y, Z, 2)
+    return scan | {"label": core.astype(np.uint8), "brain": head.brain, "deficit": deficit,
+                   "affine": affine}
 
 
 def write_isles(folder, scan, k):
-    """Each map in its SMIR folder. The numbers in the names only need to be unique, as in the challenge."""
+    """Write each map to its SMIR folder, with a number in its name that is unique."""
     names = ("CT", "CT_4DPWI", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax", "OT")
     for place, name in enumerate(names):
         stem = f"SMIR.Brain.XX.O.{name}.{300000 + 10 * k + place}"
-        save_nifti(folder / stem / f"{stem}.nii", scan["label" if name == "OT" else name], scan["affine"])
+        voxels = scan["label" if name == "OT" else name]
+        save_nifti(folder / stem / f"{stem}.nii", voxels, scan["affine"])

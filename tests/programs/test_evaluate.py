@@ -209,20 +209,31 @@ def test_other_shape_is_refused_with_both_shapes(folders):
     assert "masks/p1.nii.gz" in message and "(12, 10, 6)" in message and "(12, 10, 7)" in message
 
 
-@pytest.mark.parametrize("change, accepted", [((0, 0, 5e-4), True), ((0, 0, 2e-3), False)])
-def test_other_spacing_is_refused_beyond_a_thousandth_of_a_voxel(folders, change, accepted):
-    save(folders / "masks/p1.nii.gz", box((2, 4, 1), (6, 8, 4)), AFFINE + np.diag([*change, 0]))
+# Corners may be half of the smallest voxel size apart, which is 0.5 mm in these masks of 12x10x6.
+@pytest.mark.parametrize("place, difference, accepted", [
+    ((0, 3), 0.49, True), ((0, 3), 0.51, False), ((0, 3), 1, False),
+    ((2, 2), 0.098, True), ((2, 2), 0.102, False),
+    ((0, 1), 1e-4, True), ((1, 0), 1e-3, True),
+], ids=["shift below", "shift above", "a voxel", "spacing below", "spacing above",
+        "shear of 1e-4", "shear of 1e-3"])
+def test_grids_may_differ_by_half_a_voxel_and_no_more(folders, place, difference, accepted):
+    affine = AFFINE.copy()
+    affine[place] += difference
+    save(folders / "masks/p1.nii.gz", box((2, 4, 1), (6, 8, 4)), affine)
     if accepted:
         assert float(run_evaluate(folders)[0]["hd"]) == 4.0
     else:
-        assert "affines 0.002 mm apart" in error_of(folders)
+        message = error_of(folders)
+        assert "the same place as" in message and "refs/p1.nii.gz within 0.50 mm" in message
+        assert "mm apart. Resample the prediction" in message
 
 
-def test_other_origin_is_refused(folders):
+def test_a_rounded_rotation_matrix_is_the_same_grid(folders):
     affine = AFFINE.copy()
-    affine[0, 3] = 1
+    rounded = np.array([[1, 1e-3, -1e-3], [-1e-3, 1, 1e-3], [1e-3, -1e-3, 1]])
+    affine[:3, :3] = rounded @ affine[:3, :3]
     save(folders / "masks/p1.nii.gz", box((2, 4, 1), (6, 8, 4)), affine)
-    assert "the position and spacing of" in error_of(folders)
+    assert float(run_evaluate(folders)[0]["hd"]) == 4.0
 
 
 # --- Files that cannot be scored ---

@@ -1,4 +1,4 @@
-"""The README's page on your own data, done as it says: one modality, three classes, one entry in datasets.py."""
+"""The README's steps for your own data: one modality, three classes, one entry in datasets.py."""
 
 import json
 import re
@@ -20,7 +20,8 @@ def write_subject(folder, seed):
     label[7:11, 9:13, 1:3] = 4
     folder.mkdir(parents=True)
     image = rng.normal(100, 8, label.shape) + 30 * label
-    nib.save(nib.Nifti1Image(image.astype(np.float32), np.diag([1.0, 1, 5, 1])), folder / "flair.nii.gz")
+    nib.save(nib.Nifti1Image(image.astype(np.float32), np.diag([1.0, 1, 5, 1])),
+             folder / "flair.nii.gz")
     nib.save(nib.Nifti1Image(label, np.diag([1.0, 1, 5, 1])), folder / "seg.nii.gz")
 
 
@@ -37,21 +38,25 @@ def clone(tmp_path):
 
 
 def run(clone, *words):
-    result = subprocess.run([sys.executable, *map(str, words)], cwd=clone, capture_output=True, text=True, timeout=300)
+    result = subprocess.run([sys.executable, *map(str, words)], cwd=clone, capture_output=True,
+                            text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
-def test_one_modality_and_three_classes_go_from_the_readmes_entry_to_predictions_with_the_classes_of_the_map(clone, tmp_path):
+def test_the_readmes_entry_leads_to_predictions_of_its_classes(clone, tmp_path):
     for number in range(4):
         write_subject(tmp_path / "raw" / f"p{number}", number)
-    assert "OK: 4 subjects" in run(clone, "preprocess.py", "--layout", "mine", "--raw", tmp_path / "raw", "--verify")
-    run(clone, "preprocess.py", "--layout", "mine", "--raw", tmp_path / "raw", "--out", "data/mine", "--size", 32)
+    assert "OK: 4 subjects" in run(clone, "preprocess.py", "--layout", "mine", "--raw",
+                                   tmp_path / "raw", "--verify")
+    run(clone, "preprocess.py", "--layout", "mine", "--raw", tmp_path / "raw", "--out", "data/mine",
+        "--size", 32)
     folder = clone / "data" / "mine" / "subjects" / "p0"
     assert np.load(folder / "images.npy").shape == (4, 1, 32, 32)
     assert np.unique(np.load(folder / "labels.npy")).tolist() == [0, 1, 2]
     assert np.load(folder / "distance.npy").shape == (4, 2, 32, 32)
-    run(clone, "main.py", "--data", "data/mine", "--out", "run", "--width", 2, "--epochs", 1, "--quiet", "--threads", 1)
+    run(clone, "main.py", "--data", "data/mine", "--out", "run", "--width", 2, "--epochs", 1,
+        "--quiet", "--threads", 1)
     assert json.loads((clone / "run" / "summary.json").read_text())["epochs"] == 1
     scores = run(clone, "evaluate.py", "--predictions", "run/predictions", "--data", "data/mine")
     assert "label 1: 1 scans" in scores and "label 2: 1 scans" in scores

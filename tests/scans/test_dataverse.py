@@ -1,4 +1,4 @@
-"""Fetching the WMH scans, from a server in this process that speaks the part of Dataverse's API that is used."""
+"""Fetching the WMH scans, from a server in this process that speaks Dataverse's API."""
 
 import dataclasses
 import hashlib
@@ -30,7 +30,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         url, files = urlsplit(self.path), self.server.files
-        if url.path == "/api/datasets/:persistentId/" and parse_qs(url.query) == {"persistentId": ["doi:10.34894/AECRSD"]}:
+        query = parse_qs(url.query)
+        if (url.path == "/api/datasets/:persistentId/"
+                and query == {"persistentId": ["doi:10.34894/AECRSD"]}):
             name, body = "list", self.server.list_of_files()
         else:
             name = list(files)[int(url.path.removeprefix("/api/access/datafile/")) - 1]
@@ -50,10 +52,14 @@ class Dataverse(ThreadingHTTPServer):
     requested: list  # paths, in the order of the requests
 
     def list_of_files(self):
-        entries = [{"directoryLabel": os.path.dirname(path), "dataFile": {
-            "id": number, "filename": os.path.basename(path), "filesize": len(content),
-            "md5": hashlib.md5(content).hexdigest()}} for number, (path, content) in enumerate(self.files.items(), 1)]
-        return json.dumps({"status": "OK", "data": {"latestVersion": {"files": self.change(entries)}}}).encode()
+        entries = []
+        for number, (path, content) in enumerate(self.files.items(), 1):
+            folder, name = os.path.split(path)
+            entries.append({"directoryLabel": folder, "dataFile": {
+                "id": number, "filename": name, "filesize": len(content),
+                "md5": hashlib.md5(content).hexdigest()}})
+        data = {"latestVersion": {"files": self.change(entries)}}
+        return json.dumps({"status": "OK", "data": data}).encode()
 
     @property
     def url(self):
@@ -114,21 +120,28 @@ def says(text):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """The data set with two training scans, raters' labels and what is not needed; pauses between retries are left out."""
+    """The data set with two training scans, raters' labels and what is not needed.
+
+    Pauses between retries are left out.
+    """
     with Dataverse(("127.0.0.1", 0), Handler) as server:
-        server.files, server.faults, server.requested, server.closing = {}, {}, [], threading.Event()
+        server.files, server.faults, server.requested = {}, {}, []
+        server.closing = threading.Event()
         for number, subject in enumerate(SUBJECTS):
             folder = tmp_path / "made" / subject
             write_wmh_subject(folder, seed=number)
-            server.files |= {f"{subject}/{image}": (folder / image).read_bytes() for image in IMAGES}
+            server.files |= {f"{subject}/{image}": (folder / image).read_bytes()
+                             for image in IMAGES}
             server.files[f"{subject}/orig/3DT1.nii.gz"] = b"not needed"
             for rater in ("o3", "o4"):
-                server.files[f"additional_annotations/observer_{rater}/{subject}/result.nii.gz"] = rater.encode() * 50
+                path = f"additional_annotations/observer_{rater}/{subject}/result.nii.gz"
+                server.files[path] = rater.encode() * 50
         server.files |= {"test/Utrecht/1/wmh.nii.gz": b"not needed", "readme.pdf": b"not needed"}
         shutil.rmtree(tmp_path / "made")
         monkeypatch.setattr("time.sleep", lambda seconds: None)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01},
+                                  daemon=True)
         thread.start()
         yield server
         server.closing.set()
@@ -144,7 +157,8 @@ def two_scans(monkeypatch):
 
 
 def fetch(server, raw, *options):
-    return run("scans.download", "--layout", "wmh", "--raw", raw, "--fetch", "--server", server.url, *options)
+    return run("scans.download", "--layout", "wmh", "--raw", raw, "--fetch", "--server", server.url,
+               *options)
 
 
 def images_below(raw):
@@ -152,7 +166,7 @@ def images_below(raw):
 
 
 def assert_only_whole_files(server, raw):
-    """What is at its place is what the server has; nothing else is left but the terms and the lock."""
+    """Assert that all files are those of the server, but for the terms and the lock."""
     for path in raw.rglob("*"):
         if path.is_file() and path.name not in ("TERMS.txt", ".lock"):
             assert path.read_bytes() == server.files[str(path.relative_to(raw / "wmh"))]
@@ -186,7 +200,8 @@ def test_the_terms_of_use_are_shown_once(server, tmp_path):
     first = fetch(server, tmp_path)
     (tmp_path / "wmh" / FIRST).unlink()
     second = fetch(server, tmp_path)
-    assert "CC BY-NC 4.0" in first.stdout and "Kuijf" in first.stdout and "CC BY-NC" not in second.stdout
+    assert "CC BY-NC 4.0" in first.stdout and "Kuijf" in first.stdout
+    assert "CC BY-NC" not in second.stdout
     assert "CC BY-NC 4.0" in (tmp_path / "wmh" / "TERMS.txt").read_text()
 
 
@@ -222,7 +237,8 @@ def test_a_set_of_all_scans_that_lacks_a_file_is_completed(server, tmp_path, two
 def test_scans_that_lie_elsewhere_are_not_fetched(server, tmp_path):
     write_wmh_subject(tmp_path / "Utrecht" / "0")
     assert fetch(server, tmp_path).returncode == 0
-    assert {name for name in images_below(tmp_path) if name.startswith("wmh/")} == {n for n in SCANS if "/100/" in n}
+    fetched = {name for name in images_below(tmp_path) if name.startswith("wmh/")}
+    assert fetched == {name for name in SCANS if "/100/" in name}
 
 
 def test_observers_that_lie_in_the_raw_folder_itself_are_not_fetched(server, tmp_path):
@@ -246,7 +262,8 @@ def test_the_scans_of_a_missing_zip_are_fetched(server, tmp_path, two_scans):
     write_wmh_subject(tmp_path / "made" / "Utrecht" / "0")
     shutil.make_archive(tmp_path / "raw" / "Utrecht", "zip", tmp_path / "made")
     assert fetch(server, tmp_path / "raw", "--any-md5").returncode == 0
-    assert len(server.requested) == 1 + len(IMAGES) and all("/100/" in name for name in server.requested[1:])
+    assert len(server.requested) == 1 + len(IMAGES)
+    assert all("/100/" in name for name in server.requested[1:])
 
 
 def test_nothing_is_fetched_beside_scans_of_another_data_set(server, raw):
@@ -280,9 +297,9 @@ def test_a_stalled_transfer_is_repeated(server, tmp_path, monkeypatch, fault):
 
 
 @pytest.mark.parametrize("fault, found", [
-    (cut, "IncompleteRead"), (cut_unannounced, "does not match"), (damaged, "does not match"), (too_long, "bytes announced"),
-    (too_long_unannounced, "more than")])
-def test_a_transfer_that_stays_bad_is_an_error_that_leaves_only_whole_files(server, tmp_path, fault, found):
+    (cut, "IncompleteRead"), (cut_unannounced, "does not match"), (damaged, "does not match"),
+    (too_long, "bytes announced"), (too_long_unannounced, "more than")])
+def test_a_transfer_that_stays_bad_leaves_only_whole_files(server, tmp_path, fault, found):
     server.faults[FIRST] = [fault] * 99
     md5 = hashlib.md5(server.files[FIRST]).hexdigest()
     refuses(fetch(server, tmp_path), f"{server.url}/api/access/datafile/1 ({FIRST})",
@@ -329,10 +346,15 @@ def test_an_answer_of_another_status_is_an_error(server, tmp_path, name, fault, 
     assert_only_whole_files(server, tmp_path)
 
 
-@pytest.mark.parametrize("body", [b"<html>log in</html>", b"", b"\xff\xfe", b"[" * 100_000, b"{}", b"[]", b"null",
-                                  b'{"data": {"latestVersion": {"files": 3}}}', b'{"data": {"latestVersion": {"files": [3]}}}',
-                                  b'{"data": {"latestVersion": {"files": [{"dataFile": {"filename": 3}}]}}}',
-                                  b'{"data": {"latestVersion": {"files": [{"dataFile": "x", "directoryLabel": "y"}]}}}'])
+def list_with(entry):
+    return b'{"data": {"latestVersion": {"files": [%s]}}}' % entry
+
+
+@pytest.mark.parametrize("body", [
+    b"<html>log in</html>", b"", b"\xff\xfe", b"[" * 100_000, b"{}", b"[]", b"null",
+    b'{"data": {"latestVersion": {"files": 3}}}', list_with(b"3"),
+    list_with(b'{"dataFile": {"filename": 3}}'),
+    list_with(b'{"dataFile": "x", "directoryLabel": "y"}')])
 def test_a_list_of_another_form_is_refused(server, tmp_path, body):
     server.faults["list"] = [says(body)]
     refuses(fetch(server, tmp_path), f"{server.url}/api/datasets/", "Dataverse's list of the files")
@@ -345,18 +367,22 @@ def test_a_list_without_end_is_refused(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("label, name", [
-    ("../../etc", "wmh.nii.gz"), ("training/Utrecht/0/pre/../../../..", "T1.nii.gz"), ("/etc", "passwd"), ("", "/etc/passwd"),
-    ("training\\Utrecht\\0", "wmh.nii.gz"), ("training/Utrecht/0", "..\\wmh.nii.gz"), ("training/Utrecht/0", "wmh.nii.gz\0"),
+    ("../../etc", "wmh.nii.gz"), ("training/Utrecht/0/pre/../../../..", "T1.nii.gz"),
+    ("/etc", "passwd"), ("", "/etc/passwd"), ("training\\Utrecht\\0", "wmh.nii.gz"),
+    ("training/Utrecht/0", "..\\wmh.nii.gz"), ("training/Utrecht/0", "wmh.nii.gz\0"),
     ("training/Utrecht/0", "../wmh.nii.gz")])
 def test_a_name_that_leads_outside_is_refused(server, tmp_path, label, name):
-    hostile = {"directoryLabel": label, "dataFile": {"id": 1, "filename": name, "filesize": 9, "md5": "0" * 32}}
+    file = {"id": 1, "filename": name, "filesize": 9, "md5": "0" * 32}
+    hostile = {"directoryLabel": label, "dataFile": file}
     server.change = lambda entries: [*entries, hostile]
     refuses(fetch(server, tmp_path / "raw"), "inside their folder", "Do not trust")
     assert not list(tmp_path.iterdir()) and server.requested == ["list"]
 
 
-@pytest.mark.parametrize("field, value", [("filesize", 2**40), ("filesize", 0), ("filesize", -1), ("filesize", "9"),
-                                          ("filesize", True), ("id", "../../x"), ("id", None), ("md5", "no md5"), ("md5", "")])
+@pytest.mark.parametrize("field, value",
+                         [("filesize", 2**40), ("filesize", 0), ("filesize", -1), ("filesize", "9"),
+                          ("filesize", True), ("id", "../../x"), ("id", None), ("md5", "no md5"),
+                          ("md5", "")])
 def test_an_implausible_entry_is_refused(server, tmp_path, field, value):
     def change(entries):
         entries[0]["dataFile"][field] = value
@@ -368,7 +394,8 @@ def test_an_implausible_entry_is_refused(server, tmp_path, field, value):
 
 def test_a_list_without_a_file_that_is_needed_is_refused(server, tmp_path):
     del server.files["training/Utrecht/0/wmh.nii.gz"]
-    refuses(fetch(server, tmp_path), "FLAIR, T1 and label", "1 missing", "training/Utrecht/0/wmh.nii.gz")
+    refuses(fetch(server, tmp_path), "FLAIR, T1 and label", "1 missing",
+            "training/Utrecht/0/wmh.nii.gz")
     assert not list(tmp_path.iterdir())
 
 
@@ -378,7 +405,8 @@ def test_a_list_without_training_scans_is_refused(server, tmp_path):
 
 
 def test_observers_of_a_server_that_has_none_are_refused(server, tmp_path):
-    server.files = {path: content for path, content in server.files.items() if "observer" not in path}
+    server.files = {path: content
+                    for path, content in server.files.items() if "observer" not in path}
     refuses(fetch(server, tmp_path, "--observers"), "observers o3 and o4", "found none")
 
 
@@ -398,7 +426,8 @@ def closed_port():
 def test_without_a_connection_it_says_what_to_get_by_hand(server, tmp_path, options):
     result = fetch(closed_port(), tmp_path / "raw", *options)
     assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert "put:  the folders or zips into" in result.stderr and "found none (NewConnectionError)" in result.stderr
+    assert "put:  the folders or zips into" in result.stderr
+    assert "found none (NewConnectionError)" in result.stderr
     assert not (tmp_path / "raw").exists()
 
 
@@ -406,7 +435,8 @@ def test_a_server_that_does_not_answer_counts_as_no_connection(server, tmp_path,
     monkeypatch.setattr(dataverse, "TIMEOUT_S", (10, 0.2))
     server.faults["list"] = [silent] * 99
     result = fetch(server, tmp_path)
-    assert result.returncode == 2 and "put:" in result.stderr and "found none (ReadTimeoutError)" in result.stderr
+    assert result.returncode == 2 and "put:" in result.stderr
+    assert "found none (ReadTimeoutError)" in result.stderr
 
 
 def test_without_a_connection_folders_are_used_as_they_are(server, raw):
@@ -423,6 +453,9 @@ def test_without_a_connection_observers_are_an_error(server, raw):
     refuses(fetch(closed_port(), raw, "--observers"), "expected an answer")
 
 
-@pytest.mark.parametrize("address", ["dataverse.nl", "ftp://dataverse.nl", "http://", "http://[", "", "file:///etc"])
+@pytest.mark.parametrize("address",
+                         ["dataverse.nl", "ftp://dataverse.nl", "http://", "http://[", "",
+                          "file:///etc"])
 def test_a_server_that_is_no_web_address_is_refused(tmp_path, address):
-    refuses(fetch(SimpleNamespace(url=address), tmp_path), "an address such as https://dataverse.nl", "Correct --server")
+    refuses(fetch(SimpleNamespace(url=address), tmp_path),
+            "an address such as https://dataverse.nl", "Correct --server")

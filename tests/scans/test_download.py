@@ -14,16 +14,18 @@ from scans.dataverse import file_md5
 
 @pytest.fixture
 def zips(tmp_path):
-    """data/raw with the WMH challenge's three zips, of a few subjects each, with clutter as people's zips have it."""
+    """A folder with the WMH challenge's three zips, of a few subjects each, and some clutter."""
     folder = tmp_path / "raw"
     folder.mkdir()
-    for site, numbers in (("Utrecht", (0, 2)), ("Amsterdam_GE3T", (100, 101)), ("Singapore", (50,))):
+    for site, numbers in (("Utrecht", (0, 2)), ("Amsterdam_GE3T", (100, 101)),
+                          ("Singapore", (50,))):
         with zipfile.ZipFile(folder / f"{site}.zip", "w") as archive:
             for number in numbers:
                 subject = tmp_path / "made" / str(number)
                 write_wmh_subject(subject)
                 for path in subject.rglob("*.nii.gz"):
-                    inside = f"{site.removeprefix('Amsterdam_')}/{number}/{path.relative_to(subject)}"
+                    top = site.removeprefix("Amsterdam_")
+                    inside = f"{top}/{number}/{path.relative_to(subject)}"
                     archive.write(path, inside)
                     archive.writestr(f"__MACOSX/{inside}", b"clutter")
                 archive.writestr(f"{site}/{number}/orig/3DT1.nii.gz", b"not needed")
@@ -34,7 +36,8 @@ def write_isles_zip(raw, top="TRAINING/", ending=".nii"):
     """data/raw with an ISLES archive of one case, its members' contents made up."""
     raw.mkdir()
     with zipfile.ZipFile(raw / "ISLES2018_Training.zip", "w") as archive:
-        for number, name in enumerate(("CT", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax", "CT_4DPWI", "OT")):
+        for number, name in enumerate(("CT", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax", "CT_4DPWI",
+                                       "OT")):
             image = f"SMIR.Brain.XX.O.{name}.{number}"
             archive.writestr(f"{top}case_1/{image}/{image}{ending}", name)
             archive.writestr(f"__MACOSX/{top}case_1/{image}/._{image}{ending}", b"clutter")
@@ -46,8 +49,10 @@ def unpack(raw, layout="wmh"):
     return run("scans.download", "--layout", layout, "--raw", raw, "--any-md5")
 
 
-@pytest.mark.parametrize("layout, words", [("wmh", ["DataverseNL", "Utrecht.zip"]), ("isles", ["ISLES2018_Training.zip"])])
-def test_without_scans_it_says_what_to_get_from_where_and_where_to_put_it(tmp_path, layout, words):
+@pytest.mark.parametrize("layout, words",
+                         [("wmh", ["DataverseNL", "Utrecht.zip"]),
+                          ("isles", ["ISLES2018_Training.zip"])])
+def test_without_scans_it_says_what_to_get_and_where_to_put_it(tmp_path, layout, words):
     result = run("scans.download", "--layout", layout, "--raw", tmp_path / "raw")
     assert result.returncode == 2 and "Traceback" not in result.stderr
     for word in ("get:", "from:", "put:", str(tmp_path / "raw"), *words):
@@ -84,7 +89,8 @@ def test_zips_are_unpacked_without_what_is_not_needed(zips):
     result = unpack(zips)
     assert result.returncode == 0 and "6 files unpacked" in result.stdout, result.stderr
     files = {str(path.relative_to(zips)) for path in zips.rglob("*.nii.gz")}
-    assert "wmh/Utrecht/Utrecht/0/pre/FLAIR.nii.gz" in files and "wmh/Amsterdam_GE3T/GE3T/100/wmh.nii.gz" in files
+    assert "wmh/Utrecht/Utrecht/0/pre/FLAIR.nii.gz" in files
+    assert "wmh/Amsterdam_GE3T/GE3T/100/wmh.nii.gz" in files
     assert len(files) == 5 * 3 and not list(zips.rglob("*MACOSX*"))
 
 
@@ -94,16 +100,18 @@ def test_the_isles_archive_is_unpacked_without_the_4d_series(tmp_path, top, endi
     raw = write_isles_zip(tmp_path / "raw", top, ending)
     assert unpack(raw, "isles").returncode == 0
     files = sorted(path for path in (raw / "isles").rglob("*") if path.is_file())
-    assert [path.read_text() for path in files] == ["CT", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax", "OT"]
+    assert [path.read_text() for path in files] == ["CT", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax",
+                                                    "OT"]
     assert all(path.name.endswith(ending) for path in files)
 
 
-@pytest.mark.parametrize("layout, name", [("wmh", "Utrecht.zip"), ("isles", "ISLES2018_Training.zip")])
+@pytest.mark.parametrize("layout, name",
+                         [("wmh", "Utrecht.zip"), ("isles", "ISLES2018_Training.zip")])
 def test_an_archive_whose_md5_is_not_the_published_one_is_refused(tmp_path, layout, name):
     raw = write_isles_zip(tmp_path / "raw")
     (raw / "ISLES2018_Training.zip").rename(raw / name)
-    refuses(run("scans.download", "--layout", layout, "--raw", raw), raw / name, f"md5 {download.ARCHIVES[layout][name]}",
-            f"found {file_md5(raw / name)}", "--any-md5")
+    refuses(run("scans.download", "--layout", layout, "--raw", raw), raw / name,
+            f"md5 {download.ARCHIVES[layout][name]}", f"found {file_md5(raw / name)}", "--any-md5")
     assert sorted(raw.rglob("*")) == [raw / name]
 
 
@@ -138,7 +146,7 @@ def test_fewer_scans_than_the_challenge_has_are_a_warning(raw):
     assert result.returncode == 0 and "6 scans, the challenge has 60" in result.stderr
 
 
-def test_a_zip_that_was_not_yet_unpacked_when_the_program_was_killed_is_unpacked_later(zips):
+def test_a_zip_that_comes_later_is_unpacked_later(zips):
     (zips / "Utrecht.zip").rename(zips / "later")
     assert unpack(zips).returncode == 2
     (zips / "later").rename(zips / "Utrecht.zip")
@@ -146,8 +154,9 @@ def test_a_zip_that_was_not_yet_unpacked_when_the_program_was_killed_is_unpacked
     assert result.returncode == 0 and "Utrecht.zip: 6 files unpacked" in result.stdout
 
 
-@pytest.mark.parametrize("name", ["../evil.nii.gz", "/etc/evil.nii.gz", "Utrecht/../../evil/pre/T1.nii.gz",
-                                  "..\\evil\\pre\\T1.nii.gz"])
+@pytest.mark.parametrize("name",
+                         ["../evil.nii.gz", "/etc/evil.nii.gz", "Utrecht/../../evil/pre/T1.nii.gz",
+                          "..\\evil\\pre\\T1.nii.gz"])
 def test_a_member_that_would_leave_the_folder_is_refused(tmp_path, name):
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -178,7 +187,8 @@ def test_a_damaged_archive_is_refused_and_leaves_nothing(zips, damage):
     if damage == "crc":
         start = content.index(b"\x1f\x8b")  # the first member's own bytes, stored as they are
         content[start + 40] ^= 0xFF
-    path.write_bytes({"crc": content, "text": b"<html>not found</html>", "cut": content[:len(content) // 2]}[damage])
+    path.write_bytes({"crc": content, "text": b"<html>not found</html>",
+                      "cut": content[:len(content) // 2]}[damage])
     refuses(unpack(zips), "Utrecht.zip", "an intact zip archive")
     assert not (zips / "wmh" / "Utrecht").exists() and not list(zips.rglob("*partial*"))
 

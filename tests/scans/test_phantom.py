@@ -1,4 +1,4 @@
-"""scans.phantom: the layouts, the geometry and the lesions of the synthetic data sets, and how a run is continued."""
+"""The synthetic data sets: layouts, geometry and lesions, and how a run is continued."""
 
 import json
 import sys
@@ -8,8 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from conftest import run_apart
 from scans.phantom import __main__, grid, isles, wmh
-from scans.phantom.head import WMH
+from scans.phantom.lesions import WMH
 from utils import run_program
 
 SMALL = ["--size", "32", "--slices", "4", "--jobs", "1"]
@@ -22,7 +23,8 @@ def files(folder):
 
 def voxels(folder):
     """File name -> array, of every NIfTI below a folder."""
-    return {name: np.asarray(nib.load(folder / name).dataobj) for name in files(folder) if ".nii" in name}
+    return {name: np.asarray(nib.load(folder / name).dataobj)
+            for name in files(folder) if ".nii" in name}
 
 
 def best_threshold_dice(image, lesion):
@@ -58,8 +60,10 @@ def isles_scans():
 
 def test_wmh_files_lie_where_the_challenge_puts_them(wmh_folder):
     subjects = ["Utrecht/0", "Singapore/50", "Amsterdam/GE3T/100", "Utrecht/2"]
-    scans = ["orig/FLAIR.nii.gz", "orig/T1.nii.gz", "pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz"]
-    assert files(wmh_folder) == sorted(["PHANTOM.json"] + [f"training/{s}/{name}" for s in subjects for name in scans])
+    scans = ["orig/FLAIR.nii.gz", "orig/T1.nii.gz", "pre/FLAIR.nii.gz", "pre/T1.nii.gz",
+             "wmh.nii.gz"]
+    expected = [f"training/{subject}/{name}" for subject in subjects for name in scans]
+    assert files(wmh_folder) == sorted(["PHANTOM.json", *expected])
 
 
 def test_isles_files_lie_where_the_challenge_puts_them(isles_folder):
@@ -67,7 +71,8 @@ def test_isles_files_lie_where_the_challenge_puts_them(isles_folder):
     assert sorted(path.name for path in cases.iterdir()) == ["case_1", "case_2", "case_3"]
     for case in cases.iterdir():
         stems = sorted(path.name for path in case.iterdir())
-        assert [stem.rsplit(".", 1)[0] for stem in stems] == [f"SMIR.Brain.XX.O.{name}" for name in ISLES_NAMES]
+        expected = [f"SMIR.Brain.XX.O.{name}" for name in ISLES_NAMES]
+        assert [stem.rsplit(".", 1)[0] for stem in stems] == expected
         assert all(stem.rsplit(".", 1)[1].isdigit() for stem in stems)
         assert files(case) == [f"{stem}/{stem}.nii" for stem in stems]
 
@@ -79,45 +84,53 @@ def test_subject_numbers_are_unique_over_the_wmh_sites_up_to_the_limit():
 
 def test_sites_share_the_subjects_equally():
     sites = [wmh.wmh_name(k)[0].folder for k in range(60)]
-    assert {site: sites.count(site) for site in sites} == {"Utrecht": 20, "Singapore": 20, "Amsterdam/GE3T": 20}
+    assert {site: sites.count(site) for site in sites} == {"Utrecht": 20, "Singapore": 20,
+                                                           "Amsterdam/GE3T": 20}
 
 
 def test_wmh_types_spacing_and_affine(wmh_folder):
     for folder in (wmh_folder / "training").rglob("pre"):
-        label, flair, t1 = [nib.load(path) for path in (folder.parent / "wmh.nii.gz", folder / "FLAIR.nii.gz",
-                                                        folder / "T1.nii.gz")]
-        assert [scan.get_data_dtype() for scan in (label, flair, t1)] == [np.uint8, np.float32, np.float32]
-        assert label.shape == flair.shape == t1.shape and max(label.shape[:2]) == 32 and label.shape[2] == 4
-        assert np.array_equal(label.affine, flair.affine) and np.array_equal(label.affine, t1.affine)
+        label, flair, t1 = (nib.load(path) for path in (
+            folder.parent / "wmh.nii.gz", folder / "FLAIR.nii.gz", folder / "T1.nii.gz"))
+        types = [scan.get_data_dtype() for scan in (label, flair, t1)]
+        assert types == [np.uint8, np.float32, np.float32]
+        assert label.shape == flair.shape == t1.shape
+        assert max(label.shape[:2]) == 32 and label.shape[2] == 4
+        assert np.array_equal(label.affine, flair.affine)
+        assert np.array_equal(label.affine, t1.affine)
         assert label.header.get_zooms()[2] * 4 == pytest.approx(grid.DEMO["slab_mm"])
 
 
 def test_isles_types_and_affine(isles_folder):
     for case in (isles_folder / "TRAINING").iterdir():
-        scans = [nib.load(path) for path in sorted(case.rglob("*.nii"))]  # in the order of ISLES_NAMES
-        assert [scan.get_data_dtype() for scan in scans] == [np.int16] + 5 * [np.float32] + [np.uint8]
+        scans = [nib.load(path) for path in sorted(case.rglob("*.nii"))]  # as ISLES_NAMES
+        types = [scan.get_data_dtype() for scan in scans]
+        assert types == [np.int16] + 5 * [np.float32] + [np.uint8]
         assert scans[1].shape == (*scans[0].shape, 2)
-        assert all(scan.shape[:3] == scans[0].shape and scan.shape[:2] == (32, 32) for scan in scans)
+        assert all(scan.shape[:3] == scans[0].shape and scan.shape[:2] == (32, 32)
+                   for scan in scans)
         assert all(np.array_equal(scan.affine, scans[0].affine) for scan in scans)
 
 
 def test_full_scale_wmh_grids_are_the_challenges():
     grids = {site.folder: wmh.wmh_grid(site, None, None) for site in wmh.SITES}
-    assert grids == {"Utrecht": ((240, 240, 48), (0.958, 0.958, 3.0)), "Singapore": ((232, 256, 48), (1.0, 1.0, 3.0)),
+    assert grids == {"Utrecht": ((240, 240, 48), (0.958, 0.958, 3.0)),
+                     "Singapore": ((232, 256, 48), (1.0, 1.0, 3.0)),
                      "Amsterdam/GE3T": ((132, 256, 83), (1.2, 0.977, 3.0))}
 
 
 def test_full_scale_isles_grids_are_within_the_challenges_range():
     grids = [isles.isles_grid(np.random.default_rng(k), None, None) for k in range(200)]
     shapes, spacings = np.array([g[0] for g in grids]), np.array([g[1] for g in grids])
-    assert (shapes[:, :2] == 256).all() and shapes[:, 2].min() == 2 and 12 <= shapes[:, 2].max() <= 16
+    assert (shapes[:, :2] == 256).all()
+    assert shapes[:, 2].min() == 2 and 12 <= shapes[:, 2].max() <= 16
     assert (spacings[:, :2] >= 0.8).all() and (spacings[:, :2] <= 1.0).all()
     assert (spacings[:, 2] >= 5).all() and (spacings[:, 2] <= 12).all()
 
 
 def test_orientations_are_las_oblique_las_and_ras():
-    affines = [grid.scan_affine(np.random.default_rng(0), *wmh.wmh_grid(site, None, None), site.axis_signs,
-                                   site.tilt_degrees) for site in wmh.SITES]
+    affines = [grid.scan_affine(np.random.default_rng(0), *wmh.wmh_grid(site, None, None),
+                                site.axis_signs, site.tilt_degrees) for site in wmh.SITES]
     assert ["".join(nib.aff2axcodes(affine)) for affine in affines] == ["LAS", "LAS", "RAS"]
     assert [np.count_nonzero(affine[:3, :3]) for affine in affines] == [3, 5, 3]
 
@@ -132,7 +145,8 @@ def test_world_origin_is_near_the_centre_of_the_scan(wmh_scans, isles_scans):
 def test_every_header_says_phantom(which, request):
     folder = request.getfixturevalue(which)
     headers = [nib.load(folder / name).header for name in files(folder) if ".nii" in name]
-    assert headers and all(header["descrip"].tobytes().rstrip(b"\0") == b"phantom" for header in headers)
+    assert headers and all(header["descrip"].tobytes().rstrip(b"\0") == b"phantom"
+                           for header in headers)
 
 
 def test_one_full_scale_isles_scan_has_the_real_size():
@@ -173,7 +187,8 @@ def test_deficit_raises_tmax_and_core_lowers_cbf_on_average(isles_scans):
         core, penumbra = scan["label"] == 1, scan["deficit"] & (scan["label"] == 0)
         normal = scan["brain"] & ~scan["deficit"]
         assert scan["CT_Tmax"][scan["deficit"]].mean() > scan["CT_Tmax"][normal].mean() + 1
-        assert scan["CT_CBF"][core].mean() < scan["CT_CBF"][penumbra].mean() < scan["CT_CBF"][normal].mean()
+        flow = [scan["CT_CBF"][place].mean() for place in (core, penumbra, normal)]
+        assert flow[0] < flow[1] < flow[2]
 
 
 def test_no_flair_threshold_finds_the_lesions_even_inside_the_brain(wmh_scans):
@@ -188,12 +203,23 @@ def test_no_threshold_on_blood_flow_finds_the_core(isles_scans):
         assert best_threshold_dice(-scan["CT_CBF"][brain], scan["label"][brain] == 1) < 0.8
 
 
-@pytest.mark.parametrize("layout, subject", [("wmh", "training/Singapore/50"), ("isles", "TRAINING/case_2")])
+@pytest.mark.parametrize("layout, subject",
+                         [("wmh", "training/Singapore/50"), ("isles", "TRAINING/case_2")])
 def test_voxels_do_not_depend_on_jobs_or_number_of_subjects(tmp_path, layout, subject, request):
     before = voxels(request.getfixturevalue(f"{layout}_folder") / subject)
-    __main__.main(["--layout", layout, "--out", str(tmp_path / "again"), "--subjects", "2", *SMALL[:-1], "2"])
+    __main__.main(["--layout", layout, "--out", str(tmp_path / "again"), "--subjects", "2",
+                   *SMALL[:-1], "2"])
     after = voxels(tmp_path / "again" / subject)
-    assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_the_command_line_makes_several_scans_at_a_time(tmp_path):
+    """In a process of its own: the workers cannot import what `python -m` calls __main__."""
+    result = run_apart("scans.phantom", "--layout", "acdc", "--out", tmp_path / "set",
+                       "--subjects", 2, "--size", 32, "--slices", 4, "--jobs", 2)
+    assert result.returncode == 0, result.stderr
+    assert len(list(tmp_path.glob("set/training/*/Info.cfg"))) == 2
 
 
 @pytest.mark.parametrize("make", [wmh.wmh_subject, isles.isles_subject])
@@ -243,16 +269,21 @@ def test_folder_with_other_data_is_refused_and_left_alone(tmp_path, capsys, monk
     assert [path.name for path in tmp_path.iterdir()] == ["training"]
 
 
-@pytest.mark.parametrize("options", [["--subjects", "0"], ["--subjects", "76"], ["--size", "8"], ["--slices", "1"],
-                                     ["--jobs", "0"], ["--seed", "-1"], ["--scale", "full", "--size", "96"]])
-def test_option_out_of_range_is_refused_before_anything_is_written(tmp_path, capsys, monkeypatch, options):
-    status, error = refusal(capsys, monkeypatch, "--layout", "wmh", "--out", tmp_path / "set", *options)
+@pytest.mark.parametrize("options",
+                         [["--subjects", "0"], ["--subjects", "76"], ["--size", "8"],
+                          ["--slices", "1"], ["--jobs", "0"], ["--seed", "-1"],
+                          ["--scale", "full", "--size", "96"]])
+def test_an_option_out_of_range_is_refused(tmp_path, capsys, monkeypatch, options):
+    status, error = refusal(capsys, monkeypatch, "--layout", "wmh", "--out", tmp_path / "set",
+                            *options)
     assert status == 2 and error.count("\n") == 1 and options[0] in error
     assert not (tmp_path / "set").exists()
 
 
 def test_phantom_json_lists_the_parameters_with_units(wmh_folder):
     record = json.loads(Path(wmh_folder, "PHANTOM.json").read_text())
-    assert (record["layout"], record["scale"], record["subjects"], record["seed"]) == ("wmh", "demo", 4, 0)
+    settings = [record[key] for key in ("layout", "scale", "subjects", "seed")]
+    assert settings == ["wmh", "demo", 4, 0]
     assert record["wmh"]["load"] == [0.0005, 0.015] and "mm" in record["note"]
-    assert [site["folder"] for site in record["sites"]] == ["Utrecht", "Singapore", "Amsterdam/GE3T"]
+    assert [site["folder"] for site in record["sites"]] == ["Utrecht", "Singapore",
+                                                            "Amsterdam/GE3T"]

@@ -1,4 +1,4 @@
-"""Which subjects validate: by seed, as the authors drew them, by a table, by whole patients; and what is refused."""
+"""Which subjects validate: by seed, as the authors drew, by a table, or by whole patients."""
 
 import json
 import random
@@ -35,12 +35,14 @@ def test_the_2018_split_of_the_isles_folders_written_out():
     assert split_code2018([f"case_{n}" for n in range(1, 95)], 20) == [f"case_{n}" for n in numbers]
 
 
-def test_protocol_code2018_takes_the_2018_split_unless_another_is_given(raw, tmp_path):
+def test_protocol_code2018_takes_its_split_unless_given_another(raw, tmp_path):
     assert preprocess(raw, tmp_path / "old", "--protocol", "code2018").returncode == 0
-    assert preprocess(raw, tmp_path / "own", "--protocol", "code2018", "--split", "random").returncode == 0
+    assert preprocess(raw, tmp_path / "own", "--protocol", "code2018", "--split",
+                      "random").returncode == 0
     assert validation(tmp_path / "old") == sorted(split_code2018([f"s{n}" for n in range(6)], 2))
     expected = choose_split([f"s{n}" for n in range(6)], "random", 2, 0)
-    assert validation(tmp_path / "own") == [name for name, subset in expected.items() if subset == "val"]
+    drawn = [name for name, subset in expected.items() if subset == "val"]
+    assert validation(tmp_path / "own") == drawn
 
 
 def validation(data):
@@ -49,14 +51,15 @@ def validation(data):
 
 def test_a_random_split_depends_on_the_seed_alone():
     names = [f"p{n}" for n in range(60)]
-    one, two = choose_split(names, "random", 10, 0), choose_split(names[::-1], "random", 10, 0)
-    assert one == two and sum(value == "val" for value in one.values()) == 10
-    assert one != choose_split(names, "random", 10, 1)
+    split = choose_split(names, "random", 10, 0)
+    assert split == choose_split(names[::-1], "random", 10, 0)
+    assert list(split.values()).count("val") == 10
+    assert split != choose_split(names, "random", 10, 1)
 
 
 def test_a_split_from_a_table_is_taken_as_it_is(raw, tmp_path):
     table = tmp_path / "split.csv"
-    table.write_text("subject,subset\n" + "".join(f"s{n},{'val' if n in (1, 4) else 'train'}\n" for n in range(6)))
+    write_table(table, "subset", subsets("s1", "s4"))
     assert preprocess(raw, tmp_path / "data", "--split", table).returncode == 0
     assert (tmp_path / "data" / "split.csv").read_text() == table.read_text()
 
@@ -65,18 +68,21 @@ def test_a_split_from_a_table_is_taken_as_it_is(raw, tmp_path):
 def test_a_split_table_with_one_subset_only_is_refused(raw, tmp_path, subset):
     table = tmp_path / "split.csv"
     table.write_text("subject,subset\n" + "".join(f"s{n},{subset}\n" for n in range(6)))
-    refuses(preprocess(raw, tmp_path / "data", "--split", table), table, "subjects in train and in val", f"all in {subset}")
+    refuses(preprocess(raw, tmp_path / "data", "--split", table), table,
+            "subjects in train and in val", f"all in {subset}")
     assert not (tmp_path / "data").exists()
 
 
 def test_an_empty_split_table_is_refused(raw, tmp_path):
     (tmp_path / "split.csv").touch()
-    refuses(preprocess(raw, tmp_path / "data", "--split", tmp_path / "split.csv"), "split.csv", "no column subject, subset")
+    refuses(preprocess(raw, tmp_path / "data", "--split", tmp_path / "split.csv"), "split.csv",
+            "no column subject, subset")
 
 
-def test_a_split_table_saved_by_a_spreadsheet_with_a_byte_order_mark_is_read(raw, tmp_path):
+def test_a_split_table_with_a_byte_order_mark_is_read(raw, tmp_path):
     table = tmp_path / "split.csv"
-    table.write_text("\ufeffsubject,subset\n" + "".join(f"s{n},{'val' if n else 'train'}\n" for n in range(6)))
+    write_table(table, "subset", subsets("s1", "s2", "s3", "s4", "s5"))
+    table.write_text(f"\ufeff{table.read_text()}")
     assert preprocess(raw, tmp_path / "data", "--split", table).returncode == 0
 
 
@@ -86,10 +92,12 @@ def test_a_split_table_without_a_subject_is_refused(raw, tmp_path):
     refuses(preprocess(raw, tmp_path / "data", "--split", table), table, "s1 without one")
 
 
-@pytest.mark.parametrize("count, advice", [(1, "Training and validation need one each"), (7, "no more subjects"),
-                                           (0, "need one each")])
+@pytest.mark.parametrize("count, advice",
+                         [(1, "Training and validation need one each"), (7, "no more subjects"),
+                          (0, "need one each")])
 def test_a_number_of_subjects_that_cannot_be_is_refused(raw, tmp_path, count, advice):
-    refuses(preprocess(raw, tmp_path / "data", "--subjects", count), "--subjects", "2 to 6", f"found {count}", advice)
+    refuses(preprocess(raw, tmp_path / "data", "--subjects", count), "--subjects", "2 to 6",
+            f"found {count}", advice)
     assert not (tmp_path / "data").exists()
 
 
@@ -98,14 +106,16 @@ def test_one_subject_alone_is_too_few(raw, tmp_path):
 
 
 def test_more_validation_subjects_than_there_are_is_refused(raw, tmp_path):
-    result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", tmp_path / "data", "--val", 6)
+    result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", tmp_path / "data",
+                 "--val", 6)
     refuses(result, "--val", "1 to 5 of the 6 subjects", "found 6")
 
 
-# Tables of one's own --------------------------------------------------------------------------------------------------
+# A user's tables ----------------------------------------------------------------------------------
 
 def write_table(path, column, values):
-    path.write_text(f"subject,{column}\n" + "".join(f"{name},{value}\n" for name, value in values.items()))
+    lines = [f"{name},{value}\n" for name, value in values.items()]
+    path.write_text(f"subject,{column}\n{''.join(lines)}")
     return path
 
 
@@ -116,17 +126,18 @@ def subsets(*val):
 def test_a_subject_twice_in_a_split_table_is_refused(raw, tmp_path):
     table = write_table(tmp_path / "split.csv", "subset", subsets("s1"))
     table.write_text(table.read_text() + "s1,train\n")
-    refuses(preprocess(raw, tmp_path / "data", "--split", table), table, "every subject once", "s1 again in row 8",
-            "Correct the table")
+    refuses(preprocess(raw, tmp_path / "data", "--split", table), table, "every subject once",
+            "s1 again in row 8", "Correct the table")
     assert not (tmp_path / "data").exists()
 
 
-def test_a_split_table_that_was_edited_does_not_split_a_finished_folder_anew(raw, tmp_path):
+def test_an_edited_split_table_does_not_change_a_finished_folder(raw, tmp_path):
     table = write_table(tmp_path / "split.csv", "subset", subsets("s1"))
     assert preprocess(raw, tmp_path / "data", "--split", table).returncode == 0
     before = (tmp_path / "data" / "split.csv").read_text()
     write_table(table, "subset", subsets("s2"))
-    refuses(preprocess(raw, tmp_path / "data", "--split", table), tmp_path / "data", "a data set with another split")
+    refuses(preprocess(raw, tmp_path / "data", "--split", table), tmp_path / "data",
+            "a data set with another split")
     assert (tmp_path / "data" / "split.csv").read_text() == before
 
 
@@ -137,15 +148,16 @@ def test_a_split_table_that_was_moved_is_the_same_split(raw, tmp_path):
     assert preprocess(raw, tmp_path / "data", "--split", tmp_path / "moved.CSV").returncode == 0
 
 
-def test_the_split_written_to_a_data_folder_can_be_given_to_another(raw, data, tmp_path):
+def test_the_split_of_a_data_folder_can_be_given_to_another(raw, data, tmp_path):
     assert preprocess(raw, tmp_path / "other", "--split", data / "split.csv").returncode == 0
     assert (tmp_path / "other" / "split.csv").read_text() == (data / "split.csv").read_text()
 
 
-def test_the_split_written_to_a_data_folder_is_not_silently_overwritten_when_edited(raw, data):
+def test_an_edited_split_of_a_data_folder_is_not_overwritten(raw, data):
     text = (data / "split.csv").read_text()
     (data / "split.csv").write_text(text.replace("train", "val", 1))
-    refuses(preprocess(raw, data), data / "split.csv", "the split that this data folder was made with")
+    refuses(preprocess(raw, data), data / "split.csv",
+            "the split that this data folder was made with")
     (data / "split.csv").unlink()
     assert preprocess(raw, data).returncode == 0 and (data / "split.csv").read_text() == text
 
@@ -153,21 +165,24 @@ def test_the_split_written_to_a_data_folder_is_not_silently_overwritten_when_edi
 @pytest.mark.parametrize("option", ["--split", "--patients"])
 def test_a_table_that_is_not_there_is_refused(raw, tmp_path, option):
     (tmp_path / "folder.csv").mkdir()
-    refuses(preprocess(raw, tmp_path / "data", option, tmp_path / "none.csv"), "none.csv: expected a CSV table with the "
-            "columns subject, ", "no such file", "Check the path")
+    refuses(preprocess(raw, tmp_path / "data", option, tmp_path / "none.csv"),
+            "none.csv: expected a CSV table with the columns subject, ", "no such file",
+            "Check the path")
     refuses(preprocess(raw, tmp_path / "data", option, tmp_path / "folder.csv"), "found a folder")
 
 
-@pytest.mark.parametrize("text, found", [("subject,subset\ns0,train,x\n", "a row of another length"),
-                                         ("a,b\n1,2\n", "no column"), ("\x80", "UnicodeDecodeError")],
+@pytest.mark.parametrize("text, found",
+                         [("subject,subset\ns0,train,x\n", "a row of another length"),
+                          ("a,b\n1,2\n", "no column"), ("\x80", "UnicodeDecodeError")],
                          ids=["long row", "other columns", "no text"])
-def test_advice_about_a_table_of_the_users_own_is_not_to_delete_it(raw, tmp_path, text, found):
+def test_advice_about_a_users_table_is_not_to_delete_it(raw, tmp_path, text, found):
     (tmp_path / "split.csv").write_bytes(text.encode("latin-1"))
-    line = refuses(preprocess(raw, tmp_path / "data", "--split", tmp_path / "split.csv"), found, "Correct the table.")
+    line = refuses(preprocess(raw, tmp_path / "data", "--split", tmp_path / "split.csv"), found,
+                   "Correct the table.")
     assert "Delete" not in line
 
 
-# Whole patients -------------------------------------------------------------------------------------------------------
+# Whole patients -----------------------------------------------------------------------------------
 
 PATIENTS = {f"case_{n}": f"p{n // 3}" for n in range(30)}  # ten patients of three scans
 
@@ -175,43 +190,50 @@ PATIENTS = {f"case_{n}": f"p{n // 3}" for n in range(30)}  # ten patients of thr
 @pytest.mark.parametrize("seed", range(5))
 def test_all_scans_of_a_patient_fall_in_one_subset(seed):
     split = choose_split(list(PATIENTS), "random", 9, seed, PATIENTS)
-    assert all(len({split[name] for name in PATIENTS if PATIENTS[name] == patient}) == 1 for patient in PATIENTS.values())
+    assert all(len({split[name] for name in PATIENTS if PATIENTS[name] == patient}) == 1
+               for patient in PATIENTS.values())
     assert sum(subset == "val" for subset in split.values()) == 9
 
 
-def test_a_split_by_patient_depends_on_the_seed_and_not_on_the_order_of_the_subjects():
+def test_a_split_by_patient_depends_on_the_seed_and_not_the_order():
     names = list(PATIENTS)
-    one, two = (choose_split(order, "random", 9, 0, PATIENTS) for order in (names, names[::-1]))
-    assert one == two != choose_split(names, "random", 9, 1, PATIENTS)
+    split = choose_split(names, "random", 9, 0, PATIENTS)
+    assert split == choose_split(names[::-1], "random", 9, 0, PATIENTS)
+    assert split != choose_split(names, "random", 9, 1, PATIENTS)
 
 
-def test_whole_patients_give_at_most_as_many_validation_scans_as_asked_for():
+def test_whole_patients_give_at_most_as_many_scans_as_asked_for():
     split = choose_split(list(PATIENTS), "random", 10, 0, PATIENTS)
     assert sum(subset == "val" for subset in split.values()) == 9
 
 
 def test_fewer_validation_scans_than_any_patient_has_are_refused():
-    with pytest.raises(UserError, match="--val: expected at least 3, the scans of one patient, found 2"):
+    with pytest.raises(UserError,
+                       match="--val: expected at least 3, the scans of one patient, found 2"):
         choose_split(list(PATIENTS), "random", 2, 0, PATIENTS)
 
 
-def test_the_2018_split_is_refused_where_it_parts_the_scans_of_a_patient():
+def test_the_2018_split_is_refused_where_it_parts_a_patient():
     with pytest.raises(UserError, match="both of patient p"):
         choose_split(list(PATIENTS), "code2018", 9, 0, PATIENTS)
 
 
-def test_a_split_table_that_parts_the_scans_of_a_patient_is_refused(raw, tmp_path):
+def test_a_split_table_that_parts_a_patient_is_refused(raw, tmp_path):
     table = write_table(tmp_path / "split.csv", "subset", subsets("s1"))
-    patients = write_table(tmp_path / "patients.csv", "patient", {f"s{n}": n // 2 for n in range(6)})
+    patients = write_table(tmp_path / "patients.csv", "patient",
+                           {f"s{n}": n // 2 for n in range(6)})
     refuses(preprocess(raw, tmp_path / "data", "--split", table, "--patients", patients), table,
             "s0 in train and s1 in val, both of patient 0", "Correct the table.")
 
 
 def test_a_table_of_patients_splits_a_data_folder_and_binds_it(raw, tmp_path):
-    patients = write_table(tmp_path / "patients.csv", "patient", {f"s{n}": n // 2 for n in range(6)} | {"elsewhere": 9})
+    patients = write_table(tmp_path / "patients.csv", "patient",
+                           {f"s{n}": n // 2 for n in range(6)} | {"elsewhere": 9})
     assert preprocess(raw, tmp_path / "data", "--patients", patients).returncode == 0
-    rows = dict(line.split(",") for line in (tmp_path / "data" / "split.csv").read_text().split()[1:])
-    assert all(rows[f"s{n}"] == rows[f"s{n + 1}"] for n in (0, 2, 4)) and list(rows.values()).count("val") == 2
+    rows = dict(line.split(",")
+                for line in (tmp_path / "data" / "split.csv").read_text().split()[1:])
+    assert all(rows[f"s{n}"] == rows[f"s{n + 1}"] for n in (0, 2, 4))
+    assert list(rows.values()).count("val") == 2
     refuses(preprocess(raw, tmp_path / "data"), "a data set with another split")
 
 
@@ -219,8 +241,10 @@ def test_a_table_of_patients_splits_a_data_folder_and_binds_it(raw, tmp_path):
                                            ({f"s{n}": "" for n in range(6)}, "s0 without one")])
 def test_a_subject_without_a_patient_is_refused(raw, tmp_path, values, found):
     patients = write_table(tmp_path / "patients.csv", "patient", values)
-    refuses(preprocess(raw, tmp_path / "data", "--patients", patients), patients, "a patient for each subject", found)
+    refuses(preprocess(raw, tmp_path / "data", "--patients", patients), patients,
+            "a patient for each subject", found)
 
 
 def test_a_random_split_is_noted_as_before(data):
-    assert json.loads((data / "dataset.json").read_text())["split"] == {"how": "random", "seed": 0, "val": 2}
+    noted = json.loads((data / "dataset.json").read_text())["split"]
+    assert noted == {"how": "random", "seed": 0, "val": 2}

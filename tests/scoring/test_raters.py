@@ -95,9 +95,10 @@ def rate_first(raw, data, *change, **options):
     (lambda raw, data: None, "additional_annotations/<rater>/ in it"),
     (lambda raw, data: rate(raw, "o3", training_scan(data)), "masks of validation scans"),
     (lambda raw, data: rate_first(raw, data, lambda label: label * 7), "labels among 0, 1, 2"),
-    (lambda raw, data: rate_first(raw, data, lambda label: label[1:]), "the shape of"),
+    (lambda raw, data: rate_first(raw, data, lambda label: label[1:]),
+     "expected shape (20, 24, 5) as"),
     (lambda raw, data: rate_first(raw, data, affine=np.diag([2.0, 1, 3, 1])),
-     "the position and spacing"),
+     "the same place as"),
 ], ids=["none", "training scans", "label 7", "other shape", "other grid"])
 def test_what_cannot_be_scored_is_refused_and_nothing_is_written(raw, data, tmp_path, change, said):
     change(raw, data)

@@ -8,7 +8,6 @@ that they may raise.
 import contextlib
 import functools
 import gzip
-import json
 import os
 import shutil
 from pathlib import Path
@@ -37,6 +36,7 @@ from fuzz_inputs import (
 from reporting import figures
 from reporting.page import build
 from scans import checks, convert, datasets, dataverse, download, resampling, splits, unlabelled
+from scans.folder import read_dataset
 from scoring import masks, status
 from studies import claims
 from training import best_model, config, monitor
@@ -104,7 +104,7 @@ def convert_scan():
     verify_scan()
     subject = fuzzed_scan()
     volumes = checks.inspect_subject(subject, WMH)[2]
-    settings = json.loads(Path("data/dataset.json").read_text())
+    settings = read_dataset(Path("data"))
     convert.convert_subject(subject, volumes, WMH, Path("scratch"), settings)
 
 

@@ -1,0 +1,130 @@
+"""What a set of scans is like in a few numbers and a checksum: raw scans, or a data folder."""
+
+import hashlib
+
+import nibabel as nib
+import numpy as np
+
+from scans import folder
+from scans.datasets import source_hashes
+from scans.nifti import label_values
+from utils import log, read_json
+
+REDO = "Remove this subject's folder and repeat the command."
+
+
+# Raw scans ----------------------------------------------------------------------------------------
+
+def raw_facts(subject, volumes, spec):
+    """What `raw_fingerprint` needs to know about one scan without a problem, as plain numbers."""
+    label, image = volumes["label"]
+    lesion_values = [value for value, number in spec.label_map.items() if number]
+    foreground = np.isin(label_values(label), lesion_values)
+    per_slice = foreground.sum(axis=(0, 1))
+
+    return {
+        "subject": subject.name, "slices": len(per_slice),
+        "empty_slices": int((per_slice == 0).sum()), "foreground": int(per_slice.sum()),
+        "voxels": foreground.size,
+        "spacing_mm": [float(size) for size in nib.affines.voxel_sizes(image.affine)],
+        "intensities": {name: (float(volumes[name][0].min()), float(volumes[name][0].max()))
+                        for name in spec.modalities},
+        "sources": source_hashes(subject)}
+
+
+def raw_fingerprint(facts):
+    """What a raw folder holds, from the `raw_facts` of its scans, with a sha256 over all files.
+
+    Slices, empty slices and the foreground's share of voxels count on the scans' own grids.
+    """
+    modalities = facts[0]["intensities"]
+    spacings = [fact["spacing_mm"] for fact in facts]
+    sources = [(fact["subject"], fact["sources"]) for fact in facts]
+
+    def total(key):
+        return sum(fact[key] for fact in facts)
+
+    return {
+        "subjects": len(facts), "slices": total("slices"), "empty_slices": total("empty_slices"),
+        "foreground_ratio": total("foreground") / total("voxels"),
+        "intensity_range": {name: (min(fact["intensities"][name][0] for fact in facts),
+                                   max(fact["intensities"][name][1] for fact in facts))
+                            for name in modalities},
+        "spacing_mm": {"min": list(map(min, zip(*spacings))),
+                       "max": list(map(max, zip(*spacings)))},
+        "sha256": hashlib.sha256(repr(sources).encode()).hexdigest()}
+
+
+def print_raw_fingerprint(fingerprint):
+    """The last lines of `preprocess.py --verify`."""
+    low, high = (" x ".join(f"{size:.3g}" for size in fingerprint["spacing_mm"][end])
+                 for end in ("min", "max"))
+    empty = fingerprint["empty_slices"] / fingerprint["slices"]
+
+    log(f"{fingerprint['slices']} slices, {empty:.1%} empty, foreground "
+        f"{fingerprint['foreground_ratio']:.3%} of the voxels; spacing {low} to {high} mm")
+    log(f"intensities: {ranges_in_words(fingerprint['intensity_range'])}")
+    log(f"OK: {fingerprint['subjects']} subjects without a problem; "
+        f"fingerprint {fingerprint['sha256'][:12]}")
+
+
+# A data folder ------------------------------------------------------------------------------------
+
+def summarise(out, split, modalities):
+    """The rows of index.csv and the fingerprint of a data folder, read back from what was written.
+
+    Args:
+        out: the data folder, with all its subjects and dataset.json.
+        split: {subject: "train" or "val"}.
+        modalities: their names, in the order of the channels.
+    """
+    rows, metas = [], []
+    for name in sorted(split):
+        foreground = (folder.open_array(out, name, "labels") > 0).sum(axis=(1, 2))
+        rows += [{"subject": name, "slice": index, "subset": split[name],
+                  "foreground_pixels": int(count)} for index, count in enumerate(foreground)]
+        needed = ("intensity_range", "sha256", "sources")
+        metas.append(folder.read_meta(out, name, needed, REDO))
+
+    # The checksum covers dataset.json as it was written, so that equal data have equal checksums
+    # whatever a later version adds to its description. A folder may be renamed: without the name.
+    settings = read_json(folder.dataset_path(out))
+    made = {key: value for key, value in settings.items() if key != "name"}
+    digest = hashlib.sha256(repr((made, split, [meta.sha256 for meta in metas])).encode())
+
+    ranges = np.array([meta.intensity_range for meta in metas])                 # (subjects, C, 2)
+    spacing = np.array([meta.spacing_mm for meta in metas])                     # (subjects, 3)
+    subsets = {subset: [row for row in rows if row["subset"] == subset]
+               for subset in ("train", "val")}
+    return rows, {
+        **summarise_rows(rows, settings["size"]),
+        "train": summarise_rows(subsets["train"], settings["size"]),
+        "val": summarise_rows(subsets["val"], settings["size"]),
+        "intensity_range": {name: [float(ranges[:, c, 0].min()), float(ranges[:, c, 1].max())]
+                            for c, name in enumerate(modalities)},
+        "spacing_mm": {"min": spacing.min(0).tolist(), "max": spacing.max(0).tolist()},
+        "sha256": digest.hexdigest()}
+
+
+def summarise_rows(rows, size):
+    """A folder.Part of the fingerprint, from rows of index.csv; `size`: of a slice, px."""
+    counts = np.array([row["foreground_pixels"] for row in rows])
+    return {"subjects": len({row["subject"] for row in rows}), "slices": len(counts),
+            "empty_fraction": float((counts == 0).mean()),
+            "foreground_ratio": float(counts.mean() / size ** 2)}
+
+
+def print_fingerprint(fingerprint):
+    """The last lines of preprocess.py."""
+    for subset in ("train", "val"):
+        part = fingerprint[subset]
+        log(f"{subset:>5}: {part['subjects']} subjects, {part['slices']} slices, "
+            f"{part['empty_fraction']:.1%} empty, "
+            f"foreground {part['foreground_ratio']:.3%} of the pixels")
+    log(f"intensities: {ranges_in_words(fingerprint['intensity_range'])}; "
+        f"fingerprint {fingerprint['sha256'][:12]}")
+
+
+def ranges_in_words(ranges):
+    """"FLAIR 0 to 812, T1 3 to 640"."""
+    return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in ranges.items())

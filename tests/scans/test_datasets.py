@@ -1,0 +1,52 @@
+"""Which scans a folder holds, and whose they are."""
+
+import pytest
+
+from conftest import preprocess, refuses, write_wmh_subject
+from scans.datasets import DATASETS, find_subjects, recognise
+from utils import UserError
+
+WMH = DATASETS["wmh"]
+
+
+def test_subjects_are_found_at_any_depth_and_the_test_set_is_left_out(tmp_path):
+    for place in ("training/Utrecht/0", "training/Amsterdam/GE3T/100", "test/Utrecht/1",
+                  "__MACOSX/Utrecht/0"):
+        write_wmh_subject(tmp_path / place)
+    assert [subject.name for subject in find_subjects(tmp_path, WMH)] == ["0", "100"]
+
+
+def test_the_challenge_is_recognised_by_sites_and_counts(tmp_path):
+    places = [f"{site}/{start + n}"
+              for start, site in ((0, "Utrecht"), (50, "Singapore"), (100, "Amsterdam/GE3T"))
+              for n in range(20)]
+    for place in places:
+        (tmp_path / place / "pre").mkdir(parents=True)
+        (tmp_path / place / "pre" / "FLAIR.nii.gz").touch()
+    subjects = find_subjects(tmp_path, WMH)
+    assert recognise(subjects, WMH) and not recognise(subjects[1:], WMH)
+
+
+def test_a_link_to_itself_is_passed_by(raw):
+    (raw / "loop").symlink_to("loop")
+    (raw / "a").symlink_to("b")
+    (raw / "b").symlink_to("a")
+    assert len(find_subjects(raw, WMH)) == 6
+
+
+def test_a_raw_path_that_is_a_loop_of_links_is_refused(tmp_path):
+    (tmp_path / "raw").symlink_to("raw")
+    refuses(preprocess(tmp_path / "raw", tmp_path / "data"), tmp_path / "raw",
+            "expected a folder of scans")
+
+
+def test_a_link_that_leads_back_is_followed_once(tmp_path):
+    write_wmh_subject(tmp_path / "raw" / "a")
+    (tmp_path / "raw" / "loop").symlink_to(tmp_path / "raw")
+    assert len(find_subjects(tmp_path / "raw", WMH)) == 1
+
+
+def test_one_name_at_two_places_is_refused(raw):
+    write_wmh_subject(raw / "site2" / "s1")
+    with pytest.raises(UserError, match="s1 also at"):
+        find_subjects(raw, WMH)

@@ -1,0 +1,106 @@
+"""Normalising and resampling a scan, and masks back on its own grid."""
+
+import numpy as np
+import pytest
+import torch
+
+from scans.datasets import DATASETS
+from scans.resampling import normalise, resample, resample_label, restore_mask
+
+WMH = DATASETS["wmh"]
+
+
+def test_normalisation_is_min_max_over_the_whole_volume():
+    volume = np.array([[[2, 4], [6, 10]]], np.int16)
+    assert normalise(volume).tolist() == [[[0, 0.25], [0.5, 1]]]
+
+
+@pytest.mark.parametrize("values",
+                         [1e9 + np.array([0, 1, 2, 4]), 1e300 * np.array([-1, 0, 0, 1]),
+                          np.array([-3e38, 0, 1e38, 3e38], np.float32),
+                          np.array([-2000000000, 0, 0, 2000000000], np.int32)],
+                         ids=["offset", "1e300", "f4", "i4"])
+def test_normalisation_keeps_the_contrast_of_large_numbers(values):
+    low, high = float(values.min()), float(values.max())
+    expected = [(float(v) - low) / (high - low) for v in values]
+    assert normalise(values.reshape(2, 2, 1)).ravel() == pytest.approx(expected)
+
+
+def test_resampling_by_two_averages_pairs_and_keeps_x_as_rows():
+    plane = np.array([[0.0, 2, 4, 6], [0, 2, 4, 6], [8, 8, 8, 8], [8, 8, 8, 8]], np.float32)
+    assert resample(plane[..., None], 2, "bilinear").tolist() == [[[1, 5], [8, 8]]]
+
+
+SHAPES = [(240, 240), (232, 256), (132, 256), (20, 24), (96, 96), (300, 100), (7, 5), (1, 1),
+          (2, 300)]
+
+
+# 44 from 96 pixels: a centre lies exactly between two of them
+@pytest.mark.parametrize("size", [32, 33, 44, 96, 100, 256])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_resampling_equals_torchs(shape, size):
+    rng = np.random.default_rng(0)
+    volume = rng.random((*shape, 3), np.float32)
+    labels = rng.integers(0, 9, (*shape, 3)).astype(np.uint8)
+    bilinear = {"mode": "bilinear", "align_corners": False}
+    for values, mode, how, tolerance in ((volume, "bilinear", bilinear, 2e-5),
+                                         (labels, "nearest", {"mode": "nearest-exact"}, 0)):
+        slices = torch.from_numpy(np.moveaxis(values, 2, 0).copy())[:, None]
+        expected = torch.nn.functional.interpolate(slices, (size, size), **how)[:, 0].numpy()
+
+        found = resample(values, size, mode)
+        assert found.dtype == values.dtype and found.shape == expected.shape
+        assert found.flags.c_contiguous
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_volume_of_the_wanted_size_stays_as_it_is(order):
+    volume = np.asarray(np.random.default_rng(0).random((32, 32, 3), np.float32), order=order)
+    np.testing.assert_array_equal(resample(volume, 32, "bilinear"), np.moveaxis(volume, 2, 0))
+
+
+def test_a_constant_label_stays_one_where_it_is_interpolated_and_cut():
+    label = np.ones((37, 29, 2), np.uint8)
+    assert (resample_label(label, WMH.label_map, 100, "linear2018") == 1).all()
+
+
+def test_label_two_becomes_background():
+    label = np.array([[0, 1], [2, 1]])[..., None]
+    assert resample_label(label, WMH.label_map, 2, "nearest").tolist() == [[[0, 1], [0, 1]]]
+
+
+def test_the_2018_interpolation_makes_ones_between_zero_and_two():
+    # 2 beside 0, enlarged from 2 to 4 pixels linearly: 0, 0.5, 1.5, 2; cut: 0, 0, 1, 2; without
+    # label 2: 0, 0, 1, 0
+    label = np.array([[0, 2], [0, 2]])[..., None]
+    assert resample_label(label, WMH.label_map, 4, "linear2018")[0, 0].tolist() == [0, 0, 1, 0]
+    assert resample_label(label, WMH.label_map, 4, "nearest").max() == 0
+
+
+def test_labels_survive_resizing_and_back_on_lesions_of_some_size(tmp_path):
+    rng = np.random.default_rng(0)
+    label = np.zeros((132, 90, 3), np.uint8)
+    for x, y in rng.integers(10, 75, (6, 2)):
+        label[x:x + 6, y:y + 5, 1] = 1
+    classes = resample_label(label, WMH.label_map, 256, "nearest")
+    back = restore_mask(classes, np.diag([1.2, 1, 3, 1]), [132, 90, 3])
+    back = np.asanyarray(back.dataobj)
+    assert 2 * (back & label).sum() / (back.sum() + label.sum()) > 0.9
+
+
+@pytest.mark.parametrize("shape", [(240, 240), (232, 256), (132, 256), (256, 256)],
+                         ids=lambda shape: "x".join(map(str, shape)))
+def test_lesions_above_20_voxels_keep_their_shape_at_real_sizes(shape):
+    label = np.zeros((*shape, 1), np.uint8)
+    corners = [(x, y) for x in range(10, shape[0] - 20, 23) for y in range(10, shape[1] - 20, 23)]
+    # rectangles of 21 voxels and more, no two of one place on the grid
+    for number, (x, y) in enumerate(corners):
+        label[x:x + 3 + number % 4, y:y + 7] = 1
+    classes = resample_label(label, WMH.label_map, 256, "nearest")
+    back = restore_mask(classes, np.diag([1.2, 1, 3, 1]), label.shape)
+    back = np.asanyarray(back.dataobj)
+    for x, y in corners:
+        drawn, found = (array[x - 5:x + 12, y - 5:y + 13] for array in (label, back))
+        assert 2 * (drawn & found).sum() / (drawn.sum() + found.sum()) > 0.9
+    assert shape != (256, 256) or (back == label).all()  # native size: Dice 1
