@@ -42,8 +42,8 @@ class Slices:
         self.fingerprint = data_folder.read_fingerprint(folder, do).sha256
         names = data_folder.subjects_of(folder, subset)
         if not names:
-            raise UserError(data_folder.split_path(folder), f"subjects with subset {subset}", "none",
-                            "Correct the split.")
+            raise UserError(data_folder.split_path(folder), f"subjects with subset {subset}",
+                            "none", "Correct the split.")
 
         self.resident = None  # a Batch of all slices, where they are kept on a device
         self.arrays = []      # (images, labels, distance) of each scan, memory-mapped

@@ -50,8 +50,6 @@ if __name__ == "__main__":  # imports this file as a module; see start
     from utils import start
     start("evaluate")
 
-import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +58,7 @@ from scans.folder import IGNORED, read_dataset, references_path
 from scoring.crosscheck import check_folder
 from scoring.intervals import RESAMPLES, summarise, summarise_pairs
 from scoring.masks import find_masks, match, score_folder
-from utils import argument_parser, clock, log, run_program, write_csv, write_json
+from utils import argument_parser, clock, log, write_csv, write_json
 
 # column: (unit, +1 if more is better, -1 if less is)
 METRICS = {
@@ -282,7 +280,3 @@ def parse_arguments(argv):
 def main(argv=None):
     args = parse_arguments(argv)
     return evaluate_pair(args) if args.compare else evaluate(args)
-
-
-if __name__ == "__main__":
-    run_program(partial(main, sys.argv[1:]))

@@ -55,7 +55,7 @@ from training.run_folder import RunFolder, columns_of
 from training.stopping import StopRequest
 from training.trainer import Trainer
 from training.validation import predict, validate
-from utils import exclusive, log, run_program
+from utils import exclusive, log
 
 
 def main(argv=None):
@@ -200,7 +200,3 @@ def finish(args, trainer, val, run_folder, stop):
 
 def parse_arguments(argv):
     return options.parse(argv, __doc__)
-
-
-if __name__ == "__main__":
-    run_program(main)

@@ -54,7 +54,7 @@ from training.devices import (
     logits_of,
 )
 from training.inference import sliding_window
-from utils import UserError, argument_parser, atomic_path, log, progress, run_program
+from utils import UserError, argument_parser, atomic_path, log, progress
 
 
 class Model(NamedTuple):
@@ -239,7 +239,3 @@ def parse_arguments(argv):
     if not 1 <= args.batch_size <= 10**5:
         parser.error(f"--batch-size: from 1 to 100000, found {args.batch_size}")
     return args
-
-
-if __name__ == "__main__":
-    run_program(main)

@@ -57,7 +57,7 @@ from scans.splits import (
     patients_of,
     split_code2018,  # noqa: F401  (other people's scripts import it from here)
 )
-from utils import argument_parser, clock, exclusive, keep_freed_memory, run_program
+from utils import argument_parser, clock, exclusive, keep_freed_memory
 
 
 def main(argv=None):
@@ -157,7 +157,3 @@ def add_arguments(add):
         "its part (default 2)")
     add("--jobs", type=int, default=2, metavar="N",
         help="scans at a time, each with some 0.4 GiB (default 2)")
-
-
-if __name__ == "__main__":
-    run_program(main)

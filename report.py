@@ -35,7 +35,6 @@ from utils import (
     clock,
     read_json,
     remove_leftovers,
-    run_program,
     write_csv,
     write_text,
 )
@@ -110,7 +109,3 @@ def parse_arguments(argv):
                         help="write and print the table, leave figures and page alone")
 
     return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    run_program(main)

@@ -42,7 +42,7 @@ from scans.dataverse import (
     fetch_wmh,
     file_md5,
 )
-from utils import UserError, argument_parser, atomic_path, log, progress, remove, run_program
+from utils import UserError, argument_parser, atomic_path, log, progress, remove
 
 MAX_MEMBER = 2 ** 30  # bytes; the largest scan that is needed has some 50 MB
 IMPOSSIBLE = (  # what a damaged zip may ask for
@@ -254,7 +254,3 @@ def is_wanted(archive, item, spec):
         raise UserError(f"{archive}: {item.filename}", f"at most {MAX_MEMBER} bytes",
                         f"{item.file_size} bytes", "Do not trust this archive.")
     return True
-
-
-if __name__ == "__main__":
-    run_program(main)

@@ -33,7 +33,7 @@ from scans.datasets import get_spec
 from scans.resampling import resample_label
 from scoring.masks import RESAMPLE, find_masks, read_labels
 from scoring.scores import epoch_scores, score_scan
-from utils import UserError, argument_parser, log, progress, run_program, write_csv
+from utils import UserError, argument_parser, log, progress, write_csv
 
 FOLDER = "additional_annotations"
 
@@ -126,7 +126,3 @@ def main(argv=None):
     if args.out:
         write_csv(args.out, rows)
     return 0
-
-
-if __name__ == "__main__":
-    run_program(main)

@@ -30,7 +30,7 @@ from pathlib import Path
 from scoring import rows as row_names
 from scoring.runs import load_run, natural, run_folders
 from scoring.scores import pace
-from utils import UserError, argument_parser, is_alive, run_program
+from utils import UserError, argument_parser, is_alive
 
 COLUMNS = ("run", "state", "epoch", "epochs", "best_dsc", "best_epoch", "seconds_per_epoch",
            "seconds_left")
@@ -158,7 +158,3 @@ def main(argv=None):
     else:
         print("\n\n".join(f"{table(rows)}\n{total(rows)}" for rows in sets if rows))
     return 0
-
-
-if __name__ == "__main__":
-    run_program(main)

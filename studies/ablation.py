@@ -27,7 +27,7 @@ from scoring.intervals import FEWEST_SCANS, change_in_words, difference
 from scoring.rows import changes_of, label, plain
 from scoring.runs import load_set
 from scoring.scores import row_scores
-from utils import UserError, argument_parser, log, run_program, write_csv, write_text
+from utils import UserError, argument_parser, log, write_csv, write_text
 
 ROW = "gdl+boundary"
 METRIC = {metric[0]: metric for metric in METRICS}
@@ -166,7 +166,3 @@ def main(argv=None):
     log(text)
     log(str(Path(args.runs) / "ablation.md"))
     return 0
-
-
-if __name__ == "__main__":
-    run_program(main)

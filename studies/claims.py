@@ -53,7 +53,6 @@ from utils import (
     clock,
     log,
     read_description,
-    run_program,
     write_json,
 )
 
@@ -360,7 +359,3 @@ def main(argv=None):
         log(f"{name} {result['verdict']:>13}  {result['claim']}\n{'':18}{result['statistic']}")
     log(str(path))
     return 0
-
-
-if __name__ == "__main__":
-    run_program(main)

@@ -33,7 +33,7 @@ from scoring.intervals import FEWEST_SCANS, change_in_words, difference
 from scoring.rows import label, plain, without_boundary
 from scoring.runs import load_set, number
 from scoring.scores import row_scores
-from utils import UserError, argument_parser, log, read_csv, run_program, write_csv, write_text
+from utils import UserError, argument_parser, log, read_csv, write_csv, write_text
 
 METRIC = {metric[0]: metric for metric in METRICS}
 COLUMNS = (("dsc", "best"), ("dsc", "last"), ("dsc_3d", "best"), ("hd95_mm", "best"))
@@ -234,7 +234,3 @@ def main(argv=None):
     write_text(first.folder / "comparison.md", text)
     log(text)
     return 0
-
-
-if __name__ == "__main__":
-    run_program(main)

@@ -34,7 +34,7 @@ from scans.phantom.isles import ISLES
 from scans.phantom.lesions import DISTRACTORS, STROKE, WMH
 from scans.phantom.wmh import SITES
 from scans.phantom.write import subject_path, write_all
-from utils import UserError, argument_parser, log, read_json, remove, run_program, write_json
+from utils import UserError, argument_parser, log, read_json, remove, write_json
 
 DEFAULT_SUBJECTS = {
     ("wmh", "demo"): 12, ("wmh", "full"): 60,
@@ -150,9 +150,3 @@ def brief(value):
     """A JSON value for an error of one line."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:50] + " ..."
-
-
-if __name__ == "__main__":
-    from scans.phantom import __main__ as importable  # worker processes find functions by this name
-
-    run_program(importable.main)

@@ -158,8 +158,10 @@ def test_too_little_memory_is_one_line_with_what_helps(trained, masks, monkeypat
     def fill(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    network, model = best_model.load_model(validation(trained)[0].parents[1] / "best.pt", torch.device("cpu"))
-    monkeypatch.setattr(predict, "load_model", lambda path, device: (network, model.model_copy(update={"patch": patch})))
+    path = trained / "run" / "best.pt"
+    network, model = best_model.load_model(path, torch.device("cpu"))
+    model = model.model_copy(update={"patch": patch})
+    monkeypatch.setattr(predict, "load_model", lambda path, device: (network, model))
     monkeypatch.setattr(predict, "predict_scan", fill)
     refuses(masks(trained / "raw" / "s0")[0], "cpu: expected memory for", *words)
 

@@ -206,8 +206,9 @@ def checkpoints(folder):
     Each as it is, with one of its values replaced, and with any pickle in a sound zip.
     """
     place = Path(RUNS["gdl"])
-    options = main.parse_arguments(["--data", "data", "--out", str(place), "--loss", "gdl", "--width", "1", "--epochs", "3",
-                                    "--threads", "1", "--quiet"])
+    options = main.parse_arguments([
+        "--data", "data", "--out", str(place), "--loss", "gdl", "--width", "1", "--epochs", "3",
+        "--threads", "1", "--quiet"])
     train = config.open_training(options)
     trainer, val, run_folder = main.prepare(options, train, Group(alone=True))
     bar, stop = SimpleNamespace(update=lambda: None), StopRequest(run_folder, trainer.group)
