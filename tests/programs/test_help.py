@@ -55,8 +55,8 @@ def test_every_option_is_explained_and_says_its_default(parser):
 
 
 def test_every_example_is_a_command_line_that_the_program_takes(parser):
-    examples = re.findall(rf"^  python {re.escape(parser.prog)} (.+)$", parser.description,
-                          re.MULTILINE)
+    description = re.sub(r"\\\n\s+", "", parser.description)  # continued on the next line
+    examples = re.findall(rf"^  python {re.escape(parser.prog)} (.+)$", description, re.MULTILINE)
     assert len(examples) >= 2
     for example in examples:
         parser.parse_args(shlex.split(example.split(" > ")[0]))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from main import COLUMNS
+from training.run_folder import COLUMNS
 from reporting import formats
 from run_folders import read_table, write_run, write_set, write_sweep
 
