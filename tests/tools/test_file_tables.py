@@ -19,7 +19,7 @@ def test_every_file_is_described():
     for name in ("scans.folder.Dataset", "scans.folder.Meta", "scans.folder.Fingerprint",
                  "scans.folder.SplitRow", "scans.folder.IndexRow", "scoring.run_files.Config",
                  "scoring.run_files.MetricsRow", "scoring.run_files.Summary",
-                 "scoring.run_files.Claims"):
+                 "scoring.run_files.Claims", "training.best_model.BestModel"):
         assert f"<!-- file: {name} -->" in text
 
 
