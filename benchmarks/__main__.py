@@ -9,12 +9,12 @@ with their range. What is measured, with versions, processor and command, goes t
 results/published/bench/NAME.json. Keep the machine idle meanwhile.
 """
 
-import argparse
 import importlib
 import tempfile
 from pathlib import Path
 
 from benchmarks.common import ROOT, save
+from utils import argument_parser
 
 ALL = ("metrics", "losses", "loading", "training", "preprocessing", "growth", "startup")
 
@@ -31,8 +31,7 @@ def main():
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, "python -m benchmarks")
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help=f"{', '.join(ALL)} (default: these) or gpu")
     add("--rounds", type=int, default=9, help="of alternate measurements (default 9)")

@@ -1,6 +1,5 @@
 """The command line of main.py."""
 
-import argparse
 
 import scheduler
 from losses_regional import REGIONAL_LOSSES, checked_options, parts_of
@@ -8,6 +7,7 @@ from networks import NETWORKS
 from networks.unet3d import LEVELS
 from scoring import rows
 from scoring.run_files import check_patch
+from utils import argument_parser
 
 LEAST = 2 ** LEVELS  # voxels of a patch along an axis, of which the deepest level has one
 
@@ -22,8 +22,7 @@ def parse(argv, description):
 
     argparse ends the program where they are wrong.
     """
-    parser = argparse.ArgumentParser(description=description,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(description)
     for add_options in (add_files, add_loss, add_network, add_training, add_machine):
         add_options(parser.add_argument)
     args = parser.parse_args(argv)

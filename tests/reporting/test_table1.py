@@ -2,9 +2,9 @@
 
 import pytest
 
-from training.run_folder import COLUMNS
 from reporting import formats
 from run_folders import read_table, write_run, write_set, write_sweep
+from training.run_folder import COLUMNS
 
 # Collapse -----------------------------------------------------------------------------------------
 
