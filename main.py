@@ -55,6 +55,7 @@ from training.run_folder import RunFolder, columns_of
 from training.stopping import StopRequest
 from training.trainer import Trainer
 from training.validation import predict, validate
+from training.volumes_in_bfloat16 import amp_of_volumes
 from utils import exclusive, log
 
 
@@ -176,8 +177,10 @@ def prepare(args, train, group):
     loss = build_loss(args.loss, len(data.classes), args.gdl_max_weight, args.loss_options,
                       args.boundary_classes)
     betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
-    trainer = Trainer(network, loss, device, choose_amp(args.amp, device), args.lr, betas,
-                      args.compile, group)
+    amp = choose_amp(args.amp, device)
+    if args.dims == 3:
+        amp = amp_of_volumes(args.amp, device, architecture, args.patch, args.batch_size)
+    trainer = Trainer(network, loss, device, amp, args.lr, betas, args.compile, group)
 
     model = describe_model(architecture, data, args.patch, trainer.amp)
     run_folder = RunFolder(args.out, trainer, settings, model, columns_of(args.loss, data.classes))

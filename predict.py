@@ -54,6 +54,7 @@ from training.devices import (
     logits_of,
 )
 from training.inference import sliding_window
+from training.volumes_in_bfloat16 import amp_of_volumes
 from utils import UserError, argument_parser, atomic_path, log, progress
 
 
@@ -85,8 +86,10 @@ def main(argv=None):
             "nothing about patients")
 
     # autocast as in training, unless --amp says otherwise
-    precision = AMP.get(trained.amp, "auto") if args.amp == "auto" else args.amp
-    amp = choose_amp(precision, device)
+    if network.dims == 3 and device.type == "cpu":
+        amp = amp_of_volumes(args.amp, device, trained.build, trained.patch)
+    else:
+        amp = choose_amp(AMP.get(trained.amp, "auto") if args.amp == "auto" else args.amp, device)
     network.to(memory_format=choose_memory_format(amp, device, network.dims))
     model = Model(network, trained, device, amp)
 

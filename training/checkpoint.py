@@ -161,6 +161,20 @@ def optimizer_is_sound(optimizer, settings):
                for name, value in own.items() if name not in ("lr", "params"))
 
 
+def lay_out_moments(optimizer):
+    """Give Adam's moments the memory layout of their parameters.
+
+    A checkpoint keeps the layout that it was written in, which differs with device and precision;
+    load_state_dict keeps it too. The fused Adam reads weights and moments in the order in which
+    they lie in memory: on a CPU it would pair a weight with another one's moments, on a GPU it
+    refuses.
+    """
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)
+
+
 def shapes_of(network):
     return {name: tuple(tensor.shape) for name, tensor in network.items()}
 

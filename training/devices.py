@@ -51,16 +51,17 @@ def choose_device(name):
     return device
 
 
-def choose_amp(name, device):
+def choose_amp(name, device, dims=2):
     """The autocast dtype: torch.bfloat16, or None for float32 without autocast.
 
-    "auto" is bfloat16 where the processor computes it natively, else float32.
+    "auto" is bfloat16 where the processor computes it natively, else float32. On a CPU a network of
+    volumes (dims 3) computes in float32: see volumes_in_bfloat16.py.
     """
     if name == "auto":
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            native = "avx512_bf16" in cpu_flags()
+            native = dims == 2 and "avx512_bf16" in cpu_flags()
         name = "bf16" if native else "off"
     return {"bf16": torch.bfloat16, "off": None}[name]
 

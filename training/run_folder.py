@@ -97,6 +97,7 @@ class RunFolder:
         optimizer.load_state_dict(state["optimizer"])
         if not checkpoint.optimizer_is_sound(optimizer, settings):
             raise UserError(path, "a checkpoint of this run", "another optimizer", checkpoint.OWN)
+        checkpoint.lay_out_moments(optimizer)
         checkpoint.set_random_state(state, self.trainer.device)
 
         self.rows, self.best, self.best_network = (
