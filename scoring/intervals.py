@@ -5,7 +5,7 @@ import numpy as np
 from scoring.scores import SUMMED
 
 RESAMPLES = 10_000
-FEWEST_SCANS = 5  # with fewer validation scans a bootstrap says nothing
+FEWEST_SCANS = 5  # with fewer there is no interval and no p-value: they would say nothing
 BATCH = 500       # resamples in memory at a time
 
 
@@ -50,16 +50,26 @@ def paired_interval(with_term, without, weights=None, seed=0):
 
 
 def difference(with_term, without, metric):
-    """`paired_interval` of one metric of two `row_scores`: {"difference", "low", "high"}."""
+    """`paired_interval` of one metric of two `row_scores`: {"difference", "low", "high"}.
+
+    The interval's ends are None with fewer than FEWEST_SCANS scans.
+    """
     weights = without["slices"][0] if metric in SUMMED else None
     mean, low, high = paired_interval(with_term[metric], without[metric], weights)
+    if np.shape(without[metric])[-1] < FEWEST_SCANS:
+        low = high = None
     return {"difference": mean, "low": low, "high": high}
 
 
 def change_in_words(value):
-    """"+0.012 [-0.003, +0.027]" from what `difference` gave; "–" where it is None."""
+    """"+0.012 [-0.003, +0.027]" from what `difference` gave; "–" where it is None.
+
+    Without an interval only the difference.
+    """
     if value["difference"] is None:
         return "–"
+    if value["low"] is None:
+        return f"{value['difference']:+.3f}"
     return f"{value['difference']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}]"
 
 
@@ -79,7 +89,8 @@ def summarise(values):
     """Statistics of the finite ones among `values`; NaN where undefined.
 
     Returns:
-        {"n", "mean", "std" (of the sample), "median", "ci95_low", "ci95_high" (of the mean)}.
+        {"n", "mean", "std" (of the sample, from 2 values on), "median", "ci95_low", "ci95_high" (of
+        the mean, from FEWEST_SCANS values on)}.
     """
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
@@ -87,7 +98,7 @@ def summarise(values):
     if len(values) == 0:
         return {"n": 0, "mean": nan, "std": nan, "median": nan, "ci95_low": nan, "ci95_high": nan}
 
-    low, high = bootstrap_interval(values)
+    low, high = bootstrap_interval(values) if len(values) >= FEWEST_SCANS else (nan, nan)
     return {
         "n": len(values),
         "mean": float(values.mean()),
@@ -103,11 +114,11 @@ def summarise_pairs(a, b, better):
 
     Args:
         a, b: (n,) scores of the same scans.
-        better: +1 if more is better, -1 if less is.
+        better: +1 if more is better, -1 if less is, 0 if it is better to be nearer to 0.
 
     Returns:
         what `summarise` gives for b - a, and "mean_a", "mean_b", "b_better", "b_worse" (numbers of
-        scans), "wilcoxon_p" (two-sided).
+        scans), "wilcoxon_p" (two-sided, from FEWEST_SCANS scans on).
     """
     from scipy.stats import wilcoxon
     a, b = np.asarray(a, float), np.asarray(b, float)
@@ -115,16 +126,20 @@ def summarise_pairs(a, b, better):
     a, b = a[finite], b[finite]
     change = b - a
 
+    gain = better * change if better else np.abs(a) - np.abs(b)
+
     # Scans without a change say nothing about its direction (Wilcoxon's own rule); if there are
     # no others, p is 1.
     changed = change[change != 0]
     p = float(wilcoxon(changed).pvalue) if len(changed) else 1.0
+    if len(change) < FEWEST_SCANS:
+        p = float("nan")
 
     return {
         "mean_a": float(a.mean()) if len(a) else float("nan"),
         "mean_b": float(b.mean()) if len(b) else float("nan"),
         **summarise(change),
-        "b_better": int((better * change > 0).sum()),
-        "b_worse": int((better * change < 0).sum()),
+        "b_better": int((gain > 0).sum()),
+        "b_worse": int((gain < 0).sum()),
         "wilcoxon_p": p,
     }
