@@ -52,24 +52,17 @@ def paired_interval(with_term, without, weights=None, seed=0):
 def difference(with_term, without, metric):
     """`paired_interval` of one metric of two `row_scores`: {"difference", "low", "high"}.
 
-    The interval's ends are None with fewer than FEWEST_SCANS scans.
+    Callers see to it that there are FEWEST_SCANS scans, or show no interval.
     """
     weights = without["slices"][0] if metric in SUMMED else None
     mean, low, high = paired_interval(with_term[metric], without[metric], weights)
-    if np.shape(without[metric])[-1] < FEWEST_SCANS:
-        low = high = None
     return {"difference": mean, "low": low, "high": high}
 
 
 def change_in_words(value):
-    """"+0.012 [-0.003, +0.027]" from what `difference` gave; "–" where it is None.
-
-    Without an interval only the difference.
-    """
+    """"+0.012 [-0.003, +0.027]" from what `difference` gave; "–" where it is None."""
     if value["difference"] is None:
         return "–"
-    if value["low"] is None:
-        return f"{value['difference']:+.3f}"
     return f"{value['difference']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}]"
 
 
@@ -125,7 +118,6 @@ def summarise_pairs(a, b, better):
     finite = np.isfinite(a) & np.isfinite(b)
     a, b = a[finite], b[finite]
     change = b - a
-
     gain = better * change if better else np.abs(a) - np.abs(b)
 
     # Scans without a change say nothing about its direction (Wilcoxon's own rule); if there are

@@ -7,7 +7,7 @@ import numpy as np
 from metrics import lesion_sizes
 from reporting.page.svg import Axes
 from scoring.cases import validation_cases
-from scoring.intervals import difference
+from scoring.intervals import FEWEST_SCANS, difference
 from scoring.rows import ALONE, BOTH, PAIR, REGIONAL
 from scoring.scores import SUMMED, row_scores
 
@@ -92,6 +92,9 @@ def paired_differences(results):
     rows = []
     for score in SCORES:
         change = difference(with_term, without, score.name)
+        if without[score.name].shape[1] < FEWEST_SCANS:
+            change |= {"low": None, "high": None}
+
         gains = per_scan(results, BOTH, score.name) - per_scan(results, REGIONAL, score.name)
         gains *= -1 if score.less_is_better else 1
         rows.append({
