@@ -164,6 +164,12 @@ def test_protocol_compares_two_folders(folders):
         f"{name}_difference" for name in WMH]
 
 
+def test_protocol_has_a_table_of_lesions_too(folders):
+    run_evaluate(folders, "--protocol", "wmh", "--lesions", str(folders / "lesions.csv"))
+    found = [(row["subject"], row["mask"]) for row in read(folders / "lesions.csv")]
+    assert found == [(name, mask) for name in ("p1", "p2") for mask in ("reference", "prediction")]
+
+
 def test_not_a_number_is_no_probability(folders):
     save(folders / "masks/p1.nii.gz", np.full((12, 10, 6), np.nan, np.float32))
     assert "masks/p1.nii.gz" in error_of(folders, "--protocol", "wmh")

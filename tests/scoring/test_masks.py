@@ -28,9 +28,11 @@ def names_of(folder, found):
 
 # --- Two files ---
 
-def test_two_files_are_one_scan_whatever_their_names(folders):
+def test_two_files_are_one_scan_whatever_their_names(folders, capsys):
     row, = run_evaluate(folders, predictions="masks/p1.nii.gz", references="refs/p2.nii")
     assert row["subject"] == "p2"
+    said = "label 1: 1 scan, 0 empty predictions, 0 empty references"
+    assert said in capsys.readouterr().out
     row, = run_evaluate(folders, predictions="masks/p1.nii.gz", references="refs/p1.nii.gz")
     assert (row["subject"], float(row["dice"])) == ("p1", pytest.approx(0.5))
 
