@@ -119,8 +119,8 @@ def evaluate(args):
     for label in labels:
         empty = [sum(scan[label][key] for scan in scores)
                  for key in ("prediction_empty", "reference_empty")]
-        print(f"\nlabel {label}: {counted(len(subjects), 'scan')}, "
-              f"{counted(empty[0], 'empty prediction')}, {counted(empty[1], 'empty reference')}")
+        print(f"\nlabel {label}: {len(subjects)} scans, {empty[0]} empty predictions, "
+              f"{empty[1]} empty references")
         print(statistics_table(statistics[label]))
     return 0
 
@@ -151,7 +151,7 @@ def evaluate_pair(args):
 
     print(f"\na: {args.compare[0]}\nb: {args.compare[1]}")
     for label in labels:
-        print(f"\nlabel {label}: b - a over {counted(len(subjects), 'scan')}")
+        print(f"\nlabel {label}: b - a over {len(subjects)} scans")
         print(differences_table(statistics[label]))
     return 0
 
@@ -211,10 +211,6 @@ def differences_table(statistics):
          in_words(s["mean"], "+.3f"), interval_in_words(s, "+.3f"), in_words(s["median"], "+.3f"),
          f"{s['b_better']}/{s['b_worse']}", in_words(s["wilcoxon_p"], ".3g")]
         for metric, s in statistics.items()])
-
-
-def counted(number, word):
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def in_words(value, digits=".3f"):

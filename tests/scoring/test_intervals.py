@@ -124,8 +124,8 @@ def test_statistics_of_pairs_by_hand():
 
 
 def test_a_signed_score_is_better_nearer_to_zero():
-    got = intervals.summarise_pairs([-3, 2, 1, 0], [1, -2, 4, 0], better=0)
-    assert (got["b_better"], got["b_worse"], got["mean"]) == (1, 1, 0.75)
+    got = intervals.summarise_pairs([-3, -2, 1, 2], [1, 0, 4, -2], better=0)
+    assert (got["b_better"], got["b_worse"], got["mean"]) == (2, 1, 1.25)
 
 
 def test_pairs_without_a_difference_are_no_evidence():
