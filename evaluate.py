@@ -1,42 +1,68 @@
-"""Score segmentation masks against references: folders of NIfTI files, each scan in 3-D and in mm.
+"""Score segmentation masks against references: NIfTI files, each scan in 3-D and in mm.
 
 Examples:
   python evaluate.py --predictions results/wmh/gdl/seed0/predictions --data data/wmh
   python evaluate.py --predictions masks/ --references raw/wmh/training/ --ignore 2 --csv out.csv
-  python evaluate.py --predictions masks/ --references raw/wmh/training/ --ignore 2 --check
-  python evaluate.py --compare masks-gdl/ masks-boundary/ --references raw/wmh/training/
+  python evaluate.py --predictions masks/ --references raw/wmh/training/ --protocol wmh
+  python evaluate.py --predictions mask.nii.gz --references true.nii.gz --lesions lesions.csv
+  python evaluate.py --compare masks-gdl/ masks-boundary/ --references raw/wmh/training/ --check
 
-Scans are matched by subject. In a flat folder the subject is the name of the file without .nii or
-.nii.gz; otherwise it is the name of the folder in the WMH layout (<subject>/wmh.nii.gz, or a
-submission's <subject>/result.nii.gz) or the ISLES layout (case_<n>/SMIR.*.OT.*/SMIR.*.OT.*.nii).
-Prediction and reference must share one grid. If one of them is stored in another orientation it
-is turned; nothing is resampled.
+Give two folders of masks, or two masks. Scans in folders are matched by subject. In a flat folder
+the subject is the name of the file without .nii or .nii.gz; otherwise it is the name of the folder
+in the WMH layout (<subject>/wmh.nii.gz, or a submission's <subject>/result.nii.gz), the ISLES
+layout (case_<n>/SMIR.*.OT.*/SMIR.*.OT.*.nii) or that of BraTS (<subject>/<subject>-seg.nii.gz or
+_seg.nii.gz; its modalities beside it are no masks). Where two folders' names differ by an ending
+_0000, -seg or _seg alone, they are of one subject. Hidden files are no masks. Prediction and
+reference must share one grid. If one of them is stored in another orientation it is turned; nothing
+is resampled.
 
 Scores, one row per scan and label:
   dice                 Dice similarity coefficient, 0 to 1; 1 if both masks are empty
+  precision, recall    of voxels: true / predicted ones, found / true ones; 1 if there are none
   hd                   Hausdorff distance, mm
   hd95                 95th percentile of the surface distances of both directions pooled, mm
                        (as medpy)
-  hd95_challenge       larger of the two directed 95th percentiles, mm (as the WMH 2017 challenge:
-                       surfaces per slice)
+  hd95_directed        larger of the two directed 95th percentiles, mm (as MONAI)
+  hd95_challenge       the same with surfaces found per slice, mm (as the WMH 2017 challenge)
+  assd                 average symmetric surface distance: mean over both surfaces, mm
+  surface_dice         share of both surfaces within --tolerance of the other (NSD), 0 to 1;
+                       voxels' centres count, as in MONAI; 1 if both masks are empty, 0 if one is
   lesion_recall        found lesions / lesions of the reference; 1 if it has none (26-connected,
                        as the challenge)
   lesion_precision     true lesions / predicted lesions; 1 if none is predicted
   lesion_f1            harmonic mean of the two
+  panoptic_quality     sum of the IoU of lesions that match / (TP + FP / 2 + FN / 2); a match has
+                       an IoU above --overlap; 1 if there are no lesions at all
+  lesion_count_difference
+                       predicted lesions - lesions of the reference
   volume_difference    absolute volume difference, % of the reference; inf if only the reference
                        is empty
-  prediction_ml, reference_ml, prediction_empty, reference_empty
+  volume_difference_ml predicted volume - volume of the reference, ml
+  prediction_ml, reference_ml, prediction_empty, reference_empty, prediction_lesions,
+  reference_lesions; and nnU-Net's Dice, IoU, TP, FP, FN, TN, n_pred, n_ref
 If one mask is empty, distances are the image's diagonal in mm (--empty diagonal) or missing
 (--empty nan, as in the challenge).
 
-Printed and written per score: n finite values, their mean, sample standard deviation, median, and
-a 95 % bootstrap interval of the mean over scans (percentiles of 10,000 resamples, seed 0).
---summary writes nnU-Net's summary.json; its Dice and IoU follow nnU-Net (null where both masks are
-empty, and not part of the mean), and the scores above stand beside them.
+Printed and written per score: n finite values, their mean, sample standard deviation (from two
+scans on), median, and a 95 % bootstrap interval of the mean over scans (percentiles of 10,000
+resamples, seed 0; from five scans on). --summary writes nnU-Net's summary.json; its Dice and IoU
+follow nnU-Net (null where both masks are empty, and not part of the mean; foreground_mean is null
+if a class occurs in no mask), and the scores above stand beside them.
 
---compare A B scores both folders and prints B - A over the scans: mean and median difference, 95 %
-bootstrap interval of the mean difference, scans in which B is better and worse, and the p-value of
-a two-sided Wilcoxon signed-rank test.
+--protocol wmh scores as the WMH 2017 challenge's own program does, and prints its five scores in
+its order. Unlike --labels 1 --ignore 2, every value of a prediction from 0.5 on is lesion, so a 2
+is (outside the reference's 2, which is left out of both masks), and so is a probability of 0.5.
+Without a predicted lesion there is no distance.
+
+--lesions writes a row per lesion of both masks: subject, label, mask (reference or prediction),
+lesion (a number), voxels, volume_ml, found (it shares a voxel with the other mask; a false positive
+does not), overlap (share of its voxels that the other mask holds), distance_mm (to the nearest
+lesion of the other mask, between voxels' centres; 0 if found, nan if there is none), and the
+centroid in the scan's coordinates.
+
+--compare A B scores both and prints B - A over the scans: mean and median difference, 95 %
+bootstrap interval of the mean difference, scans in which B is better and worse (for a difference:
+nearer to 0), and the p-value of a two-sided Wilcoxon signed-rank test; from five scans on.
 
 --check reads every file again with SimpleITK, which must find the same voxels and voxel size, and
 computes dice, hd and hd95 again with medpy, which must agree to 1e-6 and 1e-3 mm. It prints the
@@ -50,53 +76,47 @@ if __name__ == "__main__":  # imports this file as a module; see start
     from utils import start
     start("evaluate")
 
+import math
 from pathlib import Path
 
-import numpy as np
-
 from scans.folder import IGNORED, read_dataset, references_path
+from scoring import lesions
+from scoring.columns import METRICS, WMH
 from scoring.crosscheck import check_folder
 from scoring.intervals import RESAMPLES, summarise, summarise_pairs
-from scoring.masks import find_masks, match, score_folder
-from utils import argument_parser, clock, log, write_csv, write_json
-
-# column: (unit, +1 if more is better, -1 if less is)
-METRICS = {
-    "dice": ("", 1),
-    "hd": ("mm", -1),
-    "hd95": ("mm", -1),
-    "hd95_challenge": ("mm", -1),
-    "lesion_recall": ("", 1),
-    "lesion_precision": ("", 1),
-    "lesion_f1": ("", 1),
-    "volume_difference": ("%", -1),
-}
+from scoring.masks import Rules, find_all, match, score_folder
+from scoring.summary import jsonable, nnunet_summary
+from utils import UserError, argument_parser, clock, log, write_csv, write_json
 
 
 def evaluate(args):
-    """Score one folder; print the table and write what was asked for."""
-    elapsed = clock()
-    predictions, references = find_masks(args.predictions), find_masks(args.references)
+    """Score one folder or file; print the table and write what was asked for."""
+    elapsed, labels = clock(), args.rules.labels
+    predictions, references = find_all([args.predictions, args.references])
     subjects = match(predictions, references, (args.predictions, args.references), args.partial)
+    refuse_to_overwrite(args, [*predictions.values(), *references.values()])
 
     # One {label: {score: value}} per subject, and the statistics over them
-    scores = score_subjects(args.predictions, subjects, predictions, references, args)
+    scans = score_subjects(args.predictions, subjects, predictions, references, args)
+    scores = [scan.scores for scan in scans]
     statistics = {label: {metric: summarise([scan[label][metric] for scan in scores])
-                          for metric in METRICS} for label in args.labels}
+                          for metric in args.metrics} for label in labels}
 
     if args.csv:
         write_csv(args.csv, [{"subject": name, "label": label, **scan[label]}
-                             for name, scan in zip(subjects, scores) for label in args.labels])
+                             for name, scan in zip(subjects, scores) for label in labels])
+    if args.lesions:
+        write_csv(args.lesions, [{"subject": name, "label": label, **row}
+                                 for name, scan in zip(subjects, scans) for label in labels
+                                 for row in scan.lesions[label]],
+                  ["subject", "label", *lesions.COLUMNS])
     if args.summary:
         files = [(predictions[name], references[name]) for name in subjects]
-        write_json(args.summary, jsonable(nnunet_summary(scores, files, args.labels) | {
-            "statistics": statistics,
-            "seconds": round(elapsed(), 2),
-            "settings": {"labels": args.labels, "ignore": args.ignore, "empty": args.empty,
-                         "resamples": RESAMPLES},
-        }))
+        write_json(args.summary, jsonable(nnunet_summary(scores, files, labels) | {
+            "statistics": statistics, "seconds": round(elapsed(), 2),
+            "settings": settings(args.rules)}))
 
-    for label in args.labels:
+    for label in labels:
         empty = [sum(scan[label][key] for scan in scores)
                  for key in ("prediction_empty", "reference_empty")]
         print(f"\nlabel {label}: {len(subjects)} scans, {empty[0]} empty predictions, "
@@ -106,82 +126,67 @@ def evaluate(args):
 
 
 def evaluate_pair(args):
-    """Score two folders; print the paired differences and write what was asked for."""
-    masks = [find_masks(folder) for folder in args.compare]
-    references = find_masks(args.references)
+    """Score two folders or files; print paired differences and write what was asked for."""
+    labels = args.rules.labels
+    *masks, references = find_all([*args.compare, args.references])
     common = {name: masks[0][name] for name in match(*masks, args.compare, args.partial)}
     subjects = match(common, references, (args.compare[0], args.references), args.partial)
+    refuse_to_overwrite(args, [path for found in (*masks, references) for path in found.values()])
 
-    a, b = (score_subjects(folder, subjects, found, references, args)
+    a, b = ([scan.scores for scan in score_subjects(folder, subjects, found, references, args)]
             for folder, found in zip(args.compare, masks))
     statistics = {label: {metric: summarise_pairs([scan[label][metric] for scan in a],
-                                                  [scan[label][metric] for scan in b], better)
-                          for metric, (_, better) in METRICS.items()} for label in args.labels}
+                                                  [scan[label][metric] for scan in b],
+                                                  METRICS[metric][1])
+                          for metric in args.metrics} for label in labels}
 
     if args.csv:
         write_csv(args.csv, [
-            {"subject": name, "label": label, **side_by_side(scan_a[label], scan_b[label])}
-            for name, scan_a, scan_b in zip(subjects, a, b) for label in args.labels])
+            {"subject": name, "label": label,
+             **side_by_side(scan_a[label], scan_b[label], args.metrics)}
+            for name, scan_a, scan_b in zip(subjects, a, b) for label in labels])
     if args.summary:
         write_json(args.summary, jsonable({"a": args.compare[0], "b": args.compare[1],
                                            "subjects": subjects, "differences": statistics}))
 
     print(f"\na: {args.compare[0]}\nb: {args.compare[1]}")
-    for label in args.labels:
+    for label in labels:
         print(f"\nlabel {label}: b - a over {len(subjects)} scans")
         print(differences_table(statistics[label]))
     return 0
 
 
 def score_subjects(folder, subjects, predictions, references, args):
-    """[{label: {score: value}}], one per subject, in order; with --check, checked."""
+    """[ScoredScan], one per subject, in order; with --check, checked."""
     files = [predictions[name] for name in subjects], [references[name] for name in subjects]
-    scores = score_folder((folder, args.references), *files, args.labels, args.ignore, args.empty,
-                          args.jobs)
+    scans = score_folder((folder, args.references), *files, args.rules, args.jobs)
     if args.check:
         which = f" of {folder}" if args.compare else ""
-        log(f"check{which}: {check_folder(*files, scores, args.ignore, args.jobs)}")
-    return scores
+        log(f"check{which}: {check_folder(*files, scans, args.rules, args.jobs)}")
+    return scans
+
+
+def refuse_to_overwrite(args, masks):
+    """UserError if a file to be written is one of the masks."""
+    masks = {path.resolve() for path in masks}
+    for path in (args.csv, args.summary, args.lesions):
+        if path and Path(path).resolve() in masks:
+            raise UserError(path, "a file to write", "one of the masks", "Give another name.")
 
 
 # What is written and printed ---------------------------------------------------------------------
 
-def nnunet_summary(scores, files, labels):
-    """The part of summary.json that nnU-Net writes too."""
-    means = {label: mean_scores([scan[label] for scan in scores]) for label in labels}
-    return {
-        "foreground_mean": mean_scores(list(means.values())),
-        "mean": means,
-        "metric_per_case": [
-            {"metrics": scan, "prediction_file": str(prediction), "reference_file": str(reference)}
-            for scan, (prediction, reference) in zip(scores, files)],
-    }
+def settings(rules):
+    """What summary.json says about how it was scored."""
+    return {"labels": rules.labels, "ignore": rules.ignored, "empty": rules.empty,
+            "tolerance_mm": rules.tolerance, "overlap": rules.overlap, "protocol": rules.protocol,
+            "resamples": RESAMPLES}
 
 
-def mean_scores(rows):
-    """The mean of each numeric score over rows (dicts), over its finite values as in nnU-Net."""
-    return {key: finite_mean([row[key] for row in rows])
-            for key in rows[0] if not key.endswith("_empty")}
-
-
-def finite_mean(values):
-    finite = [value for value in values if np.isfinite(value)]
-    return float(np.mean(finite)) if finite else float("nan")
-
-
-def jsonable(value):
-    """The same value with NaN and infinities as None, which JSON can hold."""
-    if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [jsonable(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def side_by_side(a, b):
+def side_by_side(a, b, metrics):
     """The columns <score>_a, <score>_b and <score>_difference (b - a) of one scan."""
     columns = {}
-    for metric in METRICS:
+    for metric in metrics:
         columns[f"{metric}_a"] = a[metric]
         columns[f"{metric}_b"] = b[metric]
         columns[f"{metric}_difference"] = b[metric] - a[metric]
@@ -192,8 +197,8 @@ def statistics_table(statistics):
     """{metric: `summarise`} as text."""
     columns = ["score", "n", "mean", "std", "median", "95 % interval"]
     return table(columns, [
-        [with_unit(metric), str(s["n"]), f"{s['mean']:.3f}", f"{s['std']:.3f}",
-         f"{s['median']:.3f}", f"[{s['ci95_low']:.3f}, {s['ci95_high']:.3f}]"]
+        [with_unit(metric), str(s["n"]), in_words(s["mean"]), in_words(s["std"]),
+         in_words(s["median"]), interval_in_words(s)]
         for metric, s in statistics.items()])
 
 
@@ -202,10 +207,20 @@ def differences_table(statistics):
     columns = ["score", "n", "mean a", "mean b", "mean b-a", "95 % interval", "median b-a",
                "better/worse", "p"]
     return table(columns, [
-        [with_unit(metric), str(s["n"]), f"{s['mean_a']:.3f}", f"{s['mean_b']:.3f}",
-         f"{s['mean']:+.3f}", f"[{s['ci95_low']:+.3f}, {s['ci95_high']:+.3f}]",
-         f"{s['median']:+.3f}", f"{s['b_better']}/{s['b_worse']}", f"{s['wilcoxon_p']:.3g}"]
+        [with_unit(metric), str(s["n"]), in_words(s["mean_a"]), in_words(s["mean_b"]),
+         in_words(s["mean"], "+.3f"), interval_in_words(s, "+.3f"), in_words(s["median"], "+.3f"),
+         f"{s['b_better']}/{s['b_worse']}", in_words(s["wilcoxon_p"], ".3g")]
         for metric, s in statistics.items()])
+
+
+def in_words(value, digits=".3f"):
+    """A number, or "–" where there is none."""
+    return "–" if math.isnan(value) else format(value, digits)
+
+
+def interval_in_words(statistics, digits=".3f"):
+    low, high = statistics["ci95_low"], statistics["ci95_high"]
+    return "–" if math.isnan(low) else f"[{low:{digits}}, {high:{digits}}]"
 
 
 def with_unit(metric):
@@ -228,11 +243,12 @@ def build_parser():
     add = parser.add_argument
 
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--predictions", metavar="FOLDER", help="masks to score")
+    what.add_argument("--predictions", metavar="MASKS", help="masks to score, a folder or one file")
     what.add_argument("--compare", nargs=2, metavar=("A", "B"),
-                      help="two folders of masks to compare, scan by scan")
+                      help="two folders of masks (or two masks) to compare, scan by scan")
     truth = parser.add_mutually_exclusive_group(required=True)
-    truth.add_argument("--references", metavar="FOLDER", help="masks taken as true")
+    truth.add_argument("--references", metavar="MASKS",
+                       help="masks taken as true, a folder or one file")
     truth.add_argument("--data", metavar="FOLDER",
                        help="a data folder of preprocess.py: its references, classes and left-out "
                             "voxels; scans without a prediction are training scans")
@@ -240,13 +256,20 @@ def build_parser():
     add("--csv", metavar="FILE", help="write the scores (or paired differences) of every scan")
     add("--summary", metavar="FILE",
         help="write summary.json in nnU-Net's shape (or the comparison's statistics)")
+    add("--lesions", metavar="FILE", help="write a row for every lesion of both masks")
+    add("--protocol", choices=("wmh",),
+        help="score by the WMH 2017 challenge's rules in full, and print its five scores")
     add("--labels", type=int, nargs="+", metavar="L",
         help="label values to score, each alone (default 1)")
     add("--ignore", type=int, nargs="+", metavar="L",
         help="labels of the reference whose voxels are left out of both masks; 2 in the WMH "
              "challenge (default none)")
-    add("--empty", choices=("diagonal", "nan"), default="diagonal",
+    add("--empty", choices=("diagonal", "nan"),
         help="distance if only one mask is empty (default diagonal)")
+    add("--tolerance", type=float, default=Rules.tolerance, metavar="MM",
+        help="distance up to which a surface counts as found by surface_dice (default 1)")
+    add("--overlap", type=float, default=Rules.overlap, metavar="IOU",
+        help="IoU above which two lesions match in panoptic_quality (default 0.5)")
     add("--partial", action="store_true",
         help="score the subjects found in both folders, leave out the others")
     add("--check", action="store_true",
@@ -257,24 +280,50 @@ def build_parser():
 
 
 def parse_arguments(argv):
+    """The arguments, and from them `rules` (the Rules) and `metrics` (the scores to print)."""
     parser = build_parser()
     args = parser.parse_args(argv)
+    refuse_contradictions(parser, args)
 
+    labels, ignored = args.labels or [1], args.ignore or []
     if args.data:
-        if args.labels or args.ignore:
-            parser.error("--labels, --ignore: not with --data, which settles them; give "
-                         "--references FOLDER instead")
         dataset = read_dataset(Path(args.data), "Give a data folder of preprocess.py.")
         args.references, args.partial = str(references_path(Path(args.data))), True
-        args.labels, args.ignore = list(range(1, len(dataset.classes))), [IGNORED]
-    args.labels, args.ignore = args.labels or [1], args.ignore or []
+        labels, ignored = range(1, len(dataset.classes)), [IGNORED]
+    if args.protocol:
+        labels, ignored, args.empty = [1], [2], "nan"
+    if 0 in labels or set(labels) & set(ignored) or len(set(labels)) < len(labels):
+        parser.error("--labels: different labels, none of them 0 (background) or in --ignore")
 
+    args.metrics = WMH if args.protocol else tuple(METRICS)
+    args.rules = Rules(tuple(labels), tuple(ignored), args.empty or Rules.empty, args.tolerance,
+                       args.overlap, args.protocol, bool(args.lesions))
+    return args
+
+
+def refuse_contradictions(parser, args):
+    """End with a usage error where options contradict each other or make no sense."""
+    if args.data and (args.labels or args.ignore or args.protocol):
+        parser.error("--labels, --ignore, --protocol: not with --data, which settles them; give "
+                     "--references FOLDER instead")
+    if args.protocol:
+        for option, fixed in (("labels", [1]), ("ignore", [2]), ("empty", "nan")):
+            if getattr(args, option) not in (None, fixed):
+                words = fixed if option == "empty" else fixed[0]
+                parser.error(f"--{option}: --protocol {args.protocol} settles it ({words}); leave "
+                             "out one of the two")
+    if args.lesions and args.compare:
+        parser.error("--lesions: with --predictions, not with --compare")
+
+    written = [Path(path).absolute() for path in (args.csv, args.summary, args.lesions) if path]
+    if len(set(written)) < len(written):
+        parser.error("--csv, --summary, --lesions: a file of its own for each")
     if args.jobs < 1:
         parser.error(f"--jobs: at least 1, not {args.jobs}")
-    if (0 in args.labels or set(args.labels) & set(args.ignore)
-            or len(set(args.labels)) < len(args.labels)):
-        parser.error("--labels: different labels, none of them 0 (background) or in --ignore")
-    return args
+    if not 0 <= args.tolerance < math.inf:
+        parser.error(f"--tolerance: a distance in mm, 0 or more, not {args.tolerance}")
+    if not 0 <= args.overlap < 1:
+        parser.error(f"--overlap: an IoU from 0 to below 1, not {args.overlap}")
 
 
 def main(argv=None):

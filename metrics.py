@@ -9,7 +9,12 @@ or not positive.
 Two quantities are called Hausdorff distance here. `hausdorff` and `hausdorff95` are distances in mm
 between surfaces. `legacy_hausdorff` is what the paper's Table 1 reports (see its docstring); only
 it may stand beside those numbers.
+
+`surface_scores` and `lesion_scores` give several scores for the price of one search.
 """
+
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +29,10 @@ TRANSFORM_NS = 100  # distance transform, per voxel of the crop
 DENSE = 0.08  # share of surface voxels in the crop above which nearly all have one within REACH
 REACH = 3  # voxels
 
+# Headers hold voxel sizes in float32: a voxel of 1.2 mm lies 1.2000000477 mm from the next one, and
+# within a tolerance of 1.2 mm.
+ROUNDING = 1e-6
+
 
 # Overlap and volume -------------------------------------------------------------------------------
 
@@ -35,6 +44,35 @@ def dice(pred, target):
     pred, target = _checked_masks(pred, target)
     overlap = np.count_nonzero(pred & target)
     return (2 * overlap + SMOOTH) / (np.count_nonzero(pred) + np.count_nonzero(target) + SMOOTH)
+
+
+def precision(pred, target):
+    """Fraction of the predicted voxels that are true, |P & T| / |P|; 1.0 if none is predicted."""
+    pred, target = _checked_masks(pred, target)
+    return _fraction(np.count_nonzero(pred & target), np.count_nonzero(pred))
+
+
+def recall(pred, target):
+    """Fraction of the true voxels that are predicted, |P & T| / |T|; 1.0 if none is true."""
+    pred, target = _checked_masks(pred, target)
+    return _fraction(np.count_nonzero(pred & target), np.count_nonzero(target))
+
+
+def _fraction(part, whole):
+    """part / whole; 1.0 of nothing, since nothing is missing."""
+    return float(part / whole) if whole else 1.0
+
+
+def volume_difference_ml(pred, target, spacing=None):
+    """Predicted minus true volume in ml (1000 mm^3): positive where too much is predicted.
+
+    Args:
+        pred, target: masks of one shape.
+        spacing: voxel size in mm along each axis; None: 1.
+    """
+    pred, target = _checked_masks(pred, target)
+    voxel_ml = float(np.prod(_checked_spacing(spacing, pred.ndim))) / 1000
+    return (np.count_nonzero(pred) - np.count_nonzero(target)) * voxel_ml
 
 
 def absolute_volume_difference(pred, target):
@@ -56,7 +94,7 @@ def leave_out(pred, target, ignored):
     return pred & ~ignored, target & ~ignored
 
 
-# Hausdorff distances in mm ------------------------------------------------------------------------
+# Distances between surfaces, in mm ----------------------------------------------------------------
 
 def hausdorff(pred, target, spacing=None, empty="diagonal"):
     """Symmetric Hausdorff distance in mm: the largest from a surface voxel to the other surface.
@@ -88,17 +126,58 @@ def hausdorff95(pred, target, spacing=None, pooled=True, empty="diagonal"):
 
 def hausdorff_pair(pred, target, spacing=None, pooled=True, empty="diagonal"):
     """(hausdorff, hausdorff95) for the price of one; arguments as in `hausdorff95`."""
-    if empty not in ("diagonal", "nan"):
-        raise ValueError(f'empty: expected "diagonal" or "nan", got {empty!r}')
+    distances = surface_distances(pred, target, spacing)
+    of_both = _in_mm(distances, np.shape(pred), spacing, empty)
+    return of_both(_largest), of_both(partial(percentile95, pooled=pooled))
 
-    pred_to_target, target_to_pred = surface_distances(pred, target, spacing)
-    if len(pred_to_target) and len(target_to_pred):
-        largest = float(max(pred_to_target.max(), target_to_pred.max()))
-        return largest, percentile95(pred_to_target, target_to_pred, pooled)
 
-    both_empty = len(pred_to_target) + len(target_to_pred) == 0
-    value = _without_surface(both_empty, np.shape(pred), spacing, empty)
-    return value, value
+def assd(pred, target, spacing=None, empty="diagonal"):
+    """Average symmetric surface distance in mm: the mean of the distances of both directions.
+
+    They are pooled, so that a voxel of either surface counts alike, as in medpy's `assd` and
+    MONAI's `compute_average_surface_distance(symmetric=True)`. Arguments, surfaces and empty masks
+    as in `hausdorff`.
+    """
+    return _in_mm(surface_distances(pred, target, spacing), np.shape(pred), spacing, empty)(_mean)
+
+
+def surface_dice(pred, target, spacing=None, tolerance=1.0):
+    """Normalized surface Dice (NSD): the fraction of both surfaces within reach of the other.
+
+    Surface voxels are those of `hausdorff`, measured from centre to centre, and each counts alike,
+    as in MONAI's `compute_surface_dice`. (DeepMind's surface-distance weights pieces of a surface
+    between the voxels by their area instead.)
+
+    Args:
+        pred, target: masks of one shape.
+        spacing: voxel size in mm along each axis; None: 1.
+        tolerance: the largest distance in mm that counts as none, 0 or more.
+
+    Returns:
+        float in [0, 1]. 1.0 if both masks are empty, 0.0 if one is.
+    """
+    return _share_within(*surface_distances(pred, target, spacing), tolerance)
+
+
+def surface_scores(pred, target, spacing=None, tolerance=1.0, empty="diagonal"):
+    """Every score of surfaces, for the price of one search.
+
+    Args:
+        pred, target, spacing, empty: see `hausdorff`.
+        tolerance: see `surface_dice`.
+
+    Returns:
+        {"hd", "hd95" (pooled), "hd95_directed" (not pooled), "assd" (all in mm), "surface_dice"}.
+    """
+    distances = surface_distances(pred, target, spacing)
+    of_both = _in_mm(distances, np.shape(pred), spacing, empty)
+    return {
+        "hd": of_both(_largest),
+        "hd95": of_both(percentile95),
+        "hd95_directed": of_both(partial(percentile95, pooled=False)),
+        "assd": of_both(_mean),
+        "surface_dice": _share_within(*distances, tolerance),
+    }
 
 
 def challenge_hausdorff95(pred, target, spacing=None, slice_axis=-1, empty="diagonal"):
@@ -135,6 +214,23 @@ def challenge_hausdorff95(pred, target, spacing=None, slice_axis=-1, empty="diag
     return percentile95(pred_to_target, target_to_pred, pooled=False)
 
 
+def _in_mm(distances, shape, spacing, empty):
+    """A function that gives a score of `distances`, or what stands for it if a mask is empty.
+
+    Args:
+        distances: what `surface_distances` gave; the score is called with both arrays.
+        shape, spacing, empty: of the masks, see `hausdorff`.
+    """
+    if empty not in ("diagonal", "nan"):
+        raise ValueError(f'empty: expected "diagonal" or "nan", got {empty!r}')
+    if all(map(len, distances)):
+        return lambda score: score(*distances)
+
+    both_empty = not any(map(len, distances))
+    value = _without_surface(both_empty, shape, spacing, empty)
+    return lambda score: value
+
+
 def _without_surface(same, shape, spacing, empty):
     """The distance where a mask has no surface: 0.0 if the masks are the same, else by `empty`."""
     if same:
@@ -149,6 +245,25 @@ def percentile95(pred_to_target, target_to_pred, pooled=True):
     if pooled:
         return float(np.percentile(np.concatenate((pred_to_target, target_to_pred)), 95))
     return float(max(np.percentile(pred_to_target, 95), np.percentile(target_to_pred, 95)))
+
+
+def _largest(pred_to_target, target_to_pred):
+    return float(max(pred_to_target.max(), target_to_pred.max()))
+
+
+def _mean(pred_to_target, target_to_pred):
+    count = len(pred_to_target) + len(target_to_pred)
+    return float((pred_to_target.sum() + target_to_pred.sum()) / count)
+
+
+def _share_within(pred_to_target, target_to_pred, tolerance):
+    """The fraction of all distances up to `tolerance`, mm; 1.0 if there are none."""
+    if not isinstance(tolerance, int | float | np.number) or not 0 <= tolerance < np.inf:
+        raise ValueError(f"tolerance: expected a distance in mm, 0 or more, got {tolerance!r}")
+    within = tolerance * (1 + ROUNDING)
+    close = sum(np.count_nonzero(distances <= within)
+                for distances in (pred_to_target, target_to_pred))
+    return _fraction(close, len(pred_to_target) + len(target_to_pred))
 
 
 # From each surface voxel to the nearest of the other surface --------------------------------------
@@ -354,6 +469,21 @@ def _distinct_rows(mask):
 
 # Lesions ------------------------------------------------------------------------------------------
 
+class LesionOverlaps(NamedTuple):
+    """The lesions of two masks, numbered from 0 in the order of their first voxels, and who meets.
+
+    Attributes:
+        pred_sizes, target_sizes: voxels of each lesion, int arrays.
+        pairs: (N, 2) numbers of a predicted and a true lesion that share voxels.
+        shared: (N,) how many they share.
+    """
+
+    pred_sizes: np.ndarray
+    target_sizes: np.ndarray
+    pairs: np.ndarray
+    shared: np.ndarray
+
+
 def lesion_detection(pred, target):
     """(recall, precision, F1) over lesions, with the WMH challenge's conventions.
 
@@ -362,10 +492,7 @@ def lesion_detection(pred, target):
     the predicted lesions that share a voxel with `target`; both are 1.0 if there are no such
     lesions. F1 is their harmonic mean, 0.0 if both are 0.
     """
-    pred, target = _checked_masks(pred, target)
-    recall, precision = _touched_fraction(target, pred), _touched_fraction(pred, target)
-    f1 = 2 * recall * precision / (recall + precision) if recall + precision else 0.0
-    return recall, precision, f1
+    return _detection(lesion_overlaps(pred, target))
 
 
 def lesion_recall(pred, target):
@@ -378,10 +505,67 @@ def lesion_f1(pred, target):
     return lesion_detection(pred, target)[2]
 
 
-def _touched_fraction(lesions, other):
-    """The fraction of the lesions that share a voxel with `other`; 1.0 if there are none."""
-    touched = lesion_sizes(lesions, other)[1]
-    return np.count_nonzero(touched) / len(touched) if len(touched) else 1.0
+def panoptic_quality(pred, target, threshold=0.5):
+    """Panoptic quality of lesions, sum of IoU over matches / (TP + FP / 2 + FN / 2), in [0, 1].
+
+    Two lesions (see `lesion_detection`) match if their IoU exceeds the threshold. From 0.5 on, as
+    in Kirillov et al. 2019, no lesion can match two; below, the pairs with the largest IoU are
+    matched first, each lesion once. 1.0 if both masks are empty.
+
+    Args:
+        pred, target: masks of one shape.
+        threshold: IoU in [0, 1) that a match exceeds.
+    """
+    return _panoptic_quality(lesion_overlaps(pred, target), threshold)
+
+
+def lesion_scores(pred, target, threshold=0.5):
+    """Every score of lesions, for the price of one labelling.
+
+    Args:
+        pred, target: masks of one shape.
+        threshold: see `panoptic_quality`.
+
+    Returns:
+        {"lesion_recall", "lesion_precision", "lesion_f1", "panoptic_quality", "prediction_lesions",
+        "reference_lesions" (how many there are)}.
+    """
+    overlaps = lesion_overlaps(pred, target)
+    return {
+        **dict(zip(("lesion_recall", "lesion_precision", "lesion_f1"), _detection(overlaps))),
+        "panoptic_quality": _panoptic_quality(overlaps, threshold),
+        "prediction_lesions": len(overlaps.pred_sizes),
+        "reference_lesions": len(overlaps.target_sizes),
+    }
+
+
+def lesion_overlaps(pred, target):
+    """The LesionOverlaps of two masks of one shape."""
+    pred, target = _checked_masks(pred, target)
+    box = _bounding_box(pred | target)
+    pred_labels, target_labels = (label_lesions(mask[box])[0] for mask in (pred, target))
+    pred_sizes, target_sizes = (np.bincount(labels[labels > 0], minlength=1)[1:]
+                                for labels in (pred_labels, target_labels))
+
+    # Each pair of lesions as one whole number
+    both = pred[box] & target[box]
+    codes = pred_labels[both].astype(np.int64) * (len(target_sizes) + 1) + target_labels[both]
+    codes, shared = np.unique(codes, return_counts=True)
+    pairs = np.stack(np.divmod(codes, len(target_sizes) + 1), axis=1) - 1
+    return LesionOverlaps(pred_sizes, target_sizes, pairs, shared)
+
+
+def label_lesions(mask):
+    """(labels, count): the number of each voxel's lesion, from 1, int32; 0 in the background.
+
+    Lesions as in `lesion_detection`, in the order of their first voxels.
+    """
+    from scipy.ndimage import label  # takes longer to import than everything else here
+
+    mask = _as_bool("mask", mask)
+    if not mask.any():
+        return np.zeros(mask.shape, np.int32), 0
+    return label(mask, structure=np.ones((3,) * mask.ndim))
 
 
 def lesion_sizes(lesions, other):
@@ -394,18 +578,42 @@ def lesion_sizes(lesions, other):
     Returns:
         int array and bool array (lesions,), both empty without a lesion.
     """
-    from scipy.ndimage import label
-
     lesions, other = _checked_masks(lesions, other, names=("lesions", "other"))
     box = _bounding_box(lesions)
     lesions, other = lesions[box], other[box]
-    if not lesions.any():
-        return np.zeros(0, int), np.zeros(0, bool)
 
-    labels, count = label(lesions, structure=np.ones((3,) * lesions.ndim))
+    labels, count = label_lesions(lesions)
     touched = np.zeros(count, bool)
     touched[np.unique(labels[lesions & other]) - 1] = True
     return np.bincount(labels.ravel(), minlength=count + 1)[1:], touched
+
+
+def _detection(overlaps):
+    """(recall, precision, F1) of `lesion_detection`."""
+    found = [len(np.unique(overlaps.pairs[:, which])) for which in (1, 0)]
+    recall = _fraction(found[0], len(overlaps.target_sizes))
+    precision = _fraction(found[1], len(overlaps.pred_sizes))
+    f1 = 2 * recall * precision / (recall + precision) if recall + precision else 0.0
+    return recall, precision, f1
+
+
+def _panoptic_quality(overlaps, threshold):
+    """The score of `panoptic_quality`."""
+    if not isinstance(threshold, int | float | np.number) or not 0 <= threshold < 1:
+        raise ValueError(f"threshold: expected an IoU in [0, 1), got {threshold!r}")
+
+    lesions = len(overlaps.pred_sizes) + len(overlaps.target_sizes)
+    pred, target = overlaps.pairs.T
+    iou = overlaps.shared / (
+        overlaps.pred_sizes[pred] + overlaps.target_sizes[target] - overlaps.shared)
+
+    used_pred, used_target, total = set(), set(), 0.0
+    for at in np.argsort(-iou, kind="stable"):  # the best match first
+        if iou[at] > threshold and pred[at] not in used_pred and target[at] not in used_target:
+            used_pred.add(pred[at])
+            used_target.add(target[at])
+            total += float(iou[at])
+    return _fraction(2 * total, lesions)  # TP + FP / 2 + FN / 2 is half of all lesions
 
 
 # Arguments ----------------------------------------------------------------------------------------

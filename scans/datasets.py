@@ -107,7 +107,9 @@ def find_subjects(raw, spec, duplicates=None):
     patterns = {**spec.modalities, "label": spec.label}
     subjects = {}
     for folder in _walk(raw, spec.skip, set()):
-        files = {name: sorted(folder.glob(pattern)) for name, pattern in patterns.items()}
+        files = {name: sorted(path for path in folder.glob(pattern)
+                              if not path.name.startswith("."))  # macOS: ._x beside x
+                 for name, pattern in patterns.items()}
         for subject in subjects_of(folder, files, spec.scan_name):
             first = subjects.setdefault(subject.name, subject)
             if first is subject:

@@ -55,7 +55,7 @@ def scans_of_folder(folder, settings):
 
     modalities = settings.modalities
     files = sorted(path for path in folder.glob("*.nii*")
-                   if path.name.endswith((".nii", ".nii.gz")))
+                   if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith("."))
     found = scans_of_files(files, modalities, strict=False)
     if not found:
         patterns = [", ".join(spec.modalities.values())] if spec else []

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
-from metrics import leave_out
-from scoring.masks import for_each_scan, read_labels
+from scoring.masks import for_each_scan, masks_of_labels, read_labels, read_values
 from utils import UserError
 
 # The score's column here: medpy's function, name and unit in messages, largest difference allowed.
@@ -26,13 +25,13 @@ class Differences(NamedTuple):
     pairs: int
 
 
-def check_folder(predictions, references, scores, ignored, jobs):
+def check_folder(predictions, references, scans, rules, jobs):
     """Read and score every pair of files again, by other libraries.
 
     Args:
         predictions, references: lists of files, a pair of them for each scan.
-        scores: what `masks.score_folder` gave for them, [{label: {score: value}}].
-        ignored: values of the reference whose voxels are left out of both masks.
+        scans: what `masks.score_folder` gave for them, [ScoredScan].
+        rules: the Rules they were scored by.
         jobs: scans at a time.
 
     Returns:
@@ -41,8 +40,8 @@ def check_folder(predictions, references, scores, ignored, jobs):
     Raises:
         UserError: a library disagrees; it names the scan and both numbers.
     """
-    work = partial(check_pair, ignored=ignored)
-    found = for_each_scan(work, predictions, references, scores, jobs=jobs, desc="checking")
+    work = partial(check_pair, rules=rules)
+    found = for_each_scan(work, predictions, references, scans, jobs=jobs, desc="checking")
 
     empty, pairs = sum(scan.empty for scan in found), sum(scan.pairs for scan in found)
     text = f"{len(found)} scan{'' if len(found) == 1 else 's'}, "
@@ -58,17 +57,17 @@ def check_folder(predictions, references, scores, ignored, jobs):
     return f"{text}; SimpleITK read the same voxels"
 
 
-def check_pair(prediction_path, reference_path, scores, ignored):
+def check_pair(prediction_path, reference_path, scan, rules):
     """The Differences of one scan; UserError where a library disagrees."""
     from medpy.metric import binary  # here and below: only a check needs these libraries
 
-    predicted, _ = read_again(prediction_path)
+    predicted, _ = read_again(prediction_path, read_labels if not rules.protocol else read_values)
     truth, spacing = read_again(reference_path)
-    left_out = np.isin(truth, ignored)
+    masks, _ = masks_of_labels(predicted, truth, rules)
 
     largest, empty = dict.fromkeys(COMPARED, 0.0), 0
-    for label, here in scores.items():
-        pred, target = leave_out(predicted == label, truth == label, left_out)
+    for label, (pred, target) in masks.items():
+        here = scan.scores[label]
         if not pred.any() or not target.any():  # medpy has no distance there
             empty += 1
             continue
@@ -82,18 +81,22 @@ def check_pair(prediction_path, reference_path, scores, ignored):
                                 f"{there:.9g}{unit}", f"{here[name]:.9g}{unit}",
                                 SCORED_DIFFERENTLY)
             largest[name] = max(largest[name], difference)
-    return Differences(largest, empty, len(scores))
+    return Differences(largest, empty, len(masks))
 
 
-def read_again(path):
+def read_again(path, read=read_labels):
     """(labels (X, Y, Z) as SimpleITK reads them, in RAS+ orientation; voxel size, mm).
+
+    Args:
+        path: the file.
+        read: `masks.read_labels`, or `read_values` where it may hold probabilities.
 
     Raises:
         UserError: SimpleITK cannot read the file, or finds other voxels or another voxel size.
     """
     import SimpleITK
 
-    voxels, image = read_labels(path)
+    voxels, image = read(path)
     spacing = nib.affines.voxel_sizes(image.affine)
     try:
         other = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "RAS")
@@ -114,4 +117,4 @@ def read_again(path):
                  for found in (other.GetSpacing(), spacing)]
         raise UserError(path, f"the voxel size that SimpleITK reads, {sizes[0]} mm",
                         f"{sizes[1]} mm", READ_DIFFERENTLY)
-    return np.rint(labels).astype(voxels.dtype), spacing
+    return labels if read is read_values else np.rint(labels).astype(voxels.dtype), spacing

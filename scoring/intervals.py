@@ -5,7 +5,7 @@ import numpy as np
 from scoring.scores import SUMMED
 
 RESAMPLES = 10_000
-FEWEST_SCANS = 5  # with fewer validation scans a bootstrap says nothing
+FEWEST_SCANS = 5  # with fewer there is no interval and no p-value: they would say nothing
 BATCH = 500       # resamples in memory at a time
 
 
@@ -50,7 +50,10 @@ def paired_interval(with_term, without, weights=None, seed=0):
 
 
 def difference(with_term, without, metric):
-    """`paired_interval` of one metric of two `row_scores`: {"difference", "low", "high"}."""
+    """`paired_interval` of one metric of two `row_scores`: {"difference", "low", "high"}.
+
+    Callers see to it that there are FEWEST_SCANS scans, or show no interval.
+    """
     weights = without["slices"][0] if metric in SUMMED else None
     mean, low, high = paired_interval(with_term[metric], without[metric], weights)
     return {"difference": mean, "low": low, "high": high}
@@ -79,7 +82,8 @@ def summarise(values):
     """Statistics of the finite ones among `values`; NaN where undefined.
 
     Returns:
-        {"n", "mean", "std" (of the sample), "median", "ci95_low", "ci95_high" (of the mean)}.
+        {"n", "mean", "std" (of the sample, from 2 values on), "median", "ci95_low", "ci95_high" (of
+        the mean, from FEWEST_SCANS values on)}.
     """
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
@@ -87,7 +91,7 @@ def summarise(values):
     if len(values) == 0:
         return {"n": 0, "mean": nan, "std": nan, "median": nan, "ci95_low": nan, "ci95_high": nan}
 
-    low, high = bootstrap_interval(values)
+    low, high = bootstrap_interval(values) if len(values) >= FEWEST_SCANS else (nan, nan)
     return {
         "n": len(values),
         "mean": float(values.mean()),
@@ -103,28 +107,31 @@ def summarise_pairs(a, b, better):
 
     Args:
         a, b: (n,) scores of the same scans.
-        better: +1 if more is better, -1 if less is.
+        better: +1 if more is better, -1 if less is, 0 if it is better to be nearer to 0.
 
     Returns:
         what `summarise` gives for b - a, and "mean_a", "mean_b", "b_better", "b_worse" (numbers of
-        scans), "wilcoxon_p" (two-sided).
+        scans), "wilcoxon_p" (two-sided, from FEWEST_SCANS scans on).
     """
     from scipy.stats import wilcoxon
     a, b = np.asarray(a, float), np.asarray(b, float)
     finite = np.isfinite(a) & np.isfinite(b)
     a, b = a[finite], b[finite]
     change = b - a
+    gain = better * change if better else np.abs(a) - np.abs(b)
 
     # Scans without a change say nothing about its direction (Wilcoxon's own rule); if there are
     # no others, p is 1.
     changed = change[change != 0]
     p = float(wilcoxon(changed).pvalue) if len(changed) else 1.0
+    if len(change) < FEWEST_SCANS:
+        p = float("nan")
 
     return {
         "mean_a": float(a.mean()) if len(a) else float("nan"),
         "mean_b": float(b.mean()) if len(b) else float("nan"),
         **summarise(change),
-        "b_better": int((better * change > 0).sum()),
-        "b_worse": int((better * change < 0).sum()),
+        "b_better": int((gain > 0).sum()),
+        "b_worse": int((gain < 0).sum()),
         "wilcoxon_p": p,
     }

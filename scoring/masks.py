@@ -1,7 +1,9 @@
-"""Folders of NIfTI masks: found, matched by subject, and scored scan by scan."""
+"""NIfTI masks in folders or alone: found, matched by subject, and scored scan by scan."""
 
+import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -9,31 +11,109 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
-from metrics import (
-    absolute_volume_difference,
-    challenge_hausdorff95,
-    dice,
-    hausdorff_pair,
-    leave_out,
-    lesion_detection,
-)
+from metrics import leave_out
 from scans.checks import check_grid
 from scans.datasets import DATASETS, DatasetSpec, find_subjects
 from scans.nifti import read_volume
+from scoring.challenge import wmh_masks, wmh_scores_of_masks
+from scoring.columns import score_masks
+from scoring.lesions import lesion_rows
 from utils import UserError, log, progress
 
 # Every place where a mask may lie below a subject's folder; `find_subjects` names that folder.
-NESTED = DatasetSpec(modalities={"isles": DATASETS["isles"].label, "result": "result.nii*"},
-                     label=DATASETS["wmh"].label, label_map={})
+# BraTS has <subject>-seg or, until 2021, <subject>_seg beside the scan's modalities.
+NESTED = DatasetSpec(
+    modalities={"isles": DATASETS["isles"].label, "brats": "*[-_]seg.nii*",
+                "result": "result.nii*"},
+    label=DATASETS["wmh"].label, label_map={})
+KINDS = ("label", "isles", "brats", "result")  # which counts where a subject has several
+
+# What the name of one and the same scan may end with: nnU-Net's first channel, BraTS's mask
+ENDINGS = re.compile(r"(?<=.)(_0000|[-_]seg)$")
+MODALITY = re.compile(r"(?<=.)[-_](t1|t1ce|t1n|t1c|t2|t2w|t2f|flair)$", re.IGNORECASE)  # BraTS's
 RESAMPLE = "Resample the prediction to the reference's grid with nearest neighbours."
 
 
+@dataclass(frozen=True)
+class Rules:
+    """How masks are scored.
+
+    Attributes:
+        labels: values to score, each alone.
+        ignored: values of the reference whose voxels are left out of both masks.
+        empty: "diagonal" or "nan", the distance where only one mask is empty.
+        tolerance: of the surface Dice, mm.
+        overlap: IoU that two lesions of the panoptic quality exceed.
+        protocol: "wmh" for the challenge's rules (see scoring.challenge), which need labels (1,),
+            ignored (2,) and empty "nan"; else None.
+        lesions: also give a row per lesion.
+    """
+
+    labels: tuple = (1,)
+    ignored: tuple = ()
+    empty: str = "diagonal"
+    tolerance: float = 1.0
+    overlap: float = 0.5
+    protocol: str | None = None
+    lesions: bool = False
+
+
 class ScoredScan(NamedTuple):
-    """One scan: {label: {score: value}}, and the set of values in each of its two files."""
+    """One scan.
+
+    Attributes:
+        scores: {label: {score: value}}.
+        lesions: {label: [row, ...]} of `lesion_rows`; {} if the rules did not ask for them.
+        predicted_values, reference_values: the set of values in each of its two files.
+    """
 
     scores: dict
+    lesions: dict
     predicted_values: set
     reference_values: set
+
+
+# Which masks there are ----------------------------------------------------------------------------
+
+def find_all(places):
+    """[{subject: path}, ...] of the masks in each of several folders, or of several files.
+
+    Files alone are masks of one scan, whatever their names, and go by that of the last one. In
+    folders, names are brought to one where they differ by an ending alone: see `same_names`.
+
+    Raises:
+        UserError: see `find_masks`, `same_names`; files and folders beside each other.
+    """
+    alone = [is_one_mask(place) for place in places]
+    if not any(alone):
+        return same_names([find_masks(place) for place in places])
+    if not all(alone):
+        folder = places[alone.index(False)]
+        raise UserError(places[alone.index(True)], "folders of masks, or one file in each place",
+                        f"a file, beside the folder {folder}", "Give files alone, or folders.")
+
+    subject = name_of(Path(places[-1]))
+    return [{subject: Path(place)} for place in places]
+
+
+def is_one_mask(place):
+    """Is this a mask, and no folder?
+
+    Raises:
+        UserError: a file with another ending, or one that does not exist.
+    """
+    place = Path(place)
+    is_named_so = place.name.endswith((".nii", ".nii.gz"))
+    if place.is_file() and not is_named_so:
+        raise UserError(place, "a mask named .nii or .nii.gz, or a folder of masks",
+                        "a file of another name", "Check the path.")
+    if is_named_so and not place.exists():
+        raise UserError(place, "a mask", "no such file", "Check the path.")
+    return place.is_file()
+
+
+def name_of(path):
+    return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def find_masks(folder):
@@ -43,25 +123,71 @@ def find_masks(folder):
         UserError: no mask at all, or two of one subject.
     """
     folder = Path(folder)
-    flat = sorted(path for path in folder.glob("*.nii*")
-                  if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith("."))
-
+    flat = find_flat(folder)
     if flat:
-        files = [(path.name.removesuffix(".gz").removesuffix(".nii"), path) for path in flat]
+        files = [(name_of(path), path) for path in flat]
     elif folder.is_dir() and not any(entry.is_dir() for entry in folder.iterdir()):
         raise UserError(folder, "masks named <subject>.nii or .nii.gz", "none", "Check the path.")
-    else:  # the label where a subject has several kinds of mask
+    else:
         files = [(subject.name, path) for subject in find_subjects(folder, NESTED)
-                 for path in (subject.files["label"] or subject.files["isles"]
-                              or subject.files["result"])]
+                 for path in next(filter(None, map(subject.files.get, KINDS)))]
 
     masks = {}
     for subject, path in files:
         if subject in masks:
-            raise UserError(path, "one mask per subject", f"also {masks[subject]}",
-                            "Remove one of the two.")
+            raise one_of_two(path, masks[subject])
         masks[subject] = path
     return masks
+
+
+def find_flat(folder):
+    """The masks that lie in the folder itself, sorted.
+
+    Beside BraTS's <subject>-seg.nii.gz, <subject>-t1n.nii.gz and the like are no masks.
+    """
+    found = [path for path in sorted(folder.glob("*.nii*"))
+             if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
+             and not path.is_dir()]
+    names = set(map(name_of, found))
+
+    def is_modality(path):
+        subject, count = MODALITY.subn("", name_of(path))
+        return count and names & {f"{subject}-seg", f"{subject}_seg"}
+
+    return [path for path in found if not is_modality(path)]
+
+
+def one_of_two(path, other):
+    return UserError(path, "one mask per subject", f"also {other}", "Remove one of the two.")
+
+
+def same_names(folders):
+    """Masks of several folders, with names that differ by an ending of ENDINGS alone made one.
+
+    case_0000.nii.gz and case.nii.gz are then masks of one subject, "case". Names that stand in
+    every folder stay as they are.
+
+    Args:
+        folders: [{subject: path}, ...].
+
+    Raises:
+        UserError: a folder has two masks of such a subject.
+    """
+    everywhere = set.intersection(*map(set, folders))
+    plain = [{ENDINGS.sub("", name) for name in masks} for masks in folders]
+
+    renamed = []
+    for at, masks in enumerate(folders):
+        elsewhere = set().union(*(names for k, names in enumerate(plain) if k != at))
+        found = {}
+        for name, path in masks.items():
+            short = ENDINGS.sub("", name)
+            subject = short if name not in everywhere and short in elsewhere else name
+            if subject in found:
+                raise one_of_two(path, found[subject])
+            found[subject] = path
+        renamed.append(found)
+    return renamed
 
 
 def match(predictions, references, folders, allow_partial):
@@ -89,22 +215,31 @@ def match(predictions, references, folders, allow_partial):
     return both
 
 
+# What they hold, and its scores -------------------------------------------------------------------
+
 def read_labels(path):
     """The label values of a mask, (X, Y, Z) integers in RAS+ orientation, and its image."""
+    voxels, image = read_values(path)
+
+    # Labels stored with a scale factor are read as floats.
+    if voxels.dtype.kind not in "iu":
+        whole = np.round(voxels) if voxels.dtype.kind == "f" else None
+        if whole is None or np.abs(voxels - whole).max() > 1e-3:
+            raise UserError(path, "a mask of whole-number labels", "other values (probabilities?)",
+                            "Threshold it, or give the mask instead.")
+        voxels = whole.astype(np.int64)
+    return voxels, image
+
+
+def read_values(path):
+    """The values of a mask, label or probability, (X, Y, Z) in RAS+ orientation, and its image."""
     try:
         voxels, image = read_volume(path)
     except zlib.error as error:
         raise UserError(path, "a complete image", f"damaged compression ({error})",
                         "Fetch the file again.") from None
-
-    # Labels stored with a scale factor are read as floats.
-    if voxels.dtype.kind not in "iu":
-        whole = np.round(voxels) if voxels.dtype.kind == "f" else None
-        if (whole is None or not np.isfinite(voxels).all()
-                or np.abs(voxels - whole).max() > 1e-3):
-            raise UserError(path, "a mask of whole-number labels", "other values (probabilities?)",
-                            "Threshold it, or give the mask instead.")
-        voxels = whole.astype(np.int64)
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        raise UserError(path, "a mask of labels", "NaN or infinite voxels", "Make the mask again.")
     return voxels, image
 
 
@@ -119,39 +254,39 @@ def for_each_scan(work, *columns, jobs, desc):
             raise
 
 
-def score_folder(folders, predictions, references, labels, ignored, empty, jobs):
+def score_folder(folders, predictions, references, rules, jobs):
     """The scores of every scan of a folder.
 
     Args:
         folders: those of the predictions and of the references, for messages.
         predictions, references: lists of files, a pair of them for each scan.
-        labels: values to score, each alone.
-        ignored: values of the reference whose voxels are left out of both masks.
-        empty: "diagonal" or "nan", the distance where only one mask is empty.
+        rules: the Rules.
         jobs: scans at a time.
 
     Returns:
-        [{label: {score: value}}], one dict per scan.
+        [ScoredScan], one per scan.
 
     Raises:
         UserError: a file cannot be scored, or no mask of a folder holds any of the labels.
     """
-    work = partial(score_pair, labels=labels, ignored=ignored, empty=empty)
+    work = partial(score_pair, rules=rules)
     scans = for_each_scan(work, predictions, references, jobs=jobs, desc=f"scoring {folders[0]}")
 
     predicted = set().union(*(scan.predicted_values for scan in scans))
     true = set().union(*(scan.reference_values for scan in scans))
-    refuse_other_labels(folders, (predicted, true), labels, ignored)
-    return [scan.scores for scan in scans]
+    refuse_other_labels(folders, (predicted, true), rules)
+    return scans
 
 
-def refuse_other_labels(folders, values, labels, ignored):
+def refuse_other_labels(folders, values, rules):
     """UserError if the masks of a folder hold values, but none of `labels`; warn of unused labels.
 
     Args:
         folders: those of the predictions and of the references.
         values: the set of values that the masks of each hold.
+        rules: the Rules.
     """
+    labels, ignored = rules.labels, rules.ignored
     for folder, found in zip(folders, values, strict=True):
         if found - {0, *ignored} and not found & set(labels):
             raise UserError(folder, f"label {' or '.join(map(str, labels))} in some mask",
@@ -164,55 +299,38 @@ def refuse_other_labels(folders, values, labels, ignored):
             f"{' or '.join(map(str, unused))}: two empty masks score as equal")
 
 
-def score_pair(prediction_path, reference_path, labels, ignored, empty):
+def score_pair(prediction_path, reference_path, rules):
     """The ScoredScan of a prediction and its reference."""
-    predicted, prediction = read_labels(prediction_path)
+    read = read_labels if rules.protocol is None else read_values
+    predicted, prediction = read(prediction_path)
     truth, reference = read_labels(reference_path)
     check_grid(prediction_path, prediction, reference, reference_path, RESAMPLE)
 
     spacing = nib.affines.voxel_sizes(reference.affine)
     # The challenge looks for surfaces within slices as they are stored; here all is turned to RAS+.
     slice_axis = int(nib.io_orientation(nib.load(reference_path).affine)[2, 0])
-    left_out = np.isin(truth, ignored)
+    masks, left_out = masks_of_labels(predicted, truth, rules)
 
-    scores = {}
-    for label in labels:
-        pred, target = leave_out(predicted == label, truth == label, left_out)
-        scores[label] = score_masks(pred, target, spacing, slice_axis, empty)
-        scores[label].update(count_voxels(pred, target, np.count_nonzero(~left_out)))
-    return ScoredScan(scores, set(np.unique(predicted).tolist()), set(np.unique(truth).tolist()))
+    scores, lesions = {}, {}
+    for label, (pred, target) in masks.items():
+        scores[label] = score_masks(pred, target, spacing, slice_axis, rules.empty, rules.tolerance,
+                                    rules.overlap, np.count_nonzero(~left_out))
+        if rules.protocol:
+            scores[label].update(wmh_scores_of_masks(pred, target, spacing, slice_axis))
+        if rules.lesions:
+            lesions[label] = lesion_rows(pred, target, spacing, reference.affine)
 
-
-def score_masks(pred, target, spacing, slice_axis, empty):
-    """The columns of the table for two bool masks (X, Y, Z)."""
-    hd, hd95 = hausdorff_pair(pred, target, spacing, empty=empty)
-    recall, precision, f1 = lesion_detection(pred, target)
-    voxel_ml = float(np.prod(spacing)) / 1000
-
-    return {
-        "dice": dice(pred, target),
-        "hd": hd,
-        "hd95": hd95,
-        "hd95_challenge": challenge_hausdorff95(pred, target, spacing, slice_axis, empty),
-        "lesion_recall": recall,
-        "lesion_precision": precision,
-        "lesion_f1": f1,
-        "volume_difference": absolute_volume_difference(pred, target),
-        "prediction_ml": int(pred.sum()) * voxel_ml,
-        "reference_ml": int(target.sum()) * voxel_ml,
-        "prediction_empty": not pred.any(),
-        "reference_empty": not target.any(),
-    }
+    # By the challenge's rules any value of a prediction is its one label.
+    values = {1} if rules.protocol else set(np.unique(predicted).tolist())
+    return ScoredScan(scores, lesions, values, set(np.unique(truth).tolist()))
 
 
-def count_voxels(pred, target, total):
-    """nnU-Net's voxel counts, Dice and IoU (NaN if both masks are empty)."""
-    tp, n_pred, n_ref = (int(np.count_nonzero(mask)) for mask in (pred & target, pred, target))
-    union = n_pred + n_ref - tp
+def masks_of_labels(predicted, truth, rules):
+    """({label: (pred, target)}, left_out): the bool masks that are scored, of two label images."""
+    if rules.protocol:
+        pred, target, left_out = wmh_masks(predicted, truth)
+        return {1: (pred, target)}, left_out
 
-    return {
-        "Dice": 2 * tp / (n_pred + n_ref) if union else float("nan"),
-        "IoU": tp / union if union else float("nan"),
-        "TP": tp, "FP": n_pred - tp, "FN": n_ref - tp, "TN": int(total) - union,
-        "n_pred": n_pred, "n_ref": n_ref,
-    }
+    left_out = np.isin(truth, rules.ignored)
+    return {label: leave_out(predicted == label, truth == label, left_out)
+            for label in rules.labels}, left_out

@@ -16,6 +16,7 @@ from scipy.spatial.distance import cdist, directed_hausdorff
 import metrics
 from metrics import (
     absolute_volume_difference,
+    assd,
     challenge_hausdorff95,
     dice,
     hausdorff,
@@ -26,7 +27,14 @@ from metrics import (
     lesion_detection,
     lesion_f1,
     lesion_recall,
+    lesion_scores,
+    panoptic_quality,
+    precision,
+    recall,
+    surface_dice,
     surface_distances,
+    surface_scores,
+    volume_difference_ml,
 )
 
 
@@ -72,6 +80,25 @@ def test_dice_of_empty_masks_is_smoothed_like_that_of_the_2018_code():
 ])
 def test_absolute_volume_difference_is_in_percent_of_the_target(pred, target, expected):
     assert absolute_volume_difference(pred, target) == expected
+
+
+@pytest.mark.parametrize("pred, target, expected", [
+    (mask((4, 4), (0, slice(0, 2))), mask((4, 4), (0, slice(1, 4))), (1 / 2, 1 / 3)),
+    (PIXEL, mask((6, 8), (2, 4)), (0, 0)),
+    (PIXEL, PIXEL, (1, 1)),
+    (EMPTY, EMPTY, (1, 1)), (EMPTY, PIXEL, (1, 0)), (PIXEL, EMPTY, (0, 1)),
+])
+def test_precision_and_recall_by_hand(pred, target, expected):
+    assert (precision(pred, target), recall(pred, target)) == expected
+
+
+@pytest.mark.parametrize("spacing, ml", [(None, 0.001), ((1, 1), 0.001), ((20, 3), 0.06)])
+def test_volume_difference_is_positive_where_too_much_is_predicted(spacing, ml):
+    two = mask((6, 8), (2, slice(3, 5)))
+    assert volume_difference_ml(two, PIXEL, spacing) == pytest.approx(ml)
+    assert volume_difference_ml(PIXEL, two, spacing) == pytest.approx(-ml)
+    assert volume_difference_ml(EMPTY, two, spacing) == pytest.approx(-2 * ml)
+    assert volume_difference_ml(EMPTY, EMPTY, spacing) == 0
 
 
 # By hand: surface distances -----------------------------------------------------------------------
@@ -147,6 +174,53 @@ def test_three_dimensions_by_hand():
     assert hausdorff_pair(a, b, (6, 1.5, 1)) == (7.0, 7.0)  # sqrt(36 + 9 + 4)
 
 
+def test_average_surface_distance_counts_every_surface_voxel_alike():
+    # From 3 predicted pixels 0, 1 and 2 px, from the target's pixel 0: 3 / 4, not (1 + 0) / 2.
+    assert assd(mask((1, 9), (0, slice(0, 3))), mask((1, 9), (0, 0))) == 0.75
+
+
+@pytest.mark.parametrize("gap, spacing, mm", [(3, (1, 1, 1), 3), (4, (2.5, 1, 1), 10)])
+def test_parallel_planes_are_their_gap_apart(gap, spacing, mm):
+    planes = [mask((12, 7, 6), at) for at in (2, 2 + gap)]
+    assert assd(*planes, spacing) == mm
+    assert surface_dice(*planes, spacing, mm) == 1
+    assert surface_dice(*planes, spacing, mm - 0.01) == 0
+
+
+def test_concentric_balls_are_the_difference_of_their_radii_apart():
+    z, y, x = np.indices((61, 61, 61)) - 30
+    distance = np.sqrt(x ** 2 + y ** 2 + z ** 2)
+    balls = distance <= 27, distance <= 20
+    assert assd(*balls) == pytest.approx(7, abs=0.25)  # of voxels, whose surfaces are rough
+    assert surface_dice(*balls, tolerance=6) == 0 and surface_dice(*balls, tolerance=8) == 1
+
+
+def test_surface_dice_by_hand():
+    # Of 4 predicted pixels those at 0 and 1 px lie within 1 px, of 1 true one that one: 3 of 5.
+    pred, target = mask((1, 9), (0, slice(0, 4))), mask((1, 9), (0, 0))
+    assert surface_dice(pred, target) == surface_dice(target, pred) == 3 / 5
+    assert surface_dice(pred, target, tolerance=0) == 2 / 5
+    assert surface_dice(pred, target, (1, 0.5), 1) == 4 / 5
+    assert surface_dice(pred, target, tolerance=2.999) == 4 / 5
+    assert surface_dice(pred, target, tolerance=3) == 1
+
+
+def test_a_voxel_size_in_float32_is_within_a_tolerance_of_that_size():
+    beside = mask((6, 8), (2, 4))
+    assert float(np.float32(1.2)) > 1.2
+    assert surface_dice(PIXEL, beside, np.float32([1, 1.2]), 1.2) == 1
+    assert surface_dice(PIXEL, beside, (1, 1.2 + 1e-5), 1.2) == 0
+
+
+def test_surface_scores_are_those_of_each_function_in_one():
+    pred = mask((1, 100), (0, slice(0, 100, 10)))
+    target, spacing = mask((1, 100), (0, 0)), (1, 0.5)
+    assert surface_scores(pred, target, spacing, tolerance=10, empty="nan") == {
+        "hd": 45, "hd95": pytest.approx(42.5), "hd95_directed": pytest.approx(42.75),
+        "assd": pytest.approx(225 / 11), "surface_dice": 4 / 11}
+    assert surface_scores(pred, target)["surface_dice"] == 2 / 11  # within 1 mm
+
+
 # By hand: empty masks -----------------------------------------------------------------------------
 
 FUNCTIONS = [
@@ -155,6 +229,9 @@ FUNCTIONS = [
     lambda p, t, s, empty: hausdorff95(p, t, s, pooled=False, empty=empty),
     lambda p, t, s, empty: hausdorff_pair(p, t, s, empty=empty)[0],
     lambda p, t, s, empty: hausdorff_pair(p, t, s, empty=empty)[1],
+    assd,
+    *[lambda p, t, s, empty, name=name: surface_scores(p, t, s, empty=empty)[name]
+      for name in ("hd", "hd95", "hd95_directed", "assd")],
 ]
 
 
@@ -167,6 +244,14 @@ FUNCTIONS = [
 ])
 def test_empty_masks_in_hausdorff(function, pred, target, empty, expected):
     assert function(pred, target, (2, 2), empty=empty) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("empty", ["diagonal", "nan"])
+@pytest.mark.parametrize("pred, target, expected", [
+    (EMPTY, EMPTY, 1), (EMPTY, PIXEL, 0), (PIXEL, EMPTY, 0)])
+def test_surface_dice_of_empty_masks_is_one_if_both_are(pred, target, expected, empty):
+    assert surface_dice(pred, target, tolerance=1e9) == expected
+    assert surface_scores(pred, target, empty=empty)["surface_dice"] == expected
 
 
 @pytest.mark.parametrize("nothing", [
@@ -233,6 +318,53 @@ def test_lesions_are_joined_across_corners(shape, neighbour):
     assert lesion_recall(mask(shape, first), mask(shape, first, neighbour)) == 1.0
 
 
+def test_panoptic_quality_by_hand():
+    target = mask((9, 9), (1, slice(0, 4)), (5, slice(0, 3)), (8, 8))
+    # IoU 3 / 4 with the first, 1 / 3 with the second, none with the third; one is false.
+    pred = mask((9, 9), (1, slice(0, 3)), (5, 2), (3, 8))
+    assert panoptic_quality(pred, target) == (3 / 4) / 3  # 1 match, 2 false, 2 missed
+    assert panoptic_quality(pred, target, 0.3) == pytest.approx((3 / 4 + 1 / 3) / 3)
+    assert panoptic_quality(pred, target, 0.75) == 0  # a match exceeds the threshold
+
+
+@pytest.mark.parametrize("pred, target, expected", [
+    (EMPTY, EMPTY, 1), (EMPTY, PIXEL, 0), (PIXEL, EMPTY, 0), (PIXEL, PIXEL, 1)])
+def test_panoptic_quality_of_empty_masks_is_one_if_both_are(pred, target, expected):
+    assert panoptic_quality(pred, target) == panoptic_quality(pred, target, 0) == expected
+
+
+def test_below_half_each_lesion_matches_once_and_the_best_pair_first():
+    # A prediction across a gap meets a lesion of 5 of its 9 pixels and one of 3: IoU 5/9 and 3/9.
+    target, pred = mask((1, 9), (0, slice(0, 3)), (0, slice(4, 9))), mask((1, 9), 0)
+    assert panoptic_quality(pred, target, 0.1) == pytest.approx((5 / 9) / 1.5)
+    assert panoptic_quality(target, pred, 0.1) == pytest.approx((5 / 9) / 1.5)
+
+
+def test_lesion_scores_are_those_of_each_function_in_one():
+    target = mask((9, 9), (1, 1), (1, 5), (5, 1), (5, 5))
+    pred = mask((9, 9), (1, 1), (slice(3, 6), 5), (8, 8))
+    assert lesion_scores(pred, target) == {
+        "lesion_recall": 1 / 2, "lesion_precision": pytest.approx(2 / 3),
+        "lesion_f1": pytest.approx(4 / 7), "panoptic_quality": 2 / 7,
+        "prediction_lesions": 3, "reference_lesions": 4}
+    assert lesion_scores(pred, target, 0.3)["panoptic_quality"] == pytest.approx((4 / 3) * 2 / 7)
+
+
+def test_lesions_that_meet_are_paired_with_their_common_voxels():
+    target = mask((3, 9), (0, slice(0, 3)), (2, slice(0, 2)), (0, 8))
+    pred = mask((3, 9), (slice(0, 3), slice(1, 3)), (2, 8))
+    found = metrics.lesion_overlaps(pred, target)
+    assert (found.pred_sizes.tolist(), found.target_sizes.tolist()) == ([6, 1], [3, 1, 2])
+    assert found.pairs.tolist() == [[0, 0], [0, 2]] and found.shared.tolist() == [2, 1]
+
+
+def test_lesions_are_numbered_from_one_in_the_order_of_their_first_voxels():
+    labels, count = metrics.label_lesions(mask((3, 5), (2, 0), (0, 4), (1, 3)))
+    assert labels.tolist() == [[0, 0, 0, 0, 1], [0, 0, 0, 1, 0], [2, 0, 0, 0, 0]] and count == 2
+    labels, count = metrics.label_lesions(EMPTY)
+    assert labels.shape == EMPTY.shape and not labels.any() and count == 0
+
+
 def test_one_prediction_over_two_lesions_finds_both():
     target = mask((3, 9), (1, 1), (1, 7))
     assert lesion_detection(mask((3, 9), 1), target) == (1.0, 1.0, 1.0)
@@ -281,7 +413,8 @@ def test_legacy_hausdorff_of_full_masks():
 
 OF_TWO_MASKS = [
     dice, hausdorff, hausdorff95, hausdorff_pair, surface_distances, legacy_hausdorff,
-    lesion_detection, absolute_volume_difference]
+    lesion_detection, absolute_volume_difference, precision, recall, volume_difference_ml, assd,
+    surface_dice, surface_scores, panoptic_quality, lesion_scores, metrics.lesion_overlaps]
 
 
 @pytest.mark.parametrize("function", OF_TWO_MASKS)
@@ -306,7 +439,9 @@ def test_zeros_and_ones_of_any_type_are_accepted(dtype):
     assert hausdorff(PIXEL.astype(dtype), mask((6, 8), (2, 5))) == 2.0
 
 
-@pytest.mark.parametrize("function", [hausdorff, hausdorff95, hausdorff_pair, surface_distances])
+@pytest.mark.parametrize("function", [
+    hausdorff, hausdorff95, hausdorff_pair, surface_distances, assd, surface_dice, surface_scores,
+    volume_difference_ml])
 @pytest.mark.parametrize("spacing", [
     (1, 1, 1), (1,), 1.0, (1, 0), (1, -2), (1, math.nan), (1, math.inf), (1, "a"), (1, None),
     (1, (1, 1))])
@@ -336,10 +471,30 @@ def test_legacy_hausdorff_refuses_three_dimensions():
 
 
 @pytest.mark.parametrize("function, pred", [
-    (hausdorff, PIXEL), (challenge_hausdorff95, np.zeros((2, 2, 2)))])
+    (hausdorff, PIXEL), (assd, PIXEL), (surface_scores, PIXEL), (surface_scores, EMPTY),
+    (challenge_hausdorff95, np.zeros((2, 2, 2)))])
 def test_an_unknown_word_for_empty_masks_is_refused(function, pred):
     with pytest.raises(ValueError, match="^empty: .*'zero'$"):
         function(pred, pred, empty="zero")
+
+
+@pytest.mark.parametrize("function", [surface_dice, surface_scores])
+@pytest.mark.parametrize("tolerance", [-1, math.nan, math.inf, "1", None])
+def test_an_impossible_tolerance_is_refused(function, tolerance):
+    with pytest.raises(ValueError, match=f"^tolerance: .*0 or more, got {tolerance!r}$"):
+        function(PIXEL, PIXEL, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("function", [panoptic_quality, lesion_scores])
+@pytest.mark.parametrize("threshold", [-0.1, 1, math.nan, "0.5", None])
+def test_an_impossible_overlap_is_refused(function, threshold):
+    with pytest.raises(ValueError, match=rf"^threshold: .*\[0, 1\), got {threshold!r}$"):
+        function(PIXEL, PIXEL, threshold)
+
+
+def test_label_lesions_names_its_argument():
+    with pytest.raises(ValueError, match="^mask: expected a bool array"):
+        metrics.label_lesions(np.array([2]))
 
 
 def test_an_unknown_method_is_refused():
@@ -620,6 +775,52 @@ def test_the_larger_directed_percentile_equals_monais(percentile):
         assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_average_surface_distance_equals_medpys_and_monais():
+    from monai.metrics import compute_average_surface_distance
+
+    for pred, target, spacing in random_pairs(200, seed=11):
+        found = assd(pred, target, spacing)
+        assert found == pytest.approx(medpy.assd(pred, target, spacing), abs=1e-6)
+        masks = [torch.as_tensor(m)[None, None] for m in (pred, target)]
+        expected = compute_average_surface_distance(
+            *masks, include_background=True, symmetric=True, spacing=spacing.tolist()).item()
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, 1.9, 4.0])
+def test_surface_dice_equals_monais(tolerance):
+    from monai.metrics import compute_surface_dice
+
+    for pred, target, spacing in random_pairs(100, seed=12):
+        masks = [torch.as_tensor(m)[None, None] for m in (pred, target)]
+        expected = compute_surface_dice(
+            *masks, [tolerance], include_background=True, spacing=spacing.tolist()).item()
+        assert surface_dice(pred, target, spacing, tolerance) == pytest.approx(expected, rel=1e-6)
+
+
+def test_precision_and_recall_equal_medpys():
+    for pred, target, _ in random_pairs(300, seed=13):
+        assert precision(pred, target) == pytest.approx(medpy.precision(pred, target))
+        assert recall(pred, target) == pytest.approx(medpy.recall(pred, target))
+
+
+def lesions_by_simpleitk(m, spacing):
+    """The voxels of each lesion as a set of flat indices."""
+    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(image(m, spacing), True)).ravel()
+    return [set(np.flatnonzero(labels == k).tolist()) for k in range(1, labels.max() + 1)]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7])
+def test_panoptic_quality_equals_a_loop_over_all_pairs_of_simpleitks_lesions(threshold):
+    for pred, target, spacing in random_pairs(300, seed=14):
+        found, true = (lesions_by_simpleitk(m, spacing) for m in (pred, target))
+        ious = [len(a & b) / len(a | b) for a in found for b in true]
+        matches = [iou for iou in ious if iou > threshold]
+        false = len(found) - len(matches), len(true) - len(matches)
+        expected = sum(matches) / (len(matches) + sum(false) / 2)
+        assert panoptic_quality(pred, target, threshold) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("count, expected", [(10, 0.5), (19, 0.05), (20, 0.0), (21, 0.0)])
 def test_the_pooled_percentile_among_ties_is_interpolated(count, expected):
     # `count` + 1 distances, the last of which is 1 and the others 0: position 0.95 * count.
@@ -660,8 +861,12 @@ def test_every_distance_is_symmetric_and_hd95_never_exceeds_hd(pair):
         assert (hd, hd95) == pytest.approx(hausdorff_pair(b, a, spacing_of(a), pooled))
         assert 0 <= hd95 <= hd <= np.linalg.norm(a.shape * spacing_of(a))
     assert dice(a, b) == dice(b, a)
-    recall, precision, f1 = lesion_detection(a, b)
-    assert lesion_detection(b, a) == (precision, recall, f1)
+    assert 0 <= assd(a, b, spacing_of(a)) <= hd
+    for score in (assd, surface_dice, panoptic_quality):
+        assert score(a, b) == pytest.approx(score(b, a))
+    found, true, f1 = lesion_detection(a, b)
+    assert lesion_detection(b, a) == (true, found, f1)
+    assert precision(a, b) == recall(b, a)
 
 
 @FEW
@@ -671,7 +876,24 @@ def test_a_mask_is_at_no_distance_from_itself(pair):
     assert hausdorff_pair(a, a, spacing_of(a)) == (0, 0)
     assert dice(a, a) == 1
     assert lesion_detection(a, a) == (1, 1, 1)
+    assert assd(a, a) == volume_difference_ml(a, a) == 0
+    assert surface_dice(a, a, tolerance=0) == panoptic_quality(a, a) == precision(a, a) == 1
     assert absolute_volume_difference(a, a) == 0
+
+
+@FEW
+@given(PAIRS, st.floats(0, 5), st.floats(0, 5))
+def test_surface_dice_grows_with_the_tolerance_up_to_one(pair, tolerance, more):
+    a, b = pair
+    values = [surface_dice(a, b, spacing_of(a), mm) for mm in (tolerance, tolerance + more, 100)]
+    assert 0 <= values[0] <= values[1] <= values[2] and values[2] == (a.any() == b.any())
+
+
+@FEW
+@given(PAIRS, st.floats(0, 0.99), st.floats(0, 0.99))
+def test_panoptic_quality_falls_as_its_threshold_rises(pair, p, q):
+    low, high = (panoptic_quality(*pair, threshold) for threshold in sorted((p, q)))
+    assert 0 <= high <= low <= 1
 
 
 @FEW

@@ -38,7 +38,42 @@ def test_csv_holds_the_scores_worked_out_by_hand(folders):
     assert counts == [24, 24, 24, 720 - 72, 48, 48]
     assert float(moved["IoU"]) == pytest.approx(1 / 3)
     assert (moved["prediction_empty"], moved["reference_empty"]) == ("False", "False")
+    assert float(moved["precision"]) == float(moved["recall"]) == 0.5
+    assert float(moved["hd95_directed"]) == 4.0
+    # 44 of the 48 voxels are on the surface. In its four layers of 12, 10, 10 and 12, two are 1 mm
+    # from the other surface, ten 2 mm and twelve 4 mm; the others lie on it.
+    assert float(moved["assd"]) == pytest.approx((2 * 1 + 10 * 2 + 12 * 4) / 44)
+    assert float(moved["surface_dice"]) == pytest.approx((12 + 10) / 44)
+    assert float(moved["panoptic_quality"]) == 0  # IoU 1/3
+    assert [moved[f"{which}_lesions"] for which in ("prediction", "reference")] == ["1", "1"]
+    assert (moved["lesion_count_difference"], float(moved["volume_difference_ml"])) == ("0", 0)
     assert float(right["dice"]) == 1.0 and float(right["hd"]) == 0.0
+
+
+def test_counts_and_volumes_say_which_is_larger(folders):
+    save(folders / "masks/p2.nii.gz", box((1, 1, 1), (3, 3, 3)) + box((9, 1, 1), (11, 2, 2)))
+    save(folders / "masks/p1.nii.gz", box((2, 2, 1), (6, 6, 3)))
+    less, more = run_evaluate(folders)
+    assert (less["lesion_count_difference"], more["lesion_count_difference"]) == ("0", "1")
+    assert float(less["volume_difference_ml"]) == pytest.approx(-16 * 6 / 1000)
+    assert float(more["volume_difference_ml"]) == pytest.approx(2 * 6 / 1000)
+    assert float(less["panoptic_quality"]) == pytest.approx(2 / 3)     # IoU 32 / 48
+    assert float(more["panoptic_quality"]) == pytest.approx(1 / 1.5)   # one match, one false
+
+
+def test_tolerance_and_overlap_are_settings(folders):
+    moved = run_evaluate(folders, "--tolerance", "4", "--overlap", "0.3")[0]
+    assert (float(moved["surface_dice"]), float(moved["panoptic_quality"])) == (1, 1 / 3)
+    settings = json.loads((folders / "summary.json").read_text())["settings"]
+    assert (settings["tolerance_mm"], settings["overlap"]) == (4, 0.3)
+
+
+def test_foreground_mean_is_null_where_a_class_occurs_in_no_mask_as_in_nnunet(folders):
+    run_evaluate(folders, "--labels", "1", "5")
+    summary = json.loads((folders / "summary.json").read_text())
+    assert summary["mean"]["1"]["Dice"] == pytest.approx(0.75)
+    assert summary["mean"]["5"]["Dice"] is summary["foreground_mean"]["Dice"] is None
+    assert summary["foreground_mean"]["TP"] == pytest.approx((24 + 8) / 4)
 
 
 def test_summary_has_nnunets_shape(folders):
@@ -59,7 +94,29 @@ def test_printed_table_names_units_mean_std_median_and_interval(folders, capsys)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "label 1: 2 scans, 0 empty predictions, 0 empty references"
     assert next(line.split() for line in lines if line.startswith("hd (mm)")) == \
-        ["hd", "(mm)", "2", "2.000", "2.828", "2.000", "[0.000,", "4.000]"]
+        ["hd", "(mm)", "2", "2.000", "2.828", "2.000", "–"]
+
+
+@pytest.mark.parametrize("count, is_there", [(1, False), (4, False), (5, True)])
+@pytest.mark.parametrize("compare", [False, True])
+def test_intervals_and_p_values_are_printed_from_five_scans_on(
+        tmp_path, capsys, count, is_there, compare):
+    for k in range(count):
+        for place, width in (("a", 6), ("b", 5 + k % 2), ("refs", 7)):
+            save(tmp_path / f"{place}/s{k}.nii", box((1, 1, 1), (4, width, 4)))
+    what = ["--compare", str(tmp_path / "a")] if compare else ["--predictions"]
+    evaluate.main([*what, str(tmp_path / "b"), "--references", str(tmp_path / "refs"),
+                   "--summary", str(tmp_path / "out.json")])
+
+    printed = capsys.readouterr().out
+    dsc = next(line.split() for line in printed.splitlines() if line.startswith("dice "))
+    assert "nan" not in printed and ("[" in " ".join(dsc)) == is_there
+    assert (dsc[-1] == "–") != is_there  # the interval, or p
+    summary = json.loads((tmp_path / "out.json").read_text())
+    values = summary["differences" if compare else "statistics"]["1"]["dice"]
+    assert (values["ci95_low"] is None) == (values["ci95_high"] is None) == (not is_there)
+    assert (values["std"] is None) == (count == 1) and values["median"] is not None
+    assert (values.get("wilcoxon_p") is None) == (not (compare and is_there))
 
 
 def test_empty_masks_are_flagged_and_infinities_stay_out_of_means(folders):
@@ -307,16 +364,28 @@ def test_program_prints_the_table_and_ends_with_status_0(folders):
 
 
 @pytest.mark.parametrize("options", [
-    ["--labels", "0"], ["--labels", "1", "--ignore", "1"], ["--jobs", "0"]])
+    ["--labels", "0"], ["--labels", "1", "--ignore", "1"], ["--jobs", "0"],
+    ["--tolerance", "-1"], ["--tolerance", "nan"], ["--tolerance", "inf"], ["--overlap", "1"],
+    ["--overlap", "-0.1"], ["--overlap", "nan"]])
 def test_meaningless_options_are_refused(folders, options, capsys):
     with pytest.raises(SystemExit) as caught:
         run_evaluate(folders, *options)
     assert caught.value.code == 2 and options[0] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--labels", "--ignore"])
-def test_data_with_labels_or_left_out_ones_is_refused(tmp_path, option):
-    done = program("--predictions", tmp_path, "--data", tmp_path, option, "2")
+def test_lesions_of_a_comparison_and_two_outputs_in_one_file_are_refused(folders, capsys):
+    pair = ["--references", str(folders / "refs"), "--lesions", str(folders / "x.csv")]
+    for options in (["--compare", str(folders / "masks"), str(folders / "masks")],
+                    ["--predictions", str(folders / "masks"), "--csv", str(folders / "x.csv")]):
+        with pytest.raises(SystemExit):
+            evaluate.main([*options, *pair])
+        assert "--lesions" in capsys.readouterr().err and not (folders / "x.csv").exists()
+
+
+@pytest.mark.parametrize("option, value", [
+    ("--labels", "2"), ("--ignore", "2"), ("--protocol", "wmh")])
+def test_data_with_labels_or_left_out_ones_is_refused(tmp_path, option, value):
+    done = program("--predictions", tmp_path, "--data", tmp_path, option, value)
     assert done.returncode == 2 and f"{option}" in done.stderr and "not with --data" in done.stderr
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -132,6 +133,13 @@ def test_the_longer_name_of_two_modalities_is_meant():
 
 def test_with_one_modality_any_name_is_a_scan():
     assert list(unlabelled.scans_of_files([Path("p/whatever.nii")], ["FLAIR"])) == ["whatever"]
+
+
+def test_hidden_files_are_no_scans(tmp_path):
+    for name in ("a.nii.gz", "._a.nii.gz"):
+        (tmp_path / name).touch()
+    found = unlabelled.scans_of_folder(tmp_path, SimpleNamespace(layout="", modalities=["FLAIR"]))
+    assert found == {"a": {"FLAIR": [tmp_path / "a.nii.gz"]}}
 
 
 def test_a_missing_modality_is_named_and_nothing_is_segmented(trained, masks, tmp_path):

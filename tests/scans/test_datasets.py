@@ -46,6 +46,14 @@ def test_a_link_that_leads_back_is_followed_once(tmp_path):
     assert len(find_subjects(tmp_path / "raw", WMH)) == 1
 
 
+def test_hidden_files_beside_a_scans_are_none_of_it(tmp_path):
+    for name in ("p1/p1_frame01.nii", "p1/._p1_frame01.nii", "p2/._p2_frame01.nii"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    subject, = find_subjects(tmp_path, DATASETS["acdc"])
+    assert subject.files["MR"] == [tmp_path / "p1/p1_frame01.nii"]
+
+
 def test_one_name_at_two_places_is_refused(raw):
     write_wmh_subject(raw / "site2" / "s1")
     with pytest.raises(UserError, match="s1 also at"):

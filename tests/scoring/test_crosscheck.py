@@ -12,9 +12,9 @@ import SimpleITK
 import evaluate
 from checkout import ROOT
 from mask_folders import box, error_of, run_evaluate, save, write_folders
-from metrics import dice, hausdorff_pair
+from metrics import dice, surface_scores
 from scans.nifti import read_volume
-from scoring import masks
+from scoring import columns, masks
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_of_a_comparison_checks_both_folders(folders, capsys):
 
 
 def test_finds_a_wrong_dice(folders, monkeypatch):
-    monkeypatch.setattr(masks, "dice", lambda pred, target: dice(pred, target) + 2e-6)
+    monkeypatch.setattr(columns, "dice", lambda pred, target: dice(pred, target) + 2e-6)
     message = error_of(folders, "--check")
     assert message.startswith(str(folders / "masks/p1.nii.gz"))
     assert "medpy's Dice of label 1, 0.5, found 0.500002" in message
@@ -78,9 +78,10 @@ def test_finds_a_wrong_dice(folders, monkeypatch):
     ((math.nan, 0), "medpy's HD of label 1, 4 mm, found nan mm")])
 def test_finds_a_wrong_distance(folders, monkeypatch, wrong, said):
     def faulty(*args, **options):
-        return tuple(np.add(hausdorff_pair(*args, **options), wrong))
+        scores = surface_scores(*args, **options)
+        return scores | {"hd": scores["hd"] + wrong[0], "hd95": scores["hd95"] + wrong[1]}
 
-    monkeypatch.setattr(masks, "hausdorff_pair", faulty)
+    monkeypatch.setattr(columns, "surface_scores", faulty)
     assert said in error_of(folders, "--check")
 
 

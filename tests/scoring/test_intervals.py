@@ -84,16 +84,27 @@ def test_slice_metrics_differ_over_slices_and_scan_metrics_over_scans():
 
 
 def test_statistics_of_values_by_hand():
-    got = intervals.summarise([1.0, 2.0, 6.0, math.nan, math.inf])
-    assert (got["n"], got["mean"], got["median"]) == (3, 3.0, 2.0)
-    assert got["std"] == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
+    got = intervals.summarise([1.0, 2.0, 6.0, 2.0, 4.0, math.nan, math.inf])
+    assert (got["n"], got["mean"], got["median"]) == (5, 3.0, 2.0)
+    assert got["std"] == pytest.approx(math.sqrt((4 + 1 + 9 + 1 + 1) / 4))
     assert 1.0 <= got["ci95_low"] < 3.0 < got["ci95_high"] <= 6.0
 
 
 def test_statistics_of_nothing_and_of_one_value():
     assert intervals.summarise([math.nan])["n"] == 0 and math.isnan(intervals.summarise([])["mean"])
     got = intervals.summarise([2.0])
-    assert got["ci95_low"] == got["ci95_high"] == 2.0 and math.isnan(got["std"])
+    assert got["mean"] == got["median"] == 2.0 and math.isnan(got["std"])
+
+
+@pytest.mark.parametrize("count, is_there", [(1, False), (2, False), (4, False), (5, True)])
+def test_an_interval_and_a_p_value_need_five_scans(count, is_there):
+    values = np.arange(1.0, count + 1)
+    padded = [*values, math.nan, math.nan]  # of which no score is left
+    for got in (intervals.summarise(padded),
+                intervals.summarise_pairs([0.0] * len(padded), padded, better=1)):
+        assert math.isfinite(got["ci95_low"]) == math.isfinite(got["ci95_high"]) == is_there
+        assert got["mean"] == values.mean() and math.isfinite(got["std"]) == (count > 1)
+    assert math.isfinite(got["wilcoxon_p"]) == is_there
 
 
 def test_bootstrap_interval_is_reproducible_and_close_to_the_normal_one():
@@ -105,15 +116,20 @@ def test_bootstrap_interval_is_reproducible_and_close_to_the_normal_one():
 
 
 def test_statistics_of_pairs_by_hand():
-    got = intervals.summarise_pairs([1, 2, 3, 4, math.nan], [2, 4, 3, 8, 1], better=-1)
-    assert (got["n"], got["mean_a"], got["mean_b"]) == (4, 2.5, 4.25)
-    assert (got["mean"], got["median"]) == (1.75, 1.5)
+    got = intervals.summarise_pairs([1, 2, 3, 4, 3, math.nan], [2, 4, 3, 8, 3, 1], better=-1)
+    assert (got["n"], got["mean_a"], got["mean_b"]) == (5, 2.6, 4.0)
+    assert (got["mean"], got["median"]) == (1.4, 1)
     assert (got["b_better"], got["b_worse"]) == (0, 3)
     assert got["wilcoxon_p"] == pytest.approx(0.25)  # 3 of 3 positive: 2 / 2^3
 
 
+def test_a_signed_score_is_better_nearer_to_zero():
+    got = intervals.summarise_pairs([-3, -2, 1, 2], [1, 0, 4, -2], better=0)
+    assert (got["b_better"], got["b_worse"], got["mean"]) == (2, 1, 1.25)
+
+
 def test_pairs_without_a_difference_are_no_evidence():
-    got = intervals.summarise_pairs([1, 2], [1, 2], better=1)
+    got = intervals.summarise_pairs([1, 2, 3, 4, 5], [1, 2, 3, 4, 5], better=1)
     assert (got["wilcoxon_p"], got["mean"], got["ci95_low"], got["ci95_high"]) == (1.0, 0, 0, 0)
 
 

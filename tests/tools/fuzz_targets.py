@@ -96,7 +96,8 @@ def predict_scan():
 
 def score_scan():
     label = fuzzed_scan().files["label"][0]
-    masks.score_pair(label, Path(RAW) / "s1" / label.name, [1], [2], "diagonal")
+    rules = masks.Rules(ignored=(2,), lesions=True)
+    masks.score_pair(label, Path(RAW) / "s1" / label.name, rules)
 
 
 def convert_scan():
