@@ -287,17 +287,20 @@ def check_channels(values, classes, logits=False):
         classes: indices of channels.
     """
     name, shape = "logits" if logits else "probs", tuple(values.shape)
+    if logits:
+        two_channels = ". Of logits z of a sigmoid give torch.{}([torch.zeros_like(z), z], 1)"
+    else:
+        two_channels = ". Of probabilities p of a sigmoid give torch.{}([1 - p, p], 1)"
+
     if len(shape) not in (4, 5):
-        raise ValueError(f"{name}: expected (B, K, H, W) or (B, K, D, H, W), found {shape}")
+        hint = two_channels.format("stack") if len(shape) == 3 else ""
+        raise ValueError(
+            f"{name}: expected shape (B, K, H, W) or (B, K, D, H, W), found {shape}{hint}")
 
     needed = max(k + 1 if k >= 0 else -k for k in classes)
     needed = max(needed, 2) if logits else needed
     if shape[1] < needed:
-        hint = ""
-        if shape[1] == 1:
-            both = "[torch.zeros_like(z), z]" if logits else "[1 - p, p]"
-            of = "the logits z" if logits else "probabilities p"
-            hint = f". Of {of} of a sigmoid give torch.cat({both}, 1)"
+        hint = two_channels.format("cat") if shape[1] == 1 else ""
         raise ValueError(f"{name}: expected at least {needed} channels on axis 1, for the classes "
                          f"{', '.join(map(str, classes))}, found {shape[1]}{hint}")
 
