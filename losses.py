@@ -241,12 +241,12 @@ def probabilities(values, classes, softmax):
         else:
             if found:
                 raise ValueError(
-                    f"probs: expected probabilities, from 0 to 1, found {low:.4g} to {high:.4g}. "
-                    "If they are logits, give logits.softmax(1), or make the loss with "
-                    "softmax=True")
+                    f"probs: expected probabilities, from 0 to 1, found {low.item():.4g} to "
+                    f"{high.item():.4g}. If they are logits, give logits.softmax(1), or make the "
+                    "loss with softmax=True")
             return s, 1
 
-    return s, torch.where(outside, torch.nan, 1.0).to(s.dtype)
+    return s, torch.ones_like(low, dtype=torch.float32).masked_fill(outside, torch.nan)
 
 
 def sum_pixels(values, batch):

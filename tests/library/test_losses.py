@@ -1,5 +1,6 @@
 """Eq. 1, 5 and 6 against numbers by hand, NumPy and MONAI; half precision against float64."""
 
+from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
@@ -703,6 +704,14 @@ def test_logits_given_for_probabilities_are_named_with_what_to_do(spatial, scale
         BoundaryLoss()(logits, torch.ones(2, 1, *spatial))
 
 
+def test_logits_of_monais_networks_are_named_too():
+    from monai.data import MetaTensor  # as which MONAI's networks give their output
+    logits, target = MetaTensor(torch.full((1, 2, 2, 2), -3.0)), torch.ones(1, 2, 2, 2)
+    with pytest.raises(ValueError, match="^probs: .* found -3 to -3"):
+        GeneralizedDiceLoss()(logits, target)
+    assert GeneralizedDiceLoss()(logits.softmax(1), target).isfinite()
+
+
 def test_logits_of_a_class_outside_the_loss_are_noticed_too():
     values = torch.stack([torch.full((1, 2, 2), 3.0), torch.full((1, 2, 2), 0.5)], 1)
     with pytest.raises(ValueError, match="^probs: expected probabilities, .* 0.5 to 3"):
@@ -742,6 +751,25 @@ def test_compiled_losses_are_those_that_are_not(dtype):
     joint = build_loss("gdl+boundary")
     value, _ = torch.compile(joint, backend="eager", fullgraph=True)(*arguments)
     assert value == joint(*arguments)[0] and value.dtype == dtype
+
+
+def test_other_devices_make_logits_nan_and_ask_for_no_value(monkeypatch):
+    # As a GPU would: the values are never looked at in Python.
+    class Elsewhere(torch.Tensor):
+        device = property(lambda self: torch.device("cuda"))
+
+        def refuse(self, *_):
+            raise AssertionError("waits for the device")
+
+        __bool__ = __float__ = __int__ = item = tolist = cpu = numpy = refuse
+
+    probs, target = random_case(19)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    for values, is_nan in ((probs, False), (9 * probs, True)):
+        values, maps = values.as_subclass(Elsewhere), torch.ones(3, 1, 6, 7).double()
+        for loss, other in ((GeneralizedDiceLoss(), target), (BoundaryLoss(), maps)):
+            found = loss(values, other).as_subclass(torch.Tensor)
+            assert found.isnan().item() == is_nan
 
 
 def test_under_vmap_the_samples_of_logits_alone_are_nan():
