@@ -7,13 +7,14 @@ import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 CONVENTIONS = ("paper", "official")
+WHOLE = 1e-3  # labels stored with a scale factor come out as 1.0000153 where 1 is meant
 
 
 def signed_distance(mask, spacing=None, convention="paper"):
     """Level set phi_G of a mask: negative inside G, positive outside (Eq. 4).
 
     Args:
-        mask: bool (H, W) or (D, H, W), or an array of zeros and ones.
+        mask: bool (H, W) or (D, H, W), or an array of zeros and ones, up to 1e-3 off.
         spacing: size of a pixel along each axis in mm; None means 1, so the result is in pixels.
         convention: "paper" measures to the boundary set dG, so phi_G is 0 on dG (Section 2).
             "official" is the authors' code of 2018: EDT to G outside and -(EDT - 1) inside. The two
@@ -67,18 +68,34 @@ def boundary(mask):
     return mask & ~binary_erosion(mask, border_value=1)
 
 
+def whole_numbers(values):
+    """Numbers up to 1e-3 off a whole one as that whole number; what is farther off as NaN.
+
+    Args:
+        values: array of any numeric type; whole numbers and bools come back as they are.
+    """
+    if values.dtype.kind != "f":
+        return values
+    rounded = np.rint(values)
+    with np.errstate(invalid="ignore"):  # infinity
+        return np.where(abs(values - rounded) <= WHOLE, rounded, np.nan)
+
+
 def _as_bool(mask):
     """The mask as a bool array, or ValueError."""
     mask = np.asarray(mask)
     if mask.ndim not in (2, 3):
         raise ValueError(f"mask: expected 2 or 3 dimensions, found {mask.ndim}")
+    if mask.dtype == bool:
+        return mask
 
-    if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
+    whole = whole_numbers(mask)
+    if not np.isin(whole, (0, 1)).all():
         found = f"dtype {mask.dtype}"
         if mask.dtype.kind in "uif":
             found = f"values from {mask.min()} to {mask.max()}"
         raise ValueError(f"mask: expected zeros and ones, found {found}")
-    return mask.astype(bool)
+    return whole.astype(bool)
 
 
 def _checked_spacing(spacing, ndim):

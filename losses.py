@@ -3,6 +3,16 @@
 They take softmax probabilities (B, K, *spatial), 2-D or 3-D, and return a scalar. Half precision is
 computed in float32, also under autocast: a sum over a 256x256 image overflows float16.
 
+Logits given for probabilities would make any of these losses low, or flat, without a word. So every
+loss of probabilities looks at the least and the greatest value. Outside [0, 1], by more than
+rounding, a loss on the CPU raises a ValueError. On other devices and under torch.compile, where to
+raise one would mean to wait for the values, the loss and its gradient are NaN. NaN stays NaN.
+Logits that happen to lie within [0, 1] pass until training moves them out. With `softmax=True` a
+loss takes logits and applies the softmax itself. The reverse mistake, probabilities given to a loss
+of logits, cannot be told: any numbers may be logits.
+
+The check reads the probabilities once: 0.5 ms of 8x2x256x256 on a CPU core, an eighth of Eq. 1.
+
 This file needs torch and nothing else, so it can be copied into another project as it is. The
 losses that may take Eq. 1's place, and `build_loss`, are in losses_regional.py.
 """
@@ -11,6 +21,7 @@ import torch
 from torch import nn
 
 EPSILON = 1e-10  # added to the size of a class: one without a pixel gets the weight 1e20 in Eq. 1
+SLACK = 0.01     # by which probabilities may lie outside [0, 1]: they may be rounded, or averaged
 
 
 class GeneralizedDiceLoss(nn.Module):
@@ -20,60 +31,74 @@ class GeneralizedDiceLoss(nn.Module):
 
     with probabilities s, one-hot ground truth g, classes k and pixels p.
 
+    A class absent from an image weighs 1e20. So the loss of an empty slice is 1 if anything at all
+    is predicted there, with a gradient below 1e-18 a pixel: false positives are not punished.
+
     Args:
         classes: the classes k in the sums; the paper's are background and foreground, (0, 1).
-        max_weight: upper bound of w_k. None is the paper's loss: a class absent from an image has
-            the weight 1e20, which makes the loss 1 without a gradient, so that false positives on
-            empty slices are not punished. With max_weight=1 an absent class counts as if it had
-            a single pixel, and they are.
+        max_weight: upper bound of w_k; None is the paper's loss. With max_weight=1 an absent class
+            counts as if it had a single pixel, and false positives on empty slices are punished.
+        batch: 1: p runs over the pixels of all images together, as in MONAI's loss with batch=True.
+            An empty slice then has the weights of the batch, and its false positives are punished,
+            unless the whole batch is empty. 0: the paper's loss.
+        softmax: take logits, and apply the softmax over axis 1 here.
 
     Raises:
-        ValueError: target and probabilities differ in shape, or max_weight is not positive.
+        ValueError: target and probabilities differ in shape or lack a class, the values are no
+            probabilities (see the top of this file), or an argument makes no sense.
     """
 
-    def __init__(self, classes=(0, 1), max_weight=None):
+    def __init__(self, classes=(0, 1), max_weight=None, batch=False, softmax=False):
         super().__init__()
         if max_weight is not None and not max_weight > 0:
             raise ValueError(f"max_weight: expected a positive number or None, found {max_weight}")
-        self.classes, self.max_weight = list(classes), max_weight
+        self.classes, self.max_weight = checked_classes(classes), max_weight
+        self.batch = checked_flag("batch", batch)
+        self.from_logits = checked_flag("softmax", softmax)
 
     def forward(self, probs, target):
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
-        check_shape("target", target, probs.shape)
-
         with torch.autocast(probs.device.type, enabled=False):
-            s = to_float32(select_classes(probs, self.classes).flatten(2))      # (B, k, N)
-            g = select_classes(target, self.classes).flatten(2).to(s.dtype)     # (B, k, N)
+            s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
 
-            size = g.sum(2)                                                     # (B, k)
-            weight = 1 / (size + EPSILON) ** 2                                  # (B, k)
+            size = sum_pixels(g, self.batch)                                    # (B or 1, k)
+            weight = 1 / (size + EPSILON) ** 2                                  # (B or 1, k)
             if self.max_weight is not None:
                 weight = weight.clamp(max=self.max_weight)
 
-            overlap = (weight * (g * s).sum(2)).sum(1)                          # (B,)
-            total = (weight * (size + s.sum(2))).sum(1)                         # (B,)
-            loss = 1 - 2 * (overlap + EPSILON) / (total + EPSILON)              # (B,)
+            overlap = (weight * sum_pixels(g * s, self.batch)).sum(1)           # (B or 1,)
+            total = (weight * (size + sum_pixels(s, self.batch))).sum(1)        # (B or 1,)
+            loss = 1 - 2 * (overlap + EPSILON) / (total + EPSILON)              # (B or 1,)
 
             # An image without a pixel of these classes, where none is predicted, is perfect.
-            return loss.where(total > 0, 0).mean()
+            return loss.where(total != 0, 0).mean() * factor  # NaN, which is not 0, stays NaN
 
 
 class BoundaryLoss(nn.Module):
     """Boundary loss, Eq. 5: the integral of phi_G * s, as a mean over batch, classes and pixels.
 
     It is negative when most of the probability lies inside G. Its minimum for an image is the sum
-    of phi_G over G divided by the number of pixels, reached by the perfect prediction (Eq. 4).
+    of phi_G over G divided by the number of pixels, reached by the perfect prediction (Eq. 4). Its
+    gradient is phi_G over the number of elements, whatever s is; on an empty slice phi_G is 0, and
+    so are loss and gradient.
+
+    With the "official" map, values and gradients are those of monai.losses.BoundaryLoss (MONAI 1.6)
+    with include_background=False. That one computes the maps from the target in every call, on
+    the CPU with SciPy, knows no spacing, and includes the background's map unless told otherwise.
 
     Args:
         classes: the foreground classes whose maps are given, in the order of the maps.
+        softmax: take logits, and apply the softmax over axis 1 here.
 
     Raises:
-        ValueError: the maps do not fit the probabilities.
+        ValueError: the maps do not fit the probabilities, which lack a class or are none (see the
+            top of this file), or an argument makes no sense.
     """
 
-    def __init__(self, classes=(1,)):
+    def __init__(self, classes=(1,), softmax=False):
         super().__init__()
-        self.classes = list(classes)
+        self.classes = checked_classes(classes)
+        self.from_logits = checked_flag("softmax", softmax)
 
     def forward(self, probs, distance):
         """The loss, a scalar.
@@ -82,12 +107,12 @@ class BoundaryLoss(nn.Module):
             probs: (B, K, *spatial) softmax.
             distance: (B, len(classes), *spatial), the maps phi_G in pixels or mm.
         """
-        expected = (probs.shape[0], len(self.classes), *probs.shape[2:])
-        check_shape("distance", distance, expected)
+        check_channels(probs, self.classes, self.from_logits)
+        check_maps(distance, probs, self.classes)
 
         with torch.autocast(probs.device.type, enabled=False):
-            s, phi = to_float32(select_classes(probs, self.classes)), to_float32(distance)
-            return (s * phi).mean()
+            s, factor = probabilities(probs, self.classes, self.from_logits)
+            return (s * to_float32(distance)).mean() * factor
 
 
 class JointLoss(nn.Module):
@@ -98,12 +123,20 @@ class JointLoss(nn.Module):
     Args:
         regional: a loss of (probs, target), or of (logits, target) if its attribute `from_logits`
             is true; or None.
-        boundary: a BoundaryLoss, or None. It is given the maps of its own classes.
+        boundary: a BoundaryLoss of foreground classes, or None. It is given the maps of its own
+            classes, and the logits if it was made with softmax=True.
         name: the key of the regional loss among the parts.
+
+    Raises:
+        ValueError: an argument is missing or of another shape, or the boundary loss is one of the
+            background, which has no map here.
     """
 
     def __init__(self, regional=None, boundary=None, name="gdl"):
         super().__init__()
+        if boundary is not None and min(boundary.classes) < 1:
+            raise ValueError("boundary: expected a loss of foreground classes, from 1, "
+                             f"found {', '.join(map(str, boundary.classes))}")
         self.regional, self.boundary, self.name = regional, boundary, name
 
     def forward(self, probs, target, distance=None, weights=(1.0, 1.0), logits=None):
@@ -130,26 +163,37 @@ class JointLoss(nn.Module):
             probs, target: (B, K, *spatial) softmax and one-hot.
             distance: (B, K - 1, *spatial), the maps phi_G of all foreground classes; only needed
                 with a boundary part.
-            logits: (B, K, *spatial), of which probs are the softmax; only needed by a regional
-                loss of logits.
+            logits: (B, K, *spatial), of which probs are the softmax; only needed by a loss of
+                logits.
         """
         parts = {}
 
         if self.regional is not None:
-            from_logits = getattr(self.regional, "from_logits", False)
-            if from_logits and logits is None:
-                raise ValueError(f"logits: expected those of the network for the loss {self.name}, "
-                                 "found None")
-            parts[self.name] = self.regional(logits if from_logits else probs, target)
+            values = self._values_for(self.regional, self.name, probs, logits)
+            parts[self.name] = self.regional(values, target)
 
         if self.boundary is not None:
             if distance is None:
                 raise ValueError("distance: expected the maps phi_G of the boundary loss, "
                                  "found None")
+            values = self._values_for(self.boundary, "boundary", probs, logits)
+            check_channels(values, self.boundary.classes)
+            check_maps(distance, values, range(1, values.shape[1]))
+
             phi = select_classes(distance, [k - 1 for k in self.boundary.classes])
-            parts["boundary"] = self.boundary(probs, phi)
+            parts["boundary"] = self.boundary(values, phi)
 
         return parts
+
+    @staticmethod
+    def _values_for(loss, name, probs, logits):
+        """What a loss takes: the logits if its attribute `from_logits` is true, else probs."""
+        if not getattr(loss, "from_logits", False):
+            return probs
+        if logits is None:
+            raise ValueError(f"logits: expected those of the network for the loss {name}, "
+                             "found None")
+        return logits
 
 
 def build_loss(name, *args, **options):
@@ -160,10 +204,58 @@ def build_loss(name, *args, **options):
 
 # What every loss does first -----------------------------------------------------------------------
 
-def check_shape(name, tensor, shape):
-    """ValueError, naming the argument, unless the tensor has this shape."""
-    if tuple(tensor.shape) != tuple(shape):
-        raise ValueError(f"{name}: expected shape {tuple(shape)}, found {tuple(tensor.shape)}")
+def pixels_by_class(probs, target, classes, softmax):
+    """(s, g, factor): these classes of probabilities and target, (B, k, N) each; see below.
+
+    Raises:
+        ValueError: as check_channels, check_target and probabilities do.
+    """
+    check_channels(probs, classes, softmax)
+    check_target(target, probs.shape)
+    s, factor = probabilities(probs, classes, softmax)
+    return s.flatten(2), select_classes(target, classes).flatten(2).to(s.dtype), factor
+
+
+def probabilities(values, classes, softmax):
+    """(s, factor): the probabilities of these classes, and what to multiply the loss by.
+
+    Args:
+        values: (B, K, *spatial), probabilities, or logits if `softmax`.
+
+    Returns:
+        s: (B, k, *spatial), not in half precision.
+        factor: 1, or NaN, a tensor (), where values outside [0, 1] cannot be an error.
+
+    Raises:
+        ValueError: values on the CPU lie outside [0, 1].
+    """
+    if softmax:
+        return select_classes(to_float32(values).softmax(1), classes), 1
+
+    s = to_float32(select_classes(values, classes))
+    low, high = values.detach().aminmax()
+    outside = (low < -SLACK) | (high > 1 + SLACK)  # (); not of NaN, which the loss keeps by itself
+
+    if values.device.type == "cpu" and not torch.compiler.is_compiling():
+        try:
+            found = bool(outside)
+        except RuntimeError:  # under torch.func.vmap, which has an answer for each sample
+            pass
+        else:
+            if found:
+                raise ValueError(
+                    f"probs: expected probabilities, from 0 to 1, found {low.item():.4g} to "
+                    f"{high.item():.4g}. If they are logits, give logits.softmax(1), or make the "
+                    "loss with softmax=True")
+            return s, 1
+
+    return s, torch.ones_like(low, dtype=torch.float32).masked_fill(outside, torch.nan)
+
+
+def sum_pixels(values, batch):
+    """Sums over the pixels N of (B, k, N): (B, k), or (1, k) over the batch's images together."""
+    sums = values.sum(2)
+    return sums.sum(0, keepdim=True) if batch else sums
 
 
 def to_float32(tensor):
@@ -186,3 +278,79 @@ def select_classes(tensor, classes):
     if classes == list(range(first, first + count)) and 0 <= first <= tensor.shape[1] - count:
         return tensor[:, first:first + count]
     return tensor[:, classes]
+
+
+# Checks -------------------------------------------------------------------------------------------
+
+def check_channels(values, classes, logits=False):
+    """ValueError unless values are (B, K, H, W) or (B, K, D, H, W) and have these classes.
+
+    Args:
+        values: probabilities; or logits, whose softmax needs two classes at least.
+        classes: indices of channels.
+    """
+    name, shape = "logits" if logits else "probs", tuple(values.shape)
+    if logits:
+        two_channels = ". Of logits z of a sigmoid give torch.{}([torch.zeros_like(z), z], 1)"
+    else:
+        two_channels = ". Of probabilities p of a sigmoid give torch.{}([1 - p, p], 1)"
+
+    if len(shape) not in (4, 5):
+        hint = two_channels.format("stack") if len(shape) == 3 else ""
+        raise ValueError(
+            f"{name}: expected shape (B, K, H, W) or (B, K, D, H, W), found {shape}{hint}")
+
+    needed = max(k + 1 if k >= 0 else -k for k in classes)
+    needed = max(needed, 2) if logits else needed
+    if shape[1] < needed:
+        hint = two_channels.format("cat") if shape[1] == 1 else ""
+        raise ValueError(f"{name}: expected at least {needed} channels on axis 1, for the classes "
+                         f"{', '.join(map(str, classes))}, found {shape[1]}{hint}")
+
+
+def check_target(target, shape):
+    """ValueError unless the target has this shape, (B, K, *spatial); it may be class indices."""
+    batch, classes, *spatial = shape
+    hint = ""
+    for indices, what in (((batch, *spatial), "target"), ((batch, 1, *spatial), "target[:, 0]")):
+        if tuple(target.shape) == indices:
+            hint = (". Of class indices give torch.nn.functional.one_hot"
+                    f"({what}.long(), {classes}).movedim(-1, 1)")
+    check_shape("target", target, shape, hint)
+
+
+def check_maps(distance, values, classes):
+    """ValueError unless the maps are (B, len(classes), *spatial), for values (B, K, *spatial)."""
+    batch, _, *spatial = values.shape
+    hint = ""
+    if distance.shape == (batch, *spatial):
+        hint = ". Give distance[:, None], which has a channel"
+    elif distance.shape == values.shape:
+        listed = ", ".join(map(str, classes))
+        hint = f". Leave out the map of the background: one for each of the classes {listed}"
+    check_shape("distance", distance, (batch, len(classes), *spatial), hint)
+
+
+def check_shape(name, tensor, shape, hint=""):
+    """ValueError, naming the argument, unless the tensor has this shape."""
+    if tuple(tensor.shape) != tuple(shape):
+        raise ValueError(f"{name}: expected shape {tuple(shape)}, found {tuple(tensor.shape)}"
+                         f"{hint}")
+
+
+def checked_classes(classes):
+    """The classes as a list; ValueError unless they are different whole numbers."""
+    try:
+        found = [int(k) for k in classes]
+    except (TypeError, ValueError):
+        found = []
+    if not found or found != list(classes) or len(set(found)) < len(found):
+        raise ValueError(f"classes: expected different whole numbers, found {classes!r}")
+    return found
+
+
+def checked_flag(name, value):
+    """The value as a bool; ValueError unless it is True, False, 1 or 0."""
+    if value not in (0, 1):
+        raise ValueError(f"{name}: expected 0 or 1, found {value}")
+    return bool(value)

@@ -3,7 +3,8 @@
 Cross-entropy, focal, Dice, Tversky and the Hausdorff distance loss. Each is a module of (probs or
 logits, target) that returns a scalar, for 2-D and 3-D images and K >= 2 classes. Those with
 `from_logits` take the network's logits, because the logarithm of a probability that was rounded to
-0 is lost. All compute in float32 or float64, also under autocast.
+0 is lost. All compute in float32 or float64, also under autocast. What a loss of probabilities does
+about logits stands at the top of losses.py.
 """
 
 from inspect import signature
@@ -17,8 +18,14 @@ from losses import (
     BoundaryLoss,
     GeneralizedDiceLoss,
     JointLoss,
-    check_shape,
+    check_channels,
+    check_target,
+    checked_classes,
+    checked_flag,
+    pixels_by_class,
+    probabilities,
     select_classes,
+    sum_pixels,
     to_float32,
 )
 
@@ -31,7 +38,8 @@ class CrossEntropyLoss(nn.Module):
     """Cross-entropy: -sum_k w_k g_k log s_k, summed over pixels, over the sum of their weights.
 
     Without weights this is the mean over pixels. An image without foreground counts like any other:
-    its pixels are all background, and each false positive is punished.
+    its pixels are all background, and each false positive is punished. The gradient with respect to
+    a foreground logit is s over the number of pixels there.
 
     Args:
         weights: (K,) weight of each class, 0 or more; None: 1 each. As in torch, the sum is divided
@@ -56,7 +64,9 @@ class FocalLoss(nn.Module):
     """Focal loss (Lin et al. 2017, Eq. 5): -w_t (1 - s_t)^gamma log s_t of the true class t.
 
     The mean over pixels. Those that are already right hardly count. gamma = 0 without weights is
-    the cross-entropy. An image without foreground counts like any other.
+    the cross-entropy. An image without foreground counts like any other. The gradient with respect
+    to a foreground logit there is (1 + gamma) s^(1 + gamma) over the number of pixels where s is
+    small, so it falls on the pixels that are most certainly false positives.
 
     Args:
         gamma: 0 or more; 2 in the paper.
@@ -88,7 +98,8 @@ class FocalLoss(nn.Module):
 
 def log_probabilities(logits, target):
     """(log softmax, one-hot target in its dtype), both (B, K, N), not in half precision."""
-    check_shape("target", target, logits.shape)
+    check_channels(logits, (0, 1), logits=True)
+    check_target(target, logits.shape)
     log_s = to_float32(logits).flatten(2).log_softmax(1)
     return log_s, target.flatten(2).to(log_s.dtype)
 
@@ -134,19 +145,28 @@ class DiceLoss(nn.Module):
         squared: sum s^2 + sum g^2 in the denominator, as in Milletari's paper; MONAI and nnU-Net do
             not square.
         smooth: e.
+        batch: 1: the sums run over the images of a batch together, and the mean over classes alone,
+            as in nnU-Net's 2-D configuration. The pixels of an empty slice then count in the
+            batch's overlap, with a gradient of 2 sum s g / (sum s + sum g)^2: false positives
+            there are punished like any others. 0: each image on its own.
+        softmax: take logits, and apply the softmax over axis 1 here.
     """
 
-    def __init__(self, classes=(1,), squared=False, smooth=SMOOTH):
+    def __init__(self, classes=(1,), squared=False, smooth=SMOOTH, batch=False, softmax=False):
         super().__init__()
-        self.classes, self.squared = list(classes), bool(squared)
-        self.smooth = checked_number("smooth", smooth, 0)
+        self.classes, self.squared = checked_classes(classes), checked_flag("squared", squared)
+        self.smooth, self.batch = checked_number("smooth", smooth, 0), checked_flag("batch", batch)
+        self.from_logits = checked_flag("softmax", softmax)
 
     def forward(self, probs, target):
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
         with torch.autocast(probs.device.type, enabled=False):
-            s, g = pixels_by_class(probs, target, self.classes)                 # (B, k, N)
-            size = ((s ** 2).sum(2) if self.squared else s.sum(2)) + g.sum(2)   # (B, k)
-            return (1 - (2 * (s * g).sum(2) + self.smooth) / (size + self.smooth)).mean()
+            s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
+
+            overlap = sum_pixels(s * g, self.batch)                             # (B or 1, k)
+            size = sum_pixels(s ** 2 if self.squared else s, self.batch) + sum_pixels(g, self.batch)
+            loss = 1 - (2 * overlap + self.smooth) / (size + self.smooth)       # (B or 1, k)
+            return loss.mean() * factor
 
 
 class TverskyLoss(nn.Module):
@@ -154,33 +174,41 @@ class TverskyLoss(nn.Module):
 
     The mean over images and classes, with TP = sum s g, FP = sum s (1 - g), FN = sum (1 - s) g.
     alpha = beta = 0.5 is the soft Dice loss with e twice as large. A class absent from an image
-    gives alpha sum s / (alpha sum s + e), see DiceLoss.
+    gives alpha sum s / (alpha sum s + e), with a gradient of about e / (alpha (sum s)^2), almost
+    none; see DiceLoss.
 
     Args:
         classes: the classes in the mean; the foreground by default.
         alpha, beta: cost of false positives and of false negatives, 0 or more; 0.3 and 0.7 in the
             paper.
         smooth: e.
+        batch, softmax: see DiceLoss.
     """
 
-    def __init__(self, classes=(1,), alpha=0.3, beta=0.7, smooth=SMOOTH):
+    def __init__(self, classes=(1,), alpha=0.3, beta=0.7, smooth=SMOOTH, batch=False,
+                 softmax=False):
         super().__init__()
-        self.classes, self.smooth = list(classes), checked_number("smooth", smooth, 0)
+        self.classes, self.smooth = checked_classes(classes), checked_number("smooth", smooth, 0)
         self.alpha, self.beta = checked_number("alpha", alpha, 0), checked_number("beta", beta, 0)
+        self.batch = checked_flag("batch", batch)
+        self.from_logits = checked_flag("softmax", softmax)
 
     def forward(self, probs, target):
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
         return self.shortfall(probs, target).mean()
 
     def shortfall(self, probs, target):
-        """1 - TI of each image and class, (B, k).
+        """1 - TI of each image, or of the batch, and of each class, (B or 1, k).
 
         Not computed as a difference, so that it is exactly 0 where nothing is wrong.
         """
         with torch.autocast(probs.device.type, enabled=False):
-            s, g = pixels_by_class(probs, target, self.classes)                 # (B, k, N)
-            wrong = self.alpha * (s * (1 - g)).sum(2) + self.beta * ((1 - s) * g).sum(2)
-            return wrong / ((s * g).sum(2) + wrong + self.smooth)
+            s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
+
+            false_positives = sum_pixels(s * (1 - g), self.batch)               # (B or 1, k)
+            false_negatives = sum_pixels((1 - s) * g, self.batch)               # (B or 1, k)
+            wrong = self.alpha * false_positives + self.beta * false_negatives
+            return wrong / (sum_pixels(s * g, self.batch) + wrong + self.smooth) * factor
 
 
 class FocalTverskyLoss(TverskyLoss):
@@ -188,17 +216,19 @@ class FocalTverskyLoss(TverskyLoss):
 
     The mean over images and classes. They call the weight of false negatives alpha (0.7) and that
     of false positives beta; here the names are TverskyLoss's. With gamma > 1 images that are nearly
-    right count more. A class absent from an image: as in TverskyLoss.
+    right count more. A class absent from an image: the power of TverskyLoss's value there, about 1,
+    and 1 / gamma of its gradient, almost none.
 
     Args:
-        classes, alpha, beta, smooth: see TverskyLoss.
+        classes, alpha, beta, smooth, batch, softmax: see TverskyLoss.
         gamma: from 1 to 3 in the paper, best 4/3.
     """
 
     LEAST = 1e-7  # of 1 - TI: the power has no finite slope at 0
 
-    def __init__(self, classes=(1,), alpha=0.3, beta=0.7, gamma=4 / 3, smooth=SMOOTH):
-        super().__init__(classes, alpha, beta, smooth)
+    def __init__(self, classes=(1,), alpha=0.3, beta=0.7, gamma=4 / 3, smooth=SMOOTH, batch=False,
+                 softmax=False):
+        super().__init__(classes, alpha, beta, smooth, batch, softmax)
         self.gamma = checked_number("gamma", gamma, 1e-3)
 
     def forward(self, probs, target):
@@ -209,34 +239,34 @@ class FocalTverskyLoss(TverskyLoss):
 
 
 class DiceCELoss(nn.Module):
-    """Dice + cross-entropy with equal weights (nnU-Net, Isensee et al. 2021).
+    """Dice + cross-entropy with equal weights, as nnU-Net has it (Isensee et al. 2021).
 
-    On an image without foreground the cross-entropy does all the work.
+    nnU-Net sums the Dice part over the images of a batch together in its 2-D configuration, and in
+    its 3-D one at full resolution where there is a low-resolution one too: batch=1. Otherwise in
+    3-D, each image has an overlap of its own: batch=0, the default here for 2-D as well. nnU-Net
+    leaves out the constant 1 of the Dice part and adds the losses of lower resolutions.
+
+    On an image without foreground the cross-entropy does all the work, and its gradient is the
+    loss's; with batch=1 the Dice part helps.
 
     Args:
         classes: those of the Dice part; the foreground by default. The cross-entropy is over all.
         weights: see CrossEntropyLoss.
-        smooth: see DiceLoss.
+        smooth, batch: of the Dice part, see DiceLoss.
     """
 
     from_logits = True
 
-    def __init__(self, classes=(1,), weights=None, smooth=SMOOTH):
+    def __init__(self, classes=(1,), weights=None, smooth=SMOOTH, batch=False):
         super().__init__()
-        self.dice, self.ce = DiceLoss(classes, smooth=smooth), CrossEntropyLoss(weights)
+        self.dice = DiceLoss(classes, smooth=smooth, batch=batch, softmax=True)
+        self.ce = CrossEntropyLoss(weights)
 
     def forward(self, logits, target):
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
         with torch.autocast(logits.device.type, enabled=False):
             logits = to_float32(logits)
-            return self.dice(logits.softmax(1), target) + self.ce(logits, target)
-
-
-def pixels_by_class(probs, target, classes):
-    """(s, g): these classes of probabilities and target, (B, k, N) each, not in half precision."""
-    check_shape("target", target, probs.shape)
-    s = to_float32(select_classes(probs, classes).flatten(2))
-    return s, select_classes(target, classes).flatten(2).to(s.dtype)
+            return self.dice(logits, target) + self.ce(logits, target)
 
 
 # Distances ----------------------------------------------------------------------------------------
@@ -262,23 +292,26 @@ class HausdorffLoss(nn.Module):
     Args:
         classes: the classes in the mean; the foreground by default.
         power: a, above 0.
+        softmax: take logits, and apply the softmax over axis 1 here.
     """
 
-    def __init__(self, classes=(1,), power=2.0):
+    def __init__(self, classes=(1,), power=2.0, softmax=False):
         super().__init__()
-        self.classes, self.power = list(classes), checked_number("power", power, 1e-3)
+        self.classes, self.power = checked_classes(classes), checked_number("power", power, 1e-3)
+        self.from_logits = checked_flag("softmax", softmax)
 
     def forward(self, probs, target):
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
-        check_shape("target", target, probs.shape)
+        check_channels(probs, self.classes, self.from_logits)
+        check_target(target, probs.shape)
 
         with torch.autocast(probs.device.type, enabled=False):
-            s = to_float32(select_classes(probs, self.classes))             # (B, k, *spatial)
-            g = select_classes(target, self.classes)                        # (B, k, *spatial)
+            s, factor = probabilities(probs, self.classes, self.from_logits)  # (B, k, *spatial)
+            g = select_classes(target, self.classes)                          # (B, k, *spatial)
 
             masks = (s.detach() > 0.5, g > 0.5)
             cost = sum(contour_distances(mask).to(s) ** self.power for mask in masks)
-            return ((s - g.to(s.dtype)) ** 2 * cost).mean()
+            return ((s - g.to(s.dtype)) ** 2 * cost).mean() * factor
 
 
 def contour_distances(masks):
@@ -315,6 +348,7 @@ REGIONAL_LOSSES = {
     "focal_tversky": (FocalTverskyLoss, 1),
     "hausdorff": (HausdorffLoss, 1),
 }
+SET_ELSEWHERE = {"classes", "max_weight", "softmax"}  # by build_loss, and by what JointLoss gives
 
 
 def build_loss(name, classes=2, gdl_max_weight=None, options=None, boundary_classes=None):
@@ -387,7 +421,7 @@ def checked_options(name, options, classes=None):
 
     known = set()
     if regional:
-        known = set(signature(REGIONAL_LOSSES[regional][0]).parameters) - {"classes", "max_weight"}
+        known = set(signature(REGIONAL_LOSSES[regional][0]).parameters) - SET_ELSEWHERE
     if unknown := set(options) - known:
         raise ValueError(f"loss-options: expected {', '.join(sorted(known)) or 'none'} for {name}, "
                          f"found {', '.join(sorted(unknown))}")

@@ -9,21 +9,206 @@ the moved label. Any other change of the label (small rotations, scaling, crops,
 not, so the map is computed again.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
+from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from distance import signed_distance
+from distance import signed_distance, whole_numbers
 
+# Distance maps ------------------------------------------------------------------------------------
 
 class DistanceMap(tv_tensors.TVTensor):
     """phi_G as a tensor (K - 1, *spatial) float32 that flips and RandomRotate90 move.
 
-    Other transforms leave it alone.
+    Other transforms leave it alone. Where this file is imported, torch.load(..., weights_only=True)
+    reads one that was saved.
     """
 
+
+torch.serialization.add_safe_globals([DistanceMap])
+
+
+def distance_map(label, classes=2, spacing=None, convention="paper", one_hot=False):
+    """phi_G of every foreground class of a label.
+
+    Args:
+        label: (H, W) or (D, H, W), tensor or array, on any device, of the whole numbers 0 to K-1,
+            up to 1e-3 off. With `one_hot`, (K, H, W) or (K, D, H, W) of zeros and ones. A batch of
+            2-D labels cannot be told from a volume: give each label on its own.
+        classes: number of classes K including background. A label beyond them is an error and not
+            background, since 255 may mean foreground: set what is no class to 0 first.
+        spacing: size of a pixel along each axis in mm. None: that of a MONAI MetaTensor; of other
+            labels the map is in pixels, as in the paper. (1, 1), or (1, 1, 1), is in pixels always.
+        convention: see `distance.signed_distance`.
+        one_hot: does the label's first axis hold the classes, background first?
+
+    Returns:
+        DistanceMap (K - 1, *spatial) float32 on the CPU; BoundaryLoss takes a batch of them.
+
+    Raises:
+        ValueError: the label has another shape or holds other values, there are fewer than two
+            classes, or `spacing` or a MetaTensor's own does not fit.
+    """
+    if classes < 2:
+        raise ValueError(f"classes: expected at least 2, background included, found {classes}")
+
+    values = to_array(label)
+    values = read_one_hot(values, classes) if one_hot else checked_label(values, classes)
+    if spacing is None:
+        spacing = own_spacing(label, values.ndim)
+
+    maps = [signed_distance(values == k, spacing, convention) for k in range(1, classes)]
+    return DistanceMap(torch.from_numpy(np.stack(maps)))
+
+
+def to_array(label):
+    """A tensor on any device, or what NumPy takes for an array, as an array."""
+    if not isinstance(label, torch.Tensor):
+        return np.asarray(label)
+    label = label.detach().cpu().as_subclass(torch.Tensor)
+    return (label.float() if label.dtype == torch.bfloat16 else label).numpy()
+
+
+def checked_label(values, classes):
+    """The label as whole numbers from 0 to classes - 1; ValueError if it holds others.
+
+    Args:
+        values: array (H, W) or (D, H, W).
+    """
+    if values.ndim not in (2, 3):
+        raise ValueError(f"label: expected shape (H, W) or (D, H, W), found {values.shape}. "
+                         "Of a batch or of channels give one at a time")
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"label: expected whole numbers, found dtype {values.dtype}")
+
+    whole = whole_numbers(values)
+    fits = (whole >= 0) & (whole < classes)  # false of NaN
+    if not fits.all():
+        wrong = [f"{value:g}" for value in np.unique(values[~fits])]
+        listed = ", ".join(wrong[:5] + ["..."] * (len(wrong) > 5))
+        do = "Give each class its number, and what is no class 0"
+        if np.isnan(whole).any():
+            do = "Resample labels by the nearest neighbour, and cut probabilities at a threshold"
+        raise ValueError(f"label: expected whole numbers from 0 to {classes - 1}, found {listed}. "
+                         f"{do}")
+    return whole
+
+
+def read_one_hot(values, classes):
+    """The label (H, W) or (D, H, W) of a one-hot array (classes, *spatial), or ValueError."""
+    if values.ndim not in (3, 4) or values.shape[0] != classes:
+        raise ValueError(f"label: expected one-hot ({classes}, H, W) or ({classes}, D, H, W), "
+                         f"found shape {values.shape}")
+
+    whole = whole_numbers(values)
+    if not np.isin(whole, (0, 1)).all() or not (whole.sum(0) == 1).all():
+        raise ValueError("label: expected one-hot, with a single one in each pixel and zeros, "
+                         "found other values")
+    return whole.argmax(0)
+
+
+def own_spacing(label, dims):
+    """The pixel size of a MONAI MetaTensor in mm, a tuple; None of other labels.
+
+    Args:
+        dims: of the label, without channels.
+
+    Raises:
+        ValueError: the MetaTensor tells the sizes along more or fewer axes than the label has, as a
+            slice of a volume does, and they differ.
+    """
+    affine = getattr(label, "affine", None)
+    if affine is None:
+        return None
+
+    affine = to_array(affine)
+    axes = affine.shape[-1] - 1
+    sizes = np.linalg.norm(affine[..., :axes, :axes], axis=-2).ravel()
+    if affine.ndim == 2 and axes == dims:
+        return tuple(sizes.tolist())
+    if np.allclose(sizes, sizes[0], rtol=1e-3):
+        return (float(sizes[0]),) * dims
+
+    listed = ", ".join(f"{size:g}" for size in sizes)
+    raise ValueError(f"spacing: expected that of the {dims} axes of this label, found {listed} in "
+                     "the MetaTensor. Give spacing=")
+
+
+class _AddDistance:
+    """A dictionary transform of MONAI's: adds phi_G of a label under another key.
+
+    Where MONAI is installed this is a monai.transforms.MapTransform without randomness, so that
+    CacheDataset keeps its result if no random transform stands before it. Random flips behind it
+    are right as long as the map's key is among theirs:
+
+        [LoadImaged(keys), AddDistance("label"), RandFlipd([*keys, "distance"], prob=0.5)]
+
+    Any other change of the label must come before it.
+
+    Args:
+        key: of the label, with a channel axis in front if `channel`, of length 1 unless `one_hot`.
+        out: key of the map, (K - 1, *spatial) float32, a plain tensor.
+        channel: does the label have a channel axis, as MONAI's loaders give it?
+        classes, spacing, convention, one_hot: see `distance_map`. A MetaTensor's spacing is used
+            unless `spacing` is given, and the map then is in mm.
+
+    Raises:
+        ValueError: of a call, the label has other channels, or see `distance_map`.
+    """
+
+    def __init__(self, key="label", out="distance", channel=True,
+                 classes=2, spacing=None, convention="paper", one_hot=False):
+        if one_hot and not channel:
+            raise ValueError("one_hot: expected False without a channel axis, found True")
+
+        self.keys, self.allow_missing_keys = (key,), False  # as a MapTransform has them
+        self.key, self.out, self.channel = key, out, channel
+        self.options = {"classes": classes, "spacing": spacing, "convention": convention,
+                        "one_hot": one_hot}
+
+    def __call__(self, sample):
+        label = sample[self.key]
+        if self.channel and not self.options["one_hot"]:
+            label = self.only_channel(label)
+
+        distance = distance_map(label, **self.options)
+        return {**sample, self.out: distance.as_subclass(torch.Tensor)}
+
+    def only_channel(self, label):
+        """The label without its channel axis, or ValueError."""
+        shape = tuple(label.shape)
+        if len(shape) not in (3, 4) or shape[0] != 1:
+            raise ValueError(
+                f"{self.key}: expected a channel axis of length 1 in front of (H, W) or "
+                f"(D, H, W), found shape {shape}. If the channels are classes, one-hot, give "
+                "one_hot=True; if there is no channel axis, channel=False")
+        return label[0]
+
+
+def __getattr__(name):
+    """AddDistance, once it is asked for: importing MONAI takes longer than all the rest here."""
+    if name != "AddDistance":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    try:
+        from monai.transforms import MapTransform
+        bases = (_AddDistance, MapTransform)
+    except ImportError:
+        bases = (_AddDistance,)
+
+    class AddDistance(*bases):
+        __doc__, __qualname__ = _AddDistance.__doc__, "AddDistance"  # found by pickle
+
+    globals()[name] = AddDistance
+    return AddDistance
+
+
+# Augmentation -------------------------------------------------------------------------------------
 
 @functional.register_kernel(functional.horizontal_flip, DistanceMap)
 def _flip_columns(distance, *_, **__):
@@ -52,74 +237,39 @@ class RandomRotate90(v2.Transform):
 
 
 MOVES_THE_MAP = (v2.RandomHorizontalFlip, v2.RandomVerticalFlip, RandomRotate90)
-
-
-def distance_map(label, classes=2, spacing=None, convention="paper"):
-    """phi_G of every foreground class of a label.
-
-    Args:
-        label: whole numbers (H, W) or (D, H, W), tensor or array, on any device.
-        classes: number of classes K including background.
-        spacing: size of a pixel along each axis in mm; None: the map is in pixels, as in the paper.
-        convention: see `distance.signed_distance`.
-
-    Returns:
-        DistanceMap (K - 1, *spatial) float32 on the CPU; BoundaryLoss takes a batch of them.
-
-    Raises:
-        ValueError: the label is not 2-D or 3-D, or `spacing` does not fit it.
-    """
-    values = np.asarray(label.detach().cpu() if isinstance(label, torch.Tensor) else label)
-    maps = [signed_distance(values == k, spacing, convention) for k in range(1, classes)]
-    return DistanceMap(torch.from_numpy(np.stack(maps)))
-
-
-class AddDistance:
-    """A dictionary transform in MONAI's manner: adds phi_G of a label under another key.
-
-    Args:
-        key: of the label, (H, W) or (D, H, W), with a channel axis of length 1 in front if
-            `channel`.
-        out: key of the map, (K - 1, *spatial) float32.
-        channel: does the label have a channel axis, as MONAI's loaders give it?
-        classes, spacing, convention: see `distance_map`.
-    """
-
-    def __init__(self, key="label", out="distance", channel=True,
-                 classes=2, spacing=None, convention="paper"):
-        self.key, self.out, self.channel = key, out, channel
-        self.options = {"classes": classes, "spacing": spacing, "convention": convention}
-
-    def __call__(self, sample):
-        label = sample[self.key]
-        distance = distance_map(label[0] if self.channel else label, **self.options)
-        return {**sample, self.out: distance.as_subclass(torch.Tensor)}
+TURNS = (v2.RandomRotation, v2.RandomAffine)  # by any angle of `degrees`
 
 
 class Augment:
     """Apply torchvision v2 transforms to an image, its label and its distance map at once.
 
+    Flips and RandomRotate90 move the map; after any other transform that changed the label it is
+    computed again from the label, as the map of a 2-D slice. That holds inside of Compose,
+    nn.Sequential, RandomApply, RandomChoice and RandomOrder, however deep.
+
+    The grid keeps its spacing: what scales, shears or turns by a small angle deforms the anatomy,
+    and the map is that of the label that comes out. After Resize, give the new pixel's size.
+
     Args:
-        transforms: a list of v2 transforms. Flips and RandomRotate90 move the map; after any other
-            that changed the label it is computed again from the label, as the map of a 2-D slice.
-            The map of a volume (`--map-dims 3`) does not follow from the label of one slice: give
-            flips and RandomRotate90 only.
+        transforms: a list of v2 transforms, or one. The map of a volume (`--map-dims 3`) does not
+            follow from the label of one slice: give flips and RandomRotate90 only.
         classes, spacing, convention: of the map that is computed, see `distance_map`.
 
     Raises:
-        ValueError: pixels that are not square are to be rotated by 90 degrees and the map computed
-            again: the axes of `spacing` would no longer be those of the image.
+        ValueError: one is not a v2 transform, or holds others in a way of its own; or pixels that
+            are not square are to change their axes, by RandomRotate90 where the map is computed
+            again, or by RandomRotation or RandomAffine of more than 45 degrees.
     """
 
     def __init__(self, transforms, classes=2, spacing=None, convention="paper"):
-        rotates = any(isinstance(transform, RandomRotate90) for transform in transforms)
-        recomputes = not all(isinstance(transform, MOVES_THE_MAP) for transform in transforms)
-        if spacing is not None and len(set(spacing)) > 1 and rotates and recomputes:
-            raise ValueError(
-                f"spacing: expected one pixel size with RandomRotate90, found {spacing}")
+        transforms = [transforms] if isinstance(transforms, nn.Module) else list(transforms)
+        steps = [step for transform in transforms for step in steps_of(transform)]
+        if spacing is not None and np.unique(np.ravel(spacing)).size > 1:
+            check_axes(steps, spacing)
 
-        self.transforms = list(transforms)
+        self.transforms = transforms
         self.options = {"classes": classes, "spacing": spacing, "convention": convention}
+        self.steps = [rebuilt(transform, self.options) for transform in transforms]
 
     def __call__(self, image, label, distance=None):
         """The three as plain tensors, transformed.
@@ -128,18 +278,117 @@ class Augment:
             image: (C, H, W).
             label: (H, W).
             distance: (K - 1, H, W), or None: computed from the label.
+
+        Raises:
+            ValueError: the label is not one (see `distance_map`), the map has another shape, or
+                the label is a MONAI MetaTensor in mm and Augment was given no spacing.
         """
-        image, label = tv_tensors.Image(image), tv_tensors.Mask(label)
+        if self.options["spacing"] is None and hasattr(label, "affine"):
+            sizes = own_spacing(label, label.ndim)
+            if not np.allclose(sizes, 1, rtol=1e-3):
+                raise ValueError(f"spacing: expected that of the MetaTensor, {sizes}, found None. "
+                                 "Give it to Augment, or (1, 1) for a map in pixels")
+
         if distance is None:
             distance = distance_map(label, **self.options)
-        distance = DistanceMap(distance)
+        elif distance.shape[1:] != label.shape:
+            raise ValueError(f"distance: expected shape (K - 1, *{tuple(label.shape)}), found "
+                             f"{tuple(distance.shape)}")
 
-        for transform in self.transforms:
-            before = label
-            image, label, distance = transform(image, label, distance)
+        parts = wrapped(image, label, distance)
+        for step in self.steps:
+            parts = step(*parts)
+        return tuple(part.as_subclass(torch.Tensor) for part in parts)
 
-            unchanged = label.shape == before.shape and torch.equal(label, before)
-            if not isinstance(transform, MOVES_THE_MAP) and not unchanged:
-                distance = distance_map(label, **self.options)
 
-        return tuple(part.as_subclass(torch.Tensor) for part in (image, label, distance))
+def wrapped(image, label, distance):
+    """The three as what torchvision's transforms tell apart."""
+    return tv_tensors.Image(image), tv_tensors.Mask(label), DistanceMap(distance)
+
+
+def apply(transform, options, image, label, distance):
+    """A step of Augment: the transform, and the map moved with it or computed again."""
+    before = label
+    # A Lambda may give plain tensors, the second of which the next transform would leave alone.
+    image, label, distance = wrapped(*transform(image, label, distance))
+
+    unchanged = label.shape == before.shape and torch.equal(label, before)
+    if not isinstance(transform, MOVES_THE_MAP) and not unchanged:
+        distance = distance_map(label, **options)
+    return image, label, distance
+
+
+# Containers ---------------------------------------------------------------------------------------
+
+CONTAINERS = {  # type -> the same, with other transforms inside
+    v2.Compose: lambda container, inside: v2.Compose(inside),
+    nn.Sequential: lambda container, inside: v2.Compose(inside),  # which takes several inputs
+    v2.RandomApply: lambda container, inside: v2.RandomApply(inside, container.p),
+    v2.RandomChoice: lambda container, inside: v2.RandomChoice(inside, container.p),
+    v2.RandomOrder: lambda container, inside: v2.RandomOrder(inside),
+}
+
+
+def children(container):
+    """The transforms in one of CONTAINERS."""
+    return list(container if isinstance(container, nn.Sequential) else container.transforms)
+
+
+def steps_of(transform):
+    """The transforms that are no containers, in this one or it alone.
+
+    Raises:
+        ValueError: one is not a v2 transform, or an unknown container.
+    """
+    if type(transform) in CONTAINERS:
+        return [step for child in children(transform) for step in steps_of(child)]
+
+    name = type(transform).__name__
+    if not isinstance(transform, v2.Transform):
+        raise ValueError("transforms: expected those of torchvision.transforms.v2, found "
+                         f"{type(transform).__module__}.{name}")
+    if holds_transforms(transform):
+        known = ", ".join(kind.__name__ for kind in CONTAINERS)
+        raise ValueError(f"transforms: expected others inside of {known} alone, found some in "
+                         f"{name}, which may apply them in its own way")
+    return [transform]
+
+
+def holds_transforms(transform):
+    """Has it a module, or a list, tuple or dictionary with one, among its attributes?"""
+    for value in vars(transform).values():
+        values = list(value.values()) if isinstance(value, dict) else value
+        values = values if isinstance(values, list | tuple) else [values]
+        if any(isinstance(item, nn.Module) or hasattr(item, "transforms") for item in values):
+            return True
+    return False
+
+
+def rebuilt(transform, options):
+    """The transform with `apply` around each that is no container; they draw as they would."""
+    rebuild = CONTAINERS.get(type(transform))
+    if rebuild is None:
+        return partial(apply, transform, options)
+    return rebuild(transform, [rebuilt(child, options) for child in children(transform)])
+
+
+def check_axes(steps, spacing):
+    """ValueError if pixels that are not square would change their axes, but not their spacing."""
+    rotates = any(isinstance(step, RandomRotate90) for step in steps)
+    recomputes = not all(isinstance(step, MOVES_THE_MAP) for step in steps)
+    if rotates and recomputes:
+        raise ValueError("spacing: expected one pixel size with RandomRotate90 and transforms "
+                         f"after which the map is computed again, found {spacing}")
+
+    for step in steps:
+        if isinstance(step, TURNS) and not keeps_axes(step.degrees):
+            raise ValueError(
+                f"spacing: expected one pixel size with {type(step).__name__} of more than 45 "
+                f"degrees, found {spacing}")
+
+
+def keeps_axes(degrees):
+    """Are rotations by angles between these two nearer to 0 or 180 degrees than to 90?"""
+    low, high = degrees
+    half_turn = 180 * round((low + high) / 360)
+    return half_turn - 45 <= low <= high <= half_turn + 45

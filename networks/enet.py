@@ -27,8 +27,16 @@ class ENet(nn.Module):
 
     Spatial dropout of 0.01 in stage 1 and of 0.1 from then on. Up-sampling undoes the max-pooling
     of the same resolution by its indices. What the paper leaves open: a bottleneck's projection has
-    a quarter of its output channels; batch normalisation and PReLU, one slope per channel, stand
-    between the 5x1 and 1x5 convolutions too; the last one is 2x2.
+    a quarter of its output channels; PReLU has one slope per channel; the last convolution is 2x2.
+
+    Differs from the authors' code (ENet-training, for Torch) in this:
+    - Stages 4 and 5 have PReLU and spatial dropout as the others do; there they have ReLU and none.
+    - Of the asymmetric convolutions 5x1 comes first, and batch normalisation and PReLU follow each;
+      there 1x5 comes first, and they follow the second alone.
+    - No convolution but the last has a bias, which batch normalisation would undo; there the
+      initial one and the last between projection and expansion have. The epsilon of batch
+      normalisation is torch's 1e-5; there it is 1e-3.
+    - The network is trained as a whole; there the encoder is trained first, by itself.
 
     Args:
         in_channels: number of modalities.

@@ -12,8 +12,13 @@ class UNet3d(UShape):
     """Analysis path w, 2w, 4w, bridge 8w, max-pooling; transposed convolutions and skips up.
 
     A level's first convolution has half of its channels, as in the paper (32, 64 | 64, 128 |
-    128, 256 | 256, 512), so that they double before each pooling. Differs from it in that
-    convolutions pad: the output has the input's size.
+    128, 256 | 256, 512), so that they double before each pooling.
+
+    Differs from the paper and its code in this:
+    - Convolutions pad, so the output has the input's size; there 132x132x116 voxels give 44x44x28.
+    - Convolutions before batch normalisation, which would undo it, have no bias; with one in each,
+      weights and biases are the paper's 19,069,955.
+    - New scans are normalised by the statistics gathered in training; there by their own.
 
     Args:
         in_channels: number of modalities.

@@ -7,6 +7,7 @@ A row is a loss, or a loss with what is changed about it, joined by hyphens:
     gdl+boundary-rebalance0.02   another schedule of alpha: -rebalance, -increase or -switch, with
     gdl+boundary-increase        or without its number (see main.py --schedule)
     gdl-cap1                     the class weight of the generalized Dice loss capped at 1
+    dice+ce-batch                the regional loss's sums over the images of a batch together
 
 A row may also be named in another way by somebody who makes run folders by hand, and a further
 human rater is the row rater:NAME.
@@ -28,8 +29,9 @@ SUBSCRIPTS = {"gdl": "GD", "boundary": "B",  # the paper's
               "hausdorff": "HDT"}
 
 NUMBER = r"\d+(?:\.\d*)?|\.\d+"
-CHANGE = re.compile(rf"(alpha|cap|rebalance|increase|switch)({NUMBER})?")
+CHANGE = re.compile(rf"(alpha|cap|rebalance|increase|switch)({NUMBER})?|(batch)")
 NEEDS_NUMBER = ("alpha", "cap", "switch")
+OF_THE_REGIONAL_LOSS = ("cap", "batch")  # the others are schedules of alpha
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Row:
         schedule: for --schedule; None: the run's own.
         gdl_max_weight: for --gdl-max-weight; None: no cap.
         changes: (kind, number as text) of each change, in the order of the name.
+        batch: for --loss-options batch=1.
     """
 
     loss: str
     schedule: str | None = None
     gdl_max_weight: float | None = None
     changes: tuple = ()
+    batch: bool = False
 
 
 def parse(name):
@@ -62,14 +66,21 @@ def parse(name):
         if not found or found[1] in NEEDS_NUMBER and not found[2]:
             raise ValueError(
                 "row: expected a loss, or one with -alphaNUMBER, -capNUMBER, -rebalance[STEP], "
-                f"-increase[STEP] or -switchEPOCHS, found {name!r}")
-        changes.append((found[1], found[2] or ""))
+                f"-increase[STEP], -switchEPOCHS or -batch, found {name!r}")
+        changes.append((found[1] or found[3], found[2] or ""))
 
     caps = [float(number) for kind, number in changes if kind == "cap"]
-    schedules = [_schedule(kind, number) for kind, number in changes if kind != "cap"]
-    if len(caps) > 1 or len(schedules) > 1:
-        raise ValueError(f"row: expected one schedule and one cap at most, found {name!r}")
-    return Row(loss, *(schedules or [None]), *(caps or [None]), tuple(changes))
+    schedules = [_schedule(*change) for change in changes if is_schedule(change)]
+    batches = changes.count(("batch", ""))
+    if max(len(caps), len(schedules), batches) > 1:
+        raise ValueError("row: expected one schedule, one cap and one -batch at most, "
+                         f"found {name!r}")
+    return Row(loss, *(schedules or [None]), *(caps or [None]), tuple(changes), bool(batches))
+
+
+def is_schedule(change):
+    """Is a (kind, number) of a row's changes about alpha?"""
+    return change[0] not in OF_THE_REGIONAL_LOSS
 
 
 def _schedule(kind, number):
@@ -105,12 +116,12 @@ def without_boundary(name):
     loss = plain(name)
     if not loss.endswith(TERM):
         return None
-    caps = [f"cap{number}" for kind, number in changes_of(name) if kind == "cap"]
-    return "-".join([loss.removesuffix(TERM), *caps])
+    kept = ["".join(change) for change in changes_of(name) if not is_schedule(change)]
+    return "-".join([loss.removesuffix(TERM), *kept])
 
 
 def label(name):
-    """gdl+boundary -> L_GD + L_B, ce -> L_CE, gdl-cap1 -> L_GD, cap 1; others stay as they are."""
+    """gdl+boundary -> L_GD + L_B, gdl-cap1 -> L_GD, cap 1; others stay as they are."""
     if name.startswith(RATER):
         return f"rater {name.removeprefix(RATER)}"
     changes = "".join(f", {kind} {number}".rstrip() for kind, number in changes_of(name))
@@ -129,7 +140,7 @@ def in_words(name):
 
 def schedule_in_words(name):
     """The schedule that a name tells: "increase 0.02"; "the schedule" if it tells none."""
-    told = [f"{kind} {number}".rstrip() for kind, number in changes_of(name) if kind != "cap"]
+    told = [" ".join(change).rstrip() for change in changes_of(name) if is_schedule(change)]
     return told[0] if told else "the schedule"
 
 

@@ -111,7 +111,7 @@ class ResultSet:
 
     @property
     def sweep(self):
-        """The finished rows of GDL + boundary, without a capped weight, by how alpha behaves.
+        """The finished rows of GDL + boundary, its GDL as in the paper, by how alpha behaves.
 
         Returns:
             (constant, moving): {row: alpha} and [row, ...]. The moving ones begin with the row of
@@ -119,7 +119,8 @@ class ResultSet:
         """
         rows = {row: runs[0].config for row in self.losses if (runs := self.finished(row))}
         schedules = {row: config.schedule or "rebalance" for row, config in rows.items()
-                     if config.loss == BOTH and not config.get("gdl_max_weight")}
+                     if config.loss == BOTH and not config.get("gdl_max_weight")
+                     and not config.get("loss_options")}
 
         constant = {row: float(schedule.removeprefix("constant:"))
                     for row, schedule in schedules.items() if schedule.startswith("constant:")}

@@ -36,7 +36,7 @@ COLUMNS = (("dsc", "best"), ("dsc", "last"), ("dsc_3d", "best"), ("hd95_mm", "be
 CHANGE = ("difference", "low", "high")
 
 SAME_TRAINING = ("network", "width", "size", "epochs", "schedule", "batch_size", "lr", "protocol",
-                 "gdl_max_weight")
+                 "gdl_max_weight", "loss_options")
 SAME_SCANS = ("layout", "modalities", "classes", "label_interpolation", "subjects")
 MAPS = {
     "convention": {"paper": "paper's map", "official": "official map"},

@@ -55,13 +55,14 @@ def add_files(add):
 
 def add_loss(add):
     add("--row", help="a row of the table: a loss, or one with what is changed, e.g. "
-        "gdl+boundary-alpha0.5, gdl-cap1; stands for --loss, --schedule and --gdl-max-weight, and "
-        "goes before the latter two")
+        "gdl+boundary-alpha0.5, gdl-cap1, dice+ce-batch; stands for --loss, --schedule, "
+        "--gdl-max-weight and --loss-options batch=1, and goes before the latter three")
     add("--loss", help=f"boundary, a regional loss ({', '.join(REGIONAL_LOSSES)}), or one with "
         "+boundary, e.g. dice+ce+boundary (default gdl+boundary)")
     add("--loss-options", nargs="+", metavar="NAME=NUMBER", help="of the regional loss, e.g. "
         "gamma=1 for focal, alpha=0.5 beta=0.5 for tversky, weights=1,20 for ce, wce, focal, one "
-        "per class (default: the papers'; wce: inverse frequencies of the training pixels)")
+        "per class, batch=1 for gdl, dice, dice+ce and the tverskys: sums over the batch together "
+        "(default: the papers'; wce: inverse frequencies of the training pixels)")
 
 
 def add_network(add):
@@ -110,7 +111,7 @@ def add_machine(add):
 # Checks -------------------------------------------------------------------------------------------
 
 def take_row(args):
-    """Put what --row says into --loss, --schedule and --gdl-max-weight.
+    """Put what --row says into --loss, --schedule, --gdl-max-weight and --loss-options.
 
     Raises:
         ValueError: it is not a row, or one of another loss than --loss.
@@ -123,6 +124,8 @@ def take_row(args):
     args.loss, args.schedule = row.loss, row.schedule or args.schedule
     if row.gdl_max_weight is not None:
         args.gdl_max_weight = row.gdl_max_weight
+    if row.batch:
+        args.loss_options = [*(args.loss_options or ()), "batch=1"]
     del args.row
 
 

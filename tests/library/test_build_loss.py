@@ -116,6 +116,14 @@ def test_an_option_that_is_a_flag_may_be_given_as_a_number():
     assert build_loss("dice", 2, None, {"squared": 1.0}).regional.squared
 
 
+@pytest.mark.parametrize("name", ["gdl", "dice", "dice+ce", "tversky", "focal_tversky"])
+def test_sums_over_the_batch_are_an_option(name):
+    part = build_loss(f"{name}+boundary", 2, None, {"batch": 1.0}).regional
+    assert getattr(part, "dice", part).batch is True
+    part = build_loss(name).regional
+    assert getattr(part, "dice", part).batch is False
+
+
 def test_no_options_are_an_empty_dict():
     assert checked_options("boundary", None) == {}
 
@@ -132,9 +140,13 @@ def test_build_loss_passes_the_weight_cap_on():
 
 
 @pytest.mark.parametrize("name, options, words", [
-    ("dice", {"gamma": 1.0}, "loss-options: expected smooth, squared for dice, found gamma"),
+    ("dice", {"gamma": 1.0}, "loss-options: expected batch, smooth, squared for dice, found gamma"),
     ("gdl+boundary", {"max_weight": 1.0},
-     r"loss-options: expected none for gdl\+boundary, found max_weight"),
+     r"loss-options: expected batch for gdl\+boundary, found max_weight"),
+    ("gdl", {"softmax": 1.0}, "loss-options: expected batch for gdl, found softmax"),
+    ("gdl", {"batch": 2.0}, "batch: expected 0 or 1, found 2.0"),
+    ("dice+ce", {"batch": [1.0, 1.0]}, "batch: expected 0 or 1, found "),
+    ("dice", {"squared": 0.5}, "squared: expected 0 or 1, found 0.5"),
     ("boundary", {"gamma": 1.0}, "loss-options: expected none for boundary, found gamma"),
     ("focal", {"gamma": -1.0}, "gamma: expected a number of at least 0, found -1.0"),
     ("focal", {"gamma": [1.0, 2.0]}, "gamma: expected a number of at least 0"),

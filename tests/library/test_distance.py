@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import distance_transform_edt
 
-from distance import boundary, signed_distance, signed_distance_slices
+from distance import boundary, signed_distance, signed_distance_slices, whole_numbers
 
 S2, S3, S5, S10 = np.sqrt([2, 3, 5, 10])
 quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
@@ -342,12 +342,28 @@ def test_mask_is_left_as_it_was():
     ([[0, 0.5]], "zeros and ones, found values from 0.0 to 0.5"),
     ([[0, -1]], "zeros and ones, found values from -1 to 0"),
     ([[0, np.nan]], "zeros and ones, found values from nan to nan"),
+    ([[0, 1.002]], "zeros and ones, found values from 0.0 to 1.002"),
+    ([[0, np.inf]], "zeros and ones, found values from 0.0 to inf"),
+    ([[0, 255]], "zeros and ones, found values from 0 to 255"),
     (np.full((1, 2), 3, np.uint8), "zeros and ones, found values from 3 to 3"),
     ([["a", "b"]], "zeros and ones, found dtype <U1"),
     ([[0, 1j]], "zeros and ones, found dtype complex128")])
 def test_error_names_the_mask(mask, message):
     with pytest.raises(ValueError, match=f"^mask: expected {message}$"):
         signed_distance(mask)
+
+
+@pytest.mark.parametrize("one", [1.0000153, 1.001, 0.9990001])
+@pytest.mark.parametrize("zero", [0.0, -0.0, 1e-3, -9e-4])
+def test_values_up_to_a_thousandth_off_are_rounded(zero, one):
+    close(signed_distance([[zero, one, one, one, zero]]), [[1, 0, -1, 0, 1]])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_whole_numbers_are_kept_and_others_are_nan(dtype):
+    found = whole_numbers(np.array([2, 2.5, np.nan, np.inf, -3], dtype))
+    assert_array_equal(found, [2, np.nan, np.nan, np.nan, -3])
+    assert whole_numbers(np.array([7], np.uint8)).dtype == np.uint8
 
 
 @pytest.mark.parametrize("spacing", [

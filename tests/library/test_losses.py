@@ -1,5 +1,6 @@
 """Eq. 1, 5 and 6 against numbers by hand, NumPy and MONAI; half precision against float64."""
 
+from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
@@ -173,6 +174,39 @@ def test_max_weight_bounds_the_weight_of_a_small_class():
     target = two_classes([[[1, 0], [0, 0]]])
     probs = two_classes([[[0.5, 0.5], [0, 0]]])
     assert GeneralizedDiceLoss(max_weight=1 / 9)(probs, target).item() == pytest.approx(1 - 6 / 8)
+
+
+# GDL over the batch -------------------------------------------------------------------------------
+
+def test_gdl_over_the_batch_of_two_images():
+    # Foreground 1 + 2 pixels, background 3 + 2: w_G = 1/9, w_B = 1/25.
+    # Overlap: (0.5 + 1.5) / 9 + (2.5 + 1.5) / 25. Sums: (3 + 3) / 9 + (5 + 5) / 25.
+    target = two_classes([[[1, 0], [0, 0]], [[1, 1], [0, 0]]])
+    probs = two_classes([[[0.5, 0.5], [0, 0]], [[1, 0.5], [0.5, 0]]])
+    expected = 1 - 2 * (2 / 9 + 4 / 25) / (6 / 9 + 10 / 25)
+    assert GeneralizedDiceLoss(batch=1)(probs, target).item() == pytest.approx(expected)
+
+
+def test_gdl_over_a_batch_of_one_is_that_of_the_image():
+    probs, target = random_case(12, batch=1, classes=3)
+    batch, alone = (GeneralizedDiceLoss(range(3), batch=flag)(probs, target) for flag in (1, 0))
+    assert batch == alone
+
+
+def test_gdl_over_the_batch_punishes_a_false_positive_on_an_empty_slice():
+    target = two_classes([[[1, 1, 0, 0]], [[0, 0, 0, 0]]])
+    for batch, least, most in ((0, 0, 1e-18), (1, 0.1, 1)):
+        probs = two_classes([[[1, 1, 0, 0]], [[0.5, 0.5, 0, 0]]]).requires_grad_()
+        GeneralizedDiceLoss(batch=batch)(probs, target).backward()
+        assert least < probs.grad[1, 1].min() <= probs.grad[1, 1].max() < most
+
+
+def test_gdl_over_a_batch_without_any_lesion_is_1_without_a_gradient():
+    target = two_classes(torch.zeros(2, 2, 4))
+    probs = two_classes(torch.full((2, 2, 4), 0.3)).requires_grad_()
+    loss = GeneralizedDiceLoss(batch=1)(probs, target)
+    loss.backward()
+    assert loss == 1 and probs.grad.abs().max() < 1e-18
 
 
 # Boundary loss by hand ----------------------------------------------------------------------------
@@ -447,6 +481,16 @@ def test_gdl_equals_monais_where_every_class_is_present(monai_gdl, batch, classe
     assert_allclose(loss, monai_gdl(probs, target), rtol=1e-6)
 
 
+@pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
+def test_gdl_over_the_batch_equals_monais(batch, classes, spatial):
+    from monai.losses import GeneralizedDiceLoss as MonaiLoss
+    theirs = MonaiLoss(w_type="square", batch=True, smooth_nr=1e-12, smooth_dr=1e-12)
+
+    probs, target = random_case(10, batch, classes, spatial)
+    loss = GeneralizedDiceLoss(range(classes), batch=True)(probs, target)
+    assert_allclose(loss, theirs(probs, target), rtol=1e-6)
+
+
 def test_monai_gives_an_absent_class_the_largest_weight_of_the_others(monai_gdl):
     # Empty slice, w_B = 1/16. MONAI: w_G = 1/16 too, so overlap 3/16, sums (4 + 3) / 16 + 1/16:
     # 1 - 6/8. Here w_G = 1e20 and the loss is 1; max_weight = 1/16, one over the number of pixels
@@ -454,6 +498,61 @@ def test_monai_gives_an_absent_class_the_largest_weight_of_the_others(monai_gdl)
     target, probs = two_classes([[[0, 0, 0, 0]]]), two_classes([[[0.5, 0.5, 0, 0]]])
     ours = [GeneralizedDiceLoss(max_weight=cap)(probs, target).item() for cap in (None, 1 / 16)]
     assert_allclose([monai_gdl(probs, target).item(), *ours], [0.25, 1, 0.25], rtol=1e-6)
+
+
+def monais_boundary(probs, labels, **options):
+    """(value, gradient) of MONAI's boundary loss; labels (B, *spatial)."""
+    from monai.losses import BoundaryLoss as MonaiLoss
+    target = one_hot(labels, probs.shape[1]).float()
+    loss = MonaiLoss(**options)(probs, target)
+    return loss, torch.autograd.grad(loss, probs)[0]
+
+
+def ours(probs, labels, classes, spacing=None, convention="official"):
+    """(value, gradient) of the boundary loss with the maps of these classes."""
+    phi = np.array([[signed_distance(image == k, spacing, convention) for k in classes]
+                    for image in labels])
+    loss = BoundaryLoss(classes)(probs, torch.as_tensor(phi))
+    return loss, torch.autograd.grad(loss, probs)[0]
+
+
+def boundary_case(batch, classes, spatial):
+    """Random probabilities; labels with a block of each class in the first image alone."""
+    rng = np.random.default_rng(13)
+    labels = np.zeros((batch, *spatial), int)
+    for k in range(1, classes):
+        labels[0][tuple(slice(k, k + 3) for _ in spatial)] = k
+    probs = torch.as_tensor(rng.normal(size=(batch, classes, *spatial))).softmax(1)
+    return probs.float().requires_grad_(), labels
+
+
+@pytest.mark.parametrize("classes, spatial", [(2, (9, 12)), (4, (9, 9)), (3, (6, 7, 8))])
+def test_boundary_loss_with_the_official_map_equals_monais(classes, spatial):
+    probs, labels = boundary_case(2, classes, spatial)
+    for found, expected in zip(ours(probs, labels, range(1, classes)),
+                               monais_boundary(probs, labels, include_background=False)):
+        assert_allclose(found.detach(), expected.detach(), rtol=1e-5, atol=1e-8)
+
+
+def test_monais_boundary_loss_takes_in_the_background_unless_told_otherwise():
+    probs, labels = boundary_case(2, 3, (9, 9))
+    for found, expected in zip(ours(probs, labels, range(3)), monais_boundary(probs, labels)):
+        assert_allclose(found.detach(), expected.detach(), rtol=1e-5, atol=1e-8)
+    assert abs(ours(probs, labels, [1, 2])[0] - monais_boundary(probs, labels)[0]) > 0.1
+
+
+def test_monais_boundary_loss_has_neither_the_papers_map_nor_a_spacing():
+    # Towards the missing corner phi is -1 and -2 by the paper, but 1 - sqrt(2) and 1 - sqrt(8) by
+    # the 2018 code.
+    probs, labels = boundary_case(1, 2, (9, 9))
+    labels[0, 1:6, 1:6], labels[0, 1, 1] = 1, 0
+    expected, _ = monais_boundary(probs, labels, include_background=False)
+
+    paper = ours(probs, labels, [1], convention="paper")[0]
+    s = probs[0, 1]
+    share = (s[2, 2] * (2 - 2 ** 0.5) + s[3, 3] * (3 - 8 ** 0.5)) / 81
+    assert (expected - paper).item() == pytest.approx(share.item(), rel=1e-3)
+    assert abs(ours(probs, labels, [1], spacing=(1, 3))[0] - expected) > 0.1
 
 
 # Half precision -----------------------------------------------------------------------------------
@@ -587,3 +686,226 @@ def test_the_boundary_part_takes_the_maps_of_its_own_classes():
     assert loss(None) == loss([1, 2, 3])
 
 
+# What is refused ----------------------------------------------------------------------------------
+
+TO_16 = [torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("scale", [-8, 8])
+@pytest.mark.parametrize("spatial", [(6, 7), (3, 4, 5)])
+def test_logits_given_for_probabilities_are_named_with_what_to_do(spatial, scale):
+    logits = scale * torch.rand(2, 2, *spatial)
+    with pytest.raises(ValueError) as error:
+        GeneralizedDiceLoss()(logits, torch.ones(2, 2, *spatial))
+    message = str(error.value)
+    assert message.startswith("probs: expected probabilities, from 0 to 1, found ")
+    assert "logits.softmax(1)" in message and "softmax=True" in message
+    with pytest.raises(ValueError, match="^probs: expected probabilities"):
+        BoundaryLoss()(logits, torch.ones(2, 1, *spatial))
+
+
+def test_logits_of_monais_networks_are_named_too():
+    from monai.data import MetaTensor  # as which MONAI's networks give their output
+    logits, target = MetaTensor(torch.full((1, 2, 2, 2), -3.0)), torch.ones(1, 2, 2, 2)
+    with pytest.raises(ValueError, match="^probs: .* found -3 to -3"):
+        GeneralizedDiceLoss()(logits, target)
+    assert GeneralizedDiceLoss()(logits.softmax(1), target).isfinite()
+
+
+def test_logits_of_a_class_outside_the_loss_are_noticed_too():
+    values = torch.stack([torch.full((1, 2, 2), 3.0), torch.full((1, 2, 2), 0.5)], 1)
+    with pytest.raises(ValueError, match="^probs: expected probabilities, .* 0.5 to 3"):
+        BoundaryLoss()(values, torch.ones(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("value, is_refused", [
+    (-0.02, True), (-0.005, False), (1.005, False), (1.02, True), (float("inf"), True)])
+def test_probabilities_may_leave_their_range_by_rounding_alone(value, is_refused):
+    probs = torch.tensor([[[[0.5, value]], [[0.5, 0.5]]]])
+    try:
+        assert BoundaryLoss()(probs, torch.ones(1, 1, 1, 2)) == 0.5 and not is_refused
+    except ValueError:
+        assert is_refused
+
+
+@pytest.mark.parametrize("dtype", TO_16)
+def test_probabilities_of_half_precision_are_taken(dtype):
+    probs, target = random_case(14)
+    assert GeneralizedDiceLoss()((9 * probs).softmax(1).to(dtype), target).isfinite()
+
+
+@pytest.mark.parametrize("loss, other", [
+    (GeneralizedDiceLoss(), torch.ones(2, 2, 4, 4)), (BoundaryLoss(), torch.ones(2, 1, 4, 4))])
+def test_compiled_losses_make_logits_nan_with_their_gradient(loss, other):
+    compiled = torch.compile(loss, backend="eager", fullgraph=True)
+    logits = (5 * torch.ones(2, 2, 4, 4)).requires_grad_()
+    value = compiled(logits, other)
+    value.backward()
+    assert value.isnan() and logits.grad.isnan().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_compiled_losses_are_those_that_are_not(dtype):
+    probs, target, phi, *_ = losses_apart()
+    arguments = [tensor.to(dtype) for tensor in (probs, target, phi)]
+    joint = build_loss("gdl+boundary")
+    value, _ = torch.compile(joint, backend="eager", fullgraph=True)(*arguments)
+    assert value == joint(*arguments)[0] and value.dtype == dtype
+
+
+def test_other_devices_make_logits_nan_and_ask_for_no_value(monkeypatch):
+    # As a GPU would: the values are never looked at in Python.
+    class Elsewhere(torch.Tensor):
+        device = property(lambda self: torch.device("cuda"))
+
+        def refuse(self, *_):
+            raise AssertionError("waits for the device")
+
+        __bool__ = __float__ = __int__ = item = tolist = cpu = numpy = refuse
+
+    probs, target = random_case(19)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    for values, is_nan in ((probs, False), (9 * probs, True)):
+        values, maps = values.as_subclass(Elsewhere), torch.ones(3, 1, 6, 7).double()
+        for loss, other in ((GeneralizedDiceLoss(), target), (BoundaryLoss(), maps)):
+            found = loss(values, other).as_subclass(torch.Tensor)
+            assert found.isnan().item() == is_nan
+
+
+def test_under_vmap_the_samples_of_logits_alone_are_nan():
+    probs, target = random_case(15, batch=2)
+    values = torch.stack([probs[:1], 9 * probs[1:]])
+    found = torch.func.vmap(GeneralizedDiceLoss())(values, target[:, None])
+    assert found[0] == GeneralizedDiceLoss()(probs[:1], target[:1]) and found[1].isnan()
+
+
+@pytest.mark.parametrize("where", [(0, slice(None), 1, 2), (slice(None),)])
+@pytest.mark.parametrize("options", [{}, {"batch": 1}, {"max_weight": 1}, {"softmax": True}])
+def test_gdl_of_nan_is_nan(options, where):
+    probs, target = random_case(16)
+    probs[where] = torch.nan
+    assert GeneralizedDiceLoss(**options)(probs, target).isnan()
+
+
+def test_gdl_of_a_target_of_nan_is_nan():
+    probs, target = random_case(16)
+    target[0, 1, 2, 3] = torch.nan
+    assert GeneralizedDiceLoss()(probs, target).isnan()
+
+
+def test_boundary_loss_of_nan_is_nan():
+    probs, phi = torch.full((1, 2, 2, 2), 0.5), torch.zeros(1, 1, 2, 2)
+    for tensor in (probs, phi):
+        broken = tensor.clone()
+        broken[..., 0] = torch.nan
+        pair = (broken, phi) if tensor is probs else (probs, broken)
+        assert BoundaryLoss()(*pair).isnan()
+
+
+def test_losses_made_for_logits_apply_the_softmax():
+    probs, target, phi, gdl, boundary = losses_apart()
+    logits = probs.log()
+    assert GeneralizedDiceLoss(softmax=True)(logits, target).item() == pytest.approx(gdl.item())
+    assert BoundaryLoss(softmax=True)(logits, phi).item() == pytest.approx(boundary.item())
+
+    joint = JointLoss(GeneralizedDiceLoss(softmax=1), BoundaryLoss(softmax=1))
+    loss, _ = joint(None, target, phi, (0.25, 0.75), logits)
+    assert loss.item() == pytest.approx((0.25 * gdl + 0.75 * boundary).item())
+
+
+def test_a_boundary_loss_of_logits_without_them_names_them():
+    message = "^logits: expected those of the network for the loss boundary, found None$"
+    with pytest.raises(ValueError, match=message):
+        JointLoss(None, BoundaryLoss(softmax=True))(*torch.zeros(2, 1, 2, 3, 3),
+                                                    torch.zeros(1, 1, 3, 3))
+
+
+@pytest.mark.parametrize("spatial", [(4, 5), (2, 4, 5)])
+def test_one_channel_of_a_sigmoid_is_named_with_what_to_do(spatial):
+    p = torch.rand(2, 1, *spatial)
+    words = [r"on axis 1, for the classes 0, 1, found 1", r"give torch.cat\(\[1 - p, p\], 1\)$"]
+    with pytest.raises(ValueError, match=f"^probs: expected at least 2 channels {words[0]}.*"
+                                         f"{words[1]}"):
+        GeneralizedDiceLoss()(p, p.round())
+    with pytest.raises(ValueError, match="^probs: expected at least 2 channels on axis 1, for"):
+        BoundaryLoss()(p, p)
+    with pytest.raises(ValueError, match="^probs: expected at least 2 channels on axis 1, for"):
+        JointLoss(None, BoundaryLoss())(p, p, p)
+
+    both = torch.cat([1 - p, p], 1)
+    assert GeneralizedDiceLoss()(both, torch.cat([1 - p.round(), p.round()], 1)).isfinite()
+
+
+@pytest.mark.parametrize("shape, words", [
+    ((2, 4, 5), r"found \(2, 4, 5\)\. Of .* give torch\.stack\(\[1 - p, p\], 1\)$"),
+    ((2, 2), r"found \(2, 2\)$"), ((1, 1, 2, 3, 4, 5), r"found \(1, 1, 2, 3, 4, 5\)$")])
+def test_probabilities_of_other_dimensions_are_named(shape, words):
+    with pytest.raises(ValueError, match=r"^probs: expected shape \(B, K, H, W\) or .*" + words):
+        GeneralizedDiceLoss()(torch.zeros(shape), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("classes, needed", [((0, 1, 2), 3), ((1, 3), 4), ((-3, 1), 3)])
+def test_a_class_that_the_probabilities_lack_is_named(classes, needed):
+    probs = torch.full((1, 2, 3, 3), 0.5)
+    listed = ", ".join(map(str, classes))
+    message = f"^probs: expected at least {needed} channels on axis 1, for the classes {listed}, "
+    with pytest.raises(ValueError, match=message + "found 2$"):
+        GeneralizedDiceLoss(classes)(probs, probs)
+    with pytest.raises(ValueError, match=message + "found 2$"):
+        BoundaryLoss(classes)(probs, torch.zeros(1, len(classes), 3, 3))
+
+
+def test_class_indices_for_a_target_come_with_the_call_that_helps():
+    probs, target = random_case(17, 2, 3)
+    labels, loss = target.argmax(1), GeneralizedDiceLoss(range(3))
+    for wrong, name in ((labels, "target"), (labels[:, None], "target[:, 0]")):
+        with pytest.raises(ValueError) as error:
+            loss(probs, wrong)
+        call = f"torch.nn.functional.one_hot({name}.long(), 3).movedim(-1, 1)"
+        assert str(error.value).endswith(f". Of class indices give {call}")
+
+    right = torch.nn.functional.one_hot(labels[:, None][:, 0].long(), 3).movedim(-1, 1)
+    assert loss(probs, right) == loss(probs, target)
+
+
+@pytest.mark.parametrize("shape, words", [
+    ((2, 6, 7), "Give distance[:, None], which has a channel"),
+    ((2, 3, 6, 7), "Leave out the map of the background: one for each of the classes 1, 2")])
+@pytest.mark.parametrize("loss", [
+    BoundaryLoss((1, 2)), lambda probs, phi: JointLoss(None, BoundaryLoss())(probs, None, phi)])
+def test_maps_of_another_form_come_with_what_to_give(loss, shape, words):
+    with pytest.raises(ValueError) as error:
+        loss(random_case(18, 2, 3)[0], torch.zeros(shape))
+    start = f"distance: expected shape (2, 2, 6, 7), found {shape}"
+    assert str(error.value) == f"{start}. {words}"
+
+
+@pytest.mark.parametrize("maps", [1, 3])
+def test_joint_loss_needs_the_maps_of_all_foreground_classes(maps):
+    probs = torch.full((1, 3, 2, 2), 1 / 3)
+    with pytest.raises(ValueError, match=r"^distance: expected shape \(1, 2, 2, 2\), found"):
+        JointLoss(None, BoundaryLoss((2,)))(probs, None, torch.zeros(1, maps, 2, 2))
+
+
+def test_joint_loss_has_no_map_of_the_background():
+    with pytest.raises(ValueError, match="^boundary: expected .* from 1, found 0, 1$"):
+        JointLoss(None, BoundaryLoss((0, 1)))
+
+
+@pytest.mark.parametrize("classes", [1, (), (1, 1), (0.5,), "ab", (None,)])
+@pytest.mark.parametrize("kind", [GeneralizedDiceLoss, BoundaryLoss])
+def test_classes_that_are_none_are_named(kind, classes):
+    with pytest.raises(ValueError, match="^classes: expected different whole numbers, found "):
+        kind(classes)
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, float("nan"), None, "1", [1.0, 1.0]])
+@pytest.mark.parametrize("name", ["batch", "softmax"])
+def test_a_flag_is_0_or_1(name, value):
+    with pytest.raises(ValueError, match=f"^{name}: expected 0 or 1, found "):
+        GeneralizedDiceLoss(**{name: value})
+
+
+@pytest.mark.parametrize("value", [True, 1, 1.0])
+def test_a_flag_may_be_a_number(value):
+    assert GeneralizedDiceLoss(batch=value).batch is True

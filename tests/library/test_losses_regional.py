@@ -200,6 +200,31 @@ def test_an_empty_slice_gives_about_1_and_hardly_a_gradient(loss, weight):
     assert probs.grad[:, 1].abs().max().item() == pytest.approx(slope)
 
 
+def test_dice_over_the_batch():
+    # Image 1: half of its pixel found; image 2: empty, half a false positive.
+    # Together: overlap 0.5, sums 1 of s and 1 of g.
+    probs, target = torch.cat([row(0.5, 0), row(0.5, 0)]), torch.cat([row(1, 0), row(0, 0)])
+    assert DiceLoss(smooth=0, batch=1)(probs, target).item() == pytest.approx(1 - 2 * 0.5 / 2)
+    # Each on its own: 1 - 1 / 1.5, and 1.
+    assert DiceLoss(smooth=0)(probs, target).item() == pytest.approx((1 / 3 + 1) / 2)
+
+
+def test_tversky_over_the_batch():
+    # TP 0.5, FP 0.5, FN 0.5: (0.3 * 0.5 + 0.7 * 0.5) / (0.5 + 0.5)
+    probs, target = torch.cat([row(0.5, 0), row(0.5, 0)]), torch.cat([row(1, 0), row(0, 0)])
+    assert TverskyLoss(smooth=0, batch=1)(probs, target).item() == pytest.approx(0.5)
+    found = FocalTverskyLoss(smooth=0, batch=1, gamma=2)(probs, target)
+    assert found.item() == pytest.approx(0.5 ** 0.5)
+
+
+@pytest.mark.parametrize("batch, least, most", [(0, 0, 1e-3), (1, 0.2, 1)])
+def test_dice_over_the_batch_punishes_a_false_positive_on_an_empty_slice(batch, least, most):
+    probs = torch.cat([row(0.5, 0), row(0.5, 0)]).requires_grad_()
+    DiceLoss(batch=batch)(probs, torch.cat([row(1, 0), row(0, 0)])).backward()
+    # Over the batch, of the sums 2: 2 * 0.5 / 2^2.
+    assert least < probs.grad[1, 1, 0, 0].item() < most
+
+
 @pytest.mark.parametrize("loss", [DiceLoss(), TverskyLoss(), HausdorffLoss()])
 def test_an_empty_slice_found_empty_gives_0(loss):
     assert loss(row(0, 0, 0, 0), row(0, 0, 0, 0)).item() == pytest.approx(0, abs=1e-12)
@@ -381,6 +406,69 @@ def test_a_target_of_the_wrong_shape_is_named(kind):
         kind()(torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 4, 5))
 
 
+@pytest.mark.parametrize("spatial", [(6, 7), (3, 4, 5)])
+@pytest.mark.parametrize("kind", SIZED)
+def test_logits_given_for_probabilities_are_named(kind, spatial):
+    logits = 6 * torch.randn(2, 2, *spatial, generator=torch.Generator().manual_seed(0))
+    target = one_hot(logits.argmax(1), 2)
+    with pytest.raises(ValueError, match="^probs: expected probabilities, from 0 to 1, found -"):
+        kind()(logits, target)
+    made_for_them = kind(softmax=True)(logits, target)
+    assert made_for_them == kind()(logits.softmax(1), target) and made_for_them.isfinite()
+
+
+@pytest.mark.parametrize("kind", [DiceLoss, TverskyLoss, FocalTverskyLoss])
+def test_compiled_overlaps_make_logits_nan(kind):
+    compiled = torch.compile(kind(), backend="eager", fullgraph=True)
+    target = one_hot(torch.zeros(1, 4, 4, dtype=torch.long), 2)
+    logits = torch.full((1, 2, 4, 4), -3.0, requires_grad=True)
+    compiled(logits, target).backward()
+    assert compiled(logits, target).isnan() and logits.grad.isnan().any()
+    assert compiled(logits.softmax(1), target) == kind()(logits.softmax(1), target)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_stays_nan(name):
+    probs, target = random_case(18)
+    logits = probs.log()
+    logits[0, 0, 1, 1] = torch.nan
+    assert value(name, logits, target).isnan()
+
+
+@pytest.mark.parametrize("kind", SIZED)
+def test_one_channel_of_a_sigmoid_is_named(kind):
+    p = torch.rand(2, 1, 4, 4)
+    message = r"^probs: .* 2 channels on axis 1, .* found 1\. .* torch\.cat\(\[1 - p, p\], 1\)$"
+    with pytest.raises(ValueError, match=message):
+        kind()(p, p.round())
+
+
+@pytest.mark.parametrize("kind", [CrossEntropyLoss, FocalLoss, DiceCELoss])
+def test_one_channel_of_logits_is_named_and_two_are_the_same_sigmoid(kind):
+    z, target = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4).round().clamp(0, 1)
+    message = r"^logits: .* on axis 1, .* found 1\. .* torch\.cat\(\[torch\.zeros_like\(z\), z\],"
+    with pytest.raises(ValueError, match=message):
+        kind()(z, target)
+
+    both = torch.cat([torch.zeros_like(z), z], 1)
+    assert_allclose(both.softmax(1)[:, 1:], z.sigmoid(), rtol=1e-6)
+    assert kind()(both, torch.cat([1 - target, target], 1)).isfinite()
+
+
+@pytest.mark.parametrize("kind", [*SIZED, CrossEntropyLoss, FocalLoss, DiceCELoss])
+def test_class_indices_for_a_target_are_named_with_what_to_give(kind):
+    for indices in (torch.zeros(2, 4, 4), torch.zeros(2, 1, 4, 4)):
+        with pytest.raises(ValueError, match=r"^target: expected shape .*one_hot\(.*\.movedim"):
+            kind()(torch.full((2, 2, 4, 4), 0.5), indices)
+
+
+@pytest.mark.parametrize("kind", [*SIZED, DiceCELoss])
+def test_a_class_that_is_not_there_is_named(kind):
+    half = torch.full((1, 2, 3, 3), 0.5)
+    with pytest.raises(ValueError, match="expected at least 3 channels on axis 1, .* found 2$"):
+        kind((1, 2))(half, half)
+
+
 def test_any_module_may_be_the_regional_part():
     probs, target = random_case(10)
     loss, _ = JointLoss(torch.nn.L1Loss())(probs, target)
@@ -446,6 +534,21 @@ def test_losses_of_logits_equal_monais(monais, batch, classes, spatial):
     assert_allclose(DiceCELoss(range(1, classes))(logits, target), both(logits, target), rtol=1e-6)
 
 
+@pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
+def test_overlaps_over_the_batch_equal_monais(monais, batch, classes, spatial):
+    probs, target = random_case(17, batch, classes, spatial)
+    foreground = range(1, classes)
+    options = {"include_background": False, "smooth_nr": 1e-5, "smooth_dr": 1e-5, "batch": True}
+    tversky = monais.TverskyLoss(**options, alpha=0.3, beta=0.7)
+
+    for ours, theirs in [
+            (DiceLoss(foreground, batch=1), monais.DiceLoss(**options)(probs, target)),
+            (TverskyLoss(foreground, batch=1), tversky(probs, target)),
+            (DiceCELoss(foreground, batch=1),
+             monais.DiceCELoss(**options, softmax=True)(probs, target))]:
+        assert_allclose(ours(probs, target), theirs, rtol=1e-6)
+
+
 @pytest.mark.parametrize("power", [2, 1])
 @pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
 def test_hausdorff_equals_monais(monais, batch, classes, spatial, power):
@@ -468,5 +571,3 @@ def test_hausdorff_equals_brute_force():
 
     loss = HausdorffLoss()(two_classes(s[None]), two_classes(g[None]))
     assert_allclose(loss, total / s.size, rtol=1e-6)
-
-

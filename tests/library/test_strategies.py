@@ -107,6 +107,17 @@ def test_another_loss_has_its_own_column(data, tmp_path):
     assert "train_dice_ce=" in result.stdout
 
 
+def test_a_row_with_sums_over_the_batch_trains_otherwise_and_says_so(data, tmp_path):
+    for row in ("gdl+boundary", "gdl+boundary-batch"):
+        assert train(data, tmp_path / row, "--row", row, epochs=1).returncode == 0
+    config = json.loads((tmp_path / "gdl+boundary-batch" / "config.json").read_text())
+    assert config["loss"] == "gdl+boundary" and config["loss_options"] == {"batch": 1.0}
+
+    values = [float(rows(tmp_path / row)[0]["train_gdl"])
+              for row in ("gdl+boundary", "gdl+boundary-batch")]
+    assert 0 < values[1] < values[0]  # empty slices no longer count 1 each
+
+
 def test_parameters_and_operations_are_printed_at_the_start(data, tmp_path):
     result = train(data, tmp_path / "run", epochs=1)
     expected = "starts, unet of width 2 (30,736 parameters, 0.00155 GFLOP a slice forward), "
@@ -128,7 +139,8 @@ def test_an_option_that_makes_no_sense_is_refused(data, tmp_path):
 @pytest.mark.parametrize("loss, options, word", [
     ("focal", ["--loss-options", "gamma"], "NAME=NUMBER"),
     ("focal", ["--loss-options", "gamma=a"], "NAME=NUMBER"),
-    ("dice", ["--loss-options", "gamma=1"], "expected smooth, squared for dice"),
+    ("dice", ["--loss-options", "gamma=1"], "expected batch, smooth, squared for dice"),
+    ("gdl", ["--loss-options", "softmax=1"], "expected batch for gdl"),
     ("dice", ["--gdl-max-weight", 1], "a loss with gdl"),
     ("dice+focal", [], "expected one of gdl, ce, wce, focal, dice, dice+ce, tversky, "
                        "focal_tversky, hausdorff, boundary")])

@@ -22,7 +22,25 @@ def test_a_row_says_loss_schedule_and_cap(name, loss, schedule, cap):
     assert (row.loss, row.schedule, row.gdl_max_weight) == (loss, schedule, cap)
 
 
+@pytest.mark.parametrize("name, loss, batch", [
+    ("dice+ce-batch", "dice+ce", True), ("gdl+boundary-batch-alpha0.5", "gdl+boundary", True),
+    ("gdl-cap1-batch", "gdl", True), ("gdl-cap1", "gdl", False)])
+def test_a_row_says_whether_sums_run_over_the_batch(name, loss, batch):
+    row = rows.parse(name)
+    assert (row.loss, row.batch) == (loss, batch)
+
+
+@pytest.mark.parametrize("name, label, without, schedule", [
+    ("dice+ce+boundary-batch", "L_Dice + L_CE + L_B, batch", "dice+ce-batch", "the schedule"),
+    ("gdl+boundary-batch-increase0.1-cap1", "L_GD + L_B, batch, increase 0.1, cap 1",
+     "gdl-batch-cap1", "increase 0.1")])
+def test_sums_over_the_batch_belong_to_the_regional_loss(name, label, without, schedule):
+    assert rows.label(name) == label and rows.without_boundary(name) == without
+    assert rows.schedule_in_words(name) == schedule and rows.is_variant(name)
+
+
 @pytest.mark.parametrize("name", [
+    "gdl-batch1", "gdl-batch-batch", "gdl-batches",
     "gdl-alpha", "gdl-cap", "gdl+boundary-switch", "gdl-beta1", "gdl-", "gdl-alpha0.5.5",
     "gdl-alpha.", "gdl-cap1-cap2", "gdl+boundary-alpha0.5-switch3"])
 def test_a_name_that_is_no_row_is_refused(name):
@@ -45,10 +63,14 @@ def test_main_takes_a_row_for_loss_schedule_and_cap():
     assert (args.loss, args.schedule, args.gdl_max_weight) == ("gdl+boundary", "constant:0.5", 1.0)
     args = parsed("--row", "gdl", "--schedule", "rebalance:0.1", "--gdl-max-weight", "2")
     assert (args.loss, args.schedule, args.gdl_max_weight) == ("gdl", "rebalance:0.1", 2.0)
+    assert args.loss_options is None
+    args = parsed("--row", "dice+boundary-batch", "--loss-options", "smooth=1", "batch=0")
+    assert (args.loss, args.loss_options) == ("dice+boundary", {"smooth": 1.0, "batch": 1.0})
     assert parsed().loss == "gdl+boundary" and not hasattr(parsed(), "row")
 
 
-@pytest.mark.parametrize("words", [("--row", "gdl-x"), ("--row", "gdl", "--loss", "ce")])
+@pytest.mark.parametrize("words", [
+    ("--row", "gdl-x"), ("--row", "gdl", "--loss", "ce"), ("--row", "ce-batch")])
 def test_main_refuses_a_row_that_says_something_else(words, capsys):
     with pytest.raises(SystemExit) as stop:
         options.parse(["--data", "d", "--out", "o", *words], "")

@@ -201,8 +201,9 @@ def test_c6_does_not_take_a_collapsed_row_for_the_best_constant(monkeypatch):
     assert "1 run of gdl+boundary-alpha0.1 collapsed" in result["statistic"]
 
 
-def test_c6_leaves_runs_with_a_capped_weight_out():
-    results = sweep_set(0.7, {0.5: 0.7, 0.9: 0.9}, gdl_max_weight=1)
+@pytest.mark.parametrize("change", [{"gdl_max_weight": 1}, {"loss_options": {"batch": 1.0}}])
+def test_c6_leaves_runs_with_another_gdl_out(change):
+    results = sweep_set(0.7, {0.5: 0.7, 0.9: 0.9}, **change)
     assert claims.c6(results)["verdict"] == "not measured"
 
 
