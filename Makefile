@@ -17,6 +17,7 @@ NETWORK    = $(if $(filter 3,$(DIMS)),unet3d,unet) ## see main.py --help (unet; 
 WIDTH      = 64 ## channels of the network at full resolution
 BATCH      = ## slices or patches in a step (8 slices, 2 patches)
 SCHEDULE   = ## how alpha goes, e.g. rebalance:0.02; see main.py --help (the protocol's)
+SCORE      = ## what chooses the best epoch: val_dice, val_dice_3d, ... (val_dice, the paper's)
 PROTOCOL   = paper ## the paper's text, or code2018: the authors' first code
 DIMS       = ## 3: train on patches of volumes; make wmh then makes the set wmh-dims3
 PATCH      = ## their size, "slices rows columns" (fits the scans)
@@ -24,6 +25,7 @@ SIZE       = 256 ## rows and columns of a slice after resampling
 SUBJECTS   = ## use only so many subjects (all)
 VAL        = ## number of validation scans (the paper's)
 SPLIT      = ## code2018, or a CSV table that says which scans validate (drawn by seed)
+FOLDS      = ## 5: cross-validation by patient; each row then has a run per seed and fold
 PATIENTS   = ## CSV table of the scans that are of one patient
 CONVENTION = ## paper or official: what the distance map is inside (the protocol's)
 UNIT       = $(if $(filter 3,$(DIMS)),mm) ## px or mm: unit of the distance map (px; mm with DIMS=3)
@@ -69,6 +71,8 @@ nearest  = $(shell $(PYTHON) -c "import difflib, sys; print(*difflib.get_close_m
 	sys.argv[1].upper(), sys.argv[2:], 1))" $(call quote,$(unknown)) $(variables))
 $(if $(unknown),$(error unknown variable $(unknown); \
 	$(or $(nearest:%=did you mean %?),see make help)))
+$(if $(and $(FOLDS),$(SPLIT)$(VAL)),$(error FOLDS: expected neither SPLIT nor VAL beside it, \
+	found $(SPLIT)$(VAL). Leave one of them out))
 $(if $(and $(filter code2018,$(PROTOCOL)),$(filter 3,$(DIMS))),$(error DIMS: expected 2 with \
 	PROTOCOL=code2018, whose maps are those of slices, found 3))
 
@@ -242,7 +246,11 @@ lint: $(tools) ## ruff
 	$(PY) -m ruff check .
 
 # ---- The chain, for one set: NAME, LAYOUT, RAW ---------------------------------------------------
-matrix = $(foreach row,$(LOSSES),$(foreach seed,$(SEEDS),results/$(name)/$(row)/seed$(seed)))
+# A run of each row, seed and fold: results/NAME/ROW/seedK or, of fold J, .../seedK-foldJ
+folds  := $(if $(FOLDS),$(patsubst %,-fold%,$(shell seq 0 $$(($(FOLDS) - 1)))))
+one     = $(if $(folds),$(addprefix $(1),$(folds)),$(1))
+matrix  = $(foreach row,$(LOSSES),$(foreach seed,$(SEEDS),$(call \
+	one,results/$(name)/$(row)/seed$(seed))))
 # "3/6": which of the runs of this matrix a run is
 position  = $(shell printf '%s\n' $(matrix) | grep -nxF 'results/$(name)/$(1)' | cut -d: -f1)
 device_of = $(word $(shell expr \( $(call position,$(1)) - 1 \) % $(words $(DEVICE)) + 1),$(DEVICE))
@@ -251,11 +259,13 @@ train = $(PY) $(if $(filter-out 0 1,$(GPUS)),-m torch.distributed.run --standalo
 option = $(if $($(1)),--$(2) $($(1)))
 path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 data_settings = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) \
-	$(call option,SUBJECTS,subjects) $(call option,VAL,val) $(call path_option,SPLIT,split) \
+	$(call option,SUBJECTS,subjects) $(call option,VAL,val) \
+	$(if $(FOLDS),--split folds:$(FOLDS),$(call path_option,SPLIT,split)) \
 	$(call path_option,PATIENTS,patients) $(call option,CONVENTION,convention) \
 	$(call option,UNIT,unit) $(call option,MAP_DIMS,map-dims)
 run_settings = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
-	$(call option,SCHEDULE,schedule) $(call option,BATCH,batch-size) $(call option,DIMS,dims) \
+	$(call option,SCHEDULE,schedule) $(call option,SCORE,score) $(call option,BATCH,batch-size) \
+	$(call option,DIMS,dims) \
 	$(call option,PATCH,patch)
 machine = --device $(call device_of,$(1)) $(call option,THREADS,threads) \
 	$(if $(DETERMINISTIC),--deterministic) $(if $(filter-out 1,$(JOBS)),--quiet)
@@ -284,7 +294,8 @@ data/$(name)/index.csv: $(call unless_same,$(data_record),data/$(name).settings)
 $(matrix:=/summary.json): results/$(name)/%/summary.json: data/$(name)/index.csv \
 		$(wildcard results/$(name)/settings) $(call unless_same,$(run_record),results/$(name)/settings)
 	RUN_OF=$(call position,$*)/$(words $(matrix)) $(train) --data data/$(name) \
-		--row $(patsubst %/,%,$(dir $*)) --seed $(patsubst seed%,%,$(notdir $*)) \
+		--row $(patsubst %/,%,$(dir $*)) \
+		--seed $(subst -fold, --fold ,$(patsubst seed%,%,$(notdir $*))) \
 		--out results/$(name)/$* $(run_settings) $(call machine,$*)
 	@$(call keep,$(run_record),results/$(name)/settings); touch $@
 

@@ -28,19 +28,20 @@ class Slices:
     Args:
         folder: a data folder written by preprocess.py.
         subset: "train" or "val".
+        fold: the one that validates, of a data folder that is split into folds.
 
     Raises:
         UserError: the folder is not there, not finished, or lacks the arrays of a subject.
     """
 
-    def __init__(self, folder, subset):
+    def __init__(self, folder, subset, fold=None):
         folder = Path(folder)
         data_folder.refuse_unfinished(folder)
 
         do = f"Repeat preprocess.py into another folder than {folder}."
         self.settings = data_folder.read_dataset(folder, do)
         self.fingerprint = data_folder.read_fingerprint(folder, do).sha256
-        names = data_folder.subjects_of(folder, subset)
+        names = data_folder.subjects_of(folder, subset, fold)
         if not names:
             raise UserError(data_folder.split_path(folder), f"subjects with subset {subset}",
                             "none", "Correct the split.")
@@ -187,7 +188,7 @@ class Patches(Slices):
 
     Args:
         folder: a data folder written by preprocess.py.
-        subset: "train" or "val".
+        subset, fold: see Slices.
         patch: slices, rows, columns; None: `default_patch`. It is cut to the largest volume's size,
             slices rounded up to a multiple of 8: voxels beyond the volumes would only dilute the
             boundary loss, a mean over all of them.
@@ -196,8 +197,8 @@ class Patches(Slices):
         UserError: as Slices.
     """
 
-    def __init__(self, folder, subset, patch=None):
-        super().__init__(folder, subset)
+    def __init__(self, folder, subset, patch=None, fold=None):
+        super().__init__(folder, subset, fold)
         shapes = [labels.shape for _, labels, _ in self.arrays]
         if patch:
             self.patch = list(map(min, patch, whole_eights(np.max(shapes, axis=0))))

@@ -12,7 +12,7 @@ Examples:
 The defaults are the paper's: UNet of width 64, Adam 1e-3, batch 8, learning rate halved after 20
 epochs without a better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs. The loss is
 alpha L_regional + (1 - alpha) L_boundary (Eq. 6); without one of the two parts, the other alone.
-The best epoch is that of the highest mean DSC over the 2-D validation slices.
+The best epoch is that of the highest mean DSC over the 2-D validation slices (--score).
 
 With --dims 3 it trains on random patches of the volumes and predicts by overlapping patches; the
 boundary loss then wants 3-D distance maps (preprocess.py --map-dims 3 --unit mm). An epoch draws as
@@ -25,6 +25,7 @@ run may not, and is refused with the difference.
 
 Written to --out:
   config.json, metrics.csv       all settings and versions; a row per epoch
+  scores.csv                     every measure of every validation scan, epoch by epoch
   last.pt, best.pt               everything to continue; the best epoch's network, for predict.py
   predictions/, predictions.npz  the best epoch's validation masks, on each scan's own grid and on
                                  the network's
@@ -51,7 +52,7 @@ from training.config import checked_settings, open_training
 from training.devices import choose_amp, seed_everything, set_up_device
 from training.epoch import training_columns
 from training.parallel import Group
-from training.run_folder import RunFolder, columns_of
+from training.run_folder import RunFolder, columns_of, score_of
 from training.stopping import StopRequest
 from training.trainer import Trainer
 from training.validation import predict, validate
@@ -102,12 +103,12 @@ def run_epochs(args, trainer, train, val, run_folder, stop, bar):
         trainer.set_learning_rate(lr)
 
         trained = train_one_epoch(args, trainer, train, alpha, beta, run_folder, stop, bar)
-        scores, masks = validate(trainer, val, args, epoch, stop.obey)
+        scores, of_scans, masks = validate(trainer, val, args, epoch, stop.obey)
         stop.obey()
 
         row = {"epoch": epoch, "alpha": scheduler.alpha(args.schedule, epoch), "lr": lr,
                **trained, **scores, "seconds": round(run_folder.epoch_under_way.elapsed(), 3)}
-        is_best = run_folder.save_epoch(row)
+        is_best = run_folder.save_epoch(row, of_scans)
         if trainer.group.first:
             shown.report(row, run_folder.rows, bar, is_best,
                          lambda masks=masks: monitor.validation_overlays(val, masks))
@@ -155,7 +156,7 @@ def weights_of_parts(args, epoch):
 def learning_rate(args, rows):
     """Adam's learning rate after these epochs."""
     rule = scheduler.code2018_lr if args.protocol == "code2018" else scheduler.plateau_lr
-    return rule([row["val_dice"] for row in rows], args.lr)
+    return rule([score_of(row, args.score) for row in rows], args.lr)
 
 
 # Before and after it ------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def prepare(args, train, group):
     The run folder has read what an earlier session left, and the trainer is in that state.
     """
     device = set_up_device(args, group)
-    val, data = Slices(args.data, "val"), train.settings
+    val, data = Slices(args.data, "val", args.fold), train.settings
     settings = checked_settings(args, train, Path(args.out))
     if args.dims == 2:
         make_resident([train, val], device)

@@ -133,8 +133,8 @@ def add_arguments(add):
     # Training and validation
     add("--val", type=int, metavar="N",
         help="validation subjects (default: 10 of 60 for wmh, 20 of 94 for isles, else that share)")
-    add("--split", metavar="HOW", help="random (default), code2018 (the authors' split) or a CSV "
-        "with columns subject, subset")
+    add("--split", metavar="HOW", help="random (default), code2018 (the authors' split), folds:N "
+        "(cross-validation by patient) or a CSV with columns subject, subset")
     add("--patients", metavar="FILE.csv", help="table with columns subject, patient: all scans of "
         "a patient then fall in one subset (several ISLES cases are of one patient); --val is then "
         "the most scans, not the exact number")

@@ -94,8 +94,9 @@ def summarise(out, split, modalities):
 
     ranges = np.array([meta.intensity_range for meta in metas])                 # (subjects, C, 2)
     spacing = np.array([meta.spacing_mm for meta in metas])                     # (subjects, 3)
-    subsets = {subset: [row for row in rows if row["subset"] == subset]
-               for subset in ("train", "val")}
+    subsets = {subset: [row for row in rows if row["subject"] in names]
+               for subset in ("train", "val")
+               for names in [set(folder.subjects_in(split, subset))]}
     return rows, {
         **summarise_rows(rows, settings["size"]),
         "train": summarise_rows(subsets["train"], settings["size"]),

@@ -17,7 +17,7 @@ x and y.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -181,11 +181,17 @@ class Meta(Description):
         return array_order(self.spacing_mm)
 
 
+Subset = Annotated[str, Field(pattern=r"^(train|val|fold\d+)$")]
+
+
 class SplitRow(Description):
-    """A row of split.csv."""
+    """A row of split.csv.
+
+    For cross-validation the subsets are folds: each validates once, while the others train.
+    """
 
     subject: str = Field(description="name of the scan")
-    subset: Literal["train", "val"] = Field(description="train or val")
+    subset: Subset = Field(description="train or val, or fold0, fold1, ...")
 
 
 class IndexRow(Description):
@@ -193,7 +199,7 @@ class IndexRow(Description):
 
     subject: str = Field(description="name of the scan")
     slice: int = Field(description="number of the slice, from 0")
-    subset: Literal["train", "val"] = Field(description="train or val")
+    subset: Subset = Field(description="as in split.csv")
     foreground_pixels: int = Field(description="pixels that are lesion")
 
 
@@ -272,9 +278,31 @@ def read_split(folder):
             for row in read_csv(split_path(folder), ("subject", "subset"))}
 
 
-def subjects_of(folder, subset):
-    """Names of the subjects of "train" or "val", in the order of split.csv."""
-    return [name for name, its in read_split(folder).items() if its == subset]
+def subjects_of(folder, subset, fold=None):
+    """Names of the subjects of "train" or "val", in the order of split.csv.
+
+    Args:
+        folder: the data folder.
+        subset: "train" or "val".
+        fold: of a set that is split into folds, the number of the one that validates; None: any,
+            so that all subjects train and all validate.
+    """
+    return subjects_in(read_split(folder), subset, fold)
+
+
+def subjects_in(split, subset, fold=None):
+    """The same of a split, {subject: subset}."""
+    if not count_folds(split):
+        return [name for name, its in split.items() if its == subset]
+    if fold is None:
+        return list(split)
+    return [name for name, its in split.items() if (its == f"fold{fold}") == (subset == "val")]
+
+
+def count_folds(split):
+    """The number of folds of a split, {subject: subset}; 0 if it has train and val."""
+    folds = {name for name in split.values() if name.startswith("fold")}
+    return len(folds)
 
 
 def open_array(folder, name, kind):

@@ -1,7 +1,7 @@
 """Which subjects train and which validate.
 
 They are drawn by seed, as the authors drew them, by a table, or by whole patients. A split is a
-dict {subject: "train" or "val"}.
+dict {subject: "train" or "val"}, or {subject: "fold0", "fold1", ...} for cross-validation.
 """
 
 import hashlib
@@ -39,6 +39,8 @@ def choose_split(names, how, n_val, seed, patients=None):
     """
     if is_table(how):
         split = read_split(how, names)
+    elif how.startswith("folds:"):
+        split = draw_folds(names, patients, how, seed)
     elif len(names) < 2:
         raise UserError("the scans", "2 subjects or more, to train and to validate", len(names),
                         "Add some.")
@@ -53,12 +55,42 @@ def choose_split(names, how, n_val, seed, patients=None):
         drawn = np.random.default_rng(seed).permutation(sorted(names))
         split = assign(names, drawn[:n_val].tolist())
     else:
-        raise UserError("--split", "random, code2018 or a .csv file", repr(how),
+        raise UserError("--split", "random, code2018, folds:N or a .csv file", repr(how),
                         "Choose one of them.")
 
     if patients:
         check_patients(split, patients, how)
     return split
+
+
+def draw_folds(names, patients, how, seed):
+    """Folds of nearly equal size for cross-validation, drawn by seed, each of whole patients.
+
+    Args:
+        names: the subjects.
+        patients: {subject: patient}; None: each subject is one.
+        how: "folds:N".
+
+    Returns:
+        {subject: "fold0" to "foldN-1"}.
+
+    Raises:
+        UserError: N is no number from 2 to the number of patients.
+    """
+    scans = {}
+    for name in sorted(names):
+        scans.setdefault(patients[name] if patients else name, []).append(name)
+
+    number = how.removeprefix("folds:")
+    if not number.isdecimal() or not 2 <= int(number) <= len(scans):
+        raise UserError("--split", f"folds:N with 2 to {len(scans)} folds, the number of patients",
+                        repr(how), "Correct it.")
+
+    # Each patient, in an order drawn by seed, goes to the fold that has the fewest scans so far.
+    folds, in_order = [[] for _ in range(int(number))], sorted(scans)
+    for place in np.random.default_rng(seed).permutation(len(scans)):
+        min(folds, key=len).extend(scans[in_order[place]])
+    return {name: f"fold{fold}" for fold, names in enumerate(folds) for name in names}
 
 
 def assign(names, chosen):
@@ -121,13 +153,18 @@ def read_table(path, column):
 
 
 def read_split(path, names):
-    """A user's split of exactly these subjects, with both subsets in it."""
+    """A user's split of exactly these subjects, with both subsets or at least two folds in it."""
     rows = read_table(path, "subset")
+    folds = {f"fold{number}" for number in range(len(set(rows.values())))}
+    if len(folds) > 1 and set(rows.values()) == folds and set(rows) == set(names):
+        return {name: rows[name] for name in names}
+
     without = [name for name in names if rows.get(name) not in ("train", "val")]
     others = sorted(set(rows) - set(names))
     if without or others:
         found = f"{without[0]} without one" if without else f"{others[0]}, which is not there"
-        raise UserError(path, "a subset, train or val, for each subject", found, CORRECT)
+        raise UserError(path, "a subset, train or val (or fold0, fold1, ...), for each subject",
+                        found, CORRECT)
 
     if set(rows.values()) != {"train", "val"}:
         raise UserError(path, "subjects in train and in val", f"all in {rows[names[0]]}", CORRECT)
@@ -159,6 +196,8 @@ def split_settings(how, n_val, seed, split, patients=None):
 
     if is_table(how):
         settings = {"how": "table", "table": digest(split)}
+    elif how.startswith("folds:"):
+        settings = {"how": how, "seed": seed}
     else:
         settings = {"how": how, "seed": seed, "val": n_val}
     return settings | ({"patients": digest(patients)} if patients else {})

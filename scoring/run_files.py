@@ -1,12 +1,16 @@
 """The files of a run folder and of a set's results: what each holds."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from scheduler import alpha
 from utils import Description, Number, in_words
 
+# Of metrics.csv, what may choose the best epoch (main.py --score); more is better
+SCORES = {"val_dice": "DSC", "val_dice_3d": "3-D DSC", "val_dice_lesion": "DSC on lesion slices",
+          "val_lesion_f1": "lesion F1"}
+SMALL, LARGE = 0.05, 0.5  # ml: between small, medium and large lesions
 MAX_PATCH = 2 ** 24  # voxels of a patch
 
 
@@ -42,6 +46,9 @@ class Config(Description):
     batch_size: int = Field(description="slices or patches of a step")
     lr: Number = Field(description="Adam's learning rate at epoch 0")
     schedule: Annotated[str, AfterValidator(_schedule)] | None = Field(None, description="of alpha")
+    score: Literal[*SCORES] = Field("val_dice", description="what chooses the best epoch and "
+                                    "halves the learning rate")
+    fold: int | None = Field(None, description="the fold that validates; null: no folds")
     patch: Patch | None = Field(
         None, description="slices, rows, columns; null for a network of slices",
         **in_words(f"three sizes from 1 up, together at most {MAX_PATCH:,} voxels"))
@@ -72,8 +79,47 @@ class MetricsRow(Description):
         None, description="what the paper calls HD, mean over slices")
     val_dice_lesion: Number | None = Field(None, description="DSC, mean over slices with a lesion")
     val_foreground: Number | None = Field(None, description="share of pixels predicted as lesion")
+    val_clean: Number | None = Field(
+        None, description="share of the slices without a lesion that are left empty")
+    val_lesion_recall: Number | None = Field(None, description="lesions found, of all scans")
+    val_lesion_precision: Number | None = Field(
+        None, description="predicted lesions that touch a true one, of all scans")
+    val_lesion_f1: Number | None = Field(None, description="harmonic mean of the two")
     seconds: Number | None = Field(None, description="wall time of the epoch, s")
     skipped_steps: Number | None = Field(None, description="left out, loss or gradient not finite")
+
+
+class ScanScores(Description):
+    """A row of scores.csv: one class of one validation scan at one epoch.
+
+    A lesion is a 26-connected part. Without spacing in the scans' headers, mm and ml are nominal.
+    """
+
+    epoch: int = Field(description="from 0")
+    subject: str = Field(description="name of the scan")
+    class_name: str = Field(description="name of the class")
+    slices: int = Field(description="of the scan")
+    slices_empty: int = Field(description="of them without this class")
+    slices_clean: int = Field(description="of the empty ones, those left empty")
+    dsc: Number = Field(description="DSC, mean over slices; both empty: 1")
+    dsc_lesion: Number | None = Field(None, description="DSC, mean over slices with a lesion")
+    dsc_3d: Number = Field(description="DSC of the scan")
+    hd: Number = Field(description="Hausdorff distance, mm; an empty mask: the image's diagonal")
+    hd95: Number = Field(description="its 95th percentile, mm")
+    hd_legacy: Number = Field(description="what the paper calls HD, mean over slices")
+    foreground: Number = Field(description="share of pixels predicted")
+    lesions: int = Field(description="of the ground truth")
+    lesions_found: int = Field(description="of them touched by the prediction")
+    lesions_predicted: int = Field(description="lesions of the prediction")
+    lesions_false: int = Field(description="of them those that touch no true one")
+    false_distance: Number | None = Field(
+        None, description="mean distance of these from the nearest true one, mm")
+    small_lesions: int = Field(description=f"true ones below {SMALL} ml")
+    small_found: int = Field(description="of them touched")
+    medium_lesions: int = Field(description=f"from {SMALL} to {LARGE} ml")
+    medium_found: int = Field(description="of them touched")
+    large_lesions: int = Field(description=f"from {LARGE} ml")
+    large_found: int = Field(description="of them touched")
 
 
 class Summary(Description):
@@ -81,7 +127,7 @@ class Summary(Description):
 
     finished: bool | None = Field(None, description="true")
     epochs: int | None = Field(None, description="epochs trained")
-    best_epoch: Number | None = Field(None, description="of the highest slice-mean DSC")
+    best_epoch: Number | None = Field(None, description="of the highest score")
     best: dict | None = Field(None, description="its row of metrics.csv")
     seconds: Number | None = Field(None, description="sum over the epochs, s")
 

@@ -5,11 +5,23 @@ from functools import cache
 
 import numpy as np
 
-from metrics import dice, hausdorff_pair, legacy_hausdorff
+from metrics import (
+    dice,
+    hausdorff_pair,
+    label_lesions,
+    legacy_hausdorff,
+    lesion_overlaps,
+    surface,
+    surface_distances,
+)
 from scoring.cases import validation_cases
+from scoring.run_files import LARGE, SMALL
 
 PER_SLICE = ("dice", "bearing", "legacy", "foreground")  # of score_scan
-PER_SCAN = ("dice_3d", "hd", "hd95")                     # of score_scan
+BINS = {"small": (0, SMALL), "medium": (SMALL, LARGE), "large": (LARGE, np.inf)}  # ml
+LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_false", "false_distance",
+           *(f"{name}_{what}" for name in BINS for what in ("lesions", "found")))
+PER_SCAN = ("dsc_3d", "hd", "hd95", *LESIONS)            # of score_scan
 SUMMED = ("dsc", "hd_legacy")  # of row_scores: sums over the slices of a scan
 
 
@@ -23,7 +35,8 @@ def score_scan(masks, labels, spacing, classes):
 
     Returns:
         list over the foreground classes of dicts: dice, legacy (per slice), bearing (bool per
-        slice: has a lesion), dice_3d, hd, hd95 (mm), foreground (share of pixels, per slice).
+        slice: has a lesion), dsc_3d, hd, hd95 (mm), foreground (share of pixels, per slice), and
+        what `count_lesions` returns.
     """
     found = []
     for k in range(1, classes):
@@ -34,16 +47,62 @@ def score_scan(masks, labels, spacing, classes):
             "dice": [dice(p, t) for p, t in zip(pred, true)],
             "bearing": true.any(axis=(1, 2)),
             "legacy": [legacy_hausdorff(p, t) for p, t in zip(pred, true)],
-            "dice_3d": dice(pred, true),
+            "dsc_3d": dice(pred, true),
             "hd": hd,
             "hd95": hd95,
             "foreground": pred.mean(axis=(1, 2)),
+            **count_lesions(pred, true, spacing),
         })
     return found
 
 
+def count_lesions(pred, true, spacing):
+    """The lesions (26-connected) of a scan: how many are found, in all and by volume.
+
+    Args:
+        pred, true: bool (S, H, W).
+        spacing: along slices, rows and columns, mm.
+
+    Returns:
+        dict of LESIONS; false_distance is the mean over the false ones of the distance from the
+        nearest true lesion, mm, NaN without one of either.
+    """
+    overlaps = lesion_overlaps(pred, true)
+    touching, touched = np.unique(overlaps.pairs[:, 0]), np.unique(overlaps.pairs[:, 1])
+    found = np.isin(np.arange(len(overlaps.target_sizes)), touched)
+    volumes = overlaps.target_sizes * np.prod(spacing) / 1000                  # ml
+
+    counts = {
+        "lesions": len(found),
+        "lesions_found": int(found.sum()),
+        "lesions_predicted": len(overlaps.pred_sizes),
+        "lesions_false": len(overlaps.pred_sizes) - len(touching),
+        "false_distance": false_distance(pred, true, spacing, touching),
+    }
+    for name, (least, below) in BINS.items():
+        these = (least <= volumes) & (volumes < below)
+        counts |= {f"{name}_lesions": int(these.sum()), f"{name}_found": int(found[these].sum())}
+    return counts
+
+
+def false_distance(pred, true, spacing, touching):
+    """Mean distance of the predicted lesions that touch no true one from the nearest, mm.
+
+    Args:
+        touching: numbers, from 0, of the predicted lesions that touch one.
+    """
+    labels, count = label_lesions(pred)
+    if count == len(touching) or not true.any():
+        return np.nan
+
+    nearest = np.full(count + 1, np.inf)
+    distances = surface_distances(pred, true, spacing)[0]
+    np.minimum.at(nearest, labels[surface(pred)], distances)
+    return float(np.delete(nearest[1:], touching).mean())
+
+
 def to_array(scores):
-    """What `score_scan` returned as float64 (S, K - 1, 7), which processes can exchange."""
+    """What `score_scan` returned as float64 (S, K - 1, scores), which processes can exchange."""
     per_class = []
     for of_class in scores:
         slices = len(of_class["dice"])
@@ -56,7 +115,7 @@ def to_array(scores):
 def from_array(array):
     """The inverse of `to_array`."""
     found = []
-    for of_class in np.moveaxis(array, 1, 0):  # (S, 7)
+    for of_class in np.moveaxis(array, 1, 0):  # (S, scores)
         scores = {name: of_class[:, at] for at, name in enumerate(PER_SLICE)}
         scores["bearing"] = scores["bearing"] > 0
         scores |= {name: float(of_class[0, at])
@@ -91,7 +150,9 @@ def epoch_scores(scans, classes=()):
     Returns:
         dict of val_dice (mean over slices), val_dice_3d, val_hd, val_hd95 (mean over scans; mm),
         val_hd_legacy (mean over slices), val_dice_lesion (mean over slices that bear a lesion),
-        val_foreground (share of pixels); None where a mean does not exist.
+        val_foreground (share of pixels), val_clean (share of the slices without a lesion that are
+        left empty), val_lesion_recall, _precision and _f1 (of the lesions of all scans); None where
+        a mean does not exist.
     """
     per_class = [class_means(scores) for scores in zip(*scans)]
     means = {name: float(np.mean([of_class[name] for of_class in per_class]))
@@ -106,17 +167,31 @@ def class_means(scores):
     """The columns of `epoch_scores` for one class, from its dict of each scan."""
     per_slice = {name: np.concatenate([scan[name] for scan in scores]) for name in PER_SLICE}
     per_scan = {name: np.mean([scan[name] for scan in scores]) for name in PER_SCAN}
-    bearing = per_slice["bearing"]
+    bearing, clean = per_slice["bearing"], per_slice["dice"] > 0.5
 
     return {
         "val_dice": per_slice["dice"].mean(),
-        "val_dice_3d": per_scan["dice_3d"],
+        "val_dice_3d": per_scan["dsc_3d"],
         "val_hd": per_scan["hd"],
         "val_hd95": per_scan["hd95"],
         "val_hd_legacy": per_slice["legacy"].mean(),
         "val_dice_lesion": per_slice["dice"][bearing].mean() if bearing.any() else np.nan,
         "val_foreground": per_slice["foreground"].mean(),
+        "val_clean": clean[~bearing].mean() if not bearing.all() else np.nan,
+        **lesion_means({name: sum(scan[name] for scan in scores) for name in LESIONS[:4]}),
     }
+
+
+def lesion_means(totals):
+    """Recall, precision and F1 from the counts of lesions over all scans.
+
+    Recall is 1 where there is no lesion, precision 1 where none is predicted.
+    """
+    lesions, predicted = totals["lesions"], totals["lesions_predicted"]
+    recall = totals["lesions_found"] / lesions if lesions else 1.0
+    precision = 1 - totals["lesions_false"] / predicted if predicted else 1.0
+    f1 = 2 * recall * precision / (recall + precision) if recall + precision else 0.0
+    return {"val_lesion_recall": recall, "val_lesion_precision": precision, "val_lesion_f1": f1}
 
 
 def sum_scores(scores):
@@ -127,7 +202,7 @@ def sum_scores(scores):
     found = [{
         "slices": len(of_class["dice"]),
         "dsc": sum(of_class["dice"]),
-        "dsc_3d": of_class["dice_3d"],
+        "dsc_3d": of_class["dsc_3d"],
         "hd": of_class["hd"],
         "hd95": of_class["hd95"],
         "hd_legacy": sum(of_class["legacy"]),

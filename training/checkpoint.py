@@ -11,6 +11,7 @@ import torch
 from utils import UserError, atomic_path, log, remove
 
 LAST, PREVIOUS, ASIDE = "last.pt", "previous.pt", "last.damaged.pt"
+YOUNGER = {"score": "val_dice"}  # settings that runs of earlier versions do not have
 OWN = "Put the run's own checkpoint back, or choose another --out."
 
 
@@ -281,8 +282,9 @@ def forget_previous(folder):
 def differences(expected, found):
     """The settings in which two dicts differ, as two texts; both are "" if there are none.
 
-    For example ("width 8, lr 0.1", "width 4, lr 0.001").
+    For example ("width 8, lr 0.1", "width 4, lr 0.001"). Runs older than a setting had its default.
     """
+    found = {**YOUNGER, **found}
     names = [name for name in expected if found.get(name) != expected[name]]
     return tuple(", ".join(f"{name} {values.get(name)}" for name in names)
                  for values in (expected, found))

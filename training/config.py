@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from dataloader import Patches, Slices
 from losses_regional import build_loss, inverse_frequency, parts_of
+from scans.folder import count_folds, read_split
 from scoring.run_files import Config
 from training import checkpoint
 from training.devices import amp_name
@@ -26,7 +28,7 @@ from utils import (
 # change when a run continues.
 DEFINES = ("loss", "loss_options", "boundary_classes", "seed", "network", "width", "batch_size",
            "lr", "schedule", "protocol", "gdl_max_weight", "patch", "layout", "source", "size",
-           "data_fingerprint")
+           "data_fingerprint", "score", "fold")
 
 
 class Session(Description):
@@ -59,9 +61,10 @@ def open_training(args):
         UserError: the options do not fit the data.
     """
     if args.dims == 2:
-        train = Slices(args.data, "train")
+        train = Slices(args.data, "train", args.fold)
     else:
-        train = Patches(args.data, "train", args.patch)
+        train = Patches(args.data, "train", args.patch, args.fold)
+    check_fold(args)
     refuse_slice_maps(args, train)
 
     if args.batch_size is None:
@@ -72,6 +75,17 @@ def open_training(args):
 
     check_loss(args, len(train.settings.classes))
     return train
+
+
+def check_fold(args):
+    """UserError unless --fold is one of the data folder's folds, and given only if it has some."""
+    folds = count_folds(read_split(Path(args.data)))
+    if folds and args.fold not in range(folds):
+        raise UserError("--fold", f"0 to {folds - 1}, one of the folds of {args.data}",
+                        "none" if args.fold is None else args.fold, "Give one.")
+    if not folds and args.fold is not None:
+        raise UserError("--fold", f"a data folder of folds, not {args.data}", args.fold,
+                        "Leave it out, or repeat preprocess.py with --split folds:N.")
 
 
 def refuse_slice_maps(args, train):

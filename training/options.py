@@ -6,7 +6,7 @@ from losses_regional import REGIONAL_LOSSES, checked_options, parts_of
 from networks import NETWORKS
 from networks.unet3d import LEVELS
 from scoring import rows
-from scoring.run_files import check_patch
+from scoring.run_files import SCORES, check_patch
 from utils import argument_parser
 
 LEAST = 2 ** LEVELS  # voxels of a patch along an axis, of which the deepest level has one
@@ -49,6 +49,8 @@ def parse(argv, description):
 
 def add_files(add):
     add("--data", required=True, metavar="FOLDER", help="data folder written by preprocess.py")
+    add("--fold", type=int, metavar="K", help="the fold that validates, from 0, of a data folder "
+        "made with --split folds:N; all others train")
     add("--out", required=True, metavar="FOLDER",
         help="run folder, e.g. results/wmh/gdl/seed0")
 
@@ -83,6 +85,9 @@ def add_training(add):
         help="a finished run continues when this is raised (default 200)")
     add("--batch-size", type=int, help="slices (default 8; 4 for isles with --protocol code2018), "
         "or patches (default 2)")
+    add("--score", choices=SCORES, default="val_dice", help="what chooses the best epoch and "
+        "halves the learning rate: DSC over slices, which an empty mask can win (the paper's, "
+        "default val_dice), per scan, over slices with a lesion, or F1 of lesions")
     add("--lr", type=float, default=1e-3, help="Adam's learning rate (default 0.001)")
     add("--schedule", help="of alpha: rebalance[:STEP], increase[:STEP], constant:ALPHA, "
         "switch:EPOCHS[:ALPHA] or code2018 (default: the protocol's)")

@@ -2,6 +2,7 @@
 
     config.json      settings, and the sessions that trained the run; see config.py
     metrics.csv      a row per epoch
+    scores.csv       every measure of every validation scan, epoch by epoch
     last.pt          everything to continue from; see checkpoint.py
     best.pt          the best epoch's network; see best_model.py
     predictions.npz  the best epoch's validation masks on the network's grid
@@ -13,13 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from losses_regional import parts_of, term_name
-from scoring.run_files import MetricsRow, Summary
+from scoring import scan_scores
+from scoring.run_files import SCORES, MetricsRow, Summary
 from scoring.scores import class_columns
 from training import best_model, checkpoint, config, nonfinite
 from training.epoch import EpochUnderWay
 from utils import UserError, atomic_path, read_description, write_csv, write_json
 
 COLUMNS = list(MetricsRow.model_fields)  # of metrics.csv
+
+
+def score_of(row, score):
+    """The score of a row of metrics.csv; less than any other where it does not exist."""
+    return float("-inf") if row[score] is None else row[score]
 
 
 def columns_of(loss, classes):
@@ -69,7 +76,8 @@ class RunFolder:
         return f"continues at epoch {self.epoch}" if self.epoch else "starts"
 
     def best_in_words(self):
-        return f"best DSC {self.best['val_dice']:.3f} at epoch {self.best['epoch']}"
+        score = self.settings["score"]
+        return f"best {SCORES[score]} {self.best[score]:.3f} at epoch {self.best['epoch']}"
 
     @property
     def seconds(self):
@@ -135,7 +143,11 @@ class RunFolder:
     # Writing --------------------------------------------------------------------------------------
 
     def note_session(self, epochs):
-        """Note in config.json that this session trains from here to so many epochs."""
+        """Note in config.json that this session trains from here to so many epochs.
+
+        scores.csv is cut to the epochs that last.pt has.
+        """
+        scan_scores.keep_epochs(self.path, self.epoch)
         config.note_session(self.path, self.settings, self.epoch, epochs, self.trainer)
 
     def begin_epoch(self, steps):
@@ -144,12 +156,17 @@ class RunFolder:
         self.epoch_under_way.start(self.trainer.device)
         return self.epoch_under_way
 
-    def save_epoch(self, row):
+    def save_epoch(self, row, of_scans):
         """Keep an epoch that has ended; True if it is the best so far.
+
+        Args:
+            row: of metrics.csv.
+            of_scans: the epoch's rows of scores.csv.
 
         last.pt goes before best.pt: after a kill between the two, best.pt is written again from it.
         """
-        is_best = self.best is None or row["val_dice"] > self.best["val_dice"]
+        score = self.settings["score"]
+        is_best = self.best is None or score_of(row, score) > score_of(self.best, score)
         if is_best:
             state = self.trainer.network.state_dict()
             self.best = row
@@ -157,6 +174,8 @@ class RunFolder:
         self.rows.append(row)
         self.epoch_under_way = None
 
+        if self.group.first:
+            scan_scores.append(self.path, of_scans)
         self.save_last(ended=row["epoch"])
         if is_best and self.group.first:
             self.save_best()

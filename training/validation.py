@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from scoring import scan_scores
 from scoring.scores import PER_SCAN, PER_SLICE, epoch_scores, from_array, score_scan, to_array
 from training import nonfinite
 from training.inference import nothing, scans_by_patches, scans_by_slices
@@ -21,7 +22,8 @@ def validate(trainer, val, args, epoch, between=nothing):
         between: called after each batch.
 
     Returns:
-        (scores, as columns of metrics.csv; predicted classes, uint8 (N, H, W)).
+        (scores, as columns of metrics.csv; the epoch's rows of scores.csv; predicted classes,
+        uint8 (N, H, W)).
     """
     group, labels, names = trainer.group, val.labels(), val.settings.classes
     masks = np.zeros_like(labels)                                               # (N, H, W)
@@ -41,7 +43,8 @@ def validate(trainer, val, args, epoch, between=nothing):
         group.sum(torch.from_numpy(array))
 
     scans = [from_array(scores[scan.rows]) for scan in val.scans]
-    return epoch_scores(scans, names), masks
+    named = [(scan.name, of_scan) for scan, of_scan in zip(val.scans, scans, strict=True)]
+    return epoch_scores(scans, names), scan_scores.rows_of(epoch, named, names), masks
 
 
 @torch.inference_mode()

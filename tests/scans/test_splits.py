@@ -248,3 +248,32 @@ def test_a_subject_without_a_patient_is_refused(raw, tmp_path, values, found):
 def test_a_random_split_is_noted_as_before(data):
     noted = json.loads((data / "dataset.json").read_text())["split"]
     assert noted == {"how": "random", "seed": 0, "val": 2}
+
+
+# Folds --------------------------------------------------------------------------------------------
+
+def test_folds_hold_whole_patients_and_nearly_as_many_scans():
+    names = [f"s{number}" for number in range(12)]
+    patients = {name: f"p{number // 2}" for number, name in enumerate(names)}  # two scans each
+    split = choose_split(names, "folds:4", 1, 0, patients)
+    scans = {fold: [name for name in names if split[name] == fold] for fold in split.values()}
+    assert sorted(scans) == ["fold0", "fold1", "fold2", "fold3"]
+    assert sorted(map(len, scans.values())) == [2, 2, 4, 4]
+    for pair in zip(names[::2], names[1::2], strict=True):
+        assert split[pair[0]] == split[pair[1]]
+
+
+def test_folds_are_drawn_by_seed():
+    names = [f"s{number}" for number in range(20)]
+    first, again, other = (choose_split(names, "folds:5", 1, seed) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_a_table_may_name_folds(tmp_path):
+    table = tmp_path / "folds.csv"
+    table.write_text("subject,subset\na,fold0\nb,fold1\nc,fold0\n")
+    assert choose_split(["a", "b", "c"], str(table), 1, 0) == {
+        "a": "fold0", "b": "fold1", "c": "fold0"}
+    table.write_text("subject,subset\na,fold0\nb,fold2\nc,fold0\n")
+    with pytest.raises(UserError, match="fold0, fold1"):
+        choose_split(["a", "b", "c"], str(table), 1, 0)

@@ -27,4 +27,4 @@ def test_a_table_has_a_row_for_every_entry():
     lines = file_tables.table("scans.folder.SplitRow").splitlines()
     assert lines[0] == "**A row of split.csv.**"
     assert lines[-2:] == ["| `subject` | text | name of the scan |",
-                          "| `subset` | train or val | train or val |"]
+                          "| `subset` | text | train or val, or fold0, fold1, ... |"]

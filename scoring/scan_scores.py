@@ -1,0 +1,120 @@
+"""scores.csv: every measure of every validation scan, epoch by epoch.
+
+What tables, figures and intervals say can be computed again from it, without scans or masks.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from scoring.run_files import ScanScores
+from utils import UserError, atomic_path, read_csv, remove
+
+FILE = "scores.csv"
+COLUMNS = list(ScanScores.model_fields)
+WORDS = ("subject", "class_name")  # the columns that are not numbers
+DO = "Repeat the run that wrote it."
+
+
+def rows_of(epoch, scans, classes):
+    """The rows of one epoch.
+
+    Args:
+        epoch: its number.
+        scans: (name, what `scores.score_scan` returned) of each.
+        classes: names of all classes, background first.
+    """
+    return [{"epoch": epoch, "subject": name, "class_name": label, **measures(of_class)}
+            for name, scores in scans
+            for label, of_class in zip(classes[1:], scores, strict=True)]
+
+
+def measures(of_class):
+    """What scores.csv says of one class of one scan, from its dict of `scores.score_scan`."""
+    bearing, dsc = np.asarray(of_class["bearing"]), np.asarray(of_class["dice"])
+    empty = ~bearing
+    # The DSC of a slice without a lesion is 1 where nothing is predicted, else next to 0.
+    return {
+        "slices": len(dsc),
+        "slices_empty": int(empty.sum()),
+        "slices_clean": int((dsc[empty] > 0.5).sum()),
+        "dsc": float(dsc.mean()),
+        "dsc_lesion": float(dsc[bearing].mean()) if bearing.any() else None,
+        "hd_legacy": float(np.mean(of_class["legacy"])),
+        "foreground": float(np.mean(of_class["foreground"])),
+        **{name: _none_if_nan(value) for name, value in of_class.items()
+           if name in COLUMNS and np.ndim(value) == 0},
+    }
+
+
+def _none_if_nan(value):
+    return None if np.isnan(value) else float(value)
+
+
+# The file -----------------------------------------------------------------------------------------
+
+def append(folder, rows):
+    """Add an epoch's rows to a run folder's scores.csv."""
+    path = Path(folder) / FILE
+    begins = not path.exists() or not path.stat().st_size
+    with open(path, "a") as file:
+        if begins:
+            file.write(",".join(COLUMNS) + "\n")
+        file.writelines(line_of(row) for row in rows)
+
+
+def line_of(row):
+    """A row as text: six digits tell apart any two masks of a scan."""
+    def text(value):
+        if value is None:
+            return ""
+        return f"{value:.7g}" if isinstance(value, float) else str(value)
+    return ",".join(_quoted(text(row.get(name))) for name in COLUMNS) + "\n"
+
+
+def _quoted(text):
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n\r') else text
+
+
+def keep_epochs(folder, epochs):
+    """Leave only the first epochs in scores.csv: a run that continues writes the others again.
+
+    A line that a kill has cut goes with its epoch.
+    """
+    path = Path(folder) / FILE
+    if not path.exists():
+        return
+    if not epochs:
+        remove(path)
+        return
+
+    with open(path) as file:
+        header, *lines = file
+    kept = [line for line in lines
+            if line.endswith("\n") and line.split(",", 1)[0].isdecimal()
+            and int(line.split(",", 1)[0]) < epochs]
+    if len(kept) < len(lines):
+        with atomic_path(path) as partial, open(partial, "w") as file:
+            file.writelines([header, *kept])
+
+
+def read(folder):
+    """The rows of a run folder's scores.csv as dicts, numbers as floats; [] if there is none.
+
+    An empty cell is None.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = Path(folder) / FILE
+    rows = read_csv(path, ("epoch", "subject", "class_name", "dsc"), DO) if path.exists() else []
+    return [{name: value if name in WORDS else number(value, path, line)
+             for name, value in row.items()} for line, row in enumerate(rows, 2)]
+
+
+def number(text, path, line):
+    """A cell as float, None if it is empty."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise UserError(path, "numbers", f"{text[:40]!r} in line {line}", DO) from None
