@@ -55,10 +55,13 @@ from pathlib import Path
 import numpy as np
 
 from scans.folder import IGNORED, read_dataset, references_path
+from scans.inputs import begins_with, note_sizes, refuse_inputs
 from scoring.crosscheck import check_folder
 from scoring.intervals import RESAMPLES, summarise, summarise_pairs
 from scoring.masks import find_masks, match, score_folder
 from utils import argument_parser, clock, log, write_csv, write_json
+
+OWN = ("subject,label", '{ "foreground_mean"', '{ "a"')  # how the tables and summaries begin
 
 # column: (unit, +1 if more is better, -1 if less is)
 METRICS = {
@@ -78,6 +81,7 @@ def evaluate(args):
     elapsed = clock()
     predictions, references = find_masks(args.predictions), find_masks(args.references)
     subjects = match(predictions, references, (args.predictions, args.references), args.partial)
+    check_files(args, predictions, references)
 
     # One {label: {score: value}} per subject, and the statistics over them
     scores = score_subjects(args.predictions, subjects, predictions, references, args)
@@ -111,6 +115,7 @@ def evaluate_pair(args):
     references = find_masks(args.references)
     common = {name: masks[0][name] for name in match(*masks, args.compare, args.partial)}
     subjects = match(common, references, (args.compare[0], args.references), args.partial)
+    check_files(args, *masks, references)
 
     a, b = (score_subjects(folder, subjects, found, references, args)
             for folder, found in zip(args.compare, masks))
@@ -131,6 +136,13 @@ def evaluate_pair(args):
         print(f"\nlabel {label}: b - a over {len(subjects)} scans")
         print(differences_table(statistics[label]))
     return 0
+
+
+def check_files(args, *masks):
+    """Refuse outputs in the place of other files; say so if headers hold no voxel size."""
+    inputs = [path for found in masks for path in found.values()]
+    refuse_inputs([args.csv, args.summary], inputs, begins_with(*OWN))
+    note_sizes(inputs)
 
 
 def score_subjects(folder, subjects, predictions, references, args):

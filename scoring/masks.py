@@ -25,7 +25,8 @@ from utils import UserError, log, progress
 # Every place where a mask may lie below a subject's folder; `find_subjects` names that folder.
 NESTED = DatasetSpec(modalities={"isles": DATASETS["isles"].label, "result": "result.nii*"},
                      label=DATASETS["wmh"].label, label_map={})
-RESAMPLE = "Resample the prediction to the reference's grid with nearest neighbours."
+RESAMPLE = ("Resample the prediction to the reference's grid with nearest neighbours; if it was "
+            "made on that very grid, give it the reference's header instead.")
 
 
 class ScoredScan(NamedTuple):
@@ -172,7 +173,7 @@ def score_pair(prediction_path, reference_path, labels, ignored, empty):
 
     spacing = nib.affines.voxel_sizes(reference.affine)
     # The challenge looks for surfaces within slices as they are stored; here all is turned to RAS+.
-    slice_axis = int(nib.io_orientation(nib.load(reference_path).affine)[2, 0])
+    slice_axis = int(reference.turns[2, 0])
     left_out = np.isin(truth, ignored)
 
     scores = {}
