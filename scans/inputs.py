@@ -35,7 +35,8 @@ def refuse_inputs(outputs, inputs, is_own=None):
         if key := next((key for key in keys if key in written), None):
             raise UserError(output, "a place for each output", f"that of {written[key]} too",
                             ELSEWHERE)
-        if is_own and os.path.isfile(output) and not is_own(output):
+        is_full = os.path.isfile(output) and os.path.getsize(output) > 0
+        if is_own and is_full and not is_own(output):
             raise UserError(output, "a new file, or an earlier output of this program",
                             "another file", f"{ELSEWHERE} Or remove that file.")
         written |= dict.fromkeys(keys, output)

@@ -13,7 +13,7 @@ from conftest import preprocess, refuses, run, write_wmh_subject
 from mask_folders import write_folders
 from networks import build
 from scans.datasets import DATASETS, find_subjects
-from scans.inputs import refuse_inputs
+from scans.inputs import begins_with, refuse_inputs
 from scoring.masks import find_masks
 from utils import UserError, is_hidden
 
@@ -230,6 +230,15 @@ def test_outputs_are_compared_by_their_real_paths(tmp_path):
     refuse_inputs([tmp_path / "b", None, tmp_path / "c"], [tmp_path / "a", tmp_path / "gone"])
     with pytest.raises(UserError, match="that of"):
         refuse_inputs([tmp_path / "b", tmp_path / "folder/../b"], [])
+
+
+def test_what_is_not_this_programs_own_is_refused_unless_it_is_empty(tmp_path):
+    for name, text in (("own", "mine: 1"), ("other", "yours: 1"), ("empty", "")):
+        (tmp_path / name).write_text(text)
+    is_own = begins_with("mine", "ours")
+    refuse_inputs([tmp_path / "own", tmp_path / "empty", tmp_path / "new"], [], is_own)
+    with pytest.raises(UserError, match="an earlier output of this program, found another file"):
+        refuse_inputs([tmp_path / "other"], [], is_own)
 
 
 def test_hidden_is_what_begins_with_a_dot_as_seen_from_the_folder(tmp_path):
