@@ -80,13 +80,16 @@ import math
 from pathlib import Path
 
 from scans.folder import IGNORED, read_dataset, references_path
+from scans.inputs import begins_with, note_sizes, refuse_inputs
 from scoring import lesions
 from scoring.columns import METRICS, WMH
 from scoring.crosscheck import check_folder
 from scoring.intervals import RESAMPLES, summarise, summarise_pairs
 from scoring.masks import Rules, find_all, match, score_folder
 from scoring.summary import jsonable, nnunet_summary
-from utils import UserError, argument_parser, clock, log, write_csv, write_json
+from utils import argument_parser, clock, log, write_csv, write_json
+
+OWN = ("subject,label", '{ "foreground_mean"', '{ "a"')  # how the tables and summaries begin
 
 
 def evaluate(args):
@@ -94,7 +97,7 @@ def evaluate(args):
     elapsed, labels = clock(), args.rules.labels
     predictions, references = find_all([args.predictions, args.references])
     subjects = match(predictions, references, (args.predictions, args.references), args.partial)
-    refuse_to_overwrite(args, [*predictions.values(), *references.values()])
+    check_files(args, predictions, references)
 
     # One {label: {score: value}} per subject, and the statistics over them
     scans = score_subjects(args.predictions, subjects, predictions, references, args)
@@ -131,7 +134,7 @@ def evaluate_pair(args):
     *masks, references = find_all([*args.compare, args.references])
     common = {name: masks[0][name] for name in match(*masks, args.compare, args.partial)}
     subjects = match(common, references, (args.compare[0], args.references), args.partial)
-    refuse_to_overwrite(args, [path for found in (*masks, references) for path in found.values()])
+    check_files(args, *masks, references)
 
     a, b = ([scan.scores for scan in score_subjects(folder, subjects, found, references, args)]
             for folder, found in zip(args.compare, masks))
@@ -156,6 +159,13 @@ def evaluate_pair(args):
     return 0
 
 
+def check_files(args, *masks):
+    """Refuse outputs in the place of other files; say so if headers hold no voxel size."""
+    inputs = [path for found in masks for path in found.values()]
+    refuse_inputs([args.csv, args.summary, args.lesions], inputs, begins_with(*OWN))
+    note_sizes(inputs)
+
+
 def score_subjects(folder, subjects, predictions, references, args):
     """[ScoredScan], one per subject, in order; with --check, checked."""
     files = [predictions[name] for name in subjects], [references[name] for name in subjects]
@@ -164,14 +174,6 @@ def score_subjects(folder, subjects, predictions, references, args):
         which = f" of {folder}" if args.compare else ""
         log(f"check{which}: {check_folder(*files, scans, args.rules, args.jobs)}")
     return scans
-
-
-def refuse_to_overwrite(args, masks):
-    """UserError if a file to be written is one of the masks."""
-    masks = {path.resolve() for path in masks}
-    for path in (args.csv, args.summary, args.lesions):
-        if path and Path(path).resolve() in masks:
-            raise UserError(path, "a file to write", "one of the masks", "Give another name.")
 
 
 # What is written and printed ---------------------------------------------------------------------

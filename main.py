@@ -45,6 +45,7 @@ import scheduler
 from dataloader import Slices, batches, make_resident, one_hot
 from losses_regional import build_loss, parts_of
 from networks import build
+from scans.folder import is_data_folder
 from scans.resampling import export_predictions
 from training import monitor, options
 from training.best_model import describe_model
@@ -57,12 +58,13 @@ from training.stopping import StopRequest
 from training.trainer import Trainer
 from training.validation import predict, validate
 from training.volumes_in_bfloat16 import amp_of_volumes
-from utils import exclusive, log
+from utils import UserError, exclusive, log
 
 
 def main(argv=None):
     args = parse_arguments(argv)
     asked_patch, out = args.patch, Path(args.out)
+    refuse_other_folders(args.data, out)
     train = open_training(args)  # before the run folder is made
 
     with Group() as group, exclusive(out) if group.first else nullcontext():
@@ -160,6 +162,18 @@ def learning_rate(args, rows):
 
 
 # Before and after it ------------------------------------------------------------------------------
+
+def refuse_other_folders(data, out):
+    """UserError if the run folder would be a data folder, lie in one, or hold files of others."""
+    inside = [folder for folder in (out, *out.resolve().parents)
+              if is_data_folder(folder) or folder.resolve() == Path(data).resolve()]
+    other = (out / "predictions").exists() and not any(
+        (out / name).exists() for name in ("config.json", "metrics.csv", "last.pt", "best.pt"))
+    if inside or other:
+        raise UserError(out, "a new folder or one of this run",
+                        "a data folder" if inside else "predictions/ of something else in it",
+                        "Choose another --out.")
+
 
 def prepare(args, train, group):
     """Everything up to the first step: (Trainer, validation Slices, RunFolder).

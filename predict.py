@@ -17,7 +17,8 @@ predicted by overlapping patches. Each modality is normalised over its volume an
 training; the modalities of a scan must share one grid. A validation scan gives exactly the mask of
 the run's own predictions/.
 
-Written to --out, each file whole or not at all; what is there under the same name is replaced:
+Written to --out, each file whole or not at all; masks that this program wrote before are replaced,
+other files of the same name are refused:
   <scan>.nii.gz                  classes, 0 is background, in the grid of the scan's first modality
   probabilities/<scan>.nii.gz    with --probabilities: softmax of the foreground, 0 to 1; one volume
                                  per class if there are several
@@ -43,7 +44,9 @@ import numpy as np
 import torch
 
 from scans.folder import NORMALISATION, intensities
-from scans.resampling import gzipped, network_input, restore_mask
+from scans.geometry import BY_PREDICT, image_like
+from scans.inputs import is_written_by, note_sizes, refuse_inputs
+from scans.resampling import gzipped, network_input, restore_array
 from scans.unlabelled import check_complete, find_scans, read_scan
 from training.best_model import AMP, BestModel, load_model
 from training.devices import (
@@ -94,8 +97,10 @@ def main(argv=None):
     model = Model(network, trained, device, amp)
 
     # the scans, all of them complete before the first one is segmented
-    scans = find_scans(args.scans, trained.data)
+    scans = find_scans(args.scans, trained.data, args.out)
     check_complete(scans, trained.data.modalities)
+    refuse_to_overwrite(scans, args)
+    note_sizes(paths[0] for files in scans.values() for paths in files.values())
 
     left_out = 0
     for name, files in progress(scans.items(), total=len(scans), desc="segmenting", unit="scan"):
@@ -115,24 +120,25 @@ def main(argv=None):
 def predict_scan(name, files, model, args):
     """Segment one scan and write what was asked for; returns the line that is printed about it."""
     data = model.trained.data
-    volumes, grid = read_scan(files, data.modalities)
+    volumes, image = read_scan(files, data.modalities)
     slices = network_input(volumes, data.size)                     # (S, C, H, W) uint16
     mask, probabilities = segment(model, slices, args.batch_size)
 
     # back to the scan's own grid; the mask is written last, when the rest of the scan is there
-    image = restore_mask(mask, grid["affine"], grid["original_shape"])
-    classes = data.classes[1:]
+    voxels = restore_array(mask, image.stored_affine, image.stored_shape)
+    classes, spacing = data.classes[1:], nib.affines.voxel_sizes(image.affine)
     if args.probabilities:
-        write_image(args.out / "probabilities" / f"{name}.nii.gz", soft_image(probabilities, grid))
+        write_image(args.out / "probabilities" / f"{name}.nii.gz",
+                    soft_voxels(probabilities, image), image)
     if args.preview:
         from reporting.preview import draw_preview  # matplotlib takes long to import
         sides = volumes[0].shape[:2]
-        step = [size * length / slices.shape[-1] for size, length in zip(grid["spacing_mm"], sides)]
+        step = [size * length / slices.shape[-1] for size, length in zip(spacing, sides)]
         draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step, classes)
-    write_image(args.out / f"{name}.nii.gz", image)
+    write_image(args.out / f"{name}.nii.gz", voxels, image)
 
     found = int(mask.any(axis=(1, 2)).sum())
-    return f"{name}: {volumes_in_words(image, grid, classes)} in {found} of {len(mask)} slices"
+    return f"{name}: {volumes_in_words(voxels, spacing, classes)} in {found} of {len(mask)} slices"
 
 
 @torch.inference_mode()
@@ -167,30 +173,37 @@ def segment(model, slices, batch_size):
     return torch.cat(masks).numpy(), torch.cat(probabilities).numpy()
 
 
-def soft_image(probabilities, grid):
+def soft_voxels(probabilities, image):
     """The softmax of the foreground on the scan's own grid; of several classes, one volume each."""
     foreground = np.moveaxis(probabilities, 1, 0)[1:]                 # (K - 1, S, H, W)
-    images = [restore_mask(np.ascontiguousarray(channel), grid["affine"], grid["original_shape"])
-              for channel in foreground]
-    if len(images) == 1:
-        return images[0]
-    stack = np.stack([image.dataobj for image in images], -1)
-    return nib.Nifti1Image(stack, images[0].affine)
+    volumes = [restore_array(np.ascontiguousarray(channel), image.stored_affine,
+                             image.stored_shape) for channel in foreground]
+    return volumes[0] if len(volumes) == 1 else np.stack(volumes, -1)
 
 
-def volumes_in_words(image, grid, classes):
+def volumes_in_words(voxels, spacing, classes):
     """"1.20 ml" of a mask with one foreground class, else "myocardium 1.20 ml, ..."."""
-    counts = np.bincount(np.asanyarray(image.dataobj).ravel(), minlength=len(classes) + 1)[1:]
-    voxel = float(np.prod(grid["spacing_mm"])) / 1000  # ml
+    counts = np.bincount(voxels.ravel(), minlength=len(classes) + 1)[1:]
+    voxel = float(np.prod(spacing)) / 1000  # ml
     volumes = [f"{count * voxel:.2f} ml" for count in counts]
     if len(classes) == 1:
         return volumes[0]
     return ", ".join(map(" ".join, zip(classes, volumes, strict=True)))
 
 
-def write_image(path, image):
+def write_image(path, voxels, image):
+    """Write voxels with the header of the scan, a nifti.Image, in all that says where it lies."""
     with atomic_path(path) as partial:
-        partial.write_bytes(gzipped(image))
+        partial.write_bytes(gzipped(image_like(voxels, image.geometry, BY_PREDICT)))
+
+
+def refuse_to_overwrite(scans, args):
+    """UserError if a mask would take the place of a scan, or of a file of somebody else's."""
+    folders = [args.out, args.out / "probabilities"][:1 + args.probabilities]
+    refuse_inputs([folder / f"{name}.nii.gz" for folder in folders for name in scans],
+                  [args.checkpoint, *(path for files in scans.values() for paths in files.values()
+                                      for path in paths)],
+                  lambda path: is_written_by(path, BY_PREDICT))
 
 
 def too_little_memory(model, batch_size):

@@ -51,9 +51,11 @@ from scans.fingerprint import (
     raw_fingerprint,
     summarise,
 )
+from scans.inputs import DataFolders, refuse_inputs
 from scans.splits import (
     check_written,
     choose_split,
+    is_table,
     patients_of,
     split_code2018,  # noqa: F401  (other people's scripts import it from here)
 )
@@ -66,7 +68,7 @@ def main(argv=None):
 
     # The scans
     spec, duplicates = get_spec(args.layout), {}
-    found = find_subjects(args.raw, spec, duplicates)
+    found = find_subjects(args.raw, spec, duplicates, DataFolders(args.out))
     subjects = pick_subjects(found, args.subjects, args.seed)
     if args.verify:
         facts = check_all(subjects, spec, args.jobs, partial(raw_facts, spec=spec), duplicates,
@@ -83,6 +85,8 @@ def main(argv=None):
 
     # A folder of another data set is refused here, before the long check of the scans
     out = Path(args.out)
+    tables = [path for path in (args.split, args.patients) if path and is_table(path)]
+    refuse_inputs([folder.split_path(out), folder.index_path(out)], tables)
     settings = make_settings(args, spec, subjects, split, patients)
     folder.refuse_other_settings(out, settings)
     check_written(folder.split_path(out), split)

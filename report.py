@@ -29,8 +29,10 @@ from reporting.formats import latex, markdown, plain, tidy_rows
 from reporting.notes import table_notes
 from reporting.page.build import claims_of, html
 from reporting.table1 import build_table, reported_only
+from scans.inputs import refuse_inputs
 from scoring.runs import load_sets
 from utils import (
+    UserError,
     argument_parser,
     clock,
     read_json,
@@ -39,6 +41,8 @@ from utils import (
     write_text,
 )
 
+OUTPUTS = [*(f"table1.{end}" for end in ("md", "tex", "csv")), "classes.csv", "report.html",
+           *(f"figure{number}.{end}" for number in range(1, 5) for end in ("png", "pdf"))]
 REPORTED = Path(__file__).parent / "results" / "reported.json"
 
 
@@ -54,6 +58,7 @@ def main(argv=None):
 
     # Table 1
     out = output_folder(options)
+    refuse_inputs_of(sets, out)
     remove_leftovers(out)
     write_text(out / "table1.md",
                markdown(sets, table, notes, elsewhere) + class_table.markdown(sets))
@@ -73,6 +78,18 @@ def main(argv=None):
     print(plain(sets, table, notes))
     print(last)
     return 0
+
+
+def refuse_inputs_of(sets, out):
+    """UserError if an output is, by way of a link, a file that the report is made from."""
+    runs = [run.folder for results in sets for run in results.runs]
+    data = [results.data for results in sets]
+    if (inside := next((folder for folder in runs + data
+                        if os.path.realpath(folder) == os.path.realpath(out)), None)):
+        raise UserError(inside, "a folder of its own for the report", "a run or a data folder",
+                        "Choose another --out.")
+    refuse_inputs([out / name for name in OUTPUTS],
+                  [REPORTED, *(path for folder in runs + data for path in folder.glob("*.*"))])
 
 
 def output_folder(options):

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -28,9 +29,16 @@ ROOT = Path(__file__).parent
 
 def refuse_missing(package):
     """End the program: a package is not installed, most often because no environment is active."""
-    how = " (source .venv/bin/activate)" if (ROOT / ".venv").exists() else ""
-    print(f"error: {package}: expected an installed package, found none. Activate the environment"
-          f"{how}, or build it with make setup.", file=sys.stderr)
+    folder = ROOT / ".venv"
+    install = "pip install -r requirements.txt -c constraints.txt"
+    activate = "source " + (".venv" if Path.cwd() == ROOT else str(folder)) + "/bin/activate"
+    if not folder.exists():
+        do = f"Activate your environment, or build one: make setup in {ROOT}, then {activate}"
+    elif os.path.realpath(sys.prefix) == os.path.realpath(folder):
+        do = f"The environment is active but lacks it: make setup, or {install}"
+    else:
+        do = f"Activate the environment: {activate}"
+    print(f"error: {package}: expected an installed package, found none. {do}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -55,6 +63,7 @@ ADVICE = {  # what to do about an error of the system
 KINDS = {  # of JSON values, pydantic's words -> ours
     "a valid string": "text", "a valid integer": "a whole number", "a valid number": "a number",
     "a valid list": "a list", "a valid dictionary": "an object", "a valid tuple": "a list"}
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how such a text begins
 LARGEST = 1e100  # of a number in a file: sums of larger ones would overflow
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -72,10 +81,24 @@ class UserError(Exception):
         return type(self), (self.where, self.expected, self.found, self.do)
 
 
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that takes words such as file names anywhere between the options."""
+
+    under_way = False
+
+    def parse_known_args(self, args=None, namespace=None):
+        if self.under_way:  # what argparse has for this calls this function in turn
+            return super().parse_known_args(args, namespace)
+        self.under_way = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.under_way = False
+
+
 def argument_parser(text, prog=None):
-    """An ArgumentParser whose --help prints a program's docstring as it stands."""
-    return argparse.ArgumentParser(prog, description=text,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    """A Parser whose --help prints a program's docstring as it stands."""
+    return Parser(prog, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 @contextmanager
@@ -135,16 +158,32 @@ def start(program):
     Args:
         program: name of the module, e.g. "main" or "scans.download".
     """
+    held = []  # what torch says where NumPy is missing is no help
+
+    def hold(*warning):
+        held.append(warning)
+
+    show, warnings.showwarning = warnings.showwarning, hold
     try:
         module = importlib.import_module(program)
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except ModuleNotFoundError as error:
-        if error.name.split(".")[0] in OURS:
-            raise
-        refuse_missing(error.name)
+        refuse_foreign(error)
+    finally:
+        warnings.showwarning = show
+    for warning in held:
+        show(*warning)
     run_program(module.main)
+
+
+def refuse_foreign(error):
+    """Explain a ModuleNotFoundError, but not of a module of ours: that is a fault of the code."""
+    name = (error.name or "").split(".")[0]
+    if not name or name in OURS or (ROOT / f"{name}.py").exists():
+        raise error
+    refuse_missing(name)
 
 
 def run_program(main):
@@ -160,6 +199,8 @@ def run_program(main):
             sys.exit(main())
     except UserError as error:
         message = " ".join(str(error).split())
+    except ModuleNotFoundError as error:  # of a package that only some options need
+        refuse_foreign(error)
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
@@ -214,6 +255,16 @@ def remove(path):
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def is_hidden(path, folder="."):
+    """Does its name begin with ".", or that of a folder on the way to it from `folder`?
+
+    macOS leaves "._scan.nii.gz" beside "scan.nii.gz". `folder` itself may lie anywhere.
+    """
+    path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    names = path.relative_to(folder).parts if path.is_relative_to(folder) else path.parts[-1:]
+    return any(name.startswith(".") for name in names)
 
 
 def is_alive(number):
@@ -289,15 +340,25 @@ def write_csv(path, rows, columns=None):
 def read_csv(path, columns=(), do=REWRITE):
     """Read a CSV as a list of dicts of strings.
 
+    Excel's are read too: columns between semicolons or tabs, UTF-8 with a mark, UTF-16.
+
+    Args:
+        columns: those that must be there.
+
     Raises:
         UserError: it cannot be read, or a column of `columns` is missing.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header, rows = reader.fieldnames or [], list(reader)
+        content = Path(path).read_bytes()
+        text = content.decode("utf-16" if content[:2] in UTF16 else "utf-8-sig")
+        first = text.split("\n", 1)[0]
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter(first, columns))
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+        header, rows = reader.fieldnames, list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(path, "a CSV table", f"{type(error).__name__}: {error}", do) from None
+        save = " (in Excel: save as CSV UTF-8)" if isinstance(error, UnicodeDecodeError) else ""
+        raise UserError(path, "a CSV table", f"{type(error).__name__}: {error}{save}",
+                        do) from None
 
     missing = [name for name in columns if name not in header]
     if missing or any(None in row or None in row.values() for row in rows):
@@ -305,6 +366,15 @@ def read_csv(path, columns=(), do=REWRITE):
             "a row of another length than the header"
         raise UserError(path, f"a CSV table with the columns {', '.join(columns)}", found, do)
     return rows
+
+
+def delimiter(header, columns):
+    """What stands between the columns of a header line: a comma, or what Excel writes elsewhere."""
+    for mark in ",;\t":
+        names = [name.strip().strip('"').strip() for name in header.split(mark)]
+        if all(name in names for name in columns):
+            return mark
+    return ","
 
 
 # Typed descriptions of what a file holds ---------------------------------------------------------

@@ -9,6 +9,10 @@ with their range. What is measured, with versions, processor and command, goes t
 results/published/bench/NAME.json. Keep the machine idle meanwhile.
 """
 
+if __name__ == "__main__":  # imports this file as a module; see utils.start
+    from utils import start
+    start("benchmarks.__main__")
+
 import importlib
 import tempfile
 from pathlib import Path
@@ -48,7 +52,3 @@ def parse_arguments():
         if name not in (*ALL, "gpu"):
             parser.error(f"NAME: one of {', '.join((*ALL, 'gpu'))}, found {name}")
     return args
-
-
-if __name__ == "__main__":
-    main()

@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import nibabel as nib
 import numpy as np
 
+from scans.formats import refuse_other_numbers
+from scans.inputs import note_of_sizes
 from scans.nifti import WHOLE, label_values, read_volume
-from utils import UserError, progress
+from utils import UserError, log, progress
 
 REGISTER = "Register it and resample it to the same grid, or correct its header."
 
@@ -38,15 +40,19 @@ def check_all(subjects, spec, jobs, use, duplicates=None, total=None, **options)
         found, warnings, volumes = inspect_subject(subject, spec)
         if found:
             problems.setdefault(subject.name, []).extend(found)
-        return warnings, None if problems else use(subject, volumes)
+        noted = [image.size_from_pixdim for _, image in volumes.values()]
+        return warnings, noted, None if problems else use(subject, volumes)
 
     with ThreadPoolExecutor(jobs) as pool:
         checked = pool.map(check, subjects)
         results = list(progress(checked, total=len(subjects), unit="scan", **options))
 
-    for warnings, _ in results:
+    for warnings, _, _ in results:
         for line in warnings:
             print(f"warning: {line}", file=sys.stderr)
+    noted = [is_so for _, scan, _ in results for is_so in scan]
+    if any(noted):
+        log(note_of_sizes(sum(noted), len(noted)))
     for name in sorted(problems):
         for line in problems[name]:
             print(line, file=sys.stderr)
@@ -54,7 +60,7 @@ def check_all(subjects, spec, jobs, use, duplicates=None, total=None, **options)
         count = sum(map(len, problems.values()))
         raise UserError(f"{len(problems)} of {total or len(subjects)} subjects", "no problem",
                         f"{count}, listed above", "Correct them and run the command again.")
-    return [used for _, used in results]
+    return [used for _, _, used in results]
 
 
 def check_subject(subject, spec):
@@ -108,10 +114,7 @@ def check_file(subject, name, files, spec):
 
 def check_intensities(path, voxels):
     """Raise UserError unless all voxels are finite real numbers, in a range to normalise by."""
-    if voxels.dtype.kind not in "iufb":
-        raise UserError(path, "real-valued voxels", f"type {voxels.dtype}",
-                        "Convert it to a greyscale image.")
-
+    refuse_other_numbers(path, voxels.dtype)
     low, high = float(voxels.min()), float(voxels.max())  # NaN if any voxel is
     if not (np.isfinite(low) and np.isfinite(high)):
         count = (~np.isfinite(voxels)).sum()
@@ -127,10 +130,7 @@ def check_intensities(path, voxels):
 
 def check_label(path, voxels, spec):
     """Raise UserError unless every value has a class; return warnings (no foreground)."""
-    if voxels.dtype.kind not in "iufb":
-        raise UserError(path, "whole-number labels", f"type {voxels.dtype}",
-                        "Convert it to whole numbers.")
-
+    refuse_other_numbers(path, voxels.dtype)
     # Sorting all voxels would take longer than the other checks together; few are foreground.
     foreground = voxels[voxels != 0]
     values = np.unique(foreground)
@@ -156,8 +156,9 @@ def check_grid(path, image, reference, name, do=REGISTER):
     """Raise UserError unless two RAS+ images lie on one grid: same shape, same place.
 
     Their corners may be half a voxel apart. Up to that, resampling one to the other's grid by the
-    nearest neighbour would change no voxel, and headers that were rounded or that are not quite
-    orthonormal are accepted. It is the only check of this kind, for scans and for masks.
+    nearest neighbour would change no voxel, and headers that were rounded are accepted. A header
+    may stand for several places (see geometry.find_place), of which other programs may have taken
+    one or the other: one in common will do. It is the only check of this kind, for scans and masks.
 
     Args:
         path, image: the image that is checked.
@@ -169,9 +170,10 @@ def check_grid(path, image, reference, name, do=REGISTER):
                         do)
 
     corners = np.array(np.meshgrid(*[(0, size - 1) for size in image.shape[:3]])).reshape(3, -1).T
-    here, there = (nib.affines.apply_affine(scan.affine, corners)
+    here, there = ([nib.affines.apply_affine(affine, corners)
+                    for affine in getattr(scan, "places", (scan.affine,))]
                    for scan in (image, reference))
-    apart = np.linalg.norm(here - there, axis=1).max()                                       # mm
+    apart = min(np.linalg.norm(a - b, axis=1).max() for a in here for b in there)            # mm
     tolerance = 0.5 * min(nib.affines.voxel_sizes(reference.affine))
     if not apart <= tolerance:  # NaN is refused too
         raise UserError(path, f"the same place as {name} within {tolerance:.2f} mm",

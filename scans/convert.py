@@ -13,8 +13,9 @@ from scans.checks import check_all
 from scans.datasets import is_phantom, recognise, source_hashes
 from scans.fingerprint import REDO
 from scans.folder import IGNORED, PENDING, Dataset, array_order
+from scans.geometry import BY_PREPROCESS, from_ras, image_like
 from scans.nifti import label_values
-from scans.resampling import from_ras, gzipped, label_lookup, network_input, resample_label
+from scans.resampling import gzipped, label_lookup, network_input, resample_label
 from scans.splits import split_settings
 from utils import UserError, atomic_path, read_json, remove, write_json
 
@@ -111,7 +112,8 @@ def is_current(subject, out):
         return False
     try:
         meta = folder.read_meta(out, subject.name, ("sources",), REDO)
-        return meta.sources == source_hashes(subject)
+        # without a geometry: by an earlier version, which took a wrong voxel size from some headers
+        return meta.geometry is not None and meta.sources == source_hashes(subject)
     except OSError:  # check_all says what is wrong
         return False
 
@@ -144,12 +146,11 @@ def convert_subject(subject, volumes, spec, out, settings):
     raw_label, label_image = label_values(volumes["label"][0]), volumes["label"][1]
     scale = np.array(raw_label.shape[:2]) / size
     spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
-    stored = nib.load(subject.files["label"][0])  # its header: how the scan's own grid lies
 
     images = network_input(scans, size)                                            # (S, C, H, W)
     labels = resample_label(raw_label, spec.label_map, size, settings.label_interpolation)
     maps = distance_maps(labels, len(spec.classes), spacing, settings.distance)
-    write_reference(folder.reference_path(out, subject.name), raw_label, spec, stored.affine)
+    write_reference(folder.reference_path(out, subject.name), raw_label, spec, label_image)
 
     with atomic_path(folder.subject_path(out, subject.name)) as place:
         place.mkdir()
@@ -157,17 +158,24 @@ def convert_subject(subject, volumes, spec, out, settings):
             save_sparse(folder.array_path(place, kind), array)
         write_json(folder.meta_path(place), {
             "subject": subject.name, "spacing_mm": [float(value) for value in spacing],
-            "original_shape": list(map(int, stored.shape[:3])), "affine": stored.affine.tolist(),
+            "original_shape": list(label_image.stored_shape),
+            "affine": label_image.stored_affine.tolist(),
+            "geometry": label_image.geometry.as_dict(),
             "intensity_range": [[float(scan.min()), float(scan.max())] for scan in scans],
             "sha256": checksum(images, labels, maps), "sources": source_hashes(subject)})
 
 
-def write_reference(path, raw_label, spec, affine):
-    """Write the classes on the scan's own grid, IGNORED where evaluation leaves voxels out."""
+def write_reference(path, raw_label, spec, image):
+    """Write the classes on the scan's own grid, IGNORED where evaluation leaves voxels out.
+
+    Args:
+        raw_label: (X, Y, Z) label values in RAS+.
+        image: the nifti.Image of the label.
+    """
     lookup = label_lookup({**spec.label_map, **dict.fromkeys(spec.ignore, IGNORED)})
-    image = nib.Nifti1Image(from_ras(lookup[raw_label], affine), affine)
+    classes = from_ras(lookup[raw_label], image.turns)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(gzipped(image))
+        temporary.write_bytes(gzipped(image_like(classes, image.geometry, BY_PREPROCESS)))
 
 
 def checksum(images, labels, maps):

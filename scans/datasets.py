@@ -11,11 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
-from scans.nifti import UNREADABLE
-from utils import UserError
+from scans.nifti import described_by, files_of
+from utils import UserError, is_hidden
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Subject:
     files: dict
 
 
-def find_subjects(raw, spec, duplicates=None):
+def find_subjects(raw, spec, duplicates=None, own=()):
     """Every subject below `raw`, at any depth, sorted by name as strings.
 
     A folder is a subject when any file of the spec lies in it at its place, so a subject with a
@@ -95,6 +94,8 @@ def find_subjects(raw, spec, duplicates=None):
     Args:
         duplicates: a dict to which {name: [problem, ...]} is added for names that occur more than
             once; without it they raise.
+        own: what holds the folders and files that a program wrote itself (inputs.OwnOutputs); they
+            are left out, as hidden files are.
 
     Raises:
         UserError: `raw` is not a folder, holds no subject, or holds two of one name.
@@ -106,9 +107,9 @@ def find_subjects(raw, spec, duplicates=None):
 
     patterns = {**spec.modalities, "label": spec.label}
     subjects = {}
-    for folder in _walk(raw, spec.skip, set()):
+    for folder in _walk(raw, spec.skip, set(), own):
         files = {name: sorted(path for path in folder.glob(pattern)
-                              if not path.name.startswith("."))  # macOS: ._x beside x
+                              if not is_hidden(path, folder) and path not in own)
                  for name, pattern in patterns.items()}
         for subject in subjects_of(folder, files, spec.scan_name):
             first = subjects.setdefault(subject.name, subject)
@@ -150,7 +151,7 @@ def subjects_of(folder, files, scan_name):
             for scan in sorted(set(names.values()))]
 
 
-def _walk(folder, skip, seen):
+def _walk(folder, skip, seen, own=()):
     """Folders below `folder`, itself included, parents first; each real folder once."""
     real = os.path.realpath(folder)
     if real in seen:
@@ -162,8 +163,10 @@ def _walk(folder, skip, seen):
         path = Path(entry.path)
         # Path.is_dir says False on a loop of links, where DirEntry.is_dir raises
         is_folder = path.is_dir() if entry.is_symlink() else entry.is_dir()
-        if is_folder and not any(re.fullmatch(pattern, entry.name) for pattern in skip):
-            yield from _walk(path, skip, seen)
+        if not is_folder or any(re.fullmatch(pattern, entry.name) for pattern in skip):
+            continue
+        if path not in own:
+            yield from _walk(path, skip, seen, own)
 
 
 def pick_subjects(subjects, limit, seed):
@@ -196,12 +199,10 @@ def is_phantom(subject):
     """True if a header of this subject says that scans.phantom wrote it."""
     for path in (path for paths in subject.files.values() for path in paths):
         try:
-            description = bytes(nib.load(path).header["descrip"].item())
-        except (*UNREADABLE, nib.filebasedimages.ImageFileError,
-                nib.spatialimages.HeaderDataError):
+            if described_by(path) == b"phantom":
+                return True
+        except UserError:
             continue  # check_subject reports a file that cannot be read
-        if description.strip(b"\0 ") == b"phantom":
-            return True
     return False
 
 
@@ -209,6 +210,10 @@ def source_hashes(subject):
     """{modality or "label": sha256 of its file}, by which a changed scan is noticed."""
     hashes = {}
     for name, files in subject.files.items():
-        with open(files[0], "rb") as file:
-            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        head, voxels = files_of(files[0])
+        with open(voxels, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        if head != voxels:
+            digest.update(head.read_bytes())
+        hashes[name] = digest.hexdigest()
     return hashes

@@ -241,7 +241,8 @@ def is_wanted(archive, item, spec):
     skipped = any(re.fullmatch(pattern, folder) for pattern in spec.skip for folder in folders)
     matches = any(fnmatch.fnmatchcase(f"/{item.filename}", f"*/{pattern}")
                   for pattern in (*spec.modalities.values(), spec.label))
-    if item.is_dir() or skipped or not matches:
+    hidden = PurePosixPath(item.filename).name.startswith(".")
+    if item.is_dir() or skipped or hidden or not matches:
         return False
 
     # LZMA may ask for gigabytes at once

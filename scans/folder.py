@@ -51,6 +51,11 @@ def array_order(spacing):
     return z, x, y
 
 
+def is_data_folder(folder):
+    """Has preprocess.py written this folder, or begun to?"""
+    return dataset_path(folder).is_file() and subject_path(folder, "").is_dir()
+
+
 # Where the files lie ------------------------------------------------------------------------------
 
 def dataset_path(folder):
@@ -98,6 +103,10 @@ def reference_path(folder, name):
 
 
 # What the files hold ------------------------------------------------------------------------------
+
+Code = Annotated[int, Field(ge=-2**15, lt=2**15)]
+Three = Annotated[list[float], Field(min_length=3, max_length=3)]
+
 
 class Distance(Description):
     """How the distance maps were made."""
@@ -157,6 +166,21 @@ def _affine(value):
     return value
 
 
+class Geometry(Description):
+    """The place of a label image as its NIfTI header says it; masks are written with the same."""
+
+    pixdim: Annotated[list[float], Field(min_length=4, max_length=4)] = Field(
+        description="qfac, and the voxel size along the axes as stored, in the header's units")
+    units: Annotated[int, Field(ge=0, le=7)] = Field(
+        description="of length: 0 not said, 1 m, 2 mm, 3 um")
+    qform_code: Code = Field(description="what qform stands for; 0: nothing")
+    sform_code: Code = Field(description="what sform stands for; 0: nothing")
+    quaternion: Three = Field(description="qform's rotation: b, c, d")
+    offset: Three = Field(description="qform's origin")
+    rows: Annotated[list[Annotated[list[float], Field(min_length=4, max_length=4)]],
+                    Field(min_length=3, max_length=3)] = Field(description="sform's rows")
+
+
 class Meta(Description):
     """meta.json of a subject."""
 
@@ -170,6 +194,8 @@ class Meta(Description):
     affine: Annotated[list[list[float]], AfterValidator(_affine)] | None = Field(
         None, description="affine of the label image as stored, mm",
         **in_words("a 4x4 matrix with three directions"))
+    geometry: Geometry | None = Field(
+        None, description="the place of the label image in its header's own words")
     intensity_range: list[list[Number]] | None = Field(
         None, description="least and greatest intensity of each modality")
     sha256: str | None = Field(None, description="checksum of the arrays")

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from scans.folder import INTENSITY_MAX, read_geometry
+from scans.geometry import BY_MAIN, from_ras, image_like, orientation
 from utils import atomic_path, log
 
 
@@ -98,34 +99,36 @@ def label_lookup(label_map):
     return lookup
 
 
-def restore_mask(mask, affine, shape):
+def restore_mask(mask, affine, shape, geometry=None, description=""):
     """A mask on the network's grid back on the scan's own, by the nearest pixel.
 
     Args:
         mask: (S, H, W) uint8 classes, or float32 of any kind.
         affine, shape: of the scan as it is stored.
+        geometry: the scan's folder.Geometry; without one, as in data folders of earlier versions,
+            the header says the affine alone.
+        description: of who writes it, for the header.
 
     Returns:
-        nibabel Nifti1Image with the scan's shape, orientation and affine.
+        nibabel Nifti1Image with the scan's shape and orientation, at its place.
     """
+    volume = restore_array(mask, affine, shape)
+    if geometry:
+        return image_like(volume, geometry, description)
+
     import nibabel as nib
+    image = nib.Nifti1Image(volume, np.array(affine))
+    image.set_qform(image.affine, 1)
+    image.set_sform(image.affine, 1)
+    return image
 
-    affine = np.array(affine)
-    ras_shape = [0, 0, 0]
-    for axis, (target, _) in enumerate(nib.io_orientation(affine)):
-        ras_shape[int(target)] = shape[axis]
 
+def restore_array(mask, affine, shape):
+    """The voxels of `restore_mask`, in the order in which the scan's are stored."""
+    turns = orientation(affine)
+    ras_shape = [shape[k] for k in np.argsort(turns[:, 0])]
     volume = np.moveaxis(nearest(mask, ras_shape[:2]), 0, 2)                  # (X, Y, Z) in RAS+
-    return nib.Nifti1Image(from_ras(volume, affine), affine)
-
-
-def from_ras(volume, affine):
-    """(X, Y, Z) in RAS+ -> the same voxels in the order of an image with this affine."""
-    import nibabel as nib
-
-    ras = nib.orientations.axcodes2ornt("RAS")
-    back = nib.orientations.ornt_transform(ras, nib.io_orientation(affine))
-    return np.ascontiguousarray(nib.apply_orientation(volume, back))
+    return from_ras(volume, turns)
 
 
 def gzipped(image):
@@ -139,7 +142,7 @@ def export_predictions(masks, data, folder):
     Where nibabel is missing, which training does not need, only say so.
     """
     try:
-        import nibabel
+        import nibabel  # noqa: F401
     except ImportError:
         log(f"{folder}: not written, nibabel is not installed here; "
             "predictions.npz holds the masks")
@@ -149,5 +152,5 @@ def export_predictions(masks, data, folder):
         partial.mkdir()
         for name, mask in masks.items():
             meta = read_geometry(data, name)
-            image = restore_mask(mask, meta.affine, meta.original_shape)
-            nibabel.save(image, partial / f"{name}.nii.gz")
+            image = restore_mask(mask, meta.affine, meta.original_shape, meta.geometry, BY_MAIN)
+            (partial / f"{name}.nii.gz").write_bytes(gzipped(image))

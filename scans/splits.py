@@ -37,10 +37,15 @@ def choose_split(names, how, n_val, seed, patients=None):
         UserError: the table does not fit the subjects, a subset would be empty, or a patient would
             be in both.
     """
+    owners = {patients[name] for name in names} if patients else names
     if is_table(how):
         split = read_split(how, names)
     elif how.startswith("folds:"):
         split = draw_folds(names, patients, how, seed)
+    elif patients and len(owners) < 2 <= len(names):
+        raise UserError("--patients", "2 patients or more, to train and to validate",
+                        f"1 for all {len(names)} scans", "Add scans of another one, or correct "
+                        "the table of --patients.")
     elif len(names) < 2:
         raise UserError("the scans", "2 subjects or more, to train and to validate", len(names),
                         "Add some.")
@@ -115,7 +120,8 @@ def draw_patients(names, patients, n_val, seed):
     if not chosen:
         fewest = min(map(len, scans.values()))
         raise UserError("--val", f"at least {fewest}, the scans of one patient", n_val,
-                        "Give a larger --val.")
+                        "Give a larger --val: the scans of a patient, see --patients, stay "
+                        "together.")
     return chosen
 
 
@@ -145,26 +151,30 @@ def read_table(path, column):
 
     values = {}
     for line, row in enumerate(read_csv(path, ("subject", column), CORRECT), 2):
-        if row["subject"] in values:
-            raise UserError(path, "every subject once", f"{row['subject']} again in row {line}",
-                            CORRECT)
-        values[row["subject"]] = row[column]
+        name, value = row["subject"].strip(), row[column].strip()  # blanks cannot be seen
+        if not any(map(str.strip, row.values())):
+            continue  # Excel leaves such rows at the end
+        if name in values:
+            raise UserError(path, "every subject once", f"{name} again in row {line}", CORRECT)
+        values[name] = value
     return values
 
 
 def read_split(path, names):
     """A user's split of exactly these subjects, with both subsets or at least two folds in it."""
-    rows = read_table(path, "subset")
+    table = read_table(path, "subset")
+    rows = {name: table.get(name.strip(), "").lower() for name in names}
+    others = sorted(set(table) - {name.strip() for name in names})
     folds = {f"fold{number}" for number in range(len(set(rows.values())))}
-    if len(folds) > 1 and set(rows.values()) == folds and set(rows) == set(names):
-        return {name: rows[name] for name in names}
+    if len(folds) > 1 and set(rows.values()) == folds and not others:
+        return rows
 
-    without = [name for name in names if rows.get(name) not in ("train", "val")]
-    others = sorted(set(rows) - set(names))
+    without = [name for name in names if rows[name] not in ("train", "val")]
     if without or others:
-        found = f"{without[0]} without one" if without else f"{others[0]}, which is not there"
+        found = [f"{name} {'with ' + repr(rows[name]) if rows[name] else 'without one'}"
+                 for name in without[:1]] + [f"{name}, which is not there" for name in others[:1]]
         raise UserError(path, "a subset, train or val (or fold0, fold1, ...), for each subject",
-                        found, CORRECT)
+                        " and ".join(found), CORRECT)
 
     if set(rows.values()) != {"train", "val"}:
         raise UserError(path, "subjects in train and in val", f"all in {rows[names[0]]}", CORRECT)
@@ -182,8 +192,9 @@ def patients_of(subjects, spec, table=None):
 
 def read_patients(path, names):
     """{subject: patient} of these subjects from a user's CSV, which may name others too."""
-    rows = read_table(path, "patient")
-    lacking = [name for name in names if not rows.get(name)]
+    table = read_table(path, "patient")
+    rows = {name: table.get(name.strip()) for name in names}
+    lacking = [name for name in names if not rows[name]]
     if lacking:
         raise UserError(path, "a patient for each subject", f"{lacking[0]} without one", CORRECT)
     return {name: rows[name] for name in names}
@@ -205,7 +216,8 @@ def split_settings(how, n_val, seed, split, patients=None):
 
 def check_written(path, split):
     """UserError if a data folder's table of the split differs from the split it is made with."""
-    if path.exists() and read_table(path, "subset") != split:
+    if path.exists() and read_table(path, "subset") != {
+            name.strip(): subset for name, subset in split.items()}:
         raise UserError(path, "the split that this data folder was made with", "another one",
                         "Remove it to have it written again; for another split give "
                         "--split FILE.csv and another --out.")

@@ -1,24 +1,25 @@
 """New scans for predict.py: found without labels, checked to be complete, and read."""
 
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
-
 from scans.checks import check_grid, check_intensities
 from scans.datasets import DATASETS, find_subjects
+from scans.inputs import OwnOutputs
 from scans.nifti import read_volume
-from utils import UserError
+from utils import UserError, is_hidden
 
 
-def find_scans(places, settings):
+def find_scans(places, settings, out=None):
     """Every scan in folders and among files, sorted by name.
 
     Args:
         places: folders or NIfTI files.
         settings: "data" of a checkpoint, with its modalities and layout.
+        out: where the masks go; what was written there before is no scan.
 
     Returns:
         {scan: {modality: [path, ...]}}, with one path for each modality when all is well.
@@ -27,35 +28,47 @@ def find_scans(places, settings):
         UserError: a place does not exist or holds no scan, or two scans have the same name.
     """
     modalities, scans = settings.modalities, {}
-    for place in map(Path, map(os.path.abspath, places)):  # absolute: "." has a name then
+    places = [Path(os.path.abspath(place)) for place in places]  # absolute: "." has a name then
+    own = OwnOutputs(out, places)
+    for place in places:
         if not place.exists():
             raise UserError(place, "a scan or a folder of scans", "nothing there",
                             "Check the path.")
         if place.is_dir():
-            found = scans_of_folder(place, settings)
+            found = scans_of_folder(place, settings, own)
+        elif is_hidden(place):
+            raise UserError(place, "a scan", 'a hidden file (its name begins with ".")',
+                            "Leave it out, or rename it.")
         else:
-            found = scans_of_files([place], modalities)
+            found = scans_of_files([] if place in own else [place], modalities)
 
         # the files of a scan may be named one by one, and a folder more than once
         for name, files in found.items():
             scan = scans.setdefault(name, {modality: [] for modality in modalities})
             for modality, paths in files.items():
                 scan[modality] += [path for path in paths if path not in scan[modality]]
+    own.report()
+    if not scans:
+        raise UserError(out, "scans beside what this program wrote", "none", "Check the path.")
     return dict(sorted(scans.items()))
 
 
-def scans_of_folder(folder, settings):
+def scans_of_folder(folder, settings, own=()):
     """The scans at any depth in the layout the network was trained on.
 
     If there are none, those of the folder's files whose names say which modality they are.
+
+    Args:
+        own: the OwnOutputs, which are no scans.
     """
     spec = DATASETS.get(settings.layout)
-    if spec and (found := scans_of_layout(folder, spec)):
+    if spec and (found := scans_of_layout(folder, spec, own)):
         return found
 
     modalities = settings.modalities
     files = sorted(path for path in folder.glob("*.nii*")
-                   if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith("."))
+                   if path.name.endswith((".nii", ".nii.gz")) and not is_hidden(path, folder)
+                   and path not in own)
     found = scans_of_files(files, modalities, strict=False)
     if not found:
         patterns = [", ".join(spec.modalities.values())] if spec else []
@@ -64,14 +77,14 @@ def scans_of_folder(folder, settings):
     return found
 
 
-def scans_of_layout(folder, spec):
+def scans_of_layout(folder, spec, own=()):
     """The scans of one layout; {} without any."""
     # no label is looked for, and a folder called test may hold what is to be segmented
     first = next(iter(spec.modalities.values()))
     entered = tuple(pattern for pattern in spec.skip if "test" not in pattern)
     unlabelled, duplicates = replace(spec, label=first, skip=entered), {}
     try:
-        subjects = find_subjects(folder, unlabelled, duplicates)
+        subjects = find_subjects(folder, unlabelled, duplicates, own)
     except UserError:  # none in this layout
         subjects = []
 
@@ -112,7 +125,7 @@ def name_and_modality(path, modalities):
     endings = {name.lower(): name for name in modalities}
     endings |= {f"{k:04d}": name for k, name in enumerate(modalities)}  # as nnU-Net names files
 
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    stem = re.sub(r"(\.nii|\.img|\.hdr)?(\.gz)?$", "", path.name)
     for end in sorted(endings, key=len, reverse=True):  # CT_CBF before CT
         if stem.lower() == end or stem.lower().endswith((f"_{end}", f"-{end}")):
             return stem[:-len(end) - 1] or path.parent.name, endings[end]
@@ -161,8 +174,8 @@ def read_scan(files, modalities):
         modalities: names, in the network's order.
 
     Returns:
-        (volumes, grid): the volumes (X, Y, Z) in RAS+, in that order, and of the first file as
-        stored its "affine" and "original_shape", with "spacing_mm" along the volumes' axes.
+        (volumes, image): the volumes (X, Y, Z) in RAS+, in that order, and the nifti.Image of the
+        first file.
     """
     volumes, images = [], []
     for modality in modalities:
@@ -174,6 +187,4 @@ def read_scan(files, modalities):
         volumes.append(voxels)
         images.append(image)
 
-    stored = nib.load(files[modalities[0]][0])
-    return volumes, {"affine": stored.affine.tolist(), "original_shape": list(stored.shape[:3]),
-                     "spacing_mm": nib.affines.voxel_sizes(images[0].affine)}
+    return volumes, images[0]

@@ -31,7 +31,8 @@ KINDS = ("label", "isles", "brats", "result")  # which counts where a subject ha
 # What the name of one and the same scan may end with: nnU-Net's first channel, BraTS's mask
 ENDINGS = re.compile(r"(?<=.)(_0000|[-_]seg)$")
 MODALITY = re.compile(r"(?<=.)[-_](t1|t1ce|t1n|t1c|t2|t2w|t2f|flair)$", re.IGNORECASE)  # BraTS's
-RESAMPLE = "Resample the prediction to the reference's grid with nearest neighbours."
+RESAMPLE = ("Resample the prediction to the reference's grid with nearest neighbours; if it was "
+            "made on that very grid, give it the reference's header instead.")
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,7 @@ def score_pair(prediction_path, reference_path, rules):
 
     spacing = nib.affines.voxel_sizes(reference.affine)
     # The challenge looks for surfaces within slices as they are stored; here all is turned to RAS+.
-    slice_axis = int(nib.io_orientation(nib.load(reference_path).affine)[2, 0])
+    slice_axis = int(reference.turns[2, 0])
     masks, left_out = masks_of_labels(predicted, truth, rules)
 
     scores, lesions = {}, {}

@@ -30,10 +30,11 @@ import numpy as np
 from scans import folder
 from scans.checks import check_grid, check_label
 from scans.datasets import get_spec
+from scans.inputs import begins_with, refuse_inputs
 from scans.resampling import resample_label
 from scoring.masks import RESAMPLE, find_masks, read_labels
 from scoring.scores import epoch_scores, score_scan
-from utils import UserError, argument_parser, log, progress, write_csv
+from utils import UserError, argument_parser, is_hidden, log, progress, write_csv
 
 FOLDER = "additional_annotations"
 
@@ -45,7 +46,8 @@ def find_raters(raw):
         UserError: there is none, or two have the same name.
     """
     raw = Path(raw)
-    places = sorted(place for depth in range(4) for place in raw.glob("*/" * depth + FOLDER))
+    places = sorted(place for depth in range(4) for place in raw.glob("*/" * depth + FOLDER)
+                    if not is_hidden(place, raw))
     raters = [entry for place in places for entry in sorted(place.iterdir())
               if entry.is_dir() and not entry.name.startswith(".")]
 
@@ -108,6 +110,7 @@ def main(argv=None):
     dataset = folder.read_dataset(args.data)
     fingerprint = folder.read_fingerprint(args.data).sha256
     names, raters = folder.subjects_of(args.data, "val"), find_raters(args.raw)
+    refuse_inputs([args.out], [], begins_with("rater,"))
 
     rows = []
     for rater in progress(raters, desc="raters", unit="rater"):

@@ -28,6 +28,7 @@ import statistics
 from pathlib import Path
 
 from reporting.table1 import METRICS, cell, heading, spread, statistic_name
+from scans.inputs import begins_with, refuse_inputs
 from scoring.cases import validation_names
 from scoring.intervals import FEWEST_SCANS, change_in_words, difference
 from scoring.rows import label, plain, without_boundary
@@ -218,6 +219,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     sets = load_comparable(args.runs)
     first = sets[0]
+    refuse_inputs([args.csv], [], begins_with("set,folder,"))
 
     # Folders go by their names, or by their paths if two of them have the same name.
     repeated = len({results.folder.name for results in sets}) < len(sets)

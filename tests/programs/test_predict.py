@@ -1,5 +1,6 @@
 """predict.py: the run's own masks again, scans found by layout and name, what is missing."""
 
+import gzip
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 
 import predict
@@ -260,6 +262,29 @@ def test_several_classes_give_a_volume_of_probabilities_each(tmp_path):
     assert soft.shape == (20, 24, 4, 2)
     whole = np.concatenate([1 - soft.sum(-1, keepdims=True), soft], -1)
     assert np.array_equal(whole.argmax(-1), mask) and len(np.unique(mask)) > 1
+
+
+@pytest.mark.parametrize("codes", [(0, 2), (0, 0), (1, 0), (1, 1)])
+def test_all_that_is_written_lies_where_simpleitk_sees_the_scan(trained, masks, tmp_path, codes):
+    shutil.copytree(trained / "raw" / "s0", tmp_path / "s0")
+    for path in tmp_path.glob("s0/pre/*.nii.gz"):
+        image = nib.Nifti1Image(voxels(path).copy(), None)
+        image.set_qform(np.diag([-0.8, -0.9, 5, 1]), 1)
+        image.set_sform(np.eye(4) if codes == (0, 2) else np.diag([-0.8, -0.9, 5, 1]), 1)
+        whole = bytearray(image.to_bytes())
+        whole[252:256] = np.array(codes, "<i2").tobytes()
+        path.write_bytes(gzip.compress(whole))
+
+    result, folder = masks("--probabilities", tmp_path / "s0")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("note: ") == (codes in ((0, 2), (0, 0)))
+    scan = SimpleITK.ReadImage(str(path))
+    for name in ("s0.nii.gz", "probabilities/s0.nii.gz"):
+        written = SimpleITK.ReadImage(str(folder / name))
+        for what in ("GetOrigin", "GetDirection", "GetSpacing", "GetSize"):
+            assert getattr(written, what)() == getattr(scan, what)(), (name, what)
+    count = np.count_nonzero(voxels(folder / "s0.nii.gz"))
+    assert f"s0: {count * 0.8 * 0.9 * 5 / 1000:.2f} ml in" in result.stdout
 
 
 @pytest.mark.cuda

@@ -124,7 +124,7 @@ def test_empty_slices_of_the_distance_maps_take_no_space_on_disk(tmp_path):
     # Axes permuted: stored as (A, I, R)
     np.array([[0, 0, 3.0, -5], [1, 0, 0, 7], [0, -1, 0, 2], [0, 0, 0, 1]]),
     # Oblique
-    np.array([[0.99, -0.1, 0, 4], [0.1, 0.99, 0.1, 0], [0, -0.1, 3, 0], [0, 0, 0, 1]]),
+    np.array([[0.8, -0.576, 0.504, 4], [0.6, 0.768, -0.672, 0], [0, 0.28, 2.88, 0], [0, 0, 0, 1]]),
 ], ids=["RAS", "LAS", "LPS", "AIR", "oblique"])
 def test_labels_to_slices_and_back_land_on_the_same_voxels(tmp_path, affine):
     labels = write_wmh_subject(tmp_path / "raw" / "a", (36, 40, 34), affine, seed=1)

@@ -223,6 +223,69 @@ def test_ctrl_c_while_a_program_still_imports_is_one_line(tmp_path, program):
     assert result.returncode != 0
 
 
+PROGRAMS = ["main.py", "preprocess.py", "evaluate.py", "report.py", "predict.py", "scans.download",
+            "scans.phantom", "scoring.status", "scoring.raters", "studies.claims",
+            "studies.ablation", "studies.comparison", "benchmarks"]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_without_the_environment_every_program_says_how_to_activate_it(program):
+    words = [ROOT / program] if program.endswith(".py") else ["-m", program]
+    result = subprocess.run([sys.executable, "-S", *words], cwd=ROOT, capture_output=True,
+                            text=True)  # -S: without what is installed
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert re.match("error: filelock: expected an installed package, found none. ", result.stderr)
+    assert "ctivate" in result.stderr and "source " in result.stderr
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_one_package_that_is_missing_is_one_line(program, tmp_path):
+    (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError('no numpy', name='numpy')\n")
+    result = run_apart(program, "--help", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    if program == "scoring.status" and result.returncode == 0:
+        return  # it needs none
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("error: numpy: expected an installed package, found none. ")
+
+
+def test_a_package_that_only_an_option_needs_is_one_line(capsys):
+    def fail():
+        import no_such_package  # noqa: F401
+
+    with pytest.raises(SystemExit) as stop:
+        run_program(fail)
+    assert stop.value.code == 2 and capsys.readouterr().err.startswith("error: no_such_package: ")
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault_of_the_code():
+    def fail():
+        raise ModuleNotFoundError("No module named 'scans.gone'", name="scans.gone")
+
+    with pytest.raises(ModuleNotFoundError):
+        run_program(fail)
+
+
+def test_from_another_folder_the_environment_is_named_by_its_whole_path(tmp_path):
+    result = subprocess.run([sys.executable, "-S", ROOT / "predict.py"], cwd=tmp_path,
+                            capture_output=True, text=True)
+    assert f"source {ROOT / '.venv'}/bin/activate" in result.stderr
+
+
+@pytest.mark.parametrize("state, words", [
+    ("active", "is active but lacks it: make setup, or pip install -r requirements.txt"),
+    ("there", "Activate the environment: source"), ("absent", "or build one: make setup in")])
+def test_what_helps_depends_on_the_environment_that_is_there(tmp_path, monkeypatch, capsys, state,
+                                                             words):
+    monkeypatch.setattr(utils, "ROOT", tmp_path)
+    if state != "absent":
+        (tmp_path / ".venv").mkdir()
+    if state == "active":
+        monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    with pytest.raises(SystemExit):
+        utils.refuse_missing("numpy")
+    assert words in capsys.readouterr().err
+
+
 def test_a_terminal_that_knows_ascii_only_gets_a_question_mark(tmp_path):
     words = "import utils; utils.run_program(lambda: print('0.5 (\u2013)'))"
     result = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True,

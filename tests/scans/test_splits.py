@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 
@@ -182,6 +183,62 @@ def test_advice_about_a_users_table_is_not_to_delete_it(raw, tmp_path, text, fou
     assert "Delete" not in line
 
 
+def excel(how, rows):
+    """A table as Excel saves it: the bytes of these rows, the header among them."""
+    lines = {"semicolons": ";", "tabs": "\t", "quoted": ";", "padded": ";", "Unicode text": "\t"}
+    mark = lines[how]
+    quote = '"{}"'.format if how == "quoted" else str
+    text = "\r\n".join(mark.join(map(quote, row)) for row in rows) + "\r\n"
+    if how == "padded":
+        text = text.replace("\r\n", " ;\r\n") + ";;\r\n;;\r\n"
+    return text.encode("utf-16" if how == "Unicode text" else "utf-8-sig")
+
+
+@pytest.mark.parametrize("how", ["semicolons", "tabs", "quoted", "padded", "Unicode text"])
+def test_tables_of_a_german_or_french_excel_are_read(raw, tmp_path, how):
+    split, patients = tmp_path / "split.csv", tmp_path / "patients.csv"
+    split.write_bytes(excel(how, [("subject", "subset"), *subsets("s1", "s4").items()]))
+    patients.write_bytes(excel(how, [("subject", "patient"),
+                                     *((f"s{n}", f"Zoë, {n % 3}") for n in range(6))]))
+    result = preprocess(raw, tmp_path / "data", "--split", split, "--patients", patients)
+    assert result.returncode == 0, result.stderr
+    assert validation(tmp_path / "data") == ["s1", "s4"]
+
+
+def test_blanks_around_names_and_capitals_in_subsets_do_not_matter(raw, tmp_path):
+    lines = [f"s{n}{' ' * (n % 2)},{('Train ', ' VAL')[n == 1]}\xa0\n" for n in range(6)]
+    table = tmp_path / "split.csv"
+    table.write_text(f"subject , subset\n{''.join(lines)}", encoding="utf-8")
+    assert preprocess(raw, tmp_path / "data", "--split", table).returncode == 0
+    assert validation(tmp_path / "data") == ["s1"]
+    assert preprocess(raw, tmp_path / "data", "--split", table).returncode == 0
+
+
+def test_a_folder_whose_name_ends_with_a_blank_is_found_in_a_table(raw, tmp_path):
+    (raw / "s1").rename(raw / "s1 ")
+    table = write_table(tmp_path / "split.csv", "subset", subsets("s1"))
+    for _ in range(2):
+        result = preprocess(raw, tmp_path / "data", "--split", table)
+        assert result.returncode == 0, result.stderr
+    assert validation(tmp_path / "data") == ["s1 "]
+
+
+@pytest.mark.parametrize("text, words", [
+    ("subject,subset\ns0,trian\n", "s0 with 'trian'"),
+    ("subject,subset\n" + "".join(f"s0{n},val\n" for n in range(6)),
+     "s0 without one and s00, which is not there"),
+    ("subject subset\ns0 train\n", "no column subject, subset")])
+def test_a_table_that_does_not_fit_says_where(raw, tmp_path, text, words):
+    (tmp_path / "split.csv").write_text(text)
+    refuses(preprocess(raw, tmp_path / "data", "--split", tmp_path / "split.csv"), words)
+
+
+def test_a_table_in_the_letters_of_old_windows_says_how_to_save_it(raw, tmp_path):
+    (tmp_path / "split.csv").write_bytes("subject;subset\ns0;zoë\n".encode("cp1252"))
+    refuses(preprocess(raw, tmp_path / "data", "--split", tmp_path / "split.csv"),
+            "save as CSV UTF-8", "Correct the table.")
+
+
 # Whole patients -----------------------------------------------------------------------------------
 
 PATIENTS = {f"case_{n}": f"p{n // 3}" for n in range(30)}  # ten patients of three scans
@@ -211,6 +268,29 @@ def test_fewer_validation_scans_than_any_patient_has_are_refused():
     with pytest.raises(UserError,
                        match="--val: expected at least 3, the scans of one patient, found 2"):
         choose_split(list(PATIENTS), "random", 2, 0, PATIENTS)
+
+
+@pytest.mark.parametrize("n_val", [1, 2, 3, 4])
+def test_scans_of_one_patient_alone_are_refused_by_patients_and_not_by_val(n_val):
+    with pytest.raises(UserError, match="--patients: expected 2 patients or more") as caught:
+        choose_split(["a", "b", "c"], "random", n_val, 0, dict.fromkeys("abc", "p"))
+    assert "--val" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (2, 1), (3, 3), (5, 2, 2), (4, 4, 1)])
+def test_advice_about_val_can_be_followed(sizes):
+    """Every number is taken, or one that the message asks for is."""
+    patients = {f"{owner}{n}": owner for owner, size in zip("pqr", sizes) for n in range(size)}
+    for n_val in range(len(patients) + 2):
+        try:
+            choose_split(list(patients), "random", n_val, 0, patients)
+        except UserError as error:
+            low = re.search("at least (\\d+)|(\\d+) to", str(error))
+            asked = int(low[1] or low[2])
+            if asked < min(sizes):  # the next message then says more
+                asked = min(sizes)
+            assert "val" in choose_split(list(patients), "random", asked, 0, patients).values()
+            assert low[2] or "see --patients" in str(error)
 
 
 def test_the_2018_split_is_refused_where_it_parts_a_patient():

@@ -58,7 +58,7 @@ def test_a_file_beside_a_folder_and_what_is_no_mask_are_refused(
 def test_no_mask_is_written_over(folders, option):
     mask = folders / "masks/p1.nii.gz"
     before = mask.read_bytes()
-    with pytest.raises(UserError, match="a file to write, found one of the masks"):
+    with pytest.raises(UserError, match="a place for the output, found one of the inputs"):
         evaluate.main(["--predictions", str(mask), "--references", str(folders / "refs/p1.nii.gz"),
                        option, str(mask)])
     assert mask.read_bytes() == before

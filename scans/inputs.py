@@ -1,0 +1,127 @@
+"""No program writes over an input, or takes for an input what it has written itself."""
+
+import os
+from pathlib import Path
+
+from scans.folder import is_data_folder
+from scans.geometry import OURS
+from scans.nifti import described_by, read_image
+from utils import UserError, log
+
+ELSEWHERE = "Choose another place for it."
+
+
+def refuse_inputs(outputs, inputs, is_own=None):
+    """Refuse, before anything is computed, to write over what is not this program's own.
+
+    Args:
+        outputs: paths that will be written; None among them is passed over.
+        inputs: paths that are read.
+        is_own: is_own(path) tells whether an existing file is an earlier output of this kind, which
+            may be replaced. Without it any file that is no input may.
+
+    Raises:
+        UserError: an output is an input, also by way of a link, a link to one, or another output;
+            or a file that somebody else wrote is in its place.
+    """
+    taken = {key: path for path in inputs for key in identities(path)}
+    written = {}
+    for output in (path for path in outputs if path is not None):
+        keys = identities(output)
+        if same := [taken[key] for key in keys if key in taken]:
+            which = "" if str(same[0]) == str(output) else f", {same[0]}"
+            raise UserError(output, "a place for the output", f"one of the inputs{which}",
+                            ELSEWHERE)
+        if key := next((key for key in keys if key in written), None):
+            raise UserError(output, "a place for each output", f"that of {written[key]} too",
+                            ELSEWHERE)
+        is_full = os.path.isfile(output) and os.path.getsize(output) > 0
+        if is_own and is_full and not is_own(output):
+            raise UserError(output, "a new file, or an earlier output of this program",
+                            "another file", f"{ELSEWHERE} Or remove that file.")
+        written |= dict.fromkeys(keys, output)
+
+
+def identities(path):
+    """What a file is known by: its real path and, where it exists, its number on the disk."""
+    real = os.path.realpath(path)
+    try:
+        found = os.stat(path)
+    except OSError:
+        return [real]
+    return [real, (found.st_dev, found.st_ino)]
+
+
+def note_sizes(paths):
+    """Say once for all of these images that their voxel size stands in pixdim alone, if it does."""
+    found = count = 0
+    for path in paths:
+        count += 1
+        try:
+            found += read_image(path).size_from_pixdim
+        except UserError:
+            continue  # named where it is read
+    if found:
+        log(note_of_sizes(found, count))
+
+
+def note_of_sizes(found, count):
+    return (f"note: {found} of {count} images have a unit matrix or none; their voxel size is "
+            "pixdim's")
+
+
+# Earlier outputs ----------------------------------------------------------------------------------
+
+class OwnOutputs:
+    """What predict.py wrote before, so that it is not taken for a scan: `path in own`.
+
+    That is all that lies below --out, unless the scans lie there too; and, wherever it is, every
+    mask whose header says that it is one.
+    """
+
+    def __init__(self, out, places):
+        self.out = out and Path(os.path.realpath(out))
+        real = [Path(os.path.realpath(place)) for place in places]
+        if self.out and all(place.is_relative_to(self.out) for place in real):
+            self.out = None
+        self.count = 0
+
+    def __contains__(self, path):
+        below = self.out and Path(os.path.realpath(path)).is_relative_to(self.out)
+        found = bool(below) or (not os.path.isdir(path) and is_written_by(path, OURS))
+        self.count += found
+        return found
+
+    def report(self):
+        if self.count:
+            log("left out: masks that were written before, below --out or marked as such in their "
+                "headers, which are no scans")
+
+
+class DataFolders:
+    """The data folders of preprocess.py, which are no raw scans: `path in own`."""
+
+    def __init__(self, out=None):
+        self.out = out and os.path.realpath(out)
+
+    def __contains__(self, path):
+        return os.path.realpath(path) == self.out or is_data_folder(Path(path))
+
+
+def is_written_by(path, who):
+    """Does the header of this image say that it was written by one of these programs?"""
+    try:
+        return described_by(path).startswith(who.encode())
+    except (UserError, OSError):
+        return False
+
+
+def begins_with(*words):
+    """A function is_own(path) for `refuse_inputs`: does the text of a file begin so?"""
+    def is_own(path):
+        try:
+            with open(path, encoding="utf-8") as file:
+                return " ".join(file.read(400).split()).startswith(words)
+        except (OSError, UnicodeDecodeError):
+            return False
+    return is_own
