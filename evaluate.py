@@ -316,10 +316,6 @@ def refuse_contradictions(parser, args):
                              "out one of the two")
     if args.lesions and args.compare:
         parser.error("--lesions: with --predictions, not with --compare")
-
-    written = [Path(path).absolute() for path in (args.csv, args.summary, args.lesions) if path]
-    if len(set(written)) < len(written):
-        parser.error("--csv, --summary, --lesions: a file of its own for each")
     if args.jobs < 1:
         parser.error(f"--jobs: at least 1, not {args.jobs}")
     if not 0 <= args.tolerance < math.inf:
