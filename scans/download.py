@@ -33,15 +33,9 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from scans.datasets import find_subjects, get_spec
-from scans.dataverse import (
-    SERVER,
-    TERMS_FILE,
-    Unreachable,
-    check_inside,
-    check_space,
-    fetch_wmh,
-    file_md5,
-)
+from scans.dataverse import SERVER, TERMS_FILE, fetch_wmh
+from scans.server import Unreachable
+from scans.transfer import check_inside, check_space, file_checksum
 from utils import UserError, argument_parser, atomic_path, log, progress, remove
 
 MAX_MEMBER = 2 ** 30  # bytes; the largest scan that is needed has some 50 MB
@@ -183,7 +177,7 @@ def unpack_archives(archives, folder, spec, md5s):
 
 def check_md5(archive, md5):
     """Raise UserError if a file has another md5; None accepts any."""
-    if md5 and (found := file_md5(archive)) != md5:
+    if md5 and (found := file_checksum(archive)) != md5:
         raise UserError(archive, f"md5 {md5}", found,
                         "Fetch it again; or unpack it by hand, or give --any-md5 "
                         "(make ... ANY_MD5=yes), if you know that it was packed again.")

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import refuses, run, write_wmh_subject
 from scans import download
-from scans.dataverse import file_md5
+from scans.transfer import file_checksum
 
 
 @pytest.fixture
@@ -111,14 +111,15 @@ def test_an_archive_whose_md5_is_not_the_published_one_is_refused(tmp_path, layo
     raw = write_isles_zip(tmp_path / "raw")
     (raw / "ISLES2018_Training.zip").rename(raw / name)
     refuses(run("scans.download", "--layout", layout, "--raw", raw), raw / name,
-            f"md5 {download.ARCHIVES[layout][name]}", f"found {file_md5(raw / name)}", "--any-md5")
+            f"md5 {download.ARCHIVES[layout][name]}", f"found {file_checksum(raw / name)}",
+            "--any-md5")
     assert sorted(raw.rglob("*")) == [raw / name]
 
 
 def test_an_archive_of_the_published_md5_is_unpacked(tmp_path, monkeypatch):
     raw = write_isles_zip(tmp_path / "raw")
     name = "ISLES2018_Training.zip"
-    monkeypatch.setitem(download.ARCHIVES["isles"], name, file_md5(raw / name))
+    monkeypatch.setitem(download.ARCHIVES["isles"], name, file_checksum(raw / name))
     result = run("scans.download", "--layout", "isles", "--raw", raw)
     assert result.returncode == 0 and f"{name}: 6 files unpacked" in result.stdout
 

@@ -35,7 +35,17 @@ from fuzz_inputs import (
 )
 from reporting import figures
 from reporting.page import build
-from scans import checks, convert, datasets, dataverse, download, resampling, splits, unlabelled
+from scans import (
+    checks,
+    convert,
+    datasets,
+    dataverse,
+    download,
+    resampling,
+    server,
+    splits,
+    unlabelled,
+)
 from scans.folder import read_dataset
 from scoring import masks, status
 from studies import claims
@@ -148,7 +158,7 @@ def server_list():
     """dataverse.list_files on an answer of any content."""
     body = Path("answer.json").read_bytes()
     answer = contextlib.nullcontext(SimpleNamespace(iter_content=lambda size: iter([body])))
-    with mock.patch.object(dataverse, "get", lambda *_, **__: answer):
+    with mock.patch.object(server, "get", lambda *_, **__: answer):
         dataverse.list_files(None, "https://example.org", True)
 
 
@@ -158,7 +168,8 @@ def archives(folder):
     path, lines = folder / "zips" / "Utrecht.zip", [line.encode() for line in MEMBERS]
 
     files = [{"directoryLabel": place,
-              "dataFile": {"filename": name, "id": 1, "filesize": 5, "md5": "0" * 32}}
+              "dataFile": {"filename": name, "id": 1, "filesize": 5,
+                           "checksum": {"type": "SHA-1", "value": "0" * 40}}}
              for place, name in ON_SERVER]
     answer = folder / "answer.json"
     write_json(answer, {"data": {"latestVersion": {"files": files}}})
