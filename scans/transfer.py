@@ -81,7 +81,7 @@ def fetch_file(session, url, target, size, checksum, name, stop=None, tell=lambd
         Unreachable, UserError: as `get`; or after retries it is still not the file announced.
     """
     pooch.get_logger().setLevel("WARNING")
-    part = target.with_name(f"{target.name}.{checksum.value[:12]}.part")
+    part = part_of(target, checksum)
     fetcher = pooch.create(path=target.parent, base_url="", urls={target.name: url},
                            registry={target.name: f"{checksum.kind}:{checksum.value}"},
                            retry_if_failed=RETRIES)
@@ -91,6 +91,11 @@ def fetch_file(session, url, target, size, checksum, name, stop=None, tell=lambd
     except (requests.RequestException, ValueError) as error:
         raise UserError(f"{url} ({name})", f"{size} bytes of {checksum}", one_line(error),
                         "Repeat the command: it fetches what is missing.") from None
+
+
+def part_of(target, checksum):
+    """Where the bytes of a transfer under way lie: another version's are never taken for them."""
+    return target.with_name(f"{target.name}.{checksum.value[:12]}.part")
 
 
 def download(url, output_file, _, session, size, part, stop=None, tell=lambda position: None):

@@ -154,10 +154,11 @@ def test_without_scans_make_says_what_to_get_and_ends_with_status_2(clone, targe
     assert not (clone / "data").exists()
 
 
-def test_without_internet_make_wmh_says_what_to_get_and_ends_with_status_2(clone):
+@pytest.mark.parametrize("target", ["wmh", "isles"])
+def test_without_internet_make_says_what_to_get_and_ends_with_status_2(clone, target):
     with socket.socket() as taken:  # a port where nothing listens
         taken.bind(("127.0.0.1", 0))
-        result = make("wmh", f"SERVER=http://127.0.0.1:{taken.getsockname()[1]}", folder=clone)
+        result = make(target, f"SERVER=http://127.0.0.1:{taken.getsockname()[1]}", folder=clone)
     assert (
         result.returncode == 2
         and "put:" in result.stderr
@@ -171,12 +172,16 @@ def test_without_internet_make_wmh_says_what_to_get_and_ends_with_status_2(clone
         (["wmh"], "--fetch"),
         (["wmh", "FETCH="], ""),
         (["wmh", "FETCH=no"], ""),
-        (["isles"], ""),
+        (["isles"], "--fetch"),
+        (["isles", "FETCH=no"], ""),
         (
             ["wmh", "OBSERVERS=yes", "SERVER=http://a.b", "ANY_MD5=yes"],
-            "--fetch --observers --server=http://a.b --any-md5",
+            "--fetch --server=http://a.b --any-md5 --observers",
         ),
-        (["isles", "ANY_MD5=yes"], "--any-md5"),
+        (
+            ["isles", "SERVER=http://a.b", "ANY_MD5=yes", "FILE=a$b.zip"],
+            "--fetch --server=http://a.b --any-md5 --file=a$b.zip",
+        ),
     ],
 )
 def test_make_passes_the_options_of_the_download(clone, words, options):

@@ -51,7 +51,7 @@ def unpack(raw, layout="wmh"):
 
 @pytest.mark.parametrize("layout, words",
                          [("wmh", ["DataverseNL", "Utrecht.zip"]),
-                          ("isles", ["ISLES2018_Training.zip"])])
+                          ("isles", ["ISLES2018_Training.zip", "Zenodo"])])
 def test_without_scans_it_says_what_to_get_and_where_to_put_it(tmp_path, layout, words):
     result = run("scans.download", "--layout", layout, "--raw", tmp_path / "raw")
     assert result.returncode == 2 and "Traceback" not in result.stderr
@@ -235,7 +235,8 @@ def test_an_archive_that_would_fill_the_disk_is_refused(zips, monkeypatch):
 
 
 @pytest.mark.parametrize("options, words", [
-    (("--layout", "isles", "--fetch"), ("--fetch", "--layout wmh")),
+    (("--layout", "isles", "--fetch", "--observers"), ("--observers", "--layout wmh")),
+    (("--layout", "wmh", "--file", "a.zip"), ("--file", "--layout isles")),
     (("--layout", "wmh", "--observers"), ("--observers", "Add --fetch"))])
 def test_options_that_do_not_go_together_are_refused(tmp_path, options, words):
     refuses(run("scans.download", *options, "--raw", tmp_path), *words)
