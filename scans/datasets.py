@@ -67,7 +67,7 @@ DATASETS = {
                     for name in ("CT", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax")},
         label="SMIR.Brain.*.O.OT.*/SMIR.Brain.*.O.OT.*.nii*",
         label_map={0: 0, 1: 1}, n_subjects=94, n_val=20, sites={"case_": 94},
-        patient=r"\b(Train_\d+)_[A-Z]+\b", n_patients=63,  # "ISLES 2018 - TRAIN - Train_01_A - CT"
+        patient=r"\b(Train_\d+)(?:_[A-Z]+)?\b", n_patients=63,  # see scans/patients.py
         skip=(*SKIP, r"(?i)isles(?!.*train).*test(ing)?",
               r"(?i).*isles[_ -]?201[567](?!.*2018).*")),  # its test set, and those of other years
     # Cardiac cine MRI (Bernard et al. 2018): end of diastole and of systole of each patient

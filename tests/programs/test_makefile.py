@@ -352,6 +352,12 @@ def test_a_split_table_may_lie_in_a_folder_of_any_name_and_reaches_the_chain(
     assert (clone / "data" / "mine" / "split.csv").read_text() == table.read_text(), result.stderr
 
 
+def test_patients_auto_is_passed_on_and_taken_for_no_table(clone, tmp_path):
+    words = ("data/mine/index.csv", "NAME=mine", f"RAW={tmp_path}", "PATIENTS=auto")
+    plan = make("-n", *words, folder=clone)
+    assert "--patients='auto'" in plan.stdout and not plan.stderr
+
+
 def test_a_split_table_that_is_not_there_is_our_error_not_makes(clone, tmp_path):
     raw = write_scans(tmp_path / "raw")
     result = make(
