@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from scans.phantom.grid import save_nifti, scan_affine, scan_axes
+from scans.phantom.grid import save_sized_nifti, scan_axes
 from scans.phantom.head import TISSUES, build_head, gaussian_blob, smooth_field
 from scans.phantom.lesions import random_voxel, stroke_lesion
 
@@ -126,12 +126,11 @@ def isles_subject(seed, k, size=None, slices=None):
     """One ISLES case.
 
     Returns:
-        dict of the five maps, CT_4DPWI and label (the core), brain, deficit (bool) and affine.
+        dict of the five maps, CT_4DPWI and label (the core), brain, deficit (bool) and voxel_mm.
     """
     rng = np.random.default_rng([seed, 2, k])
     shape, voxel_mm, head_z = isles_grid(rng, size, slices)
     axes = scan_axes(shape, voxel_mm, (-1, 1, 1), -head_z)
-    affine = scan_affine(rng, shape, voxel_mm, (-1, 1, 1), 0.0)
     head = build_head(rng, axes)
     deficit, core = stroke_lesion(rng, head, axes)
 
@@ -156,7 +155,7 @@ def isles_subject(seed, k, size=None, slices=None):
     series = [scan["CT"].astype(np.float32), peak.astype(np.float32)]
     scan["CT_4DPWI"] = np.stack(series, axis=-1)                                    # (X, Y, Z, 2)
     return scan | {"label": core.astype(np.uint8), "brain": head.brain, "deficit": deficit,
-                   "affine": affine}
+                   "voxel_mm": voxel_mm}
 
 
 def as_stored(name, voxels):
@@ -176,7 +175,7 @@ def write_isles(folder, scan, k):
     for place, name in enumerate(ISLES["types"]):
         stem = f"SMIR.Brain.XX.O.{name}.{first + place}"
         voxels = as_stored(name, scan["label" if name == "OT" else name])
-        save_nifti(folder / stem / f"{stem}.nii", voxels, scan["affine"])
+        save_sized_nifti(folder / stem / f"{stem}.nii", voxels, scan["voxel_mm"])
         about = {"id": first + place, "name": stem, "phantom": True,
                  "description": f"ISLES 2018 - TRAIN - {isles_slab(k)} - {name}"}
         (folder / stem / f"{stem}.json").write_text(json.dumps(about, indent=2) + "\n")
