@@ -26,7 +26,7 @@ SUBJECTS   = ## use only so many subjects (all)
 VAL        = ## number of validation scans (the paper's)
 SPLIT      = ## code2018, or a CSV table that says which scans validate (drawn by seed)
 FOLDS      = ## 5: cross-validation by patient; each row then has a run per seed and fold
-PATIENTS   = ## CSV table of the scans that are of one patient
+PATIENTS   = ## auto (isles), or a CSV table: scans of one patient go into one subset
 CONVENTION = ## paper or official: what the distance map is inside (the protocol's)
 UNIT       = $(if $(filter 3,$(DIMS)),mm) ## px or mm: unit of the distance map (px; mm with DIMS=3)
 MAP_DIMS   = $(filter 3,$(DIMS)) ## 2 or 3: distance map of slice or volume (2; 3 with DIMS=3)
@@ -39,9 +39,10 @@ ALPHAS     = 0.1 0.25 0.5 0.75 0.9 ## make sweep: the constants
 STRATEGIES = $(strategies) ## make sweep: the other ways for alpha to go (increase, switch at 1/4)
 COMPARE    = gdl ce dice focal hausdorff ## make compare: the losses
 BESIDE     = ## make compare: further sets for the same table
-FETCH      = yes ## make wmh: empty or no never uses the network
+FETCH      = yes ## make wmh, isles: empty or no never uses the network
 OBSERVERS  = ## make wmh: yes fetches the labels of two further raters
-SERVER     = ## make wmh: another Dataverse than https://dataverse.nl
+SERVER     = ## make wmh, isles: another server than https://dataverse.nl, https://zenodo.org
+FILE       = ## make isles: the archive of the training set, where several may be it
 ANY_MD5    = ## make wmh, isles: yes takes archives that were packed again
 MUTANTS    = ## make mutants: files, e.g. losses.py (all four)
 RUNS       = ## make fuzz: number of mutated files (100,000)
@@ -62,7 +63,7 @@ variables := $(shell sed -nE 's/^([A-Z][A-Z0-9_]*) *\??= .*/\1/p' $(makefile))
 # A default ends before the blank in front of its "##"
 $(foreach _,$(variables),$(if $(filter file,$(origin $_)),$(eval $_ = $(strip $(value $_)))))
 # Paths are taken as they are given, "$" included, and quoted for the shell
-$(foreach _,RAW SPLIT PATIENTS,$(eval override $_ := $$(value $_)))
+$(foreach _,RAW SPLIT PATIENTS FILE,$(eval override $_ := $$(value $_)))
 quote = '$(subst ','\'',$(1))'
 
 given   := $(foreach _,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $_))),$_))
@@ -163,14 +164,15 @@ demo: ## the whole chain on a small phantom, on the CPU, in minutes
 	$(PY) report.py --runs results/phantom-wmh results/phantom-isles --out results/demo
 
 suffix := $(if $(filter code2018,$(PROTOCOL)),-code2018)$(if $(filter 3,$(DIMS)),-dims3)
-download = $(PY) -m scans.download --layout $@ --raw=$(call quote,$(RAW))
+download = $(PY) -m scans.download --layout $@ --raw=$(call quote,$(RAW)) \
+	$(if $(filter-out no 0,$(FETCH)),--fetch) $(call path_option,SERVER,server) \
+	$(if $(ANY_MD5),--any-md5)
 wmh: ## WMH 2017 by the paper's protocol; fetches the scans that data/raw lacks
-	@$(download) $(if $(filter-out no 0,$(FETCH)),--fetch) $(if $(OBSERVERS),--observers) \
-		$(call path_option,SERVER,server) $(if $(ANY_MD5),--any-md5)
+	@$(download) $(if $(OBSERVERS),--observers)
 	+@$(call on,$@$(suffix),LAYOUT=$@ chain)
 
-isles: ## ISLES 2018 by the paper's protocol; the scans or the challenge's zip in data/raw
-	@$(download) $(if $(ANY_MD5),--any-md5)
+isles: ## ISLES 2018 by the paper's protocol; fetches the scans if data/raw has none
+	@$(download) $(call path_option,FILE,file)
 	+@$(call on,$@$(suffix),LAYOUT=$@ chain)
 
 custom: ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=wmh]
@@ -280,7 +282,7 @@ scored: $(matrix:=/evaluation.csv)
 # What a stage was made with stands in a settings file, which is written once the stage is done and
 # changes only when the settings do (or the files in RAW, or the tables): the stage is then repeated
 data_record = { ls -lLR -- $(call quote,$(RAW)) 2> /dev/null | cksum; \
-	$(foreach table,SPLIT PATIENTS,$(if $($(table)),cksum < $(call quote,$($(table))) 2> /dev/null;)) \
+	$(foreach table,SPLIT PATIENTS,$(if $($(table)),2> /dev/null cksum < $(call quote,$($(table)));)) \
 	printf '%s\n' $(call quote,$(data_settings)); }
 run_record  = echo "$(run_settings)"
 unless_same = $(if $(shell $(1) | cmp -s - $(2) 2> /dev/null && echo same),,FORCE)

@@ -3,6 +3,7 @@
 Examples:
   python preprocess.py --layout wmh --raw data/raw/wmh --out data/wmh
   python preprocess.py --layout isles --raw data/raw/isles --out data/isles --split code2018
+  python preprocess.py --layout isles --raw data/raw/isles --out data/isles2 --patients auto
   python preprocess.py --layout wmh --raw scans/ --out data/mine --patients patients.csv --jobs 8
   python preprocess.py --layout wmh --raw data/raw/wmh --verify
 
@@ -46,12 +47,14 @@ from scans.convert import convert_all, make_settings
 from scans.datasets import find_subjects, get_spec, pick_subjects
 from scans.fingerprint import (
     print_fingerprint,
+    print_patients,
     print_raw_fingerprint,
     raw_facts,
     raw_fingerprint,
     summarise,
 )
 from scans.inputs import DataFolders, refuse_inputs
+from scans.patients import known_patients
 from scans.splits import (
     check_written,
     choose_split,
@@ -73,6 +76,7 @@ def main(argv=None):
     if args.verify:
         facts = check_all(subjects, spec, args.jobs, partial(raw_facts, spec=spec), duplicates,
                           desc="checking")
+        print_patients(facts, spec)
         print_raw_fingerprint(raw_fingerprint(facts))
         return 0
 
@@ -95,7 +99,8 @@ def main(argv=None):
     with exclusive(out):
         converted = convert_all(subjects, spec, out, settings, args.jobs, duplicates, is_new)
 
-        rows, fingerprint = summarise(out, split, list(spec.modalities))
+        known = patients or known_patients(subjects, spec)
+        rows, fingerprint = summarise(out, split, list(spec.modalities), known)
         folder.write_split(out, split)
         folder.write_fingerprint(out, fingerprint)
         folder.write_index(out, rows)
@@ -139,9 +144,9 @@ def add_arguments(add):
         help="validation subjects (default: 10 of 60 for wmh, 20 of 94 for isles, else that share)")
     add("--split", metavar="HOW", help="random (default), code2018 (the authors' split), folds:N "
         "(cross-validation by patient) or a CSV with columns subject, subset")
-    add("--patients", metavar="FILE.csv", help="table with columns subject, patient: all scans of "
-        "a patient then fall in one subset (several ISLES cases are of one patient); --val is then "
-        "the most scans, not the exact number")
+    add("--patients", metavar="HOW", help="auto, by the scans' own files (isles, acdc), or a CSV "
+        "with columns subject, patient: all scans of a patient then fall in one subset (94 scans "
+        "of ISLES are of 63 patients); --val is then the most scans, not the exact number")
     add("--seed", type=int, default=0, metavar="K",
         help="seed of the random split and of --subjects (default 0)")
 

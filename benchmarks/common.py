@@ -126,7 +126,7 @@ def phantom_scans(folder, subjects):
     """The raw folder of full-size WMH phantoms below `folder`; scans that exist are kept."""
     raw = folder / f"scans{subjects}"
     run(["-m", "scans.phantom", "--layout", "wmh", "--scale", "full", "--subjects", subjects,
-         "--out", raw])
+         "--test", 0, "--out", raw])
     return raw
 
 

@@ -35,6 +35,8 @@ def set_notes(results, reported):
     if results.challenge:
         found += [comparable(results, reported["empty_fraction"][results.challenge]),
                   digitised(results, reported)]
+    if note := patients_note(results):
+        found.append(note)
     if results.raters:
         names = ", ".join(label(RATER + name) for name in results.raters)
         found.append(f"{results.title}, {names}: the masks of another human rater against the "
@@ -46,6 +48,21 @@ def set_notes(results, reported):
         found += [about + note for note in row_notes(results, runs)]
         found += [note for run in runs for note in contradictions(results, run)]
     return found
+
+
+def patients_note(results):
+    """Does a patient have scans in both subsets? "" where nobody can tell and need not."""
+    patients, both = results.fingerprint.patients, results.fingerprint.patients_in_both
+    if patients is None or both is None:
+        return "" if results.challenge != "isles" else (
+            f"{results.title}: whether a patient has scans in both subsets is not known: the .json "
+            "files beside the scans, which say whose they are, were not there.")
+    if not both:
+        return (f"{results.title}: no patient has scans in both the training and the validation "
+                f"subset ({patients:g} patients).")
+    return (f"{results.title}: {both:g} of {patients:g} patients have scans in both the training "
+            "and the validation subset, so these scores are not those of unseen patients alone. "
+            "PATIENTS=auto (preprocess.py --patients auto) draws whole patients.")
 
 
 def row_notes(results, runs):

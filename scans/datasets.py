@@ -9,12 +9,15 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from scans.nifti import described_by, files_of
 from utils import UserError, is_hidden
+
+# Folders that no data set's scans lie in; the last pattern is that of leftovers of a killed program
+SKIP = (r"__MACOSX", r"\..*", r"(?i)test(ing)?", r"additional_annotations", r".*\.partial-\d+")
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,18 @@ class DatasetSpec:
     # Where a folder holds several scans: regex whose group, found in a file's name, names the scan
     scan_name: str = ""
 
-    # Folders never entered; the last pattern is that of leftovers of a killed program
-    skip: tuple = (r"__MACOSX", r"\..*", r"(?i)test(ing)?", r"additional_annotations",
-                   r".*\.partial-\d+")
+    # Regex whose group, found in the .json file beside an image, names the patient; number of them
+    patient: str = ""
+    n_patients: int = 0
+
+    # Folders never entered
+    skip: tuple = SKIP
+
+    @property
+    def sidecars(self):
+        """Patterns of the .json files beside the images, where they say whose scans these are."""
+        images = (*self.modalities.values(), self.label) if self.patient else ()
+        return tuple(f"{PurePosixPath(pattern).parent}/*.json" for pattern in images)
 
 
 DATASETS = {
@@ -53,7 +65,10 @@ DATASETS = {
         modalities={name: f"SMIR.Brain.*.O.{name}.*/SMIR.Brain.*.O.{name}.*.nii*"
                     for name in ("CT", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax")},
         label="SMIR.Brain.*.O.OT.*/SMIR.Brain.*.O.OT.*.nii*",
-        label_map={0: 0, 1: 1}, n_subjects=94, n_val=20, sites={"case_": 94}),
+        label_map={0: 0, 1: 1}, n_subjects=94, n_val=20, sites={"case_": 94},
+        patient=r"\b(Train_\d+)(?:_[A-Z]+)?\b", n_patients=63,  # see scans/patients.py
+        skip=(*SKIP, r"(?i)isles(?!.*train).*test(ing)?",
+              r"(?i).*isles[_ -]?201[567](?!.*2018).*")),  # its test set, and those of other years
     # Cardiac cine MRI (Bernard et al. 2018): end of diastole and of systole of each patient
     "acdc": DatasetSpec(
         modalities={"MR": "*_frame[0-9][0-9].nii*"}, label="*_frame[0-9][0-9]_gt.nii*",

@@ -1,19 +1,20 @@
 """Have a challenge's scans ready for preprocess.py.
 
-Folders are accepted as they are, archives are unpacked, open data are fetched; for anything else it
-says what to get and from where.
+Folders are accepted as they are, archives are unpacked, and what is missing is fetched: both
+challenges' data are open.
 
 Examples:
   python -m scans.download --layout wmh --raw data/raw --fetch
   python -m scans.download --layout wmh --raw data/raw --fetch --observers
-  python -m scans.download --layout isles --raw data/raw
+  python -m scans.download --layout isles --raw data/raw --fetch
+  python -m scans.download --layout isles --raw data/raw --fetch --file NAME.zip
 
 Scans are looked for at any depth below --raw. If some are missing, the challenge's zips in --raw
 are checked against their published md5, and the files that are needed are unpacked into
 --raw/<layout>/. With --fetch, the WMH scans still missing come from DataverseNL, into
---raw/wmh/training/; what is there already is not fetched again, and each file's checksum is
-compared. The data's terms are shown and kept beside the scans. ISLES 2018 requires registration, so
-its zip has to be fetched by hand.
+--raw/wmh/training/, and the training archive of ISLES 2018 comes from Zenodo, into --raw/isles/.
+What is there already is not fetched again, a transfer that broke off goes on from there, and each
+file's checksum is compared with the server's. The data's terms are shown and kept beside the scans.
 
 Exit status: 0 when the scans are there; 2 if not, with what to get, from where and where to put it,
 or one line that says what is wrong with a file.
@@ -23,36 +24,22 @@ if __name__ == "__main__":  # imports this file as a module; see start
     from utils import start
     start("scans.download")
 
-import errno
-import fnmatch
-import re
-import shutil
 import sys
-import zipfile
-import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from scans.datasets import find_subjects, get_spec
-from scans.dataverse import (
-    SERVER,
-    TERMS_FILE,
-    Unreachable,
-    check_inside,
-    check_space,
-    fetch_wmh,
-    file_md5,
-)
-from utils import UserError, argument_parser, atomic_path, log, progress, remove
+from scans import dataverse, zenodo
+from scans.archives import scans_below, unpack_archives
+from scans.datasets import get_spec
+from scans.server import Unreachable
+from utils import UserError, argument_parser
 
-MAX_MEMBER = 2 ** 30  # bytes; the largest scan that is needed has some 50 MB
-IMPOSSIBLE = (  # what a damaged zip may ask for
-    errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 ARCHIVES = {  # file name -> md5 as published by the challenges
     "wmh": {"Amsterdam_GE3T.zip": "259938e3ba38ec77d878c6eaa7fa3c12",
             "Singapore.zip": "02658fd204a7d2526920f92c37f3d417",
             "Utrecht.zip": "7768dda529a00cdcf49d9f574bb146cd"},
     "isles": {"ISLES2018_Training.zip": "b6d16c456e173743e30a3fbdb3bd29a5"},
 }
+SERVERS = {"wmh": dataverse.SERVER, "isles": zenodo.SERVER}
 ADVICE = {
     "wmh": """The scans of the WMH challenge (MICCAI 2017) are not in {raw}.
   get:  the training set, 60 scans: folders training/Utrecht, training/Singapore and
@@ -62,9 +49,11 @@ ADVICE = {
         fetches them by itself
   put:  the folders or zips into {raw}, then repeat the command""",
     "isles": """The scans of ISLES 2018 are not in {raw}.
-  get:  ISLES2018_Training.zip, 94 cases
-  from: the ISLES 2018 challenge, www.isles-challenge.org (free, after registration)
-  put:  the zip, or its folder TRAINING, into {raw}, then repeat the command""",
+  get:  the training set, 94 scans: the archive of ISLES 2018's training data, or its folder
+        TRAINING (or the challenge's own ISLES2018_Training.zip)
+  from: Zenodo, doi:10.5281/zenodo.17736412, newest version (open); with internet, `make isles`
+        fetches it by itself
+  put:  the zip or folder into {raw}, then repeat the command""",
 }
 
 
@@ -75,8 +64,10 @@ def main(argv=None):
         raise UserError(raw, "a folder", "a file",
                         "Give the folder that holds the scans or the zips.")
 
-    archives = [raw / name for name in names if (raw / name).is_file()]
-    unpack_archives(archives, raw / args.layout, spec, {} if args.any_md5 else names)
+    archives = archives_in(raw, spec, args)
+    # What Zenodo sent was compared with Zenodo's md5
+    md5s = {path.name: names.get(path.name) for path in archives if path.parent == raw}
+    unpack_archives(archives, raw / args.layout, spec, {} if args.any_md5 else md5s)
     unreachable = fetch_missing(raw, spec, args) if args.fetch else None
 
     found = len(scans_below(raw, spec))
@@ -87,7 +78,7 @@ def main(argv=None):
         return 2
 
     missing = [name for name in names if raw / name not in archives]
-    if found < spec.n_subjects and archives and missing:
+    if args.layout == "wmh" and found < spec.n_subjects and archives and missing:
         raise UserError(raw, f"the {spec.n_subjects} scans of the challenge",
                         f"{found}; {', '.join(missing)} is missing",
                         "Put it beside the others and repeat the command.")
@@ -104,41 +95,64 @@ def parse_arguments(argv):
                         help="the challenge: WMH 2017 or ISLES 2018")
     parser.add_argument("--raw", default="data/raw", metavar="FOLDER",
                         help="where the scans or zips lie (default data/raw)")
-    parser.add_argument("--fetch", action="store_true",
-                        help="WMH: fetch the scans that are missing")
+    parser.add_argument("--fetch", action="store_true", help="fetch the scans that are missing")
     parser.add_argument("--observers", action="store_true",
-                        help="with --fetch: also the label images of two further raters, "
+                        help="wmh, with --fetch: also the label images of two further raters, "
                         "into additional_annotations/")
-    parser.add_argument("--server", default=SERVER, metavar="URL",
-                        help=f"the Dataverse to fetch from (default {SERVER})")
+    parser.add_argument("--file", metavar="NAME",
+                        help="isles: the archive of the training set, where several may be it")
+    parser.add_argument("--server", metavar="URL",
+                        help="the Dataverse or Zenodo to fetch from "
+                        f"(default {' or '.join(SERVERS.values())})")
     parser.add_argument("--any-md5", action="store_true",
-                        help="accept zips of another md5 than the published one, "
-                        "such as zips packed again")
+                        help="accept the challenge's zips with another md5 than the published "
+                        "one, such as zips packed again")
     args = parser.parse_args(argv)
 
-    if args.fetch and args.layout != "wmh":
-        raise UserError("--fetch", "--layout wmh, the open data set", args.layout,
-                        "Fetch the other by hand.")
+    if args.observers and args.layout != "wmh":
+        raise UserError("--observers", "--layout wmh, whose further raters are known", args.layout,
+                        "Leave it out.")
     if args.observers and not args.fetch:
         raise UserError("--observers", "--fetch beside it", "none",
                         "Add --fetch, or leave out --observers.")
+    if args.file and args.layout != "isles":
+        raise UserError("--file", "--layout isles, which is one archive", args.layout,
+                        "Leave it out.")
+    if args.server is None:
+        args.server = SERVERS[args.layout]
     return args
 
 
-def scans_below(raw, spec, besides=()):
-    """The subjects below `raw` outside the folders `besides`; none is no error."""
-    try:
-        subjects = find_subjects(raw, spec)
-    except UserError as error:
-        if "none at any depth" in str(error) or "nothing there" in str(error):
-            return []
-        raise
-    return [subject for subject in subjects
-            if not any(subject.folder.is_relative_to(folder) for folder in besides)]
+def archives_in(raw, spec, args):
+    """The zips of the training set in `raw`.
+
+    They are those of the challenge's own names or, for ISLES, the one that Zenodo has.
+
+    Raises:
+        UserError: several may be it, or --file names none and nothing is to be fetched.
+    """
+    archives = [raw / name for name in ARCHIVES[args.layout]
+                if (raw / name).is_file() and args.file in (None, name)]
+    if archives or args.layout != "isles":
+        return archives
+    zips = [path for folder in (raw, raw / "isles") if folder.is_dir()
+            for path in sorted(folder.iterdir()) if path.is_file() and zenodo.is_zip(path.name)]
+    if not zips and not args.file or scans_below(raw, spec):
+        return []
+
+    names = [path.name for path in zips]
+    fitting = [name for name in names if name == args.file] if args.file else zenodo.fitting(names)
+    if args.file and not fitting and not args.fetch:
+        raise UserError(raw / args.file, "a zip of the training set", "no such file",
+                        "Correct the name, or have it fetched.")
+    if len(fitting) > 1:
+        raise UserError(raw, "one archive of the ISLES 2018 training set", ", ".join(fitting),
+                        zenodo.CHOOSE)
+    return [path for path in zips if path.name in fitting]
 
 
 def fetch_missing(raw, spec, args):
-    """Fetch from DataverseNL unless all scans are there.
+    """Fetch what is missing from DataverseNL or Zenodo.
 
     If the server does not answer and nothing was begun, its error is returned, not raised.
     """
@@ -147,111 +161,13 @@ def fetch_missing(raw, spec, args):
     if complete >= spec.n_subjects and not args.observers:
         return None
     try:
-        fetch_wmh(raw, subjects, args.server, args.observers)
+        if args.layout == "wmh":
+            dataverse.fetch_wmh(raw, subjects, args.server, args.observers)
+        elif not subjects:  # it is one archive: nothing is fetched beside scans that are there
+            archive = zenodo.fetch_isles(raw, args.server, args.file)
+            unpack_archives([archive], raw / args.layout, spec, {})
     except Unreachable as error:
-        if subjects and (args.observers or (raw / "wmh" / TERMS_FILE).exists()):
+        if subjects and (args.observers or (raw / "wmh" / dataverse.TERMS_FILE).exists()):
             raise
         return error
     return None
-
-
-def unpack_archives(archives, folder, spec, md5s):
-    """Unpack zips into `folder`/<name>/, but for those that were unpacked before.
-
-    Nothing is done if all scans lie beside `folder` already.
-
-    Args:
-        archives: paths of zips, in the folder that is searched for scans.
-        folder: where they are unpacked to, each completely or not at all.
-        spec: the DatasetSpec that says which members are needed.
-        md5s: file name -> md5 the archive must have; one that is not listed is not checked.
-
-    Raises:
-        UserError: another md5, no zip, a damaged or implausible member, or one that would leave the
-            folder.
-    """
-    unpacked = [folder / archive.stem for archive in archives]
-    new = [archive for archive, place in zip(archives, unpacked) if not place.is_dir()]
-    if not new or len(scans_below(folder.parent, spec, unpacked)) >= spec.n_subjects:
-        return
-    for leftover in folder.glob("*.partial-*"):  # of a program that was killed
-        remove(leftover)
-    for archive in new:
-        check_md5(archive, md5s.get(archive.name))
-        unpack(archive, folder / archive.stem, spec)
-
-
-def check_md5(archive, md5):
-    """Raise UserError if a file has another md5; None accepts any."""
-    if md5 and (found := file_md5(archive)) != md5:
-        raise UserError(archive, f"md5 {md5}", found,
-                        "Fetch it again; or unpack it by hand, or give --any-md5 "
-                        "(make ... ANY_MD5=yes), if you know that it was packed again.")
-
-
-def unpack(archive, folder, spec):
-    """Extract the images that `spec` needs from a zip into `folder`, all or none.
-
-    Raises as unpack_archives.
-    """
-    try:
-        with zipfile.ZipFile(archive) as zipped:
-            members = [item for item in zipped.infolist() if is_wanted(archive, item, spec)]
-            if not members:
-                raise UserError(archive, f"files such as {spec.label}",
-                                f"none among {len(zipped.infolist())}",
-                                "Is it the archive of the training set? Fetch it again.")
-
-            check_space(folder, sum(item.file_size for item in members))
-
-            with atomic_path(folder) as partial:
-                partial.mkdir()
-                for item in progress(members, desc=f"unpacking {archive.name}", unit="file"):
-                    extract(zipped, item, partial.joinpath(*PurePosixPath(item.filename).parts))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
-            ValueError) as error:
-        raise UserError(archive, "an intact zip archive", str(error), "Fetch it again.") from None
-    except OSError as error:
-        if error.errno not in IMPOSSIBLE:
-            raise
-        raise UserError(archive, "an intact zip archive",
-                        f"one that cannot be unpacked ({error.strerror})",
-                        "Fetch it again.") from None
-    log(f"{archive.name}: {len(members)} files unpacked to {folder}")
-
-
-def extract(zipped, item, target):
-    """Write one member to the file `target`; BadZipFile if its CRC or size is not as stated."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # zipfile stops at the stated size, and checks the CRC
-    with zipped.open(item) as source, open(target, "wb") as sink:
-        shutil.copyfileobj(source, sink, 1 << 20)
-        if sink.tell() != item.file_size:
-            raise zipfile.BadZipFile(f"{sink.tell()} of {item.file_size} bytes in {item.filename}")
-
-
-def is_wanted(archive, item, spec):
-    """True for the images of the data set.
-
-    Raises:
-        UserError: a member that points outside, or that no scan would be.
-    """
-    check_inside(archive, item.filename)
-    folders = PurePosixPath(item.filename).parts[:-1]
-    skipped = any(re.fullmatch(pattern, folder) for pattern in spec.skip for folder in folders)
-    matches = any(fnmatch.fnmatchcase(f"/{item.filename}", f"*/{pattern}")
-                  for pattern in (*spec.modalities.values(), spec.label))
-    hidden = PurePosixPath(item.filename).name.startswith(".")
-    if item.is_dir() or skipped or hidden or not matches:
-        return False
-
-    # LZMA may ask for gigabytes at once
-    if item.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise UserError(f"{archive}: {item.filename}",
-                        "a member stored or deflated, as the challenges have them",
-                        f"compression {item.compress_type}",
-                        "Fetch the archive again, or unpack it by hand.")
-    if item.file_size > MAX_MEMBER:
-        raise UserError(f"{archive}: {item.filename}", f"at most {MAX_MEMBER} bytes",
-                        f"{item.file_size} bytes", "Do not trust this archive.")
-    return True

@@ -1,6 +1,7 @@
 """What a set of scans is like in a few numbers and a checksum: raw scans, or a data folder."""
 
 import hashlib
+from collections import Counter
 
 import nibabel as nib
 import numpy as np
@@ -8,7 +9,8 @@ import numpy as np
 from scans import folder
 from scans.datasets import source_hashes
 from scans.nifti import label_values
-from utils import log, read_json
+from scans.patients import on_both_sides, patient_of
+from utils import UserError, log, read_json
 
 REDO = "Remove this subject's folder and repeat the command."
 
@@ -29,7 +31,15 @@ def raw_facts(subject, volumes, spec):
         "spacing_mm": [float(size) for size in nib.affines.voxel_sizes(image.affine)],
         "intensities": {name: (float(volumes[name][0].min()), float(volumes[name][0].max()))
                         for name in spec.modalities},
-        "sources": source_hashes(subject)}
+        "sources": source_hashes(subject), **patient_facts(subject, spec)}
+
+
+def patient_facts(subject, spec):
+    """{"patient": name or None, "why": what is wrong with what says it, or ""}."""
+    try:
+        return {"patient": patient_of(subject, spec), "why": ""}
+    except UserError as error:
+        return {"patient": None, "why": str(error)}
 
 
 def raw_fingerprint(facts):
@@ -55,6 +65,23 @@ def raw_fingerprint(facts):
         "sha256": hashlib.sha256(repr(sources).encode()).hexdigest()}
 
 
+def print_patients(facts, spec):
+    """How many patients the scans are of, if the layout's files say so."""
+    if not spec.sidecars and not spec.scan_name:
+        return
+    unknown = [fact for fact in facts if fact["patient"] is None]
+    if unknown:
+        why = unknown[0]["why"] or f"no .json file of {unknown[0]['subject']} says it"
+        log(f"patients: not known of {len(unknown)} of {len(facts)} scans ({why})")
+        return
+
+    scans = Counter(fact["patient"] for fact in facts)
+    several = sum(count > 1 for count in scans.values())
+    expected = spec.n_patients if len(facts) == spec.n_subjects else 0
+    log(f"patients: {len(scans)}, {several} of them with more than one of the {len(facts)} scans"
+        + (f"; the challenge has {expected}" if expected not in (0, len(scans)) else ""))
+
+
 def print_raw_fingerprint(fingerprint):
     """The last lines of `preprocess.py --verify`."""
     low, high = (" x ".join(f"{size:.3g}" for size in fingerprint["spacing_mm"][end])
@@ -70,13 +97,14 @@ def print_raw_fingerprint(fingerprint):
 
 # A data folder ------------------------------------------------------------------------------------
 
-def summarise(out, split, modalities):
+def summarise(out, split, modalities, patients=None):
     """The rows of index.csv and the fingerprint of a data folder, read back from what was written.
 
     Args:
         out: the data folder, with all its subjects and dataset.json.
         split: {subject: "train" or "val"}.
         modalities: their names, in the order of the channels.
+        patients: {subject: patient}, or None where it is not known.
     """
     rows, metas = [], []
     for name in sorted(split):
@@ -97,8 +125,10 @@ def summarise(out, split, modalities):
     subsets = {subset: [row for row in rows if row["subject"] in names]
                for subset in ("train", "val")
                for names in [set(folder.subjects_in(split, subset))]}
+    shared = {"patients": len({patients[name] for name in split}),
+              "patients_in_both": len(on_both_sides(split, patients))} if patients else {}
     return rows, {
-        **summarise_rows(rows, settings["size"]),
+        **summarise_rows(rows, settings["size"]), **shared,
         "train": summarise_rows(subsets["train"], settings["size"]),
         "val": summarise_rows(subsets["val"], settings["size"]),
         "intensity_range": {name: [float(ranges[:, c, 0].min()), float(ranges[:, c, 1].max())]
@@ -122,6 +152,9 @@ def print_fingerprint(fingerprint):
         log(f"{subset:>5}: {part['subjects']} subjects, {part['slices']} slices, "
             f"{part['empty_fraction']:.1%} empty, "
             f"foreground {part['foreground_ratio']:.3%} of the pixels")
+    if "patients" in fingerprint:
+        log(f"patients: {fingerprint['patients']}, {fingerprint['patients_in_both']} of them with "
+            "scans in both train and val")
     log(f"intensities: {ranges_in_words(fingerprint['intensity_range'])}; "
         f"fingerprint {fingerprint['sha256'][:12]}")
 

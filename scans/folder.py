@@ -152,6 +152,10 @@ class Fingerprint(Part):
     sha256: str = Field(description="checksum over settings, split and arrays")
     train: Part = Field(description="the training subset")
     val: Part = Field(description="the validation subset")
+    patients: Number | None = Field(
+        None, description="patients, where a table or the scans' files say whose they are")
+    patients_in_both: Number | None = Field(
+        None, description="patients with scans in train and in val")
     intensity_range: dict[str, list[Number]] = Field(
         {}, description="least and greatest intensity of each modality")
     spacing_mm: list[Number] | dict[str, list[Number]] = Field(

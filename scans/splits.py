@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scans.patients import patients_in_files
 from utils import UserError, read_csv
 
 CORRECT = "Correct the table."
@@ -182,7 +183,12 @@ def read_split(path, names):
 
 
 def patients_of(subjects, spec, table=None):
-    """{subject: patient} from a user's table, or by folder if one holds several scans, or None."""
+    """{subject: patient} from a user's table, or by folder if one holds several scans, or None.
+
+    "auto" in place of a table: as the scans' own files say.
+    """
+    if table == "auto":
+        return patients_in_files(subjects, spec)
     if table:
         return read_patients(table, [subject.name for subject in subjects])
     if spec.scan_name:

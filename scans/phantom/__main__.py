@@ -11,10 +11,11 @@ folder lists all parameters. The head and its lesions are in head.py and lesions
 and intensities in wmh.py and isles.py, the heart (three classes, two frames per patient) in
 acdc.py.
 
-Demo scale makes small scans in seconds; full scale has the challenges' matrix sizes and spacings.
-Voxels depend only on --seed, the subject's place in its site, and the scale, so more subjects or
-other --jobs give the same ones. The same command continues an unfinished folder; one of other
-parameters is refused.
+The training scans have the challenges' own numbers; beside those of wmh lie some of its public
+test set. Demo scale makes small scans in seconds; full scale has the challenges' matrix sizes and
+spacings. Voxels depend only on --seed, the subject's place in its site, and the scale, so more
+subjects or other --jobs give the same ones. The same command continues an unfinished folder; one of
+other parameters is refused.
 
 Exit status: 0, or 2 with one line that says what is wrong.
 """
@@ -32,7 +33,7 @@ from scans.phantom.grid import DEMO
 from scans.phantom.head import HEAD, NUCLEI, TISSUES, VENTRICLES
 from scans.phantom.isles import ISLES
 from scans.phantom.lesions import DISTRACTORS, STROKE, WMH
-from scans.phantom.wmh import SITES
+from scans.phantom.wmh import TEST_PLACES, TEST_SITES
 from scans.phantom.write import subject_path, write_all
 from utils import UserError, argument_parser, log, read_json, remove, write_json
 
@@ -41,14 +42,14 @@ DEFAULT_SUBJECTS = {
     ("isles", "demo"): 16, ("isles", "full"): 94,
     ("acdc", "demo"): 10, ("acdc", "full"): 100}
 
-# With more than 25 subjects at each of three sites, Utrecht's even numbers would reach Singapore's
-# 50, and a subject's number would no longer be unique.
+# The wmh sites have as many training and test numbers; those of two sites never meet
 MOST_SUBJECTS = {"wmh": 75, "isles": 999, "acdc": 999}
+TEST_SCANS = 5  # one of each site, so that a test/ folder stands beside training/
 
 NOTE = ("Synthetic data, not patients. Lengths in mm, volumes in mm^3, angles in degrees; MR "
-        "intensities relative to white matter = 1; CT in HU, CBF in mL/100 g/min, CBV in mL/100 g, "
-        "MTT and Tmax in s; CT_4DPWI holds two time points and is not meant to be read. The tables "
-        "are explained in scans/phantom/.")
+        "intensities relative to white matter = 1; CT in HU, CBF in mL/100 g/min and CBV in "
+        "mL/100 g (their files hold tenths), MTT and Tmax in s; CT_4DPWI holds two time points and "
+        "is not meant to be read. The tables are explained in scans/phantom/.")
 
 
 def main(argv=None):
@@ -56,11 +57,12 @@ def main(argv=None):
     check_options(args)
     prepare_folder(args.out, parameters(args))
 
-    missing = [k for k in range(args.subjects)
-               if not (args.out / subject_path(args.layout, k)).exists()]
-    write_all([(args.out, args.layout, args.seed, k, args.size, args.slices) for k in missing],
+    scans = [*((args.layout, k) for k in range(args.subjects)),
+             *(("wmh-test", k) for k in range(args.test or 0))]
+    missing = [(kind, k) for kind, k in scans if not (args.out / subject_path(kind, k)).exists()]
+    write_all([(args.out, kind, args.seed, k, args.size, args.slices) for kind, k in missing],
               args.jobs)
-    log(f"{args.out}: {args.subjects} {args.layout} phantom scans ({len(missing)} new)")
+    log(f"{args.out}: {len(scans)} {args.layout} phantom scans ({len(missing)} new)")
     return 0
 
 
@@ -74,6 +76,9 @@ def parse_arguments(argv):
     add("--subjects", type=int, metavar="N",
         help="scans, or patients of acdc with two scans each (default: wmh 12, at full scale 60; "
         "isles 16 and 94; acdc 10 and 100)")
+    add("--test", type=int, metavar="N",
+        help="wmh: scans in test/, up to the challenge's 110, which no training reads (default "
+        f"{TEST_SCANS}, one of each scanner)")
     add("--scale", default="demo", choices=("demo", "full"),
         help="small scans, or the challenge's sizes (default demo)")
     add("--size", type=int, metavar="PX", help="demo scale: longer in-plane side (default 96)")
@@ -97,8 +102,14 @@ def check_options(args):
     if args.subjects is None:
         args.subjects = DEFAULT_SUBJECTS[args.layout, args.scale]
 
-    limits = {"subjects": (1, MOST_SUBJECTS[args.layout]), "size": (32, 512), "slices": (2, 64),
-              "jobs": (1, 256), "seed": (0, 2**32 - 1)}
+    if args.test is not None and args.layout != "wmh":
+        raise UserError("--test", "--layout wmh, whose test scans are public", args.layout,
+                        "Leave it out.")
+    if args.layout == "wmh" and args.test is None:
+        args.test = TEST_SCANS
+
+    limits = {"subjects": (1, MOST_SUBJECTS[args.layout]), "test": (0, len(TEST_PLACES)),
+              "size": (32, 512), "slices": (2, 64), "jobs": (1, 256), "seed": (0, 2**32 - 1)}
     for name, (low, high) in limits.items():
         value = getattr(args, name)
         if value is not None and not low <= value <= high:
@@ -113,14 +124,15 @@ def parameters(args):
     else:
         tables = {"tissues": TISSUES, "head": HEAD, "ventricles": VENTRICLES, "nuclei": NUCLEI}
     if args.layout == "wmh":
-        sites = [asdict(site) for site in SITES]
+        sites = [asdict(site) for site in TEST_SITES]
         tables |= {"wmh": WMH, "distractors": DISTRACTORS, "sites": sites}
     elif args.layout == "isles":
         tables |= {"stroke": STROKE, "isles": ISLES}
 
     values = {
         "note": NOTE, "layout": args.layout, "scale": args.scale, "subjects": args.subjects,
-        "seed": args.seed, "size": args.size, "slices": args.slices, "demo": DEMO, **tables}
+        "test": args.test, "seed": args.seed, "size": args.size, "slices": args.slices,
+        "demo": DEMO, **tables}
     return json.loads(json.dumps(values))  # tuples become lists, as they are when read back
 
 

@@ -35,3 +35,18 @@ def save_nifti(path, array, affine):
     image.set_sform(affine, code=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(image, path)
+
+
+def save_sized_nifti(path, array, voxel_mm):
+    """Write one NIfTI marked as phantom whose only true geometry is its voxel size, in pixdim.
+
+    So the files of ISLES 2018 are: their sform, "aligned", is the identity, and there is no qform.
+    """
+    image = nib.Nifti1Image(array, np.eye(4))
+    image.header["descrip"] = DESCRIP
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_qform(None, code=0)
+    image.set_sform(np.eye(4), code=2)
+    image.header["pixdim"][1:4] = voxel_mm
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)

@@ -1,16 +1,18 @@
 """Synthetic scans in the layout of the ISLES 2018 challenge."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from scans.phantom.grid import save_nifti, scan_affine, scan_axes
+from scans.phantom.grid import save_sized_nifti, scan_axes
 from scans.phantom.head import TISSUES, build_head, gaussian_blob, smooth_field
 from scans.phantom.lesions import random_voxel, stroke_lesion
 
 ISLES = {
-    "in_plane": 256, "voxel_mm": (0.8, 1.0), "slices": (2, 16), "slices_beta": (1.1, 3.2),
+    "in_plane": 256, "voxel_mm": (0.8, 1.0),
+    "slices": {"2": 0.38, "4": 0.3, "8": 0.2, "16": 0.07, "22": 0.05},  # number -> share of scans
     "thickness_mm": (5.0, 12.0), "most_coverage_mm": 60.0, "slab_centre_mm": (-2.0, 26.0),
 
     # Value of each of TISSUES in each map's units; perfusion maps are 0 outside the brain
@@ -39,6 +41,14 @@ ISLES = {
     # CBF and CBV: gain of the scan, and vessels of a height relative to the tissue
     "gain": (0.75, 1.3), "vessels": (6, 14), "vessel_width_mm": 2.5, "vessel_height": 1.2,
 
+    # Types of the files; CBF and CBV are stored in tenths
+    "types": {"CT": "int32", "CT_CBF": "uint16", "CT_CBV": "uint16", "CT_MTT": "float64",
+              "CT_Tmax": "float64", "CT_4DPWI": "float32", "OT": "uint8"},
+    "tenths": ("CT_CBF", "CT_CBV"),
+
+    # The challenge's releases number their files from about here; cases take turns
+    "first_ids": (345562, 339203),
+
     # Enhancement at the second of the two time points of CT_4DPWI, per mL / 100 g of CBV
     "contrast_agent_HU": 6.0,
 }
@@ -49,15 +59,20 @@ def isles_name(k):
     return Path("TRAINING") / f"case_{k + 1}"
 
 
+def isles_slab(k):
+    """"Train_01_A": patient and slab of subject k. Two slabs and one take turns: 94 are of 63."""
+    return f"Train_{2 * (k // 3) + (k % 3) // 2 + 1:02d}_{'ABA'[k % 3]}"
+
+
 def isles_grid(rng, size, slices):
     """Draw the grid of one case.
 
     Returns:
         (shape, voxel_mm, height of the slab's centre above the cerebrum's, mm).
     """
-    fewest, most = ISLES["slices"]
-    most = most if slices is None else slices
-    count = fewest + round((most - fewest) * rng.beta(*ISLES["slices_beta"]))
+    shares = {int(count): share for count, share in ISLES["slices"].items()
+              if slices is None or int(count) <= slices}
+    count = int(rng.choice(list(shares), p=np.divide(list(shares.values()), sum(shares.values()))))
     in_plane = ISLES["in_plane"] if size is None else size
     pixel = rng.uniform(*ISLES["voxel_mm"]) * ISLES["in_plane"] / in_plane
 
@@ -111,12 +126,11 @@ def isles_subject(seed, k, size=None, slices=None):
     """One ISLES case.
 
     Returns:
-        dict of the five maps, CT_4DPWI and label (the core), brain, deficit (bool) and affine.
+        dict of the five maps, CT_4DPWI and label (the core), brain, deficit (bool) and voxel_mm.
     """
     rng = np.random.default_rng([seed, 2, k])
     shape, voxel_mm, head_z = isles_grid(rng, size, slices)
     axes = scan_axes(shape, voxel_mm, (-1, 1, 1), -head_z)
-    affine = scan_affine(rng, shape, voxel_mm, (-1, 1, 1), 0.0)
     head = build_head(rng, axes)
     deficit, core = stroke_lesion(rng, head, axes)
 
@@ -136,18 +150,32 @@ def isles_subject(seed, k, size=None, slices=None):
 
     scan = {name: ct_map(rng, name, head, severity, vessels, axes, voxel_mm)
             for name in ISLES["maps"]}
-    scan["CT"] = np.rint(np.clip(scan["CT"], -1024, 3071)).astype(np.int16)
+    scan["CT"] = np.rint(np.clip(scan["CT"], -1024, 3071))
     peak = scan["CT"] + ISLES["contrast_agent_HU"] * scan["CT_CBV"]
     series = [scan["CT"].astype(np.float32), peak.astype(np.float32)]
     scan["CT_4DPWI"] = np.stack(series, axis=-1)                                    # (X, Y, Z, 2)
     return scan | {"label": core.astype(np.uint8), "brain": head.brain, "deficit": deficit,
-                   "affine": affine}
+                   "voxel_mm": voxel_mm}
+
+
+def as_stored(name, voxels):
+    """A map in the type of the challenge's files."""
+    scaled = 10 * voxels if name in ISLES["tenths"] else voxels
+    kind = np.dtype(ISLES["types"][name])
+    return (np.rint(scaled) if kind.kind in "iu" else scaled).astype(kind)
 
 
 def write_isles(folder, scan, k):
-    """Write each map to its SMIR folder, with a number in its name that is unique."""
-    names = ("CT", "CT_4DPWI", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax", "OT")
-    for place, name in enumerate(names):
-        stem = f"SMIR.Brain.XX.O.{name}.{300000 + 10 * k + place}"
-        voxels = scan["label" if name == "OT" else name]
-        save_nifti(folder / stem / f"{stem}.nii", voxels, scan["affine"])
+    """Write each map to its SMIR folder, with a number in its name that is unique.
+
+    Beside it lies the .json file that says whose scan it is.
+    """
+    series = ISLES["first_ids"]
+    first = series[k % len(series)] + 7 * (k // len(series))
+    for place, name in enumerate(ISLES["types"]):
+        stem = f"SMIR.Brain.XX.O.{name}.{first + place}"
+        voxels = as_stored(name, scan["label" if name == "OT" else name])
+        save_sized_nifti(folder / stem / f"{stem}.nii", voxels, scan["voxel_mm"])
+        about = {"id": first + place, "name": stem, "phantom": True,
+                 "description": f"ISLES 2018 - TRAIN - {isles_slab(k)} - {name}"}
+        (folder / stem / f"{stem}.json").write_text(json.dumps(about, indent=2) + "\n")

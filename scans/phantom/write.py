@@ -11,25 +11,27 @@ from pathlib import Path
 
 from scans.phantom.acdc import heart_patient, write_acdc
 from scans.phantom.isles import isles_name, isles_subject, write_isles
-from scans.phantom.wmh import wmh_name, wmh_subject, write_wmh
+from scans.phantom.wmh import wmh_name, wmh_subject, wmh_test_name, write_wmh
 from utils import UserError, atomic_path, progress
 
 
-def subject_path(layout, k):
-    """Path of subject k's folder below the output folder."""
-    if layout == "wmh":
+def subject_path(kind, k):
+    """Path of subject k's folder below the output folder; `kind`: a layout, or "wmh-test"."""
+    if kind == "wmh":
         return wmh_name(k)[2]
-    if layout == "isles":
+    if kind == "wmh-test":
+        return wmh_test_name(k)[2]
+    if kind == "isles":
         return isles_name(k)
     return Path("training") / f"patient{k + 1:03d}"
 
 
-def write_subject(out, layout, seed, k, size, slices):
+def write_subject(out, kind, seed, k, size, slices):
     """Make subject k and put its folder in place, complete or not at all."""
-    with atomic_path(out / subject_path(layout, k)) as folder:
-        if layout == "wmh":
-            write_wmh(folder, wmh_subject(seed, k, size, slices))
-        elif layout == "isles":
+    with atomic_path(out / subject_path(kind, k)) as folder:
+        if kind.startswith("wmh"):
+            write_wmh(folder, wmh_subject(seed, k, size, slices, test=kind == "wmh-test"))
+        elif kind == "isles":
             write_isles(folder, isles_subject(seed, k, size, slices), k)
         else:
             write_acdc(folder, heart_patient(seed, k, size, slices))

@@ -22,8 +22,8 @@ import fuzz
 import fuzz_inputs
 import fuzz_targets
 from conftest import preprocess, refuses, run, train, write_wmh_subject
-from scans.dataverse import check_inside
 from scans.nifti import MAX_VOXELS, read_volume
+from scans.transfer import check_inside
 from training import checkpoint
 from utils import UserError, read_json
 

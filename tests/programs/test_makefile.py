@@ -154,10 +154,11 @@ def test_without_scans_make_says_what_to_get_and_ends_with_status_2(clone, targe
     assert not (clone / "data").exists()
 
 
-def test_without_internet_make_wmh_says_what_to_get_and_ends_with_status_2(clone):
+@pytest.mark.parametrize("target", ["wmh", "isles"])
+def test_without_internet_make_says_what_to_get_and_ends_with_status_2(clone, target):
     with socket.socket() as taken:  # a port where nothing listens
         taken.bind(("127.0.0.1", 0))
-        result = make("wmh", f"SERVER=http://127.0.0.1:{taken.getsockname()[1]}", folder=clone)
+        result = make(target, f"SERVER=http://127.0.0.1:{taken.getsockname()[1]}", folder=clone)
     assert (
         result.returncode == 2
         and "put:" in result.stderr
@@ -171,12 +172,16 @@ def test_without_internet_make_wmh_says_what_to_get_and_ends_with_status_2(clone
         (["wmh"], "--fetch"),
         (["wmh", "FETCH="], ""),
         (["wmh", "FETCH=no"], ""),
-        (["isles"], ""),
+        (["isles"], "--fetch"),
+        (["isles", "FETCH=no"], ""),
         (
             ["wmh", "OBSERVERS=yes", "SERVER=http://a.b", "ANY_MD5=yes"],
-            "--fetch --observers --server=http://a.b --any-md5",
+            "--fetch --server=http://a.b --any-md5 --observers",
         ),
-        (["isles", "ANY_MD5=yes"], "--any-md5"),
+        (
+            ["isles", "SERVER=http://a.b", "ANY_MD5=yes", "FILE=a$b.zip"],
+            "--fetch --server=http://a.b --any-md5 --file=a$b.zip",
+        ),
     ],
 )
 def test_make_passes_the_options_of_the_download(clone, words, options):
@@ -187,9 +192,9 @@ def test_make_passes_the_options_of_the_download(clone, words, options):
 
 def test_the_scans_of_the_demo_are_written_by_several_processes(tmp_path):
     words = ("--layout", "wmh", "--subjects", 2, "--slices", 4, "--size", 32, "--jobs", 2)
-    result = run_apart("scans.phantom", *words, "--out", tmp_path / "phantom")
+    result = run_apart("scans.phantom", *words, "--test", 0, "--out", tmp_path / "phantom")
     assert result.returncode == 0, result.stderr
-    assert len(list(tmp_path.rglob("wmh.nii.gz"))) == 2
+    assert len(list(tmp_path.glob("phantom/training/*/*/wmh.nii.gz"))) == 2
 
 
 def test_custom_without_a_name_says_what_is_missing(clone):
@@ -345,6 +350,12 @@ def test_a_split_table_may_lie_in_a_folder_of_any_name_and_reaches_the_chain(
     )  # training refuses, after the preprocessing
     result = make(*words, folder=clone)
     assert (clone / "data" / "mine" / "split.csv").read_text() == table.read_text(), result.stderr
+
+
+def test_patients_auto_is_passed_on_and_taken_for_no_table(clone, tmp_path):
+    words = ("data/mine/index.csv", "NAME=mine", f"RAW={tmp_path}", "PATIENTS=auto")
+    plan = make("-n", *words, folder=clone)
+    assert "--patients='auto'" in plan.stdout and not plan.stderr
 
 
 def test_a_split_table_that_is_not_there_is_our_error_not_makes(clone, tmp_path):

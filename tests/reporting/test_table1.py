@@ -1,5 +1,7 @@
 """What Table 1 shows of collapsed runs, of the paper's numbers, and of rows beside the paper's."""
 
+import json
+
 import pytest
 
 from reporting import formats
@@ -65,6 +67,33 @@ def test_reported_numbers_never_share_a_table_with_other_data(tmp_path, source):
 def test_another_split_is_called_another_split(tmp_path):
     _, notes, _ = read_table(write_set(tmp_path, source="challenge", layout="isles", empty=0.5))
     assert "0.500 here and was 0.321" in notes and "another split" in notes
+
+
+def note_patients(folder, **entries):
+    """Add entries to the fingerprint of the data folder that write_set made."""
+    path = folder.parents[1] / "data" / "wmh" / "fingerprint.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+def test_patients_on_both_sides_of_the_split_are_counted(tmp_path):
+    folder = write_set(tmp_path, source="challenge", layout="isles")
+    note_patients(folder, patients=63, patients_in_both=12)
+    _, notes, _ = read_table(folder)
+    assert ("ISLES: 12 of 63 patients have scans in both the training and the validation subset"
+            in notes)
+
+
+def test_a_split_of_whole_patients_is_said_to_be_one(tmp_path):
+    folder = write_set(tmp_path, source="challenge", layout="isles")
+    note_patients(folder, patients=63, patients_in_both=0)
+    _, notes, _ = read_table(folder)
+    assert "no patient has scans in both the training and the validation subset (63" in notes
+
+
+@pytest.mark.parametrize("layout, said", [("isles", True), ("wmh", False)])
+def test_isles_scans_of_unknown_patients_are_said_to_be_so(tmp_path, layout, said):
+    _, notes, _ = read_table(write_set(tmp_path, source="challenge", layout=layout))
+    assert ("is not known: the .json files beside the scans" in notes) is said
 
 
 # Rows beside the paper's --------------------------------------------------------------------------

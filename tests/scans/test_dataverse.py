@@ -8,14 +8,27 @@ import os
 import shutil
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+import web
 from conftest import refuses, run, write_wmh_subject
 from scans import datasets, dataverse
+from scans import server as requests_to_servers
+from web import (
+    absent,
+    busy,
+    cut,
+    cut_unannounced,
+    damaged,
+    leads_to,
+    says,
+    silent,
+    stalled,
+    too_long,
+    too_long_unannounced,
+)
 
 SUBJECTS = ("training/Utrecht/0", "training/Amsterdam/GE3T/100")
 IMAGES = ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")
@@ -25,97 +38,39 @@ RATERS = {f"wmh/additional_annotations/observer_{rater}/{subject}/result.nii.gz"
 FIRST = "training/Utrecht/0/pre/FLAIR.nii.gz"
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers the two requests of the API, or as the server's `faults` say."""
+class Dataverse(web.Server):
+    """The two requests of Dataverse's native API.
 
-    def do_GET(self):
-        url, files = urlsplit(self.path), self.server.files
-        query = parse_qs(url.query)
-        if (url.path == "/api/datasets/:persistentId/"
-                and query == {"persistentId": ["doi:10.34894/AECRSD"]}):
-            name, body = "list", self.server.list_of_files()
-        else:
-            name = list(files)[int(url.path.removeprefix("/api/access/datafile/")) - 1]
-            body = files[name]
-        self.server.requested.append(name)
-        faults = self.server.faults.get(name, [])
-        (faults.pop(0) if faults else answer)(self, body)
+    Attributes:
+        files: path in the data set -> content; its number is its place, from 1.
+        kind: of the checksums, in the server's words.
+        change: of the list's entries.
+    """
 
-    def log_message(self, *_):
-        pass
+    kind = "SHA-1"
+    change = staticmethod(lambda entries: entries)
 
-
-class Dataverse(ThreadingHTTPServer):
-    files: dict      # path in the data set -> content; its number is its place, from 1
-    faults: dict     # path, or "list" -> what to do at the next requests instead of answering
-    change = staticmethod(lambda entries: entries)  # of the list's entries
-    requested: list  # paths, in the order of the requests
+    def find(self, path, query):
+        if path == "/api/datasets/:persistentId/":
+            assert query == {"persistentId": ["doi:10.34894/AECRSD"]}
+            return "list", self.list_of_files()
+        name = list(self.files)[int(path.removeprefix("/api/access/datafile/")) - 1]
+        return name, self.files[name]
 
     def list_of_files(self):
         entries = []
         for number, (path, content) in enumerate(self.files.items(), 1):
             folder, name = os.path.split(path)
-            entries.append({"directoryLabel": folder, "dataFile": {
-                "id": number, "filename": name, "filesize": len(content),
-                "md5": hashlib.md5(content).hexdigest()}})
+            value = hashlib.new(self.kind.replace("-", ""), content).hexdigest()
+            entries.append({
+                "label": name, "restricted": False, "directoryLabel": folder,
+                "version": 1, "datasetVersionId": 4, "dataFile": {
+                    "id": number, "persistentId": "", "filename": name,
+                    "contentType": "application/gzip", "filesize": len(content),
+                    "storageIdentifier": f"s3://10.34894-aecrsd:{number}", "rootDataFileId": -1,
+                    "checksum": {"type": self.kind, "value": value}}})
         data = {"latestVersion": {"files": self.change(entries)}}
         return json.dumps({"status": "OK", "data": data}).encode()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-def answer(handler, body, length=None):
-    handler.send_response(200)
-    handler.send_header("Content-Length", len(body) if length is None else length)
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
-def cut(handler, body):
-    answer(handler, body[:len(body) // 2], len(body))
-
-
-def cut_unannounced(handler, body):
-    handler.send_response(200)
-    handler.end_headers()
-    handler.wfile.write(body[:len(body) // 2])
-
-
-def damaged(handler, body):
-    answer(handler, body[:-1] + b"?")
-
-
-def too_long(handler, body):
-    answer(handler, body + b"more")
-
-
-def too_long_unannounced(handler, body):
-    handler.send_response(200)
-    handler.end_headers()
-    handler.wfile.write(body * 3)
-
-
-def silent(handler, body):
-    handler.server.closing.wait(30)
-
-
-def stalled(handler, body):
-    cut(handler, body)
-    handler.server.closing.wait(30)
-
-
-def busy(handler, body):
-    handler.send_error(500)
-
-
-def absent(handler, body):
-    handler.send_error(404)
-
-
-def says(text):
-    return lambda handler, body: answer(handler, text)
 
 
 @pytest.fixture
@@ -124,9 +79,8 @@ def server(tmp_path, monkeypatch):
 
     Pauses between retries are left out.
     """
-    with Dataverse(("127.0.0.1", 0), Handler) as server:
-        server.files, server.faults, server.requested = {}, {}, []
-        server.closing = threading.Event()
+    with web.running(Dataverse()) as server:
+        server.files = {}
         for number, subject in enumerate(SUBJECTS):
             folder = tmp_path / "made" / subject
             write_wmh_subject(folder, seed=number)
@@ -136,17 +90,12 @@ def server(tmp_path, monkeypatch):
             for rater in ("o3", "o4"):
                 path = f"additional_annotations/observer_{rater}/{subject}/result.nii.gz"
                 server.files[path] = rater.encode() * 50
-        server.files |= {"test/Utrecht/1/wmh.nii.gz": b"not needed", "readme.pdf": b"not needed"}
+        server.files |= {"test/Utrecht/1/wmh.nii.gz": b"not needed", "readme.pdf": b"not needed",
+                         "test/Amsterdam/Philips_VU .PETMR_01./160/wmh.nii.gz": b"not needed"}
         shutil.rmtree(tmp_path / "made")
         monkeypatch.setattr("time.sleep", lambda seconds: None)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01},
-                                  daemon=True)
-        thread.start()
         yield server
-        server.closing.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -205,7 +154,7 @@ def test_the_terms_of_use_are_shown_once(server, tmp_path):
     assert "CC BY-NC 4.0" in (tmp_path / "wmh" / "TERMS.txt").read_text()
 
 
-def test_files_of_the_right_md5_are_not_fetched_again(server, tmp_path):
+def test_files_of_the_right_checksum_are_not_fetched_again(server, tmp_path):
     fetch(server, tmp_path)
     (tmp_path / "wmh" / FIRST).unlink()
     server.requested.clear()
@@ -213,7 +162,7 @@ def test_files_of_the_right_md5_are_not_fetched_again(server, tmp_path):
     assert server.requested == ["list", FIRST]
 
 
-def test_a_file_of_another_md5_is_fetched_again(server, tmp_path):
+def test_a_file_of_another_checksum_is_fetched_again(server, tmp_path):
     fetch(server, tmp_path)
     (tmp_path / "wmh" / FIRST).write_bytes(b"cut")
     assert fetch(server, tmp_path).returncode == 0
@@ -273,6 +222,71 @@ def test_nothing_is_fetched_beside_scans_of_another_data_set(server, raw):
     assert sorted(raw.rglob("*")) == before
 
 
+# Checksums and redirects --------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", ["MD5", "SHA-1", "SHA-256", "SHA-512"])
+def test_every_kind_of_checksum_is_compared(server, tmp_path, kind):
+    server.kind = kind
+    server.faults[FIRST] = [damaged]
+    assert fetch(server, tmp_path).returncode == 0
+    assert server.requested.count(FIRST) == 2
+    assert_only_whole_files(server, tmp_path)
+
+
+def test_a_server_of_an_old_version_that_knows_md5_alone_will_do(server, tmp_path):
+    def change(entries):
+        for item in (entry["dataFile"] for entry in entries):
+            item["md5"] = item.pop("checksum")["value"]
+        return entries
+    server.kind, server.change = "MD5", change
+    assert fetch(server, tmp_path).returncode == 0
+    assert_only_whole_files(server, tmp_path)
+
+
+def test_files_come_from_a_storage_host_by_links_that_expire(server, tmp_path):
+    class Storage(web.Server):
+        def find(self, path, query):
+            return path[1:], server.files[path[1:]]
+
+    with web.running(Storage()) as storage:
+        expired = says(b"<Error><Message>Request has expired</Message></Error>", 403)
+        for name in server.files:
+            server.faults[name] = [leads_to(f"{storage.url}/{name}?X-Amz-Expires=1")] * 9
+            storage.faults[name] = [expired]
+        result = fetch(server, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert images_below(tmp_path) == SCANS
+    assert_only_whole_files(server, tmp_path)
+    assert storage.requested.count(FIRST) == server.requested.count(FIRST) == 2
+
+
+# A server with troubles ---------------------------------------------------------------------------
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_guestbook_is_explained_and_nothing_is_left(server, tmp_path, status):
+    server.faults |= {name: [says(
+        b'{"status":"ERROR","message":"You may not download this file without the required '
+        b'Guestbook response for guestbook ID 3."}', status)] * 9 for name in server.files}
+    refuses(fetch(server, tmp_path), str(status), "without the required Guestbook response",
+            "fill in its guestbook")
+    assert images_below(tmp_path) == set()
+
+
+def test_a_login_page_in_place_of_a_file_is_named(server, tmp_path):
+    page = b"<!doctype html><title>Campus network: sign in</title>"
+    server.faults[FIRST] = [says(page, Content_Type="text/html")] * 9
+    refuses(fetch(server, tmp_path), FIRST, 'a web page, "Campus network: sign in"')
+    assert_only_whole_files(server, tmp_path)
+
+
+def test_a_server_that_asks_to_wait_is_obeyed(server, tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    server.faults[FIRST] = [says(b"", 429, Retry_After="25")]
+    assert fetch(server, tmp_path).returncode == 0
+    assert sum(waited) == 25 and images_below(tmp_path) == SCANS
+
+
 @pytest.mark.parametrize("name", ["list", FIRST])
 def test_a_busy_server_is_asked_again(server, tmp_path, name):
     server.faults[name] = [busy]
@@ -290,20 +304,20 @@ def test_a_bad_transfer_is_repeated(server, tmp_path, fault):
 
 @pytest.mark.parametrize("fault", [silent, stalled])
 def test_a_stalled_transfer_is_repeated(server, tmp_path, monkeypatch, fault):
-    monkeypatch.setattr(dataverse, "TIMEOUT_S", (10, 0.5))
+    monkeypatch.setattr(requests_to_servers, "TIMEOUT_S", (10, 0.5))
     server.faults[FIRST] = [fault]
     assert fetch(server, tmp_path).returncode == 0
     assert images_below(tmp_path) == SCANS
 
 
 @pytest.mark.parametrize("fault, found", [
-    (cut, "IncompleteRead"), (cut_unannounced, "does not match"), (damaged, "does not match"),
+    (cut, "IncompleteRead"), (cut_unannounced, "of "), (damaged, "does not match"),
     (too_long, "bytes announced"), (too_long_unannounced, "more than")])
 def test_a_transfer_that_stays_bad_leaves_only_whole_files(server, tmp_path, fault, found):
     server.faults[FIRST] = [fault] * 99
-    md5 = hashlib.md5(server.files[FIRST]).hexdigest()
+    sha1 = hashlib.sha1(server.files[FIRST]).hexdigest()
     refuses(fetch(server, tmp_path), f"{server.url}/api/access/datafile/1 ({FIRST})",
-            f"{len(server.files[FIRST])} bytes of md5 {md5}", found)
+            f"{len(server.files[FIRST])} bytes of sha1 {sha1}", found)
     assert not (tmp_path / "wmh" / FIRST).exists() and not list(tmp_path.rglob("*partial*"))
     assert_only_whole_files(server, tmp_path)
 
@@ -329,7 +343,8 @@ def test_a_transfer_stops_at_its_next_piece_when_another_has_failed():
     stop, sink = threading.Event(), io.BytesIO()
     stop.set()
     with pytest.raises(InterruptedError):
-        dataverse.copy_body(SimpleNamespace(iter_content=lambda size: [b"piece"]), sink, 100, stop)
+        requests_to_servers.copy_body(SimpleNamespace(iter_content=lambda size: [b"piece"]), sink,
+                                      100, stop)
     assert sink.getvalue() == b""
 
 
@@ -362,7 +377,7 @@ def test_a_list_of_another_form_is_refused(server, tmp_path, body):
 
 
 def test_a_list_without_end_is_refused(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataverse, "MAX_LIST", 1000)
+    monkeypatch.setattr(requests_to_servers, "MAX_LIST", 1000)
     refuses(fetch(server, tmp_path), "more than 1000 bytes")
 
 
@@ -372,7 +387,8 @@ def test_a_list_without_end_is_refused(server, tmp_path, monkeypatch):
     ("training/Utrecht/0", "..\\wmh.nii.gz"), ("training/Utrecht/0", "wmh.nii.gz\0"),
     ("training/Utrecht/0", "../wmh.nii.gz")])
 def test_a_name_that_leads_outside_is_refused(server, tmp_path, label, name):
-    file = {"id": 1, "filename": name, "filesize": 9, "md5": "0" * 32}
+    file = {"id": 1, "filename": name, "filesize": 9,
+            "checksum": {"type": "SHA-1", "value": "0" * 40}}
     hostile = {"directoryLabel": label, "dataFile": file}
     server.change = lambda entries: [*entries, hostile]
     refuses(fetch(server, tmp_path / "raw"), "inside their folder", "Do not trust")
@@ -381,14 +397,19 @@ def test_a_name_that_leads_outside_is_refused(server, tmp_path, label, name):
 
 @pytest.mark.parametrize("field, value",
                          [("filesize", 2**40), ("filesize", 0), ("filesize", -1), ("filesize", "9"),
-                          ("filesize", True), ("id", "../../x"), ("id", None), ("md5", "no md5"),
-                          ("md5", "")])
+                          ("filesize", True), ("id", "../../x"), ("id", None),
+                          ("checksum", {"type": "SHA-1", "value": "no digits"}),
+                          ("checksum", {"type": "SHA-1", "value": ""}),
+                          ("checksum", {"type": "MD5", "value": "0" * 40}),
+                          ("checksum", {"type": "CRC-32", "value": "0" * 8}),
+                          ("checksum", None)])
 def test_an_implausible_entry_is_refused(server, tmp_path, field, value):
     def change(entries):
         entries[0]["dataFile"][field] = value
         return entries
     server.change = change
-    refuses(fetch(server, tmp_path), FIRST, repr(value), "a number, a size of 1 to")
+    found = value["value"] if field == "checksum" and value else value
+    refuses(fetch(server, tmp_path), FIRST, repr(found), "a number, a size of 1 to")
     assert not list(tmp_path.iterdir())
 
 
@@ -432,7 +453,7 @@ def test_without_a_connection_it_says_what_to_get_by_hand(server, tmp_path, opti
 
 
 def test_a_server_that_does_not_answer_counts_as_no_connection(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataverse, "TIMEOUT_S", (10, 0.2))
+    monkeypatch.setattr(requests_to_servers, "TIMEOUT_S", (10, 0.2))
     server.faults["list"] = [silent] * 99
     result = fetch(server, tmp_path)
     assert result.returncode == 2 and "put:" in result.stderr

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import refuses, run, write_wmh_subject
 from scans import download
-from scans.dataverse import file_md5
+from scans.transfer import file_checksum
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def unpack(raw, layout="wmh"):
 
 @pytest.mark.parametrize("layout, words",
                          [("wmh", ["DataverseNL", "Utrecht.zip"]),
-                          ("isles", ["ISLES2018_Training.zip"])])
+                          ("isles", ["ISLES2018_Training.zip", "Zenodo"])])
 def test_without_scans_it_says_what_to_get_and_where_to_put_it(tmp_path, layout, words):
     result = run("scans.download", "--layout", layout, "--raw", tmp_path / "raw")
     assert result.returncode == 2 and "Traceback" not in result.stderr
@@ -111,14 +111,15 @@ def test_an_archive_whose_md5_is_not_the_published_one_is_refused(tmp_path, layo
     raw = write_isles_zip(tmp_path / "raw")
     (raw / "ISLES2018_Training.zip").rename(raw / name)
     refuses(run("scans.download", "--layout", layout, "--raw", raw), raw / name,
-            f"md5 {download.ARCHIVES[layout][name]}", f"found {file_md5(raw / name)}", "--any-md5")
+            f"md5 {download.ARCHIVES[layout][name]}", f"found {file_checksum(raw / name)}",
+            "--any-md5")
     assert sorted(raw.rglob("*")) == [raw / name]
 
 
 def test_an_archive_of_the_published_md5_is_unpacked(tmp_path, monkeypatch):
     raw = write_isles_zip(tmp_path / "raw")
     name = "ISLES2018_Training.zip"
-    monkeypatch.setitem(download.ARCHIVES["isles"], name, file_md5(raw / name))
+    monkeypatch.setitem(download.ARCHIVES["isles"], name, file_checksum(raw / name))
     result = run("scans.download", "--layout", "isles", "--raw", raw)
     assert result.returncode == 0 and f"{name}: 6 files unpacked" in result.stdout
 
@@ -234,7 +235,8 @@ def test_an_archive_that_would_fill_the_disk_is_refused(zips, monkeypatch):
 
 
 @pytest.mark.parametrize("options, words", [
-    (("--layout", "isles", "--fetch"), ("--fetch", "--layout wmh")),
+    (("--layout", "isles", "--fetch", "--observers"), ("--observers", "--layout wmh")),
+    (("--layout", "wmh", "--file", "a.zip"), ("--file", "--layout isles")),
     (("--layout", "wmh", "--observers"), ("--observers", "Add --fetch"))])
 def test_options_that_do_not_go_together_are_refused(tmp_path, options, words):
     refuses(run("scans.download", *options, "--raw", tmp_path), *words)

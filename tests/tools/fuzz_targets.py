@@ -35,7 +35,18 @@ from fuzz_inputs import (
 )
 from reporting import figures
 from reporting.page import build
-from scans import checks, convert, datasets, dataverse, download, resampling, splits, unlabelled
+from scans import (
+    checks,
+    convert,
+    datasets,
+    dataverse,
+    download,
+    resampling,
+    server,
+    splits,
+    unlabelled,
+    zenodo,
+)
 from scans.folder import read_dataset
 from scoring import masks, status
 from studies import claims
@@ -145,12 +156,26 @@ def unpack():
         remove("zips/wmh")
 
 
+@contextlib.contextmanager
+def answering(name):
+    """Every server answers with the content of this file."""
+    body = Path(name).read_bytes()
+    answer = contextlib.nullcontext(SimpleNamespace(iter_content=lambda size: iter([body])))
+    with mock.patch.object(server, "get", lambda *_, **__: answer):
+        yield
+
+
 def server_list():
     """dataverse.list_files on an answer of any content."""
-    body = Path("answer.json").read_bytes()
-    answer = contextlib.nullcontext(SimpleNamespace(iter_content=lambda size: iter([body])))
-    with mock.patch.object(dataverse, "get", lambda *_, **__: answer):
+    with answering("answer.json"):
         dataverse.list_files(None, "https://example.org", True)
+
+
+def server_record():
+    """What zenodo.py takes from a record of any content."""
+    with answering("record.json"):
+        record = zenodo.newest_record(None, "https://example.org")
+        zenodo.file_entry(record, zenodo.training_archive(record, None, "raw"))
 
 
 def archives(folder):
@@ -159,14 +184,21 @@ def archives(folder):
     path, lines = folder / "zips" / "Utrecht.zip", [line.encode() for line in MEMBERS]
 
     files = [{"directoryLabel": place,
-              "dataFile": {"filename": name, "id": 1, "filesize": 5, "md5": "0" * 32}}
+              "dataFile": {"filename": name, "id": 1, "filesize": 5,
+                           "checksum": {"type": "SHA-1", "value": "0" * 40}}}
              for place, name in ON_SERVER]
     answer = folder / "answer.json"
     write_json(answer, {"data": {"latestVersion": {"files": files}}})
 
+    entry = {"key": "ISLES2018_Training.zip", "size": 5, "checksum": "md5:" + "0" * 32,
+             "links": {"self": "https://example.org/a"}}
+    record = folder / "record.json"
+    write_json(record, {"doi": "d", "metadata": {"title": "t", "license": {"id": "l"}},
+                        "links": {"latest": "https://example.org/b"}, "files": [entry]})
+
     return Target([Case(path, unpack, pack_zip, (*lines, b"\n".join(lines[:2] + lines[-1:]))),
                    Case(path, unpack, seeds=tuple(map(pack_zip, lines))),
-                   *json_cases(answer, server_list)])
+                   *json_cases(answer, server_list), *json_cases(record, server_record)])
 
 
 # Tables -------------------------------------------------------------------------------------------
