@@ -49,6 +49,7 @@ class Config(Description):
     score: Literal[*SCORES] = Field("val_dice", description="what chooses the best epoch and "
                                     "halves the learning rate")
     fold: int | None = Field(None, description="the fold that validates; null: no folds")
+    folds: int | None = Field(None, description="how many the data folder has")
     patch: Patch | None = Field(
         None, description="slices, rows, columns; null for a network of slices",
         **in_words(f"three sizes from 1 up, together at most {MAX_PATCH:,} voxels"))
@@ -81,10 +82,12 @@ class MetricsRow(Description):
     val_foreground: Number | None = Field(None, description="share of pixels predicted as lesion")
     val_clean: Number | None = Field(
         None, description="share of the slices without a lesion that are left empty")
-    val_lesion_recall: Number | None = Field(None, description="lesions found, of all scans")
+    val_lesion_recall: Number | None = Field(
+        None, description="share of the lesions that is found, mean over scans")
     val_lesion_precision: Number | None = Field(
-        None, description="predicted lesions that touch a true one, of all scans")
-    val_lesion_f1: Number | None = Field(None, description="harmonic mean of the two")
+        None, description="share of the predicted lesions that touch a true one, mean over scans")
+    val_lesion_f1: Number | None = Field(
+        None, description="harmonic mean of the two in each scan, mean over scans")
     seconds: Number | None = Field(None, description="wall time of the epoch, s")
     skipped_steps: Number | None = Field(None, description="left out, loss or gradient not finite")
 

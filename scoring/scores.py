@@ -151,8 +151,8 @@ def epoch_scores(scans, classes=()):
         dict of val_dice (mean over slices), val_dice_3d, val_hd, val_hd95 (mean over scans; mm),
         val_hd_legacy (mean over slices), val_dice_lesion (mean over slices that bear a lesion),
         val_foreground (share of pixels), val_clean (share of the slices without a lesion that are
-        left empty), val_lesion_recall, _precision and _f1 (of the lesions of all scans); None where
-        a mean does not exist.
+        left empty), val_lesion_recall, _precision and _f1 (mean over scans, as the WMH challenge
+        has them); None where a mean does not exist.
     """
     per_class = [class_means(scores) for scores in zip(*scans)]
     means = {name: float(np.mean([of_class[name] for of_class in per_class]))
@@ -178,20 +178,21 @@ def class_means(scores):
         "val_dice_lesion": per_slice["dice"][bearing].mean() if bearing.any() else np.nan,
         "val_foreground": per_slice["foreground"].mean(),
         "val_clean": clean[~bearing].mean() if not bearing.all() else np.nan,
-        **lesion_means({name: sum(scan[name] for scan in scores) for name in LESIONS[:4]}),
+        **{f"val_lesion_{name}": np.mean([lesion_detection_of(scan)[name] for scan in scores])
+           for name in ("recall", "precision", "f1")},
     }
 
 
-def lesion_means(totals):
-    """Recall, precision and F1 from the counts of lesions over all scans.
+def lesion_detection_of(counts):
+    """Recall, precision and F1 of a scan's lesions, as `metrics.lesion_detection`, from counts.
 
     Recall is 1 where there is no lesion, precision 1 where none is predicted.
     """
-    lesions, predicted = totals["lesions"], totals["lesions_predicted"]
-    recall = totals["lesions_found"] / lesions if lesions else 1.0
-    precision = 1 - totals["lesions_false"] / predicted if predicted else 1.0
+    lesions, predicted = counts["lesions"], counts["lesions_predicted"]
+    recall = counts["lesions_found"] / lesions if lesions else 1.0
+    precision = 1 - counts["lesions_false"] / predicted if predicted else 1.0
     f1 = 2 * recall * precision / (recall + precision) if recall + precision else 0.0
-    return {"val_lesion_recall": recall, "val_lesion_precision": precision, "val_lesion_f1": f1}
+    return {"recall": recall, "precision": precision, "f1": f1}
 
 
 def sum_scores(scores):

@@ -130,7 +130,8 @@ def checked_settings(args, train, out):
         UserError: `out` holds a run of other settings; each difference is named.
     """
     data = {"layout": train.settings.layout, "source": train.settings.source,
-            "size": train.settings.size, "data_fingerprint": train.fingerprint}
+            "size": train.settings.size, "data_fingerprint": train.fingerprint,
+            "folds": count_folds(read_split(Path(args.data))) or None}
     settings = {**vars(args), **data, "sessions": []}
 
     # A run that never ended an epoch binds nobody.

@@ -7,8 +7,9 @@ import pytest
 
 import main
 from conftest import preprocess, refuses, run, train
+from metrics import lesion_detection
 from scoring import scan_scores
-from scoring.scores import count_lesions, epoch_scores, score_scan
+from scoring.scores import count_lesions, epoch_scores, lesion_detection_of, score_scan
 
 SPACING = (10.0, 1.0, 1.0)  # mm; a voxel is 0.01 ml
 
@@ -36,6 +37,14 @@ def test_lesions_are_counted_in_all_and_by_volume():
         "false_distance": 8.0,
         "small_lesions": 1, "small_found": 0, "medium_lesions": 1, "medium_found": 1,
         "large_lesions": 1, "large_found": 1}
+
+
+def test_recall_precision_and_f1_are_those_of_lesion_detection():
+    rng = np.random.default_rng(0)
+    for share in (0, 0.002, 0.02, 0.1):
+        true, pred = rng.random((2, 6, 16, 16)) < share
+        found = lesion_detection_of(count_lesions(pred, true, SPACING))
+        assert tuple(found.values()) == pytest.approx(lesion_detection(pred, true))
 
 
 def test_false_distance_is_the_mean_over_false_lesions_in_mm():
