@@ -82,7 +82,7 @@ def main(argv=None):
 
 def refuse_inputs_of(sets, out):
     """UserError if an output is, by way of a link, a file that the report is made from."""
-    runs = [run.folder for results in sets for run in results.runs]
+    runs = [run.folder for results in sets for run in results.parts]
     data = [results.data for results in sets]
     if (inside := next((folder for folder in runs + data
                         if os.path.realpath(folder) == os.path.realpath(out)), None)):

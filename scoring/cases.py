@@ -60,8 +60,8 @@ class Case:
 
     def predicted(self, run):
         """(S, H, W) classes that a run's best model predicts; None if it has not written them."""
-        path = run.folder / "predictions.npz"
-        if not path.exists():
+        part = run.part_of(self.name)
+        if part is None or not (path := part.folder / "predictions.npz").exists():
             return None
         try:
             with np.load(path, allow_pickle=False) as stored:
@@ -87,7 +87,7 @@ class Case:
 
 
 def validation_names(results):
-    """Names of the validation scans, sorted."""
+    """Names of the validation scans, sorted; of cross-validation all scans."""
     return sorted(folder.subjects_of(results.data, "val"))
 
 
@@ -116,7 +116,7 @@ def shown_modality(results):
 def shown_run(results, row):
     """The run that pictures show: the first seed that has predictions, finished ones first."""
     runs = [run for run in results.losses.get(row, [])
-            if (run.folder / "predictions.npz").exists()]
+            if all((part.folder / "predictions.npz").exists() for part in run.parts)]
     return min(runs, key=lambda run: not run.finished, default=None)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scoring.scores import SUMMED
+from scoring.row_scores import SUMMED
 
 RESAMPLES = 10_000
 FEWEST_SCANS = 5  # with fewer there is no interval and no p-value: they would say nothing
@@ -54,7 +54,7 @@ def difference(with_term, without, metric):
 
     Callers see to it that there are FEWEST_SCANS scans, or show no interval.
     """
-    weights = without["slices"][0] if metric in SUMMED else None
+    weights = without[SUMMED[metric]][0] if metric in SUMMED else None
     mean, low, high = paired_interval(with_term[metric], without[metric], weights)
     return {"difference": mean, "low": low, "high": high}
 

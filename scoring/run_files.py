@@ -80,6 +80,8 @@ class MetricsRow(Description):
         None, description="what the paper calls HD, mean over slices")
     val_dice_lesion: Number | None = Field(None, description="DSC, mean over slices with a lesion")
     val_foreground: Number | None = Field(None, description="share of pixels predicted as lesion")
+    seconds: Number | None = Field(None, description="wall time of the epoch, s")
+    skipped_steps: Number | None = Field(None, description="left out, loss or gradient not finite")
     val_clean: Number | None = Field(
         None, description="share of the slices without a lesion that are left empty")
     val_lesion_recall: Number | None = Field(
@@ -88,8 +90,6 @@ class MetricsRow(Description):
         None, description="share of the predicted lesions that touch a true one, mean over scans")
     val_lesion_f1: Number | None = Field(
         None, description="harmonic mean of the two in each scan, mean over scans")
-    seconds: Number | None = Field(None, description="wall time of the epoch, s")
-    skipped_steps: Number | None = Field(None, description="left out, loss or gradient not finite")
 
 
 class ScanScores(Description):

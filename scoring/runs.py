@@ -7,6 +7,7 @@ import math
 import re
 import statistics
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from scans.folder import (
@@ -17,12 +18,13 @@ from scans.folder import (
     read_dataset,
     read_fingerprint,
 )
+from scoring import scan_scores
 from scoring.rows import BOTH, is_variant, order
 from scoring.run_files import Config, Summary
 from utils import LARGEST, UserError, read_csv, read_description
 
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs",
-               "batch_size", "lr")
+               "batch_size", "lr", "score", "folds")
 SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
 
@@ -54,10 +56,35 @@ class Run:
         return bool(self.summary.finished) and epochs >= self.config.epochs
 
     @property
+    def parts(self):
+        """The runs it is made of: itself, or of cross-validation the run of each fold."""
+        return [self]
+
+    @property
     def best(self):
-        """The row of the highest slice-mean validation DSC, the first one on ties; {} if none."""
-        return max((row for row in self.rows if row["val_dice"] is not None),
-                   key=lambda row: row["val_dice"], default={})
+        """The row of the highest score (main.py --score), the first one on ties; {} if none."""
+        score = self.config.score
+        return max((row for row in self.rows if row.get(score) is not None),
+                   key=lambda row: row[score], default={})
+
+    @cached_property
+    def scans(self):
+        """The rows of scores.csv; [] for a run of an earlier version, which has none."""
+        return scan_scores.read(self.folder)
+
+    @property
+    def best_scans(self):
+        """Those of the best epoch."""
+        return [row for row in self.scans if row["epoch"] == self.best.get("epoch")]
+
+    @cached_property
+    def subjects(self):
+        """The names of its validation scans, as far as scores.csv tells."""
+        return {row["subject"] for row in self.scans}
+
+    def part_of(self, scan):
+        """The run whose predictions hold a scan."""
+        return self
 
     def last(self, column, window):
         """Mean of a column's filled cells over the last `window` epochs; None if there are none."""
@@ -104,6 +131,11 @@ class ResultSet:
     @property
     def runs(self):
         return [run for runs in self.losses.values() for run in runs]
+
+    @property
+    def parts(self):
+        """The run folders behind them, one for each fold of a run."""
+        return [part for run in self.runs for part in run.parts]
 
     def finished(self, row):
         """The finished runs of a row; [] if it has none."""
@@ -226,6 +258,9 @@ def load_set(folder, data=None):
 
     data = Path(data or runs[0].config.get("data") or "data")
     dataset, fingerprint = load_data_description(data, runs[0])
+    if folds := runs[0].config.get("folds"):
+        from scoring.folds import pool_all  # here: that file imports this one
+        by_loss = pool_all(by_loss, folds, dataset.classes)
     return ResultSet(folder, data, dataset, fingerprint, by_loss, set_title(dataset),
                      load_raters(folder, fingerprint))
 
@@ -251,9 +286,12 @@ def load_raters(folder, fingerprint):
 
 
 def run_folders(folder, name):
-    """The run folders <loss>/seed<k>/ in `folder` that hold a file `name`, in natural order."""
+    """The run folders <loss>/seed<k>/ in `folder` that hold a file `name`, in natural order.
+
+    Those of folds are <loss>/seed<k>-fold<j>/.
+    """
     return [path.parent for path in sorted(folder.glob(f"*/seed*/{name}"), key=natural)
-            if re.fullmatch(r"seed\d+", path.parent.name)]  # seed0.bak is somebody's copy
+            if re.fullmatch(r"seed\d+(-fold\d+)?", path.parent.name)]  # seed0.bak is a copy
 
 
 def refuse_lost(folder):
@@ -288,7 +326,7 @@ def refuse_repeats(runs):
     """UserError if two runs of a row have the same seed: a copy would count as a further run."""
     seen = {}
     for run in runs:
-        other = seen.setdefault(run.config.seed, run)
+        other = seen.setdefault((run.config.seed, run.config.get("fold")), run)
         if other is not run:
             raise UserError(run.folder, f"another seed than {other.folder}",
                             f"seed {run.config.seed} in both", "Move the copy to another folder.")

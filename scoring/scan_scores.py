@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scoring.run_files import ScanScores
+from scoring.scores import class_columns, lesion_detection_of
 from utils import UserError, atomic_path, read_csv, remove
 
 FILE = "scores.csv"
@@ -49,6 +50,49 @@ def measures(of_class):
 
 def _none_if_nan(value):
     return None if np.isnan(value) else float(value)
+
+
+def means(rows, classes):
+    """The columns of metrics.csv that follow from the rows of one epoch, as `scores.epoch_scores`.
+
+    Args:
+        rows: of scores.csv, one per scan and class.
+        classes: names of all classes, background first.
+    """
+    per_class = [class_means([row for row in rows if row["class_name"] == label])
+                 for label in classes[1:]]
+    found = {name: _mean([of_class[name] for of_class in per_class]) for name in per_class[0]}
+    for of_class, (dsc, hd95) in zip(per_class, class_columns(classes).values()):
+        found |= {dsc: of_class["val_dice_3d"], hd95: of_class["val_hd95"]}
+    return found
+
+
+def class_means(rows):
+    """The same of one class; None where a mean does not exist."""
+    def over(measure, weight=None):
+        weights = [1 if weight is None else weight(row) for row in rows]
+        values = [row[measure] * w for row, w in zip(rows, weights, strict=True) if w]
+        return sum(values) / sum(weights) if sum(weights) else None
+
+    slices, bearing = (lambda row: row["slices"]), (lambda row: row["slices"] - row["slices_empty"])
+    empty = sum(row["slices_empty"] for row in rows)
+    detected = [lesion_detection_of(row) for row in rows]
+    return {
+        "val_dice": over("dsc", slices),
+        "val_dice_3d": over("dsc_3d"),
+        "val_hd": over("hd"),
+        "val_hd95": over("hd95"),
+        "val_hd_legacy": over("hd_legacy", slices),
+        "val_dice_lesion": over("dsc_lesion", bearing),
+        "val_foreground": over("foreground", slices),
+        "val_clean": sum(row["slices_clean"] for row in rows) / empty if empty else None,
+        **{f"val_lesion_{name}": _mean([counts[name] for counts in detected])
+           for name in ("recall", "precision", "f1")},
+    }
+
+
+def _mean(values):
+    return None if None in values else sum(values) / len(values)
 
 
 # The file -----------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
-"""The scores of predicted scans: of one, of an epoch for metrics.csv, of a row of the table."""
+"""The scores of predicted scans: of one scan, and of an epoch for metrics.csv."""
 
 import re
-from functools import cache
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from metrics import (
     surface,
     surface_distances,
 )
-from scoring.cases import validation_cases
 from scoring.run_files import LARGE, SMALL
 
 PER_SLICE = ("dice", "bearing", "legacy", "foreground")  # of score_scan
@@ -22,7 +20,6 @@ BINS = {"small": (0, SMALL), "medium": (SMALL, LARGE), "large": (LARGE, np.inf)}
 LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_false", "false_distance",
            *(f"{name}_{what}" for name in BINS for what in ("lesions", "found")))
 PER_SCAN = ("dsc_3d", "hd", "hd95", *LESIONS)            # of score_scan
-SUMMED = ("dsc", "hd_legacy")  # of row_scores: sums over the slices of a scan
 
 
 def score_scan(masks, labels, spacing, classes):
@@ -193,52 +190,6 @@ def lesion_detection_of(counts):
     precision = 1 - counts["lesions_false"] / predicted if predicted else 1.0
     f1 = 2 * recall * precision / (recall + precision) if recall + precision else 0.0
     return {"recall": recall, "precision": precision, "f1": f1}
-
-
-def sum_scores(scores):
-    """What `score_scan` returned as {metric: float}, each the mean over the foreground classes.
-
-    Those of SUMMED are sums over the scan's slices, whose number is `slices`.
-    """
-    found = [{
-        "slices": len(of_class["dice"]),
-        "dsc": sum(of_class["dice"]),
-        "dsc_3d": of_class["dsc_3d"],
-        "hd": of_class["hd"],
-        "hd95": of_class["hd95"],
-        "hd_legacy": sum(of_class["legacy"]),
-    } for of_class in scores]
-    return {name: float(np.mean([of_class[name] for of_class in found])) for name in found[0]}
-
-
-@cache  # several claims ask for the same row
-def row_scores(results, row, collapsed=False):
-    """Scores of a row's best models on the validation scans.
-
-    Args:
-        results: a ResultSet.
-        row: its name.
-        collapsed: include runs that collapsed to empty foreground. They have no distance, and their
-            DSC over slices is no more than the share of empty ones.
-
-    Returns:
-        {metric: float array (seeds, scans)} of its finished runs, without those that lack the mask
-        of a scan; None if there are none.
-    """
-    cases, per_run = validation_cases(results), []
-    for run in results.finished(row):
-        if run.collapsed and not collapsed:
-            continue
-        masks = [case.predicted(run) for case in cases]
-        if all(mask is not None for mask in masks):
-            per_run.append([
-                sum_scores(score_scan(mask, case.truth, case.spacing, case.classes))
-                for mask, case in zip(masks, cases, strict=True)])
-
-    if not per_run:
-        return None
-    return {name: np.array([[scan[name] for scan in scans] for scans in per_run], float)
-            for name in per_run[0][0]}
 
 
 def pace(rows):

@@ -24,9 +24,9 @@ from pathlib import Path
 from reporting.table1 import METRICS, cell, heading, statistic_name
 from scans.folder import dataset_path, read_split, split_path
 from scoring.intervals import FEWEST_SCANS, change_in_words, difference
+from scoring.row_scores import row_scores
 from scoring.rows import changes_of, label, plain
 from scoring.runs import load_set
-from scoring.scores import row_scores
 from utils import UserError, argument_parser, log, write_csv, write_text
 
 ROW = "gdl+boundary"

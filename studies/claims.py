@@ -31,10 +31,10 @@ import torch
 
 from scoring.cases import validation_names
 from scoring.intervals import FEWEST_SCANS, RESAMPLES, change_in_words, difference
+from scoring.row_scores import row_scores
 from scoring.rows import BOTH, PAIR, is_variant, schedule_in_words
 from scoring.run_files import Config
 from scoring.runs import load_set
-from scoring.scores import row_scores
 from studies.identity import error_curves
 from studies.smoothness import dice_changes, jitter_ratio
 from studies.step_time import input_shape, share_of_step

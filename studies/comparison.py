@@ -31,9 +31,9 @@ from reporting.table1 import METRICS, cell, heading, spread, statistic_name
 from scans.inputs import begins_with, refuse_inputs
 from scoring.cases import validation_names
 from scoring.intervals import FEWEST_SCANS, change_in_words, difference
+from scoring.row_scores import row_scores
 from scoring.rows import label, plain, without_boundary
 from scoring.runs import load_set, number
-from scoring.scores import row_scores
 from utils import UserError, argument_parser, log, read_csv, write_csv, write_text
 
 METRIC = {metric[0]: metric for metric in METRICS}
@@ -59,12 +59,12 @@ def lesion_score(run, name):
 
     None if the run was not evaluated, or no scan has a value.
     """
-    path = run.folder / "evaluation.csv"
     needed, do = (name, "prediction_empty"), "Remove it and repeat the command that wrote it."
-    rows = read_csv(path, needed, do) if path.exists() else []
-
-    values = [number(row[name], path, line) for line, row in enumerate(rows, 2)
-              if name != "lesion_precision" or row["prediction_empty"] != "True"]
+    values = []
+    for path in (part.folder / "evaluation.csv" for part in run.parts):
+        rows = read_csv(path, needed, do) if path.exists() else []
+        values += [number(row[name], path, line) for line, row in enumerate(rows, 2)
+                   if name != "lesion_precision" or row["prediction_empty"] != "True"]
     values = [value for value in values if value is not None]
     return statistics.fmean(values) if values else None
 

@@ -1,8 +1,8 @@
 """Entries of claims.json, and the verdict on GDL + boundary against GDL, paired over scans."""
 
 from scoring.intervals import FEWEST_SCANS, change_in_words, difference
+from scoring.row_scores import row_scores
 from scoring.rows import BOTH, PAIR, REGIONAL
-from scoring.scores import row_scores
 
 
 def claim(verdict, statistic, **values):

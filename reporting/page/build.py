@@ -30,7 +30,7 @@ IN_PAGE = ("figure3", "figure3_mm")  # drawn by the page itself
 
 # Entries of config.json: those about machine and code, and those in which runs differ by nature
 ABOUT_MACHINE = ("device", "amp", "threads", "compile", "commit", "versions")
-OF_EACH_RUN = ("loss", "seed", "sessions", "out", "command")
+OF_EACH_RUN = ("loss", "seed", "fold", "sessions", "out", "command")
 
 ABLATION_COLUMNS = ("loss", "map", "seeds", "metric", "statistic", "mean", "difference", "low",
                     "high")
@@ -49,8 +49,8 @@ def set_view(results, index, reported, budget):
     settings, environment, varying = settings_of(results)
     scans, claims = scan_scores(results), claims_of(results)
     scatters = [scatter(scans, metric) for metric in PER_SCAN]
-    has_masks = any((run.folder / "predictions.npz").exists()
-                    for loss in PAIR for run in results.losses.get(loss, []))
+    has_masks = any((part.folder / "predictions.npz").exists()
+                    for loss in PAIR for run in results.losses.get(loss, []) for part in run.parts)
 
     return {
         "set": results, "index": index, "headlines": headlines(results),
@@ -61,10 +61,10 @@ def set_view(results, index, reported, budget):
         "scatters": [plot for plot in scatters if plot], "sizes": by_volume(results),
         "browser": browser(results, scans, budget) if has_masks else None,
         "settings": settings, "environment": environment, "varying": varying,
-        "stages": stages(results), "commands": [train_command(run) for run in results.runs],
+        "stages": stages(results), "commands": [train_command(part) for part in results.parts],
         "ablation": ablation_of(results),
         "evaluations": [(run.name, evaluation(run)) for run in results.runs
-                        if (run.folder / "evaluation.csv").exists()]}
+                        if all(path.exists() for path in evaluation_files(run))]}
 
 
 def headlines(results):
@@ -95,7 +95,7 @@ def settings_of(results):
 
     The first two are {name: value} that all runs share, the third names the settings that differ.
     """
-    configs = [run.config.as_dict() for run in results.runs]
+    configs = [part.config.as_dict() for part in results.parts]
     shared = {key: value for key, value in configs[0].items()
               if all(config.get(key) == value for config in configs)}
     shared.pop("sessions", None)  # those of a resumed run; each repeats the entries below
@@ -152,20 +152,27 @@ def evaluation(run):
 
     They are evaluate.py's scores on the scans' own grid.
     """
-    rows, values = read_csv(run.folder / "evaluation.csv"), {}
-    for line, row in enumerate(rows, 2):
-        for key, text in row.items():
-            if key in ("subject", "label"):  # names, also where they are numbers
-                continue
-            try:
-                value = number(text, run.folder, line)
-            except UserError:  # a column of words
-                continue
-            if value is not None:
-                values.setdefault(key, []).append(value)
+    count, values = 0, {}
+    for path in evaluation_files(run):
+        for line, row in enumerate(read_csv(path), 2):
+            count += 1
+            for key, text in row.items():
+                if key in ("subject", "label"):  # names, also where they are numbers
+                    continue
+                try:
+                    value = number(text, path, line)
+                except UserError:  # a column of words
+                    continue
+                if value is not None:
+                    values.setdefault(key, []).append(value)
 
-    return {key: f"{statistics.fmean(found):.3f} ({len(found)} of {len(rows)})"
+    return {key: f"{statistics.fmean(found):.3f} ({len(found)} of {count})"
             for key, found in values.items()}
+
+
+def evaluation_files(run):
+    """evaluation.csv of a run, or of each fold."""
+    return [part.folder / "evaluation.csv" for part in run.parts]
 
 
 def train_command(run):

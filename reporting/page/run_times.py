@@ -11,7 +11,7 @@ def stages(results):
     trained = [run.seconds for run in results.runs if run.rows]
     epochs = sum(len(run.rows) for run in results.runs)
 
-    scored = [noted_seconds(run.folder / "evaluation.json") for run in results.runs]
+    scored = [noted_seconds(run.folder / "evaluation.json") for run in results.parts]
     known = [value for value in scored if value is not None]
     share = f"{len(known)} of {len(scored)}" if 0 < len(known) < len(scored) else f"{len(scored)}"
 

@@ -8,8 +8,8 @@ from metrics import lesion_sizes
 from reporting.page.svg import Axes
 from scoring.cases import validation_cases
 from scoring.intervals import FEWEST_SCANS, difference
+from scoring.row_scores import SUMMED, row_scores
 from scoring.rows import ALONE, BOTH, PAIR, REGIONAL
-from scoring.scores import SUMMED, row_scores
 
 
 class Score(NamedTuple):

@@ -8,8 +8,10 @@ import pytest
 
 from run_folders import write_set
 from scoring import intervals
+from scoring.row_scores import row_scores, sum_scores
 from scoring.runs import load_set
-from scoring.scores import row_scores, score_scan, sum_scores
+from scoring.scan_scores import measures
+from scoring.scores import score_scan
 
 
 def test_equal_differences_have_an_interval_of_no_width():
@@ -47,7 +49,7 @@ def test_scores_of_a_scan_sum_over_slices_and_measure_in_mm():
     truth, mask = np.zeros((2, 8, 8), bool), np.zeros((2, 8, 8), bool)
     truth[0, 2, 2:4] = mask[0, 2, 3:5] = True  # one of two pixels overlaps: DSC 0.5
                                                # the other slice is empty: 1
-    score = sum_scores(score_scan(mask, truth, (3.0, 1.0, 2.0), 2))
+    score = sum_scores(map(measures, score_scan(mask, truth, (3.0, 1.0, 2.0), 2)))
     assert score["dsc"] == pytest.approx(1.5) and score["dsc_3d"] == pytest.approx(0.5)
     assert score["hd"] == 2.0 and score["slices"] == 2  # one column off, 2 mm
 
@@ -56,7 +58,7 @@ def test_scores_of_several_classes_are_means_over_them():
     truth, mask = np.zeros((1, 8, 8), np.uint8), np.zeros((1, 8, 8), np.uint8)
     truth[0, 2, 2:4], mask[0, 2, 2:4] = 1, 1       # class 1 is found, class 2 is not
     truth[0, 5, 5] = 2
-    score = sum_scores(score_scan(mask, truth, (1.0, 1.0, 1.0), 3))
+    score = sum_scores(map(measures, score_scan(mask, truth, (1.0, 1.0, 1.0), 3)))
     assert score["dsc"] == pytest.approx(0.5, abs=1e-6) and score["hd_legacy"] == pytest.approx(0.5)
 
 

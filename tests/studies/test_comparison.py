@@ -11,8 +11,8 @@ import pytest
 from conftest import refuses, run
 from run_folders import write_set
 from scoring import rows
+from scoring.row_scores import row_scores
 from scoring.runs import load_set
-from scoring.scores import row_scores
 from studies import comparison
 from utils import write_csv
 

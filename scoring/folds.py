@@ -1,0 +1,119 @@
+"""Cross-validation: the runs of all folds with one seed are read as a single run.
+
+Each scan validates in exactly one of them, so together they score every scan once.
+"""
+
+import statistics
+from dataclasses import dataclass
+from functools import cached_property
+
+from scoring import scan_scores
+from scoring.run_files import Summary
+from scoring.runs import Run
+from utils import UserError
+
+NOT_AVERAGED = ("epoch", "alpha")  # columns that are the same in every fold
+
+
+@dataclass
+class PooledRun(Run):
+    """The runs of all folds with one seed; see Run.
+
+    Attributes:
+        parts: the Run of each fold.
+        class_names: of all classes, background first.
+    """
+
+    parts: list
+    class_names: list
+
+    @property
+    def finished(self):
+        return all(run.finished for run in self.parts)
+
+    @cached_property
+    def best(self):
+        """A row as of metrics.csv over all scans, each at its own fold's best epoch; {} if none.
+
+        Its epoch is the mean of theirs.
+        """
+        if not all(run.best for run in self.parts):
+            return {}
+        epochs = [run.best["epoch"] for run in self.parts]
+        return {**averages([run.best for run in self.parts]),
+                **scan_scores.means(self.best_scans, self.class_names),
+                "epoch": statistics.fmean(epochs)}
+
+    @cached_property
+    def best_scans(self):
+        return [row for run in self.parts for row in run.best_scans]
+
+    @property
+    def seconds(self):
+        return sum(run.seconds for run in self.parts)
+
+    def part_of(self, scan):
+        """The Run in whose fold a scan validates; None if that is none."""
+        return next((run for run in self.parts if scan in run.subjects), None)
+
+
+def pool(runs, folds, class_names):
+    """A PooledRun of runs of one row and seed.
+
+    Args:
+        runs: Runs, each of another fold.
+        folds: how many there are.
+        class_names: of all classes, background first.
+
+    Raises:
+        UserError: a fold is missing, or a run's scores.csv.
+    """
+    runs = sorted(runs, key=lambda run: run.config.get("fold"))
+    seed = runs[0].folder.parent / f"seed{runs[0].config.seed}"
+    missing = sorted(set(range(folds)) - {run.config.get("fold") for run in runs})
+    if missing:
+        raise UserError(seed, f"runs of {folds} folds", f"none of fold {missing[0]}",
+                        "Train it, or move this seed's runs away.")
+    for run in runs:
+        if len({row["epoch"] for row in run.scans}) < len(run.rows):
+            raise UserError(run.folder / scan_scores.FILE, f"{len(run.rows)} epochs, as in "
+                            "metrics.csv", "fewer", scan_scores.DO)
+
+    epochs = min(len(run.rows) for run in runs)
+    by_epoch = {}
+    for run in runs:
+        for row in run.scans:
+            by_epoch.setdefault(row["epoch"], []).append(row)
+    rows = [{**averages([run.rows[epoch] for run in runs]),
+             **scan_scores.means(by_epoch[epoch], class_names)} for epoch in range(epochs)]
+
+    summary = Summary()
+    if all(run.summary.finished for run in runs):
+        summary = Summary(finished=True, epochs=epochs)
+    return PooledRun(seed, runs[0].config, rows, summary, runs, class_names)
+
+
+def averages(rows):
+    """The columns that do not follow from scores.csv, as means over the folds' rows."""
+    found = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows if row.get(name) is not None]
+        if not name.startswith("val_"):
+            found[name] = (rows[0][name] if name in NOT_AVERAGED else
+                           statistics.fmean(values) if values else None)
+    return found
+
+
+def pool_all(by_loss, folds, class_names):
+    """{row: PooledRuns, one per seed} of {row: Runs of folds}.
+
+    Raises:
+        UserError: as `pool`.
+    """
+    pooled = {}
+    for row, runs in by_loss.items():
+        by_seed = {}
+        for run in runs:
+            by_seed.setdefault(run.config.seed, []).append(run)
+        pooled[row] = [pool(found, folds, class_names) for found in by_seed.values()]
+    return pooled
