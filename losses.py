@@ -272,12 +272,13 @@ def to_float32(tensor):
 def select_classes(tensor, classes):
     """The channels `classes`, a list, of (B, K, *spatial).
 
-    Neighbouring ones come as a view, the gradient of which needs no scatter.
+    Neighbouring ones come as a view, the gradient of which needs no scatter. A list as an index
+    would be copied to the GPU, for which the CPU waits.
     """
     first, count = classes[0], len(classes)
     if classes == list(range(first, first + count)) and 0 <= first <= tensor.shape[1] - count:
         return tensor[:, first:first + count]
-    return tensor[:, classes]
+    return torch.stack([tensor[:, k] for k in classes], dim=1)
 
 
 # Checks -------------------------------------------------------------------------------------------

@@ -105,8 +105,11 @@ def log_probabilities(logits, target):
 
 
 def pixel_weights(g, weights):
-    """Weight of each pixel, (B, N), by its class; g (B, K, N) one-hot, weights (K,)."""
-    return torch.tensordot(g.new_tensor(weights), g, dims=([0], [1]))
+    """Weight of each pixel, (B, N), by its class; g (B, K, N) one-hot, weights (K,).
+
+    The weights stay numbers: the CPU would wait for their copy to a GPU.
+    """
+    return sum(weight * channel for weight, channel in zip(weights, g.unbind(1), strict=True))
 
 
 def weighted_mean(values, g, weights):

@@ -162,7 +162,7 @@ def rows(folder):
 
 def weights(folder, name="best.pt"):
     """The network's tensors in a checkpoint."""
-    return torch.load(folder / name, weights_only=True)["network"]
+    return torch.load(folder / name, map_location="cpu", weights_only=True)["network"]
 
 
 def assert_same_run(first, second):

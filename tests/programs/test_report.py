@@ -4,6 +4,7 @@ import csv
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,7 +59,8 @@ def test_last_epochs_are_fifty_of_a_long_run(tmp_path):
 def test_first_of_equal_epochs_is_the_best():
     rows = [{"epoch": float(epoch), "val_dice": value}
             for epoch, value in enumerate([0.3, 0.5, None, 0.5], 1)]
-    assert runs.Run(Path("r"), {}, rows, {}).best["epoch"] == 2
+    config = SimpleNamespace(score="val_dice")
+    assert runs.Run(Path("r"), config, rows, {}).best["epoch"] == 2
 
 
 def test_csv_is_tidy_and_keeps_every_digit(full):
