@@ -44,6 +44,8 @@ OBSERVERS  = ## make wmh: yes fetches the labels of two further raters
 SERVER     = ## make wmh, isles: another server than https://dataverse.nl, https://zenodo.org
 FILE       = ## make isles: the archive of the training set, where several may be it
 ANY_MD5    = ## make wmh, isles: yes takes archives that were packed again
+AS         = ## make publish: name of the pack (the set's and the device's)
+WEIGHTS    = ## make publish: yes packs each run's best.pt too
 MUTANTS    = ## make mutants: files, e.g. losses.py (all four)
 RUNS       = ## make fuzz: number of mutated files (100,000)
 TARGETS    = ## make fuzz: readers, e.g. "runs page" (all)
@@ -90,7 +92,7 @@ sets = $(or $(filter-out published,$(sort $(foreach file,$(wildcard results/*/*/
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .PHONY: help setup demo wmh isles custom sweep ablation compare verify status table figures claims \
-	test coverage mutants soak fuzz bench lint clean runs checked chain scored FORCE
+	publish test coverage mutants soak fuzz bench lint clean runs checked chain scored FORCE
 
 help: ## list the targets and the variables
 	@awk -F ' *## ' '/^[a-z]+:.*## / { sub(":.*", "", $$1); printf "  make %-9s %s\n", $$1, $$2 } \
@@ -207,6 +209,12 @@ verify: $(ready) ## check raw scans and write nothing: make verify RAW=/path/to/
 status: $(ready) ## epoch, best score and time left of every run: make status [NAME=wmh]
 	@$(PY) -m scoring.status $(if $(name),results/$(name) --losses $(LOSSES) --seeds $(SEEDS), \
 		$(sets:%=results/%))
+
+published = results/$(set)/.published
+publish: $(ready) ## pack a finished set for others to check: make publish NAME=wmh
+	$(PY) report.py --runs results/$(set) --no-slices --out $(published)
+	$(PY) -m reporting.publish --runs results/$(set) --report $(published) \
+		$(call option,AS,name) $(if $(WEIGHTS),--weights)
 
 each_set = status=0; for set in $(sets); do $(1) || status=2; done; exit $$status
 claims: $(ready) ## the paper's claims C1 to C9 on every set that has runs

@@ -28,6 +28,7 @@ from reporting import class_table, figures
 from reporting.formats import latex, markdown, plain, tidy_rows
 from reporting.notes import table_notes
 from reporting.page.build import claims_of, html
+from reporting.page.slices import BUDGET
 from reporting.table1 import build_table, reported_only
 from scans.inputs import refuse_inputs
 from scoring.runs import load_sets
@@ -73,7 +74,7 @@ def main(argv=None):
         last = out / "report.html"
         drawn = figures.draw_all(sets, reported, out, identity_curves(sets))
         write_text(last, html(sets, table, notes, elsewhere, drawn, argv or sys.argv[1:], reported,
-                              elapsed))
+                              elapsed, 0 if options.no_slices else BUDGET))
 
     print(plain(sets, table, notes))
     print(last)
@@ -113,6 +114,8 @@ def identity_curves(sets):
 
 def parse_arguments(argv):
     parser = argument_parser(__doc__)
+    parser.add_argument("--no-slices", action="store_true", help="leave the slices of the scans "
+                        "out of the page, as for results that are published")
     parser.add_argument("--runs", nargs="+", required=True, metavar="FOLDER",
                         help="folders of runs, one per data set, each with <loss>/seed<k>/ "
                              "(as main.py writes them)")

@@ -93,7 +93,9 @@ def validation_names(results):
 
 @cache
 def validation_cases(results):
-    """The Cases of a ResultSet, sorted by name."""
+    """The Cases of a ResultSet, sorted by name; () where the data folder is not there."""
+    if not folder.subject_path(results.data, "").is_dir():
+        return ()
     channel = shown_modality(results)[0]
     return tuple(
         Case(name, folder.read_meta(results.data, name).spacing,

@@ -20,12 +20,16 @@ class PooledRun(Run):
     """The runs of all folds with one seed; see Run.
 
     Attributes:
-        parts: the Run of each fold.
+        of_folds: the Run of each fold.
         class_names: of all classes, background first.
     """
 
-    parts: list
+    of_folds: list
     class_names: list
+
+    @property
+    def parts(self):
+        return self.of_folds
 
     @property
     def finished(self):

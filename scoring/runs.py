@@ -17,6 +17,7 @@ from scans.folder import (
     fingerprint_path,
     read_dataset,
     read_fingerprint,
+    split_path,
 )
 from scoring import scan_scores
 from scoring.rows import BOTH, is_variant, order
@@ -257,7 +258,7 @@ def load_set(folder, data=None):
         refuse_repeats(same_loss)
 
     data = Path(data or runs[0].config.get("data") or "data")
-    dataset, fingerprint = load_data_description(data, runs[0])
+    data, dataset, fingerprint = load_data_description(data, runs[0])
     if folds := runs[0].config.get("folds"):
         from scoring.folds import pool_all  # here: that file imports this one
         by_loss = pool_all(by_loss, folds, dataset.classes)
@@ -333,11 +334,16 @@ def refuse_repeats(runs):
 
 
 def load_data_description(data, run):
-    """(Dataset, Fingerprint) of a data folder.
+    """(folder, Dataset, Fingerprint) of a data folder.
+
+    Where it is not there, what a pack of results holds of it is taken.
 
     Raises:
         UserError: they are missing, or are not what `run` was trained on.
     """
+    beside = run.folder.parent.parent / "data"  # in a pack of results
+    if not data.exists() and dataset_path(beside).is_file():
+        data = beside
     if not dataset_path(data).is_file() or not fingerprint_path(data).is_file():
         raise UserError(data, "a preprocessed data set (dataset.json, fingerprint.json)", "none",
                         "Name its folder with --data.")
@@ -348,7 +354,12 @@ def load_data_description(data, run):
             data, f"the data of {run.folder} (fingerprint {run.config.data_fingerprint})",
             f"fingerprint {fingerprint.sha256}",
             "Name the right folder with --data, or repeat the runs on these data.")
-    return dataset, fingerprint
+    return data, dataset, fingerprint
+
+
+def about_data(data):
+    """The files of a data folder that tables need: what a pack of results has in data/."""
+    return [dataset_path(data), fingerprint_path(data), split_path(data)]
 
 
 def set_title(dataset):

@@ -52,6 +52,8 @@ def set_view(results, index, reported, budget):
     has_masks = any((part.folder / "predictions.npz").exists()
                     for loss in PAIR for run in results.losses.get(loss, []) for part in run.parts)
 
+    has_masks = has_masks and budget > 0 and bool(scans)
+
     return {
         "set": results, "index": index, "headlines": headlines(results),
         "claims": claims, "stale": claims_are_stale(results),
@@ -190,7 +192,7 @@ def train_command(run):
 
 # The page -----------------------------------------------------------------------------------------
 
-def html(sets, table, notes, elsewhere, drawn, words, reported, elapsed):
+def html(sets, table, notes, elsewhere, drawn, words, reported, elapsed, budget=BUDGET):
     """The page as text.
 
     Args:
@@ -201,6 +203,7 @@ def html(sets, table, notes, elsewhere, drawn, words, reported, elapsed):
         words: the arguments of report.py.
         reported: results/reported.json.
         elapsed: a function that gives the seconds since the program began.
+        budget: bytes for the slices of the scans; 0: without them.
     """
     folder = Path(__file__).parent / "templates"
     environment = jinja2.Environment(
@@ -211,7 +214,7 @@ def html(sets, table, notes, elsewhere, drawn, words, reported, elapsed):
 
     pictures = [{**figure, "data": base64.b64encode(figure["png"]).decode()} for figure in drawn
                 if figure["name"] not in IN_PAGE]
-    parts = [set_view(results, index, reported, BUDGET // len(sets))
+    parts = [set_view(results, index, reported, budget // len(sets))
              for index, results in enumerate(sets)]
 
     # the page forbids every script but this one

@@ -1,0 +1,261 @@
+"""Pack a finished set of runs so that others can check it: into results/published/<name>/.
+
+Examples:
+  python -m reporting.publish --runs results/wmh --report results/wmh/.published
+  python -m reporting.publish --check results/published/wmh-nvidia-a100
+
+`make publish NAME=wmh` does it with a report made for that purpose, without slices of scans. Packed
+are settings, machine and commit of every run, the data's fingerprint and split, the scores of every
+scan and epoch, tables, figures and page. No scans and, unless --weights is given, no weights.
+
+A pack counts only if its numbers can be computed again from it: every column of every metrics.csv
+that follows from scores.csv, and Table 1. --check does that to a pack that is there already.
+
+Exit status: 0, or 2 with one line that says which number differs, or what is missing.
+"""
+
+if __name__ == "__main__":  # imports this file as a module; see start
+    from utils import start
+    start("reporting.publish")
+
+import re
+import shutil
+from pathlib import Path
+
+from reporting.formats import tidy_rows
+from reporting.table1 import build_table
+from scoring import scan_scores
+from scoring.runs import about_data, load_set
+from utils import (
+    UserError,
+    argument_parser,
+    atomic_path,
+    log,
+    read_csv,
+    read_json,
+    write_json,
+    write_text,
+)
+
+OF_A_RUN = ("metrics.csv", scan_scores.FILE, "summary.json", "evaluation.csv")
+OF_A_SET = ("claims.json", "raters.csv", "comparison.md", "comparison.csv", "ablation.md",
+            "ablation.csv", "test_set.md", "test_set.csv")
+REPORTED = Path(__file__).parents[1] / "results" / "reported.json"
+TOLERANCE = 1e-5  # relative: scores.csv has seven digits
+
+
+# Packing ------------------------------------------------------------------------------------------
+
+def pack(runs, data, report, name, out, weights):
+    """Write the pack of a set and check it; returns its folder.
+
+    Args:
+        runs, data: folders of the set's runs and of its data.
+        report: folder with the tables, figures and page to publish.
+        name: of the pack; None: the set's and the device's.
+        out: folder of all packs.
+        weights: take best.pt too.
+
+    Raises:
+        UserError: a run is not finished or lacks its scores, there is no report, the pack is there
+            already, or its numbers do not come out again.
+    """
+    results = load_set(runs, data)
+    refuse_unfinished(results)
+    if not (report / "report.html").is_file():
+        raise UserError(report, "a report of these runs", "no report.html",
+                        f"Run: python report.py --runs {runs} --no-slices --out {report}")
+
+    target = out / (name or f"{results.folder.name}-{device_slug(results)}")
+    if target.exists():
+        raise UserError(target, "a new folder", "one that is there already",
+                        "Remove it, or give --name (make publish: AS=).")
+
+    with atomic_path(target) as partial:
+        set_folder = partial / "runs" / results.folder.name
+        for run in results.parts:
+            copy_run(run, set_folder / run.folder.relative_to(results.folder), weights)
+        (set_folder / "data").mkdir()
+        for path in about_data(results.data):
+            shutil.copy(path, set_folder / "data" / path.name)
+        for path in report.iterdir():
+            if path.suffix in (".md", ".csv", ".tex", ".png", ".pdf", ".html", ".json"):
+                shutil.copy(path, partial / path.name)
+        for path in (results.folder / file for file in OF_A_SET):
+            if path.is_file():
+                shutil.copy(path, set_folder / path.name)
+
+        write_text(partial / "README.md", readme(results, target.name))
+        check(partial)
+    return target
+
+
+def refuse_unfinished(results):
+    for run in results.parts:
+        if not run.finished:
+            raise UserError(run.folder, f"{run.config.epochs} epochs, finished",
+                            f"{len(run.rows)} of them", "Let it finish: repeat its command.")
+        if not run.scans:
+            raise UserError(run.folder, f"{scan_scores.FILE}, the scores of every scan and epoch",
+                            "none", "It is of an earlier version: train it again.")
+
+
+def device_slug(results):
+    """"NVIDIA H100 80GB HBM3" -> nvidia-h100-80gb-hbm3; "cpu, 2 threads, x86_64" -> cpu."""
+    sessions = results.parts[0].config.sessions
+    device = sessions[-1]["device"] if sessions else "unknown"
+    return re.sub(r"[^a-z0-9]+", "-", device.split(",")[0].lower()).strip("-")
+
+
+def copy_run(run, target, weights):
+    target.mkdir(parents=True)
+    write_json(target / "config.json", portable(read_json(run.folder / "config.json")))
+    for name in (*OF_A_RUN, *(["best.pt"] if weights else [])):
+        if (run.folder / name).exists():
+            shutil.copy(run.folder / name, target / name)
+
+
+def portable(value):
+    """A JSON value without the paths of this machine: of an absolute one the last part stays."""
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"(?<![\w.])(?:/[^/\s]+)+/([^/\s]+)", r"\1", value)
+    return value
+
+
+def readme(results, name):
+    """README.md of a pack."""
+    first = results.parts[0].config
+    session = first.sessions[-1] if first.sessions else {}
+    versions = ", ".join(f"{key} {value}" for key, value in session.get("versions", {}).items())
+    rows = "\n".join(f"| {row} | {len(runs)} | {sum(len(run.parts) for run in runs)} |"
+                     for row, runs in results.losses.items())
+    commands = "\n".join(portable(run.config.command or "") for run in results.parts)
+    phantom = " Phantom: synthetic images." if results.is_phantom else ""
+
+    return f"""# {results.title}
+
+Packed by `make publish`.{phantom} Machine: {session.get("device", "unknown")}, precision
+{session.get("amp", "unknown")}, commit {session.get("commit", "unknown")}; {versions}. Data:
+fingerprint `{results.fingerprint.sha256[:12]}`, {len(results.dataset.subjects) or "?"} scans.
+
+| row | seeds | runs |
+|---|---|---|
+{rows}
+
+`table1.md`, the figures and `report.html` are made from `runs/`, where each run has its settings,
+a row per epoch (`metrics.csv`) and every measure of every validation scan at every epoch
+(`scores.csv`). To compute the numbers again:
+
+```sh
+python -m reporting.publish --check results/published/{name}
+```
+
+The runs:
+
+```sh
+{commands}
+```
+"""
+
+
+# Checking -----------------------------------------------------------------------------------------
+
+def check(folder):
+    """Compute a pack's numbers again; returns what was computed, in words.
+
+    Raises:
+        UserError: a number differs from the one that is there, or a file is missing.
+    """
+    sets = [path for path in sorted((folder / "runs").iterdir())
+            if next(path.glob("*/seed*/" + scan_scores.FILE), None)] if (
+                folder / "runs").is_dir() else []
+    if not sets:
+        raise UserError(folder, f"runs with {scan_scores.FILE}", "none", "Is it a pack?")
+
+    epochs = cells = 0
+    for place in sets:
+        results = load_set(place, place / "data")
+        for run in results.parts:
+            epochs += check_epochs(run, results.classes)
+        table = folder / "table1.csv"
+        if table.exists() and len(sets) == 1:
+            cells += check_table(table, results)
+    return f"{epochs} epochs and {cells} numbers of Table 1 come out again"
+
+
+def check_epochs(run, classes):
+    """UserError unless every epoch's means follow from its scans; returns how many there are."""
+    by_epoch = {}
+    for row in run.scans:
+        by_epoch.setdefault(row["epoch"], []).append(row)
+    for row in run.rows:
+        if row["epoch"] not in by_epoch:
+            raise UserError(run.folder / scan_scores.FILE, f"epoch {row['epoch']:g}", "none of it",
+                            scan_scores.DO)
+        for name, value in scan_scores.means(by_epoch[row["epoch"]], classes).items():
+            if not same(row.get(name), value):
+                raise UserError(run.folder / "metrics.csv", f"{name} {value} at epoch "
+                                f"{row['epoch']:g}, from {scan_scores.FILE}", row.get(name),
+                                scan_scores.DO)
+    return len(run.rows)
+
+
+def check_table(path, results):
+    """UserError unless table1.csv follows from the runs; returns how many numbers it has."""
+    def key(row):
+        return row["loss"], row["metric"], row["statistic"]
+
+    reported = read_json(REPORTED)
+    again = {key(row): row for row in tidy_rows([results], build_table([results], reported))}
+    written = [row for row in read_csv(path, ("loss", "metric", "statistic", "mean"))
+               if row["source"] != "paper"]
+    for row in written:
+        found = again.get(key(row), {}).get("mean")
+        if not same(float(row["mean"]) if row["mean"] else None, found):
+            raise UserError(path, f"{found} for {' '.join(key(row))}, from the runs", row["mean"],
+                            "Make the report again.")
+    return sum(bool(row["mean"]) for row in written)
+
+
+def same(written, computed):
+    if None in (written, computed):
+        return written is computed
+    return abs(written - computed) <= TOLERANCE * max(1, abs(computed))
+
+
+# Command line -------------------------------------------------------------------------------------
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    if args.check:
+        for folder in map(Path, args.check):
+            log(f"{folder}: {check(folder)}")
+        return 0
+
+    folder = pack(Path(args.runs), args.data, Path(args.report or args.runs), args.name,
+                  Path(args.out), args.weights)
+    log(f"{folder}: {check(folder)}")
+    log(f"To send it: git checkout -b results && git add {folder} && git commit -m "
+        f"'Results: {folder.name}', push, and open a pull request.")
+    return 0
+
+
+def parse_arguments(argv):
+    parser = argument_parser(__doc__, "python -m reporting.publish")
+    add = parser.add_argument
+    add("--runs", metavar="FOLDER", help="folder of one set's finished runs, e.g. results/wmh")
+    add("--data", metavar="FOLDER", help="its data folder (default: the one that the runs name)")
+    add("--report", metavar="FOLDER", help="where its report is (default: --runs)")
+    add("--name", help="of the pack (default: the set's and the device's)")
+    add("--out", default="results/published", metavar="FOLDER",
+        help="folder of the packs (default results/published)")
+    add("--weights", action="store_true", help="pack each run's best.pt too")
+    add("--check", nargs="+", metavar="PACK", help="compute the numbers of these packs again")
+    args = parser.parse_args(argv)
+    if bool(args.runs) == bool(args.check):
+        parser.error("give either --runs or --check")
+    return args

@@ -1,0 +1,157 @@
+"""Packs of results: what is in them, and that their numbers come out again."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from checkout import ROOT
+from conftest import refuses, run, train
+from scoring.runs import load_set
+
+PACKS = sorted({path.parents[4] for path in (ROOT / "results" / "published").glob(
+    "*/runs/*/*/seed*/scores.csv")})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A set of two rows in three folds, finished, with its report: (root, results, data)."""
+    from conftest import write_wmh_subject
+    root = tmp_path_factory.mktemp("publish")
+    for number in range(6):
+        write_wmh_subject(root / "raw" / f"s{number}", seed=number)
+    result = run("preprocess.py", "--layout", "wmh", "--raw", root / "raw", "--out",
+                 root / "data", "--size", 32, "--split", "folds:3")
+    assert result.returncode == 0, result.stderr
+
+    for row in ("gdl", "gdl+boundary"):
+        for fold in range(3):
+            place = root / "results" / row / f"seed0-fold{fold}"
+            assert train(root / "data", place, "--fold", fold, loss=row).returncode == 0
+    result = run("report.py", "--runs", root / "results", "--no-slices", "--out", root / "report")
+    assert result.returncode == 0, result.stderr
+    return root, root / "results", root / "data"
+
+
+@pytest.fixture
+def pack(made, tmp_path):
+    """A pack of that set, in a folder without its data."""
+    root, results, _ = made
+    result = run("reporting.publish", "--runs", results, "--report", root / "report", "--out",
+                 tmp_path)
+    assert result.returncode == 0, result.stderr
+    return tmp_path / "results-cpu"
+
+
+# Runs of folds -----------------------------------------------------------------------------------
+
+def test_the_folds_of_a_seed_are_one_run_that_scores_every_scan(made):
+    results = load_set(made[1])
+    pooled, = results.losses["gdl"]
+    assert len(pooled.parts) == 3 and pooled.name == "gdl/seed0" and pooled.finished
+    assert sorted(row["subject"] for row in pooled.best_scans) == [f"s{n}" for n in range(6)]
+    assert len(pooled.rows) == 2
+
+
+def test_the_pooled_score_is_the_mean_over_all_scans_at_their_folds_best_epochs(made):
+    pooled, = load_set(made[1]).losses["gdl"]
+    slices = dice = 0
+    for part in pooled.parts:
+        for row in part.scans:
+            if row["epoch"] == part.best["epoch"]:
+                slices += row["slices"]
+                dice += row["dsc"] * row["slices"]
+    assert pooled.best["val_dice"] == pytest.approx(dice / slices)
+    assert pooled.best["val_dice_3d"] == pytest.approx(
+        sum(row["dsc_3d"] for row in pooled.best_scans) / 6)
+
+
+def test_a_missing_fold_is_named(made, tmp_path):
+    shutil.copytree(made[1], tmp_path / "results")
+    shutil.rmtree(tmp_path / "results" / "gdl" / "seed0-fold1")
+    refuses(run("report.py", "--runs", tmp_path / "results"), "gdl/seed0", "none of fold 1")
+
+
+def test_the_report_of_folds_has_its_table_and_page(made):
+    with open(made[0] / "report" / "table1.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["loss"] == "gdl" and row["mean"]]
+    assert {row["seeds"] for row in rows} == {"1"} and len(rows) >= 4
+    assert "gdl/seed0" in (made[0] / "report" / "report.html").read_text()
+
+
+# Packs -------------------------------------------------------------------------------------------
+
+def test_a_pack_has_every_run_and_no_scan_no_mask_and_no_weights(pack):
+    names = {path.relative_to(pack).as_posix() for path in pack.rglob("*") if path.is_file()}
+    assert {"README.md", "table1.md", "table1.csv", "figure3.png", "report.html",
+            "runs/results/data/split.csv", "runs/results/data/fingerprint.json",
+            "runs/results/gdl/seed0-fold2/scores.csv",
+            "runs/results/gdl+boundary/seed0-fold0/config.json"} <= names
+    assert not [name for name in names if name.endswith((".npz", ".npy", ".pt", ".nii.gz"))]
+
+
+def test_a_pack_names_no_path_of_the_machine(made, pack):
+    for path in pack.rglob("*"):
+        if path.suffix in (".json", ".md", ".csv"):
+            assert str(made[0]) not in path.read_text(), path
+
+
+def test_a_pack_is_reported_without_its_data(pack, tmp_path):
+    result = run("report.py", "--runs", pack / "runs" / "results", "--out", tmp_path / "again")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "again" / "table1.csv").read_bytes() == (pack / "table1.csv").read_bytes()
+
+
+def test_a_pack_comes_out_again_and_a_changed_number_does_not(pack):
+    result = run("reporting.publish", "--check", pack)
+    assert result.returncode == 0 and "12 epochs" in result.stdout, result.stderr
+
+    path = pack / "runs" / "results" / "gdl" / "seed0-fold1" / "scores.csv"
+    rows = list(csv.DictReader(path.open()))
+    before = path.read_text()
+    path.write_text(before.replace(rows[0]["dsc_3d"], str(float(rows[0]["dsc_3d"]) + 0.1)))
+    refuses(run("reporting.publish", "--check", pack), "metrics.csv", "val_dice_3d")
+    path.write_text(before)
+
+    table = pack / "table1.csv"
+    lines = table.read_text().splitlines(True)
+    at = next(i for i, line in enumerate(lines) if ",gdl,dsc_3d," in line)
+    cells = lines[at].split(",")
+    cells[5] = str(float(cells[5]) + 0.01)
+    table.write_text("".join([*lines[:at], ",".join(cells), *lines[at + 1:]]))
+    refuses(run("reporting.publish", "--check", pack), "table1.csv", "gdl dsc_3d")
+
+
+def test_a_pack_replaces_none_and_needs_finished_runs(made, pack, tmp_path):
+    root, results, _ = made
+    words = ["reporting.publish", "--report", root / "report", "--out", tmp_path]
+    refuses(run(*words, "--runs", results), "one that is there already")
+
+    shutil.copytree(results, tmp_path / "cut")
+    summary = tmp_path / "cut" / "gdl" / "seed0-fold0" / "summary.json"
+    summary.unlink()
+    refuses(run(*words, "--runs", tmp_path / "cut", "--data", made[2]), "seed0-fold0", "finished")
+    assert not (tmp_path / "cut-cpu").exists()
+
+
+def test_weights_are_packed_when_asked_for(made, tmp_path):
+    root, results, _ = made
+    result = run("reporting.publish", "--runs", results, "--report", root / "report", "--out",
+                 tmp_path, "--weights", "--name", "mine")
+    assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / "mine").rglob("best.pt"))) == 6
+
+
+@pytest.mark.parametrize("folder", PACKS, ids=lambda folder: folder.name)
+def test_the_numbers_of_every_published_pack_come_out_again(folder):
+    result = run("reporting.publish", "--check", folder)
+    assert result.returncode == 0, result.stderr
+
+
+def test_paths_of_a_machine_keep_their_last_part():
+    from reporting.publish import portable
+    words = {"data": "/home/a/data/ms", "command": "python main.py --data /x/y/ms --out results/a"}
+    assert portable(words) == {"data": "ms",
+                               "command": "python main.py --data ms --out results/a"}
+    assert json.dumps(portable([1, None, 0.5])) == "[1, null, 0.5]"
