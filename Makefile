@@ -207,7 +207,8 @@ verify: $(ready) ## check raw scans and write nothing: make verify RAW=/path/to/
 	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw=$(call quote,$(RAW))
 
 status: $(ready) ## epoch, best score and time left of every run: make status [NAME=wmh]
-	@$(PY) -m scoring.status $(if $(name),results/$(name) --losses $(LOSSES) --seeds $(SEEDS), \
+	@$(PY) -m scoring.status $(if $(name),results/$(name) --losses $(LOSSES) --seeds $(SEEDS) \
+		$(call option,FOLDS,folds), \
 		$(sets:%=results/%))
 
 published = results/$(set)/.published

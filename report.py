@@ -8,7 +8,7 @@ Works on what is there: runs that have not finished are marked, and are not aver
 ones. Runs of other data, protocols, networks or epochs than the first are refused, not averaged.
 Numbers that the paper reports stand only beside those measured on the challenge's own scans.
 
-Written to --out: table1.md, .csv (a row per number) and .tex; of sets with several foreground
+Written to --out: table1.md, .csv (a row per number) and .tex; measures.csv; of sets with several foreground
 classes also classes.csv; figure1 to figure4 as .png and .pdf; report.html, one file that opens
 without a network. The table is printed too.
 
@@ -24,7 +24,7 @@ import os
 import sys
 from pathlib import Path
 
-from reporting import class_table, figures
+from reporting import class_table, figures, measures
 from reporting.formats import latex, markdown, plain, tidy_rows
 from reporting.notes import table_notes
 from reporting.page.build import claims_of, html
@@ -42,7 +42,8 @@ from utils import (
     write_text,
 )
 
-OUTPUTS = [*(f"table1.{end}" for end in ("md", "tex", "csv")), "classes.csv", "report.html",
+OUTPUTS = [*(f"table1.{end}" for end in ("md", "tex", "csv")), "measures.csv", "classes.csv",
+           "report.html",
            *(f"figure{number}.{end}" for number in range(1, 5) for end in ("png", "pdf"))]
 REPORTED = Path(__file__).parent / "results" / "reported.json"
 
@@ -62,9 +63,11 @@ def main(argv=None):
     refuse_inputs_of(sets, out)
     remove_leftovers(out)
     write_text(out / "table1.md",
-               markdown(sets, table, notes, elsewhere) + class_table.markdown(sets))
+               markdown(sets, table, notes, elsewhere) + measures.markdown(sets)
+               + class_table.markdown(sets))
     write_text(out / "table1.tex", latex(sets, table, notes))
     write_csv(out / "table1.csv", tidy_rows(sets, table))
+    write_csv(out / "measures.csv", measures.tidy_rows(sets))
     if by_class := class_table.tidy_rows(sets):
         write_csv(out / "classes.csv", by_class)
 

@@ -81,11 +81,16 @@ def run_row(folder):
     }
 
 
-def set_rows(folder, losses, seeds):
-    """The rows of a set, in the table's order: runs that exist, and those of losses x seeds."""
+def set_rows(folder, losses, seeds, folds=0):
+    """The rows of a set, in the table's order: runs that exist, and those of losses x seeds.
+
+    With folds, each seed has a run for each.
+    """
     folder = Path(folder)
     places = set(run_folders(folder, "config.json"))
-    places |= {folder / loss / f"seed{seed}" for loss in losses for seed in seeds}
+    endings = [f"-fold{fold}" for fold in range(folds)] or [""]
+    places |= {folder / loss / f"seed{seed}{ending}"
+               for loss in losses for seed in seeds for ending in endings}
     rows = [run_row(path) for path in sorted(
         places, key=lambda path: (row_names.order(path.parent.name), natural(path)))]
 
@@ -140,13 +145,14 @@ def parse_arguments(argv):
     add("--losses", nargs="*", default=[], metavar="ROW",
         help="rows of the matrix, e.g. gdl gdl+boundary")
     add("--seeds", nargs="*", default=[], type=int, metavar="K", help="its seeds, e.g. 0 1")
+    add("--folds", type=int, default=0, metavar="N", help="its folds, e.g. 5")
     add("--csv", action="store_true", help="print the columns as CSV, times in seconds")
     return parser.parse_args(argv)
 
 
 def main(argv=None):
     args = parse_arguments(argv)
-    sets = [set_rows(folder, args.losses, args.seeds) for folder in args.runs]
+    sets = [set_rows(folder, args.losses, args.seeds, args.folds) for folder in args.runs]
     if not any(row["state"] != "not begun" for rows in sets for row in rows):
         raise UserError(", ".join(args.runs), "runs in <loss>/seed<k>/", "none",
                         "Train first, for example with make wmh.")

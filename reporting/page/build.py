@@ -10,6 +10,7 @@ import jinja2
 
 from reporting import class_table
 from reporting.formats import caption
+from reporting.measures import measures_table
 from reporting.page.curves import curves_view
 from reporting.page.run_times import duration, stages
 from reporting.page.scores import (
@@ -58,6 +59,7 @@ def set_view(results, index, reported, budget):
         "set": results, "index": index, "headlines": headlines(results),
         "claims": claims, "stale": claims_are_stale(results),
         "supported": sum(claim.verdict == "supported" for claim in claims.values()),
+        "measures": measures_table(results),
         "classes": class_table.class_table(results), "curves": curves_view(results, reported),
         "scans": scans, "paired": paired_differences(results),
         "scatters": [plot for plot in scatters if plot], "sizes": by_volume(results),

@@ -213,7 +213,7 @@ def test_only_the_table_on_request(tmp_path, capsys):
     assert report.main(["--runs", str(folder), "--only", "table"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(folder / "table1.md")
     written = sorted(path.name for path in folder.glob("*.*"))
-    assert written == ["table1.csv", "table1.md", "table1.tex"]
+    assert written == ["measures.csv", "table1.csv", "table1.md", "table1.tex"]
 
 
 @pytest.mark.parametrize("name", FIGURES)
