@@ -49,6 +49,37 @@ def paired_interval(with_term, without, weights=None, seed=0):
     return float(mean), float(low), float(high)
 
 
+def mean_interval(scores, seed=0):
+    """Mean of a row over its seeds and scans, with the 95 % bootstrap interval over both.
+
+    Scans and seeds are drawn as in `paired_interval`. What is not finite stays out of every mean.
+
+    Args:
+        scores: (seeds, scans).
+
+    Returns:
+        (mean, low, high); low and high NaN with fewer than FEWEST_SCANS scans, all NaN where
+        nothing is finite.
+    """
+    scores = np.atleast_2d(np.asarray(scores, float))
+    known = np.isfinite(scores)
+    values, nan = np.where(known, scores, 0), float("nan")
+    if not known.any():
+        return nan, nan, nan
+    mean = float(values.sum() / known.sum())
+    if known.any(0).sum() < FEWEST_SCANS:
+        return mean, nan, nan
+
+    rng, count = np.random.default_rng(seed), scores.shape[1]
+    scans = rng.integers(count, size=(RESAMPLES, count))
+    drawn = draw_seeds(np.hstack([values, known]), rng)  # the same seeds for both
+    sums, numbers = (np.take_along_axis(half, scans, 1).sum(1)
+                     for half in np.split(drawn, 2, axis=1))
+    means = sums[numbers > 0] / numbers[numbers > 0]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return mean, float(low), float(high)
+
+
 def difference(with_term, without, metric):
     """`paired_interval` of one metric of two `row_scores`: {"difference", "low", "high"}.
 
