@@ -9,7 +9,8 @@ import pytest
 
 PROGRAMS = ("preprocess", "main", "evaluate", "report", "predict",
             "scans.download", "scans.phantom", "scans.test_scans", "scoring.raters",
-            "scoring.status", "studies.ablation", "studies.claims", "studies.comparison")
+            "scoring.status", "scoring.test_set", "studies.ablation", "studies.claims",
+            "studies.comparison")
 
 
 class Parsed(Exception):
