@@ -70,13 +70,20 @@ def mean_interval(scores, seed=0):
     if known.any(0).sum() < FEWEST_SCANS:
         return mean, nan, nan
 
-    rng, count = np.random.default_rng(seed), scores.shape[1]
+    rng, (seeds, count) = np.random.default_rng(seed), scores.shape
     scans = rng.integers(count, size=(RESAMPLES, count))
-    drawn = draw_seeds(np.hstack([values, known]), rng)  # the same seeds for both
-    sums, numbers = (np.take_along_axis(half, scans, 1).sum(1)
-                     for half in np.split(drawn, 2, axis=1))
-    means = sums[numbers > 0] / numbers[numbers > 0]
-    low, high = np.percentile(means, (2.5, 97.5))
+    drawn = rng.integers(seeds, size=(RESAMPLES, seeds))
+
+    def means(of_scan):  # (RESAMPLES or 1, scans) of a sum and of a count -> (RESAMPLES,)
+        sums, numbers = (np.take_along_axis(np.broadcast_to(each, scans.shape), scans, 1).sum(1)
+                         for each in of_scan)
+        return np.divide(sums, numbers, out=np.full(RESAMPLES, nan), where=numbers > 0)
+
+    # Deviations between seeds are enlarged as in draw_seeds; of scans alone they have none
+    whole = means([values.sum(0), known.sum(0)])
+    resampled = means([values[drawn].sum(1), known[drawn].sum(1)])
+    spread = (resampled - whole) * (seeds / max(1, seeds - 1)) ** 0.5
+    low, high = np.nanpercentile(whole + spread, (2.5, 97.5))
     return mean, float(low), float(high)
 
 

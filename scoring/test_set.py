@@ -51,6 +51,7 @@ SPEC = DATASETS["wmh"]
 MASKS, FILE = "test", "test.csv"                  # of a run
 TABLE, TEXT = "test_set.csv", "test_set.md"       # of a set
 COLUMNS = list(ChallengeScore.model_fields)
+ALWAYS = ("reference_ml", "dice", "lesion_recall", "lesion_f1")  # never empty
 WORDS = ("set", "source", "loss", "run", "scanner", "subject", "mask", "reference")
 OF_THE_RUN = ("set", "source", "loss", "seed", "run", "best_epoch")
 PREDICT = "Predict them with make wmh TEST=yes, or predict.py --resume."
@@ -137,9 +138,13 @@ def score_mask(mask, reference_path):
 
 def read_rows(path, columns):
     """The rows of a table of this program, numbers as floats, empty cells None; [] without it."""
-    rows = read_csv(path, columns, REPEAT) if path.exists() else []
-    return [{name: value if name in WORDS else number(value, path, line)
-             for name, value in row.items()} for line, row in enumerate(rows, 2)]
+    table = read_csv(path, columns, REPEAT) if path.exists() else []
+    rows = [{name: value if name in WORDS else number(value, path, line)
+             for name, value in row.items()} for line, row in enumerate(table, 2)]
+    for line, row in enumerate(rows, 2):
+        if missing := [name for name in ALWAYS if row[name] is None]:
+            raise UserError(path, f"a number for {missing[0]}", f"none in line {line}", REPEAT)
+    return rows
 
 
 # All runs of a set --------------------------------------------------------------------------------

@@ -199,10 +199,11 @@ def test_the_scans_of_the_demo_are_written_by_several_processes(tmp_path):
     assert len(list(tmp_path.glob("phantom/training/*/*/wmh.nii.gz"))) == 2
 
 
-def make_test_set(clone, *more):
-    """make wmh TEST=yes on the phantom in data/raw, with one small run."""
-    words = ("SIZE=32", "WIDTH=2", "EPOCHS=1", "SEEDS=0", "LOSSES=gdl", "THREADS=1", "FETCH=no")
-    return make("wmh", "TEST=yes", *words, *more, folder=clone)
+def make_test_set(clone, target="wmh"):
+    """make wmh TEST=yes, or a file of its chain, on the phantom in data/raw: one small run."""
+    words = ("SIZE=32", "WIDTH=2", "EPOCHS=1", "SEEDS=0", "LOSSES=gdl", "THREADS=1", "FETCH=no",
+             *["NAME=wmh"] * (target != "wmh"))
+    return make(target, "TEST=yes", *words, folder=clone)
 
 
 def test_test_scans_are_predicted_and_scored_after_training_and_once(clone):
@@ -225,7 +226,7 @@ def test_test_scans_are_predicted_and_scored_after_training_and_once(clone):
     (folder / "gdl" / "seed0" / "test.csv").unlink()  # as after a kill: the masks are kept
     (masks / "70.nii.gz").unlink()
     before = {path: path.stat().st_mtime_ns for path in masks.iterdir()}
-    assert make_test_set(clone).returncode == 0
+    assert make_test_set(clone, target="results/wmh/test_set.csv").returncode == 0
     assert (masks / "70.nii.gz").exists()
     assert before == {path: path.stat().st_mtime_ns for path in before}
 

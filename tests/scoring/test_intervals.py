@@ -50,9 +50,11 @@ def test_a_rows_own_interval_covers_scans_and_seeds_as_that_of_a_difference_does
 
 
 def test_scores_that_are_missing_stay_out_of_a_mean_and_its_interval():
-    scores = np.array([[1.0, 3, np.nan, 1, 3, 2], [np.inf, 3, np.nan, 1, 3, np.nan]])
-    mean, low, high = intervals.mean_interval(scores)
-    assert mean == pytest.approx(17 / 8) and 1 <= low < mean < high <= 3
+    missing = [[1.0, 3, np.nan, 1, 3, 2], [np.inf, 3, np.nan, 1, 3, np.nan]]
+    assert intervals.mean_interval(missing)[0] == pytest.approx(17 / 8)
+    mean, low, high = intervals.mean_interval([[1.0, 3, np.nan, 1, 3, 2]])
+    assert mean == 2 and 1 <= low < mean < high <= 3
+    assert intervals.mean_interval([[1.0] * 6, [np.nan] * 6]) == (1, 1, 1)
     assert intervals.mean_interval([[5.0, np.nan, 5, 5, 5, 5]]) == (5, 5, 5)
 
 

@@ -306,6 +306,19 @@ def test_a_table_of_somebody_else_is_not_replaced(folder):
 
 # --- Rows of the table again ---
 
+@pytest.mark.parametrize("cell, said", [
+    ("lots", "expected numbers, found 'lots' in line 2"), ("x\ny", "another length"),
+    ("", "a number for dice, found none in line 2")])
+def test_a_damaged_table_of_a_run_is_named(folder, cell, said):
+    score(folder, "--only", "gdl/seed0")
+    path = folder / "gdl" / "seed0" / "test.csv"
+    head, first, *rest = path.read_text().splitlines()
+    cells = first.split(",")
+    cells[head.split(",").index("dice")] = cell
+    path.write_text("\n".join([head, ",".join(cells), *rest]))
+    refuses(score(folder), "gdl/seed0/test.csv", said)
+
+
 def test_the_table_is_stale_once_a_run_has_another_best_epoch(folder):
     text_of(folder)
     results = load_set(folder)
