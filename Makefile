@@ -3,6 +3,7 @@
 # Every stage is a file, so an interrupted `make` continues where it stopped:
 #   raw scans -> data/NAME/index.csv -> results/NAME/ROW/seedK/summary.json -> .../evaluation.csv
 #             -> results/NAME/claims.json -> results/NAME/report.html
+#   with TEST=yes: raw test scans -> results/NAME/ROW/seedK/test.csv -> results/NAME/test_set.csv
 
 # ---- Variables -----------------------------------------------------------------------------------
 # Names in capitals are for the command line, as in make wmh EPOCHS=5 WIDTH=8; the environment does
@@ -41,6 +42,7 @@ COMPARE    = gdl ce dice focal hausdorff ## make compare: the losses
 BESIDE     = ## make compare: further sets for the same table
 FETCH      = yes ## make wmh, isles: empty or no never uses the network
 OBSERVERS  = ## make wmh: yes fetches the labels of two further raters
+TEST       = ## yes: the challenge's 110 test scans too, scored with the finished models (wmh)
 SERVER     = ## make wmh, isles: another server than https://dataverse.nl, https://zenodo.org
 FILE       = ## make isles: the archive of the training set, where several may be it
 ANY_MD5    = ## make wmh, isles: yes takes archives that were packed again
@@ -149,6 +151,10 @@ on   = $(if $(dry),,$(call lock,$(1))) $(MAKE) --no-print-directory -j $(or $(JO
 	NAME=$(1) LOSSES="$(rows)" $(2) || { [ "$$(ls -A results/$(1) 2> /dev/null)" != .make ] || \
 	rm -r results/$(1); exit 2; }
 
+# The test scans are looked for before a chain starts, since they are predicted after training
+test := $(filter-out no 0,$(TEST))
+test_scans = $(PY) -m scans.test_scans --layout $(LAYOUT) --raw=$(call quote,$(RAW))
+
 # Rows are checked before a chain starts, since training comes late in it
 rows = $(LOSSES)
 demo wmh isles custom sweep compare: checked
@@ -162,7 +168,7 @@ demo: ## the whole chain on a small phantom, on the CPU, in minutes
 	$(PY) -m scans.phantom --layout wmh --subjects 18 --out data/phantom/wmh
 	$(PY) -m scans.phantom --layout isles --subjects 24 --out data/phantom/isles
 	+@$(call on,phantom-wmh,$(call small,wmh) chain)
-	+@$(call on,phantom-isles,$(call small,isles) chain)
+	+@$(call on,phantom-isles,$(call small,isles) TEST= chain)
 	$(PY) report.py --runs results/phantom-wmh results/phantom-isles --out results/demo
 
 suffix := $(if $(filter code2018,$(PROTOCOL)),-code2018)$(if $(filter 3,$(DIMS)),-dims3)
@@ -170,18 +176,20 @@ download = $(PY) -m scans.download --layout $@ --raw=$(call quote,$(RAW)) \
 	$(if $(filter-out no 0,$(FETCH)),--fetch) $(call path_option,SERVER,server) \
 	$(if $(ANY_MD5),--any-md5)
 wmh: ## WMH 2017 by the paper's protocol; fetches the scans that data/raw lacks
-	@$(download) $(if $(OBSERVERS),--observers)
+	@$(download) $(if $(OBSERVERS),--observers) $(if $(test),--test)
 	+@$(call on,$@$(suffix),LAYOUT=$@ chain)
 
 isles: ## ISLES 2018 by the paper's protocol; fetches the scans if data/raw has none
-	@$(download) $(call path_option,FILE,file)
+	@$(download) $(call path_option,FILE,file) $(if $(test),--test)
 	+@$(call on,$@$(suffix),LAYOUT=$@ chain)
 
 custom: ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=wmh]
+	@$(if $(test),$(test_scans) > /dev/null)
 	+@$(call on,$(set),chain)
 
 sweep: rows = gdl+boundary $(ALPHAS:%=gdl+boundary-alpha%) $(STRATEGIES:%=gdl+boundary-%)
 sweep: ## claim C6, alpha held at each of ALPHAS, and each of STRATEGIES: make sweep NAME=wmh
+	@$(if $(test),$(test_scans) > /dev/null)
 	+@$(call on,$(set),chain)
 
 # The variants differ in their distance maps, so each has data of its own
@@ -321,6 +329,17 @@ results/$(name)/claims.json: $(matrix:=/evaluation.csv)
 	$(PY) -m studies.claims --runs results/$(name) --data data/$(name) \
 		--device $(firstword $(DEVICE)) $(call option,THREADS,threads)
 
-results/$(name)/report.html: results/$(name)/claims.json
+# The challenge's test scans: each finished run predicts and scores them
+$(matrix:=/test.csv): results/$(name)/%/test.csv: results/$(name)/%/summary.json
+	scans=$$($(test_scans)) && $(if $(THREADS),OMP_NUM_THREADS=$(THREADS)) $(PY) predict.py \
+		--resume --checkpoint results/$(name)/$*/best.pt --out results/$(name)/$*/test \
+		--device $(call device_of,$*) $(if $(DETERMINISTIC),--deterministic) "$$scans" > /dev/null
+	$(PY) -m scoring.test_set --runs results/$(name) --only $* --raw=$(call quote,$(RAW))
+
+results/$(name)/test_set.csv: $(matrix:=/test.csv)
+	$(PY) -m scoring.test_set --runs results/$(name) --data data/$(name) \
+		--raw=$(call quote,$(RAW))
+
+results/$(name)/report.html: results/$(name)/claims.json $(if $(test),results/$(name)/test_set.csv)
 	$(PY) report.py --runs results/$(name) --data data/$(name)
 endif

@@ -3,6 +3,7 @@
 Examples:
   python predict.py --checkpoint results/wmh/gdl+boundary/seed0/best.pt --out masks/ new-patients/
   python predict.py --checkpoint best.pt --out masks/ --preview s1_FLAIR.nii.gz s1_T1.nii.gz
+  python predict.py --checkpoint best.pt --out masks/ --resume new-patients/
   python predict.py --checkpoint best.pt --describe
 
 What a scan is: a folder in the layout the network was trained on (WMH: <scan>/pre/FLAIR.nii.gz and
@@ -24,6 +25,10 @@ other files of the same name are refused:
                                  per class if there are several
   previews/<scan>.png            with --preview: the slices with the largest predicted area, and its
                                  contour
+A mask's header names the checkpoint it was made with. With --resume a scan is left out if all its
+outputs are there, made with this checkpoint and newer than the scan: a program that was stopped
+continues where it was.
+
 A line is printed for each scan: its name, the predicted volume in ml (of each class, if there are
 several), and in how many slices.
 
@@ -35,6 +40,7 @@ if __name__ == "__main__":  # imports this file as a module; see start
     from utils import start
     start("predict")
 
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -45,7 +51,7 @@ import torch
 
 from scans.folder import NORMALISATION, intensities
 from scans.geometry import BY_PREDICT, image_like
-from scans.inputs import is_written_by, note_sizes, refuse_inputs
+from scans.inputs import by_model, is_written_by, note_sizes, refuse_inputs
 from scans.resampling import gzipped, network_input, restore_array
 from scans.unlabelled import check_complete, find_scans, read_scan
 from training.best_model import AMP, BestModel, load_model
@@ -65,9 +71,10 @@ class Model(NamedTuple):
     """A trained network, where and how it computes."""
 
     network: torch.nn.Module
-    trained: BestModel         # what best.pt says of it
+    trained: BestModel            # what best.pt says of it
     device: torch.device
-    amp: torch.dtype | None    # of autocast, None without it
+    amp: torch.dtype | None       # of autocast, None without it
+    written_by: str = BY_PREDICT  # the description in the headers of its masks
 
 
 def main(argv=None):
@@ -94,13 +101,15 @@ def main(argv=None):
     else:
         amp = choose_amp(AMP.get(trained.amp, "auto") if args.amp == "auto" else args.amp, device)
     network.to(memory_format=choose_memory_format(amp, device, network.dims))
-    model = Model(network, trained, device, amp)
+    model = Model(network, trained, device, amp, by_model(args.checkpoint))
 
     # the scans, all of them complete before the first one is segmented
     scans = find_scans(args.scans, trained.data, args.out)
     check_complete(scans, trained.data.modalities)
     refuse_to_overwrite(scans, args)
     note_sizes(paths[0] for files in scans.values() for paths in files.values())
+    if args.resume:
+        scans = left_to_do(scans, model, args)
 
     left_out = 0
     for name, files in progress(scans.items(), total=len(scans), desc="segmenting", unit="scan"):
@@ -129,13 +138,13 @@ def predict_scan(name, files, model, args):
     classes, spacing = data.classes[1:], nib.affines.voxel_sizes(image.affine)
     if args.probabilities:
         write_image(args.out / "probabilities" / f"{name}.nii.gz",
-                    soft_voxels(probabilities, image), image)
+                    soft_voxels(probabilities, image), image, model.written_by)
     if args.preview:
         from reporting.preview import draw_preview  # matplotlib takes long to import
         sides = volumes[0].shape[:2]
         step = [size * length / slices.shape[-1] for size, length in zip(spacing, sides)]
         draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step, classes)
-    write_image(args.out / f"{name}.nii.gz", voxels, image)
+    write_image(args.out / f"{name}.nii.gz", voxels, image, model.written_by)
 
     found = int(mask.any(axis=(1, 2)).sum())
     return f"{name}: {volumes_in_words(voxels, spacing, classes)} in {found} of {len(mask)} slices"
@@ -191,10 +200,34 @@ def volumes_in_words(voxels, spacing, classes):
     return ", ".join(map(" ".join, zip(classes, volumes, strict=True)))
 
 
-def write_image(path, voxels, image):
+def write_image(path, voxels, image, written_by):
     """Write voxels with the header of the scan, a nifti.Image, in all that says where it lies."""
     with atomic_path(path) as partial:
-        partial.write_bytes(gzipped(image_like(voxels, image.geometry, BY_PREDICT)))
+        partial.write_bytes(gzipped(image_like(voxels, image.geometry, written_by)))
+
+
+# What is there already ----------------------------------------------------------------------------
+
+def left_to_do(scans, model, args):
+    """Those of `scans` whose outputs by this checkpoint are not all there, newer than the scan."""
+    def is_done(name, files):
+        outputs = outputs_of(name, args)
+        newest = max(os.path.getmtime(paths[0]) for paths in files.values())
+        return (all(path.is_file() and path.stat().st_mtime > newest for path in outputs)
+                and all(is_written_by(path, model.written_by) for path in outputs
+                        if path.name.endswith(".nii.gz")))
+
+    left = {name: files for name, files in scans.items() if not is_done(name, files)}
+    if len(left) < len(scans):
+        log(f"{args.out}: {len(scans) - len(left)} of {len(scans)} masks are there")
+    return left
+
+
+def outputs_of(name, args):
+    """The files that are written for a scan."""
+    return [args.out / f"{name}.nii.gz",
+            *[args.out / "probabilities" / f"{name}.nii.gz"] * args.probabilities,
+            *[args.out / "previews" / f"{name}.png"] * args.preview]
 
 
 def refuse_to_overwrite(scans, args):
@@ -242,6 +275,8 @@ def parse_arguments(argv):
     add("--preview", action="store_true",
         help="write a PNG of each scan with the mask's contour too")
     add("--describe", action="store_true", help="print what the checkpoint holds, and stop")
+    add("--resume", action="store_true",
+        help="leave out scans whose outputs by this checkpoint are there, newer than the scan")
     add("--device", default="auto",
         help="auto, cpu, cuda, cuda:1 (default auto: a GPU if there is one)")
     add("--amp", default="auto", choices=("auto", "bf16", "off"),

@@ -8,9 +8,9 @@ Works on what is there: runs that have not finished are marked, and are not aver
 ones. Runs of other data, protocols, networks or epochs than the first are refused, not averaged.
 Numbers that the paper reports stand only beside those measured on the challenge's own scans.
 
-Written to --out: table1.md, .csv (a row per number) and .tex; measures.csv; of sets with several foreground
-classes also classes.csv; figure1 to figure4 as .png and .pdf; report.html, one file that opens
-without a network. The table is printed too.
+Written to --out: table1.md, .csv (a row per number) and .tex; measures.csv; of sets with several
+foreground classes also classes.csv; figure1 to figure4 as .png and .pdf; report.html, one file that
+opens without a network. The table is printed too.
 
 Exit status: 0, or 2 with one line that says which runs or files do not belong together and what to
 do.

@@ -39,6 +39,9 @@ class DatasetSpec:
     # Folder name on the path -> subjects, by which the challenge's own scans are recognised
     sites: dict = field(default_factory=dict)
 
+    # The same of its own test set, where that is public: see scans/test_scans.py
+    test_sites: dict = field(default_factory=dict)
+
     # Where a folder holds several scans: regex whose group, found in a file's name, names the scan
     scan_name: str = ""
 
@@ -60,7 +63,8 @@ DATASETS = {
     "wmh": DatasetSpec(
         modalities={"FLAIR": "pre/FLAIR.nii*", "T1": "pre/T1.nii*"}, label="wmh.nii*",
         label_map={0: 0, 1: 1, 2: 0}, ignore=(2,), n_subjects=60, n_val=10,
-        sites={"Utrecht": 20, "Singapore": 20, "GE3T": 20}),
+        sites={"Utrecht": 20, "Singapore": 20, "GE3T": 20},
+        test_sites={"Utrecht": 30, "Singapore": 30, "GE3T": 30, "GE1T5": 10, "Philips": 10}),
     "isles": DatasetSpec(
         modalities={name: f"SMIR.Brain.*.O.{name}.*/SMIR.Brain.*.O.{name}.*.nii*"
                     for name in ("CT", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax")},
@@ -202,12 +206,19 @@ def recognise(subjects, spec):
 
     A phantom may have the same number and sites; see `is_phantom`.
     """
-    if not spec.sites or len(subjects) != sum(spec.sites.values()):
-        return False
-    count = Counter(site for subject in subjects for site in spec.sites
-                    if any(part.startswith(site) or part.endswith(f"_{site}")
-                           for part in subject.folder.parts[-3:]))
-    return count == Counter(spec.sites)
+    return bool(spec.sites) and are_all_of(subjects, spec.sites)
+
+
+def are_all_of(subjects, sites):
+    """Are these subjects as many of each of `sites`, {folder name: number}, and no others?"""
+    return Counter(site_of(subject, sites) for subject in subjects) == Counter(sites)
+
+
+def site_of(subject, sites):
+    """The one of `sites` that a subject is of, by the names on its path; None: of none."""
+    return next((site for site in sites
+                 if any(part.startswith(site) or part.endswith(f"_{site}")
+                        for part in subject.folder.parts[-3:])), None)
 
 
 def is_phantom(subject):

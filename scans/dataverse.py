@@ -1,6 +1,6 @@
 """Fetch the scans of the WMH challenge from DataverseNL, where they are open.
 
-One request lists the files. Those that training needs and that are not there yet are transferred
+One request lists the files. Those that are needed and are not there yet are transferred
 side by side, each checked against the server's checksum before it gets its name, so a program that
 was stopped continues where it was.
 """
@@ -20,6 +20,8 @@ from utils import UserError, exclusive, log, progress, remove, write_text
 SERVER = "https://dataverse.nl"
 DOI = "doi:10.34894/AECRSD"
 SCANS = re.compile(r"(?P<subject>training/(?:[\w-]+/)+)(?P<image>pre/FLAIR|pre/T1|wmh)\.nii\.gz")
+TEST = re.compile(  # one of its folders is "Philips_VU .PETMR_01."
+    r"(?P<subject>test/(?:\w[\w .-]*/)+)(?P<image>pre/FLAIR|pre/T1|wmh)\.nii\.gz")
 RATERS = re.compile(r"additional_annotations/observer_o[34]/training/(?:[\w-]+/)+result\.nii\.gz")
 MAX_FILE = 2 ** 29        # bytes; a scan has some 10 MB
 TERMS_FILE = "TERMS.txt"  # beside the scans: the terms were shown, and fetching has begun
@@ -42,7 +44,7 @@ class RemoteFile:
     checksum: Checksum
 
 
-def fetch_wmh(raw, subjects, server=SERVER, observers=False):
+def fetch_wmh(raw, subjects, server=SERVER, observers=False, test=None):
     """Fetch what `raw` lacks of the WMH training set, into `raw`/wmh/ in the server's own layout.
 
     A file whose checksum is right is not fetched again, nor are scans that lie elsewhere below
@@ -54,6 +56,7 @@ def fetch_wmh(raw, subjects, server=SERVER, observers=False):
         server: address of a Dataverse server.
         observers: also the two further raters' label images, into
             `raw`/wmh/additional_annotations/.
+        test: the folder of the challenge's test scans, which are then fetched into it too.
 
     Raises:
         Unreachable: no answer, after retries.
@@ -63,8 +66,8 @@ def fetch_wmh(raw, subjects, server=SERVER, observers=False):
     root, server = raw / "wmh", server.rstrip("/")
 
     with closing(open_session()) as session:
-        listed = list_files(session, server, observers)
-        files = missing_files(listed, raw, root, subjects)
+        listed = list_files(session, server, observers, test is not None)
+        files = missing_files(listed, raw, root, subjects, test)
         size = sum(file.size for file in files)
         if not files:
             return
@@ -76,46 +79,54 @@ def fetch_wmh(raw, subjects, server=SERVER, observers=False):
                 write_text(root / TERMS_FILE, TERMS)
             log(f"{server}: fetching {len(files)} of {len(listed)} files, {size / 1e9:.2f} GB, "
                 f"to {root}")
-            transfer(session, server, files, root)
+            transfer(session, server, files, root, test)
 
 
-def list_files(session, server, observers):
+def list_files(session, server, observers, test=False):
     """The files of the data set that are needed, as RemoteFile, sorted by path.
 
     Raises:
         UserError: the answer is no list, or one of the files is not in it.
     """
     url = f"{server}/api/datasets/:persistentId/"
+    needed = (SCANS, *[RATERS] * observers, *[TEST] * test)
 
     def parse(answer):
         entries = answer["data"]["latestVersion"]["files"]
-        return [needed_file(entry, url, observers) for entry in entries]
+        return [needed_file(entry, url, needed) for entry in entries]
 
     entries = ask(session, url, f"Dataverse's list of the files of {DOI}", parse, persistentId=DOI)
     files = sorted(filter(None, entries), key=lambda file: file.path)
-    check_complete(files, url, observers)
+    check_scans(files, url, SCANS, "training")
+    if observers and not any(RATERS.fullmatch(file.path) for file in files):
+        raise UserError(url, "additional_annotations/ of observers o3 and o4", "none",
+                        "Leave out --observers.")
+    if test:
+        check_scans(files, url, TEST, "test")
     return files
 
 
-def check_complete(files, url, observers):
-    """Raise UserError unless the listed files include all three images of each training scan."""
+def check_scans(files, url, pattern, kind):
+    """Raise UserError unless the listed files include all three images of each scan of a kind."""
     images = {}
     for file in files:
-        if match := SCANS.fullmatch(file.path):
+        if match := pattern.fullmatch(file.path):
             images.setdefault(match["subject"], set()).add(match["image"])
     lacking = [f"{subject}{image}.nii.gz" for subject, found in images.items()
                for image in ("pre/FLAIR", "pre/T1", "wmh") if image not in found]
     if not images or lacking:
         found = f"{len(lacking)} missing, among them {lacking[0]}" if lacking else "no scan"
-        raise UserError(url, "FLAIR, T1 and label of every training scan", found,
+        raise UserError(url, f"FLAIR, T1 and label of every {kind} scan", found,
                         "Check the address of the server.")
-    if observers and len(files) == 3 * len(images):
-        raise UserError(url, "additional_annotations/ of observers o3 and o4", "none",
-                        "Leave out --observers.")
 
 
-def needed_file(entry, where, observers):
-    """The RemoteFile of one entry of the server's list, or None if training does not need it.
+def needed_file(entry, where, needed):
+    """The RemoteFile of one entry of the server's list, or None if its path is not as needed.
+
+    Args:
+        entry: of the list.
+        where: the list's address, for errors.
+        needed: regular expressions, one of which must match the path.
 
     Raises:
         UserError: a path that leads outside, or a file without a plausible number, size and
@@ -125,7 +136,7 @@ def needed_file(entry, where, observers):
     item = entry["dataFile"]
     path = str(PurePosixPath(entry.get("directoryLabel") or "", item["filename"]))
     check_inside(where, path)
-    if not (SCANS.fullmatch(path) or observers and RATERS.fullmatch(path)):
+    if not any(pattern.fullmatch(path) for pattern in needed):
         return None
     number, size, said = item["id"], item["filesize"], checksum_entry(item)
     try:
@@ -146,7 +157,14 @@ def checksum_entry(item):
     return said["type"], said["value"]
 
 
-def missing_files(files, raw, root, subjects):
+def place_of(file, root, test):
+    """Where a file belongs: in `root` at its own path, of a test scan in the folder `test`."""
+    if test and TEST.fullmatch(file.path):
+        return test / file.path.removeprefix("test/")
+    return root / file.path
+
+
+def missing_files(files, raw, root, subjects, test=None):
     """The files to fetch.
 
     Not those that lie in `root` with the right checksum, nor what lies elsewhere below `raw`.
@@ -163,18 +181,20 @@ def missing_files(files, raw, root, subjects):
         return []
 
     def is_there(file):
-        match, target = SCANS.fullmatch(file.path), root / file.path
+        match, target = SCANS.fullmatch(file.path), place_of(file, root, test)
         if match and PurePosixPath(match["subject"]).name in elsewhere:
             return True
         if (raw / file.path).exists() or target.with_suffix("").exists():  # unpacked by hand
             return True
+        if not target.is_relative_to(root):  # test scans put there by hand
+            return target.is_file()
         return target.is_file() and file.checksum.matches(target)
 
     return [file for file in files if not is_there(file)]
 
 
-def transfer(session, server, files, root):
-    """Fetch `files` side by side into `root`.
+def transfer(session, server, files, root, test=None):
+    """Fetch `files` side by side, each to its `place_of`.
 
     On the first error the others stop, and what is complete stays.
     """
@@ -183,8 +203,8 @@ def transfer(session, server, files, root):
                           unit_scale=True)
     try:
         with ThreadPoolExecutor(PARALLEL) as pool, bytes_done as bar:
-            futures = {pool.submit(fetch_into, session, server, file, root, staging, stop): file
-                       for file in files}
+            futures = {pool.submit(fetch_to, place_of(file, root, test), session, server, file,
+                                   staging, stop): file for file in files}
 
             try:
                 for future in as_completed(futures):
@@ -197,10 +217,9 @@ def transfer(session, server, files, root):
         remove(staging)
 
 
-def fetch_into(session, server, file, root, staging, stop):
-    """Fetch one file to its place below `root`; see `transfer.fetch_file`."""
+def fetch_to(target, session, server, file, staging, stop):
+    """Fetch one file to its place `target`; see `transfer.fetch_file`."""
     url, staged = f"{server}/api/access/datafile/{file.id}", staging / str(file.id)
     fetch_file(session, url, staged, file.size, file.checksum, file.path, stop)
-    target = root / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(staged, target)

@@ -6,6 +6,7 @@ challenges' data are open.
 Examples:
   python -m scans.download --layout wmh --raw data/raw --fetch
   python -m scans.download --layout wmh --raw data/raw --fetch --observers
+  python -m scans.download --layout wmh --raw data/raw --fetch --test
   python -m scans.download --layout isles --raw data/raw --fetch
   python -m scans.download --layout isles --raw data/raw --fetch --file NAME.zip
 
@@ -13,6 +14,7 @@ Scans are looked for at any depth below --raw. If some are missing, the challeng
 are checked against their published md5, and the files that are needed are unpacked into
 --raw/<layout>/. With --fetch, the WMH scans still missing come from DataverseNL, into
 --raw/wmh/training/, and the training archive of ISLES 2018 comes from Zenodo, into --raw/isles/.
+--test asks for the 110 test scans of WMH too, in a folder test/ that no training enters.
 What is there already is not fetched again, a transfer that broke off goes on from there, and each
 file's checksum is compared with the server's. The data's terms are shown and kept beside the scans.
 
@@ -29,9 +31,10 @@ from pathlib import Path
 
 from scans import dataverse, zenodo
 from scans.archives import scans_below, unpack_archives
-from scans.datasets import get_spec
+from scans.datasets import get_spec, is_phantom
 from scans.server import Unreachable
-from utils import UserError, argument_parser
+from scans.test_scans import find_test_folder, find_test_scans
+from utils import UserError, argument_parser, log
 
 ARCHIVES = {  # file name -> md5 as published by the challenges
     "wmh": {"Amsterdam_GE3T.zip": "259938e3ba38ec77d878c6eaa7fa3c12",
@@ -39,6 +42,11 @@ ARCHIVES = {  # file name -> md5 as published by the challenges
             "Utrecht.zip": "7768dda529a00cdcf49d9f574bb146cd"},
     "isles": {"ISLES2018_Training.zip": "b6d16c456e173743e30a3fbdb3bd29a5"},
 }
+ADVICE_TEST = """The test scans of the WMH challenge (MICCAI 2017) are not in {raw}.
+  get:  its test set, 110 scans: the folder test, with Utrecht, Singapore and Amsterdam/...
+  from: DataverseNL, doi:10.34894/AECRSD (open, CC BY-NC 4.0); with internet, `make wmh TEST=yes`
+        fetches them by itself
+  put:  the folder into {raw}, or leave out TEST"""
 SERVERS = {"wmh": dataverse.SERVER, "isles": zenodo.SERVER}
 ADVICE = {
     "wmh": """The scans of the WMH challenge (MICCAI 2017) are not in {raw}.
@@ -83,9 +91,28 @@ def main(argv=None):
                         f"{found}; {', '.join(missing)} is missing",
                         "Put it beside the others and repeat the command.")
     if found != spec.n_subjects:
-        print(f"warning: {raw}: {found} scans, the challenge has {spec.n_subjects}"
-              + (f"; {unreachable}" if unreachable else ""), file=sys.stderr)
+        warn_of_number(raw, found, "scans", spec.n_subjects, unreachable)
+    return have_test_scans(raw, spec, unreachable) if args.test else 0
+
+
+def have_test_scans(raw, spec, unreachable):
+    """0 if there are complete test scans below `raw`, else 2 and what to do.
+
+    Raises:
+        UserError: one of them lacks a file.
+    """
+    if not find_test_folder(raw, spec)[1]:
+        print(ADVICE_TEST.format(raw=raw), file=sys.stderr)
+        return 2
+    folder, scans = find_test_scans(raw, spec)
+    if len(scans) != (count := sum(spec.test_sites.values())):
+        warn_of_number(folder, len(scans), "test scans", count, unreachable)
     return 0
+
+
+def warn_of_number(place, found, what, count, unreachable):
+    print(f"warning: {place}: {found} {what}, the challenge has {count}"
+          + (f"; {unreachable}" if unreachable else ""), file=sys.stderr)
 
 
 def parse_arguments(argv):
@@ -99,6 +126,9 @@ def parse_arguments(argv):
     parser.add_argument("--observers", action="store_true",
                         help="wmh, with --fetch: also the label images of two further raters, "
                         "into additional_annotations/")
+    parser.add_argument("--test", action="store_true",
+                        help="wmh: the challenge's test scans too, to be scored with trained "
+                        "models")
     parser.add_argument("--file", metavar="NAME",
                         help="isles: the archive of the training set, where several may be it")
     parser.add_argument("--server", metavar="URL",
@@ -111,6 +141,9 @@ def parse_arguments(argv):
 
     if args.observers and args.layout != "wmh":
         raise UserError("--observers", "--layout wmh, whose further raters are known", args.layout,
+                        "Leave it out.")
+    if args.test and args.layout != "wmh":
+        raise UserError("--test", "--layout wmh, whose test scans are public", args.layout,
                         "Leave it out.")
     if args.observers and not args.fetch:
         raise UserError("--observers", "--fetch beside it", "none",
@@ -157,17 +190,28 @@ def fetch_missing(raw, spec, args):
     If the server does not answer and nothing was begun, its error is returned, not raised.
     """
     subjects = scans_below(raw, spec)
-    complete = sum(all(subject.files.values()) for subject in subjects)
-    if complete >= spec.n_subjects and not args.observers:
+    folder, tests = find_test_folder(raw, spec) if args.test else (None, [])
+    if any(map(is_phantom, (*subjects, *tests))):
+        log(f"{raw}: phantom scans; nothing is fetched beside them")
+        return None
+    if (has_all(subjects, spec.n_subjects) and not args.observers
+            and (not args.test or has_all(tests, sum(spec.test_sites.values())))):
         return None
     try:
         if args.layout == "wmh":
-            dataverse.fetch_wmh(raw, subjects, args.server, args.observers)
+            place = (folder or raw / "wmh" / "test") if args.test else None
+            dataverse.fetch_wmh(raw, subjects, args.server, args.observers, place)
         elif not subjects:  # it is one archive: nothing is fetched beside scans that are there
             archive = zenodo.fetch_isles(raw, args.server, args.file)
             unpack_archives([archive], raw / args.layout, spec, {})
     except Unreachable as error:
-        if subjects and (args.observers or (raw / "wmh" / dataverse.TERMS_FILE).exists()):
+        needed = args.observers or args.test and not tests
+        if subjects and (needed or (raw / "wmh" / dataverse.TERMS_FILE).exists()):
             raise
         return error
     return None
+
+
+def has_all(subjects, count):
+    """Are there so many subjects that lack no file?"""
+    return sum(all(subject.files.values()) for subject in subjects) >= count

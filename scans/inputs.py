@@ -1,10 +1,11 @@
 """No program writes over an input, or takes for an input what it has written itself."""
 
+import hashlib
 import os
 from pathlib import Path
 
 from scans.folder import is_data_folder
-from scans.geometry import OURS
+from scans.geometry import BY_PREDICT, OURS
 from scans.nifti import described_by, read_image
 from utils import UserError, log
 
@@ -114,6 +115,16 @@ def is_written_by(path, who):
         return described_by(path).startswith(who.encode())
     except (UserError, OSError):
         return False
+
+
+def by_model(checkpoint):
+    """What predict.py writes into the headers of masks: itself, and the start of best.pt's sha256.
+
+    Args:
+        checkpoint: path of the best.pt.
+    """
+    with open(checkpoint, "rb") as file:
+        return f"{BY_PREDICT}, model {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
 
 
 def begins_with(*words):

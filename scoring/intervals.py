@@ -49,6 +49,44 @@ def paired_interval(with_term, without, weights=None, seed=0):
     return float(mean), float(low), float(high)
 
 
+def mean_interval(scores, seed=0):
+    """Mean of a row over its seeds and scans, with the 95 % bootstrap interval over both.
+
+    Scans and seeds are drawn as in `paired_interval`. What is not finite stays out of every mean.
+
+    Args:
+        scores: (seeds, scans).
+
+    Returns:
+        (mean, low, high); low and high NaN with fewer than FEWEST_SCANS scans, all NaN where
+        nothing is finite.
+    """
+    scores = np.atleast_2d(np.asarray(scores, float))
+    known = np.isfinite(scores)
+    values, nan = np.where(known, scores, 0), float("nan")
+    if not known.any():
+        return nan, nan, nan
+    mean = float(values.sum() / known.sum())
+    if known.any(0).sum() < FEWEST_SCANS:
+        return mean, nan, nan
+
+    rng, (seeds, count) = np.random.default_rng(seed), scores.shape
+    scans = rng.integers(count, size=(RESAMPLES, count))
+    drawn = rng.integers(seeds, size=(RESAMPLES, seeds))
+
+    def means(of_scan):  # (RESAMPLES or 1, scans) of a sum and of a count -> (RESAMPLES,)
+        sums, numbers = (np.take_along_axis(np.broadcast_to(each, scans.shape), scans, 1).sum(1)
+                         for each in of_scan)
+        return np.divide(sums, numbers, out=np.full(RESAMPLES, nan), where=numbers > 0)
+
+    # Deviations between seeds are enlarged as in draw_seeds; of scans alone they have none
+    whole = means([values.sum(0), known.sum(0)])
+    resampled = means([values[drawn].sum(1), known[drawn].sum(1)])
+    spread = (resampled - whole) * (seeds / max(1, seeds - 1)) ** 0.5
+    low, high = np.nanpercentile(whole + spread, (2.5, 97.5))
+    return mean, float(low), float(high)
+
+
 def difference(with_term, without, metric):
     """`paired_interval` of one metric of two `row_scores`: {"difference", "low", "high"}.
 

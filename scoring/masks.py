@@ -303,13 +303,8 @@ def refuse_other_labels(folders, values, rules):
 def score_pair(prediction_path, reference_path, rules):
     """The ScoredScan of a prediction and its reference."""
     read = read_labels if rules.protocol is None else read_values
-    predicted, prediction = read(prediction_path)
-    truth, reference = read_labels(reference_path)
-    check_grid(prediction_path, prediction, reference, reference_path, RESAMPLE)
-
-    spacing = nib.affines.voxel_sizes(reference.affine)
-    # The challenge looks for surfaces within slices as they are stored; here all is turned to RAS+.
-    slice_axis = int(reference.turns[2, 0])
+    predicted, truth, reference = read_pair(prediction_path, reference_path, read)
+    spacing, slice_axis = spacing_of(reference), slice_axis_of(reference)
     masks, left_out = masks_of_labels(predicted, truth, rules)
 
     scores, lesions = {}, {}
@@ -324,6 +319,31 @@ def score_pair(prediction_path, reference_path, rules):
     # By the challenge's rules any value of a prediction is its one label.
     values = {1} if rules.protocol else set(np.unique(predicted).tolist())
     return ScoredScan(scores, lesions, values, set(np.unique(truth).tolist()))
+
+
+def read_pair(prediction_path, reference_path, read=read_values):
+    """(predicted, truth, reference): values (X, Y, Z) in RAS+, and the reference's image.
+
+    Raises:
+        UserError: a file cannot be read, or the two differ in grid.
+    """
+    predicted, prediction = read(prediction_path)
+    truth, reference = read_labels(reference_path)
+    check_grid(prediction_path, prediction, reference, reference_path, RESAMPLE)
+    return predicted, truth, reference
+
+
+def spacing_of(image):
+    """Voxel size along x, y, z, mm."""
+    return nib.affines.voxel_sizes(image.affine)
+
+
+def slice_axis_of(image):
+    """The axis across slices as they are stored, where the challenge looks for surfaces in them.
+
+    All is turned to RAS+ here.
+    """
+    return int(image.turns[2, 0])
 
 
 def masks_of_labels(predicted, truth, rules):

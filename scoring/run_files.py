@@ -125,6 +125,26 @@ class ScanScores(Description):
     large_found: int = Field(description="of them touched")
 
 
+class ChallengeScore(Description):
+    """A row of test.csv: one of the challenge's test scans, scored by its own rules.
+
+    Empty where there is none: no distance without a prediction, no percentage of nothing.
+    """
+
+    subject: str = Field(description="name of the scan")
+    scanner: str = Field(description="by the scan's folders")
+    reference_ml: Number = Field(description="volume of its lesions, ml")
+    dice: Number = Field(description="Dice similarity coefficient of the scan")
+    hd95_challenge: Number | None = Field(
+        None, description="larger directed 95th percentile of the distances between surfaces, mm")
+    volume_difference: Number | None = Field(
+        None, description="absolute volume difference, % of the reference")
+    lesion_recall: Number = Field(description="share of its lesions that are found")
+    lesion_f1: Number = Field(description="F1 of lesions")
+    mask: str = Field(description="sha256 of the mask in test/")
+    reference: str = Field(description="sha256 of the reference")
+
+
 class Summary(Description):
     """summary.json: there once a run is finished."""
 

@@ -22,9 +22,11 @@ from reporting.page.scores import (
 )
 from reporting.page.slices import BUDGET, browser
 from reporting.table1 import cell, columns, heading
+from scoring import test_table
 from scoring.rows import BOTH, IN_WORDS, PAIR, REGIONAL, label
 from scoring.run_files import Claims
 from scoring.runs import number
+from scoring.test_set import load_rows
 from utils import UserError, git_commit, read_csv, read_description, read_json
 
 IN_PAGE = ("figure3", "figure3_mm")  # drawn by the page itself
@@ -66,7 +68,7 @@ def set_view(results, index, reported, budget):
         "browser": browser(results, scans, budget) if has_masks else None,
         "settings": settings, "environment": environment, "varying": varying,
         "stages": stages(results), "commands": [train_command(part) for part in results.parts],
-        "ablation": ablation_of(results),
+        "ablation": ablation_of(results), "test": test_set_of(results, reported),
         "evaluations": [(run.name, evaluation(run)) for run in results.runs
                         if all(path.exists() for path in evaluation_files(run))]}
 
@@ -151,6 +153,22 @@ def ablation_of(results):
     return list(rows.values())
 
 
+def test_set_of(results, reported):
+    """The challenge's test set, as `make wmh TEST=yes` has scored it.
+
+    Returns:
+        {"blocks", "notes", "stale"} for the template, blocks and notes of `test_table`; {"command"}
+        where the challenge's own scans were trained on and its test set was not scored; else None.
+    """
+    rows = load_rows(results)
+    if not rows:
+        return {"command": test_table.COMMAND} if results.challenge == "wmh" else None
+    beside = reported["wmh_test"] if test_table.is_official(results, rows) else None
+    return {"blocks": test_table.build_blocks(rows, beside),
+            "notes": test_table.notes_of(results, rows, beside),
+            "stale": test_table.is_stale(results, rows)}
+
+
 def evaluation(run):
     """{column: text} of the numbers of evaluation.csv, each the mean over scans and classes.
 
@@ -212,7 +230,8 @@ def html(sets, table, notes, elsewhere, drawn, words, reported, elapsed, budget=
         loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True,
         lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.globals |= {"label": label, "class_texts": class_table.texts,
-                            "duration": duration, "names": IN_WORDS}
+                            "duration": duration, "names": IN_WORDS,
+                            "test_headings": test_table.headings()}
 
     pictures = [{**figure, "data": base64.b64encode(figure["png"]).decode()} for figure in drawn
                 if figure["name"] not in IN_PAGE]

@@ -8,8 +8,9 @@ import shlex
 import pytest
 
 PROGRAMS = ("preprocess", "main", "evaluate", "report", "predict",
-            "scans.download", "scans.phantom", "scoring.raters", "scoring.status",
-            "studies.ablation", "studies.claims", "studies.comparison")
+            "scans.download", "scans.phantom", "scans.test_scans", "scoring.raters",
+            "scoring.status", "scoring.test_set", "studies.ablation", "studies.claims",
+            "studies.comparison")
 
 
 class Parsed(Exception):

@@ -172,6 +172,8 @@ def test_without_internet_make_says_what_to_get_and_ends_with_status_2(clone, ta
         (["wmh"], "--fetch"),
         (["wmh", "FETCH="], ""),
         (["wmh", "FETCH=no"], ""),
+        (["wmh", "FETCH=no", "TEST=yes"], "--test"),
+        (["wmh", "TEST=no"], "--fetch"),
         (["isles"], "--fetch"),
         (["isles", "FETCH=no"], ""),
         (
@@ -195,6 +197,69 @@ def test_the_scans_of_the_demo_are_written_by_several_processes(tmp_path):
     result = run_apart("scans.phantom", *words, "--test", 0, "--out", tmp_path / "phantom")
     assert result.returncode == 0, result.stderr
     assert len(list(tmp_path.glob("phantom/training/*/*/wmh.nii.gz"))) == 2
+
+
+def make_test_set(clone, target="wmh"):
+    """make wmh TEST=yes, or a file of its chain, on the phantom in data/raw: one small run."""
+    words = ("SIZE=32", "WIDTH=2", "EPOCHS=1", "SEEDS=0", "LOSSES=gdl", "THREADS=1", "FETCH=no",
+             *["NAME=wmh"] * (target != "wmh"))
+    return make(target, "TEST=yes", *words, folder=clone)
+
+
+def test_test_scans_are_predicted_and_scored_after_training_and_once(clone):
+    words = ("--layout", "wmh", "--subjects", 2, "--slices", 4, "--size", 32, "--jobs", 2)
+    run_apart("scans.phantom", *words, "--test", 5, "--out", clone / "data" / "raw")
+    result = make_test_set(clone)
+    assert result.returncode == 0, result.stderr
+    folder = clone / "results" / "wmh"
+    masks = folder / "gdl" / "seed0" / "test"
+    assert sorted(path.name for path in masks.iterdir()) == [
+        f"{name}.nii.gz" for name in ("1", "111", "150", "160", "70")]
+    text = (folder / "test_set.md").read_text()
+    assert "All 5 test scans" in text and "Synthetic images" in text and "pgs" not in text
+    assert 'id="test"' in (folder / "report.html").read_text()
+    split = (clone / "data" / "wmh" / "split.csv").read_text().splitlines()[1:]
+    assert sorted(line.split(",")[0] for line in split) == ["0", "50"]
+
+    again = make_test_set(clone)
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout
+    (folder / "gdl" / "seed0" / "test.csv").unlink()  # as after a kill: the masks are kept
+    (masks / "70.nii.gz").unlink()
+    before = {path: path.stat().st_mtime_ns for path in masks.iterdir()}
+    assert make_test_set(clone, target="results/wmh/test_set.csv").returncode == 0
+    assert (masks / "70.nii.gz").exists()
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_without_test_scans_nothing_is_trained(clone):
+    write_wmh_subject(clone / "data" / "raw" / "a")
+    for words in (["wmh", "FETCH=no"], ["custom", "NAME=x"], ["sweep", "NAME=x"]):
+        result = make(*words, "TEST=yes", folder=clone)
+        assert result.returncode == 2 and "test" in result.stderr and "main.py" not in result.stdout
+    assert not (clone / "results" / "x").exists() and not (clone / "data" / "wmh").exists()
+
+
+@pytest.mark.parametrize("words", [["isles"], ["custom", "NAME=x", "LAYOUT=isles"]])
+def test_a_layout_without_public_test_scans_refuses_test(clone, words):
+    result = make(*words, "TEST=yes", "FETCH=no", folder=clone)
+    assert result.returncode == 2 and "wmh, whose test scans are public" in result.stderr
+
+
+def test_volumes_and_the_2018_protocol_have_their_own_test_scores(clone):
+    for more, name in ((["DIMS=3"], "wmh-dims3"), (["PROTOCOL=code2018"], "wmh-code2018")):
+        plan = make("-n", "wmh", "TEST=yes", "FETCH=no", "SEEDS=0", "LOSSES=gdl", *more,
+                    folder=clone).stdout.replace("\\\n", " ")
+        predicted = [" ".join(line.split()) for line in plan.splitlines() if "predict.py" in line]
+        assert len(predicted) == 1
+        assert f"--checkpoint results/{name}/gdl/seed0/best.pt" in predicted[0]
+        assert f"-m scoring.test_set --runs results/{name} --data data/{name}" in " ".join(
+            plan.split())
+
+
+def test_the_demo_may_score_the_phantoms_test_scans_and_passes_isles_over(clone):
+    plan = make("-n", "demo", "TEST=yes", folder=clone).stdout.replace("\\\n", " ")
+    predicted = [line for line in plan.splitlines() if "predict.py" in line]
+    assert len(predicted) == 6 and all("results/phantom-wmh/" in line for line in predicted)
 
 
 def test_custom_without_a_name_says_what_is_missing(clone):

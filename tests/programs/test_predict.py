@@ -1,6 +1,7 @@
 """predict.py: the run's own masks again, scans found by layout and name, what is missing."""
 
 import gzip
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -295,3 +296,52 @@ def test_cuda_gives_the_mask_of_the_cpu(trained, masks):
     masks("--device", "cuda", "--amp", "off", trained / "raw")
     for name, mask in cpu.items():
         assert (voxels(folder / name) == mask).mean() > 0.999
+
+
+# --resume -----------------------------------------------------------------------------------------
+
+def age(folder, seconds):
+    """Make every file below a folder so many seconds older."""
+    for path in folder.rglob("*.nii.gz"):
+        os.utime(path, (path.stat().st_atime - seconds, path.stat().st_mtime - seconds))
+
+
+def test_resume_makes_the_missing_masks_alone(trained, masks):
+    full, folder = masks(trained / "raw", "--resume")
+    assert full.stdout.count(" slices") == 6
+    (folder / "s2.nii.gz").unlink()
+    again, _ = masks(trained / "raw", "--resume")
+    assert [line for line in again.stdout.splitlines() if " slices" in line][0].startswith("s2: ")
+    assert again.stdout.count(" slices") == 1 and "5 of 6 masks are there" in again.stdout
+    nothing, _ = masks(trained / "raw", "--resume")
+    assert nothing.returncode == 0 and nothing.stdout.count(" slices") == 0
+
+
+def test_resume_repeats_the_masks_of_another_checkpoint(trained, masks, tmp_path):
+    _, folder = masks(trained / "raw" / "s0")
+    state = torch.load(trained / "run" / "best.pt", weights_only=True)
+    torch.save({**state, "epoch": 99}, tmp_path / "other.pt")
+    result = run("predict.py", "--checkpoint", tmp_path / "other.pt", "--out", folder, "--resume",
+                 trained / "raw" / "s0")
+    assert result.stdout.count(" slices") == 1, result.stderr
+
+
+def test_resume_repeats_the_mask_of_a_scan_that_is_newer(trained, masks, tmp_path):
+    shutil.copytree(trained / "raw" / "s0", tmp_path / "scans" / "s0")
+    _, folder = masks(tmp_path / "scans")
+    age(folder, 3600)
+    assert masks(tmp_path / "scans", "--resume")[0].stdout.count(" slices") == 1
+    assert masks(tmp_path / "scans", "--resume")[0].stdout.count(" slices") == 0
+
+
+def test_resume_repeats_a_scan_whose_other_outputs_are_missing(trained, masks):
+    words = (trained / "raw" / "s0", "--resume", "--probabilities")
+    masks(trained / "raw" / "s0")
+    assert masks(*words)[0].stdout.count(" slices") == 1
+    assert masks(*words)[0].stdout.count(" slices") == 0
+
+
+def test_resume_still_refuses_a_mask_of_somebody_else(trained, masks, tmp_path):
+    (tmp_path / "masks").mkdir()
+    shutil.copy(trained / "raw" / "s0" / "wmh.nii.gz", tmp_path / "masks" / "s0.nii.gz")
+    refuses(masks(trained / "raw" / "s0", "--resume")[0], "masks/s0.nii.gz", "another file")

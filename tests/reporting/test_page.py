@@ -17,7 +17,7 @@ from reporting.page.svg import Axes, band, labelled, line
 from run_folders import DSC, REPORTED, write_data, write_run, write_set
 from scoring import runs
 from scoring.cases import validation_cases
-from utils import UserError
+from utils import UserError, write_csv
 
 
 def load(folder):
@@ -69,6 +69,39 @@ def test_claims_appear_on_the_page_once_they_are_measured(tmp_path):
     (folder / "claims.json").write_text(json.dumps({"set": "x", "claims": {"C1": claim}}))
     page = page_of(folder)
     assert 'href="#claims"' in page and "it &lt;works&gt;" in page and "+0.1 [0.0, 0.2]" in page
+
+
+def write_test_set(folder, source, best_epoch=5):
+    """test_set.csv of one run on five scans of Utrecht."""
+    row = {"set": "x", "source": source, "loss": "gdl", "seed": 0, "run": "seed0",
+           "best_epoch": best_epoch, "scanner": "Utrecht", "reference_ml": 1, "dice": 0.625,
+           "hd95_challenge": "", "volume_difference": 12.5, "lesion_recall": 0.5,
+           "lesion_f1": 0.25, "mask": "m", "reference": "r"}
+    write_csv(folder / "test_set.csv", [{**row, "subject": str(k)} for k in range(5)])
+
+
+@pytest.mark.parametrize("source, is_beside", [("challenge", True), ("phantom", False)])
+def test_the_test_set_has_a_section_with_reported_numbers_beside_the_challenges_own(
+        tmp_path, source, is_beside):
+    folder = write_set(tmp_path, source=source, losses={"gdl": [[0.6] * 8]})
+    write_test_set(folder, source)
+    page = page_of(folder)
+    assert 'href="#test"' in page and "0.625 [0.625, 0.625]" in page and "12.5 [12.5" in page
+    assert ("pgs" in page) == ("60 training scans" in page) == is_beside
+    assert ("not run here (`make wmh TEST=yes`)" in page) != is_beside
+
+
+def test_without_test_scores_the_page_of_the_challenges_scans_says_how_to_get_them(tmp_path):
+    assert "<code>make wmh TEST=yes</code>" in page_of(write_set(tmp_path / "a",
+                                                                 source="challenge"))
+    assert 'id="test"' not in page_of(write_set(tmp_path / "b", source="own"))
+
+
+@pytest.mark.parametrize("best_epoch, stale", [(1, False), (5, True)])
+def test_test_scores_of_other_models_than_the_pages_are_called_so(tmp_path, best_epoch, stale):
+    folder = write_set(tmp_path, losses={"gdl": [[0.6] * 8]})  # the first of equal epochs is best
+    write_test_set(folder, "phantom", best_epoch)
+    assert ("Scored with other models" in page_of(folder)) == stale
 
 
 @pytest.mark.parametrize("runs_then, stale", [

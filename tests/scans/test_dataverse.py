@@ -35,6 +35,8 @@ IMAGES = ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")
 SCANS = {f"wmh/{subject}/{image}" for subject in SUBJECTS for image in IMAGES}
 RATERS = {f"wmh/additional_annotations/observer_{rater}/{subject}/result.nii.gz"
           for rater in ("o3", "o4") for subject in SUBJECTS}
+TESTS = ("test/Utrecht/1", "test/Amsterdam/Philips_VU .PETMR_01./160")
+TEST_SCANS = {f"wmh/{subject}/{image}" for subject in TESTS for image in IMAGES}
 FIRST = "training/Utrecht/0/pre/FLAIR.nii.gz"
 
 
@@ -103,6 +105,18 @@ def two_scans(monkeypatch):
     """The challenge as if it had only the server's two scans."""
     spec = dataclasses.replace(datasets.DATASETS["wmh"], n_subjects=len(SUBJECTS))
     monkeypatch.setitem(datasets.DATASETS, "wmh", spec)
+
+
+@pytest.fixture
+def two_tests(server, tmp_path, two_scans, monkeypatch):
+    """The challenge as if its test set had two scans, too; returns the folder they were made in."""
+    for number, subject in enumerate(TESTS):
+        folder = tmp_path / "made" / subject
+        write_wmh_subject(folder, seed=10 + number)
+        server.files |= {f"{subject}/{image}": (folder / image).read_bytes() for image in IMAGES}
+    spec = dataclasses.replace(datasets.DATASETS["wmh"], test_sites={"Utrecht": 1, "Philips": 1})
+    monkeypatch.setitem(datasets.DATASETS, "wmh", spec)
+    return tmp_path / "made"
 
 
 def fetch(server, raw, *options):
@@ -220,6 +234,65 @@ def test_nothing_is_fetched_beside_scans_of_another_data_set(server, raw):
     result = fetch(server, raw)
     assert result.returncode == 0 and "nothing is fetched beside them" in result.stdout
     assert sorted(raw.rglob("*")) == before
+
+
+# The test scans -----------------------------------------------------------------------------------
+
+def test_the_test_scans_come_too_in_the_servers_own_folders(server, tmp_path, two_tests):
+    raw = tmp_path / "raw"
+    result = fetch(server, raw, "--test")
+    assert result.returncode == 0 and "warning" not in result.stderr, result.stderr
+    assert images_below(raw) == SCANS | TEST_SCANS
+    assert_only_whole_files(server, raw)
+    server.requested.clear()
+    assert fetch(server, raw, "--test").returncode == 0 and server.requested == []
+
+
+def test_test_scans_are_fetched_beside_a_complete_training_set(server, tmp_path, two_tests):
+    raw = tmp_path / "raw"
+    fetch(server, raw)
+    assert images_below(raw) == SCANS
+    assert fetch(server, raw, "--test").returncode == 0
+    assert images_below(raw) == SCANS | TEST_SCANS
+
+
+def test_a_test_scan_that_lacks_a_file_is_completed(server, tmp_path, two_tests):
+    raw = tmp_path / "raw"
+    fetch(server, raw, "--test")
+    (raw / "wmh" / TESTS[1] / "wmh.nii.gz").unlink()
+    assert fetch(server, raw, "--test").returncode == 0
+    assert images_below(raw) == SCANS | TEST_SCANS
+
+
+def test_test_scans_put_there_by_hand_are_completed_where_they_lie(server, tmp_path, two_tests):
+    raw = tmp_path / "raw"
+    shutil.copytree(two_tests / TESTS[0], raw / "mine" / TESTS[0])
+    mine = raw / "mine" / TESTS[0] / "pre" / "T1.nii.gz"
+    mine.write_bytes(mine.read_bytes() + b"\0")  # another checksum, as of files packed again
+    before = mine.read_bytes()
+    assert fetch(server, raw, "--test").returncode == 0
+    assert images_below(raw) == SCANS | {name.replace("wmh/test", "mine/test")
+                                         for name in TEST_SCANS}
+    assert mine.read_bytes() == before
+
+
+def test_a_server_without_test_scans_is_refused(server, tmp_path, two_tests):
+    server.files = {path: content for path, content in server.files.items()
+                    if not path.startswith("test/")}
+    refuses(fetch(server, tmp_path / "raw", "--test"), "every test scan", "found no scan")
+
+
+def test_without_a_connection_and_test_scans_it_says_so(server, tmp_path, two_tests):
+    fetch(server, tmp_path / "raw")
+    refuses(fetch(closed_port(), tmp_path / "raw", "--test"), "expected an answer")
+
+
+def test_nothing_is_fetched_beside_a_phantom(server, tmp_path):
+    words = ("--layout", "wmh", "--subjects", 2, "--size", 32, "--slices", 2, "--jobs", 1)
+    assert run("scans.phantom", *words, "--test", 1, "--out", tmp_path / "raw").returncode == 0
+    result = fetch(server, tmp_path / "raw", "--test")
+    assert result.returncode == 0 and "nothing is fetched beside them" in result.stdout
+    assert "1 test scans, the challenge has 110" in result.stderr and server.requested == []
 
 
 # Checksums and redirects --------------------------------------------------------------------------

@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
-from scipy.spatial.distance import cdist
 
 import evaluate
+from challenge_program import challenge_by_simpleitk
 from mask_folders import box, error_of, read, run_evaluate, save, write_folders
 from scoring.challenge import wmh_masks, wmh_scores
 from scoring.columns import WMH
@@ -70,41 +69,6 @@ def test_empty_masks_have_no_distance(predicted, true, expected):
     scores = wmh_scores(prediction, reference, (1, 1, 3))
     assert math.isnan(scores.pop("hd95_challenge"))
     assert tuple(scores.values()) == pytest.approx(expected, abs=1e-7)
-
-
-def challenge_by_simpleitk(prediction, reference, spacing):
-    """The five scores from the rules' description, with SimpleITK; arrays are (X, Y, Z)."""
-    def to_image(array):
-        image = sitk.GetImageFromArray(np.ascontiguousarray(array.T).astype(np.float64))
-        image.SetSpacing([float(mm) for mm in spacing])
-        return image
-
-    predicted, true = to_image(prediction), to_image(reference)
-    other = sitk.And(true >= 1.5, true <= 2.5)
-    lesion = sitk.And(true >= 0.5, true <= 1.5)
-    found = sitk.And(sitk.And(predicted >= 0.5, predicted <= 1000), sitk.Not(other) > 0)
-
-    overlap = sitk.LabelOverlapMeasuresImageFilter()
-    overlap.Execute(lesion, found)
-    volumes = [int(sitk.GetArrayViewFromImage(image).sum()) for image in (lesion, found)]
-
-    edges = []
-    for image in (lesion, found):
-        edge = sitk.Subtract(image, sitk.BinaryErode(image, (1, 1, 0)))
-        places = np.argwhere(sitk.GetArrayFromImage(edge))[:, ::-1].tolist()
-        edges.append([edge.TransformIndexToPhysicalPoint(place) for place in places])
-    hd95 = math.nan
-    if volumes[1]:
-        pairs = cdist(*edges)
-        hd95 = max(np.percentile(pairs.min(axis=axis), 95) for axis in (0, 1))
-
-    shares = []
-    for image, by in ((lesion, found), (found, lesion)):
-        labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(image, True))
-        hit = np.unique(labels[sitk.GetArrayFromImage(by) > 0])
-        shares.append(np.count_nonzero(hit) / labels.max() if labels.any() else 1.0)
-    return (overlap.GetDiceCoefficient(), hd95, 100 * abs(volumes[1] - volumes[0]) / volumes[0],
-            shares[0], 2 * shares[0] * shares[1] / (sum(shares) or 1))
 
 
 @pytest.mark.parametrize("kind", ["labels", "probabilities", "empty"])

@@ -45,6 +45,27 @@ def test_scans_are_drawn_for_both_rows_alike():
     assert intervals.paired_interval(hard + 0.1, hard) == pytest.approx((0.1, 0.1, 0.1))
 
 
+def test_a_rows_own_interval_covers_scans_and_seeds_as_that_of_a_difference_does():
+    scores = np.random.default_rng(2).normal(0.7, 0.1, (3, 20))
+    own = intervals.mean_interval(scores)
+    assert own == pytest.approx(intervals.paired_interval(scores, 0 * scores[:1]), abs=1e-12)
+
+
+def test_scores_that_are_missing_stay_out_of_a_mean_and_its_interval():
+    missing = [[1.0, 3, np.nan, 1, 3, 2], [np.inf, 3, np.nan, 1, 3, np.nan]]
+    assert intervals.mean_interval(missing)[0] == pytest.approx(17 / 8)
+    mean, low, high = intervals.mean_interval([[1.0, 3, np.nan, 1, 3, 2]])
+    assert mean == 2 and 1 <= low < mean < high <= 3
+    assert intervals.mean_interval([[1.0] * 6, [np.nan] * 6]) == (1, 1, 1)
+    assert intervals.mean_interval([[5.0, np.nan, 5, 5, 5, 5]]) == (5, 5, 5)
+
+
+def test_a_row_of_few_scans_has_a_mean_alone_and_one_of_none_has_nothing():
+    mean, low, high = intervals.mean_interval([[1.0, 2, 3, 4, np.nan]])
+    assert mean == 2.5 and math.isnan(low) and math.isnan(high)
+    assert all(map(math.isnan, intervals.mean_interval([[np.nan] * 9])))
+
+
 def test_scores_of_a_scan_sum_over_slices_and_measure_in_mm():
     truth, mask = np.zeros((2, 8, 8), bool), np.zeros((2, 8, 8), bool)
     truth[0, 2, 2:4] = mask[0, 2, 3:5] = True  # one of two pixels overlaps: DSC 0.5
