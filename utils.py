@@ -216,6 +216,16 @@ def remove(path):
         path.unlink(missing_ok=True)
 
 
+def is_hidden(path, folder="."):
+    """Does its name begin with ".", or that of a folder on the way to it from `folder`?
+
+    macOS leaves "._scan.nii.gz" beside "scan.nii.gz". `folder` itself may lie anywhere.
+    """
+    path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    names = path.relative_to(folder).parts if path.is_relative_to(folder) else path.parts[-1:]
+    return any(name.startswith(".") for name in names)
+
+
 def is_alive(number):
     """Is there a process of this number on this machine? Text that is no number is none."""
     try:

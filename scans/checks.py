@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from scans.nifti import WHOLE, label_values, read_volume
+from scans.spec_checks import check_shared_files
 from utils import UserError, progress
 
 REGISTER = "Register it and resample it to the same grid, or correct its header."
@@ -77,6 +78,7 @@ def inspect_subject(subject, spec):
     problems, warnings, volumes = [], [], {}
     for name, files in subject.files.items():
         try:
+            check_shared_files(subject, name, spec)
             check_file(subject, name, files, spec)
             volumes[name] = read_volume(files[0])
         except UserError as error:
@@ -99,6 +101,7 @@ def inspect_subject(subject, spec):
 def check_file(subject, name, files, spec):
     """Raise UserError unless a subject has exactly one file of a modality, or one label."""
     place = subject.folder / (spec.label if name == "label" else spec.modalities[name])
+    place = f"{place} of {subject.name}" if spec.scan_name else place
     if not files:
         raise UserError(place, f"one {name} image", "no such file", "Add the missing file.")
     if len(files) > 1:
