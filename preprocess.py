@@ -58,10 +58,10 @@ from scans.fingerprint import (
 from scans.layouts import naming_what_fits, read_layout
 from scans.patients import known_patients
 from scans.splits import (
-    check_drawn,
     check_written,
     choose_split,
     default_val,
+    least_drawn,
     patients_of,
     split_code2018,  # noqa: F401  (other people's scripts import it from here)
 )
@@ -77,7 +77,9 @@ def main(argv=None):
     with naming_what_fits(args.raw):
         args.layout, spec = read_layout(args.layout, args.raw)
         found = find_subjects(args.raw, spec, duplicates)
-    subjects = pick_subjects(found, args.subjects, args.seed)
+    split_later = args.subjects is not None and not args.verify
+    least = least_drawn(found, args.seed, spec, args.patients) if split_later else 2
+    subjects = pick_subjects(found, args.subjects, args.seed, least)
     if args.verify:
         facts = check_all(subjects, spec, args.jobs, partial(raw_facts, spec=spec), duplicates,
                           desc="checking")
@@ -88,8 +90,6 @@ def main(argv=None):
     # Which of them train and which validate
     names = [subject.name for subject in subjects]
     patients = patients_of(subjects, spec, args.patients)
-    check_drawn(subjects, found, args.seed, patients, partial(patients_of, spec=spec,
-                                                              table=args.patients))
     args.val = args.val or default_val(names, spec, patients)
     args.split = args.split or ("code2018" if args.protocol == "code2018" else "random")
     split = choose_split(names, args.split, args.val, args.seed, patients)

@@ -229,16 +229,26 @@ def _walk(folder, skip, seen):
             yield from _walk(path, skip, seen)
 
 
-def pick_subjects(subjects, limit, seed):
-    """`limit` of the subjects drawn by seed (all when None), in their order."""
+def too_few(count):
+    """The UserError for a single scan, of which no option makes two."""
+    return UserError("the scans", "2 subjects or more, to train and to validate", count,
+                     "Add some.")
+
+
+def pick_subjects(subjects, limit, seed, least=2):
+    """`limit` of the subjects drawn by seed (all when None), in their order.
+
+    Raises:
+        UserError: `limit` is less than `least`, or more than there are.
+    """
     if limit is None:
         return subjects
-    if limit >= 2 and len(subjects) < 2:
-        return subjects  # choose_split says that one is too few
-    if not 2 <= limit <= len(subjects):
-        do = ("There are no more subjects in this folder." if limit > 1
-              else "Training and validation need one each.")
-        raise UserError("--subjects", f"2 to {len(subjects)}", limit, do)
+    if len(subjects) < 2:
+        raise too_few(len(subjects))
+    if not least <= limit <= len(subjects):
+        do = ("There are no more subjects in this folder." if limit > len(subjects) else
+              f"Training and validation need one each{', of another patient' * (least > 2)}.")
+        raise UserError("--subjects", f"{least} to {len(subjects)}", limit, do)
 
     chosen = np.random.default_rng(seed).permutation(len(subjects))[:limit]
     return [subjects[index] for index in sorted(chosen)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scans.datasets import pick_subjects
+from scans.datasets import pick_subjects, too_few
 from scans.patients import patients_in_files
 from utils import UserError, read_csv
 
@@ -64,8 +64,7 @@ def choose_split(names, how, n_val, seed, patients=None):
 def check_enough(names, patients):
     """UserError unless there are two scans, of two patients: one to train, one to validate."""
     if len(names) < 2:
-        raise UserError("the scans", "2 subjects or more, to train and to validate", len(names),
-                        "Add some.")
+        raise too_few(len(names))
     if patients and len({patients[name] for name in names}) < 2:
         raise UserError("the scans", "2 patients or more, to train and to validate",
                         f"1 of all {len(names)} scans", "Add scans of another patient; or, if they "
@@ -92,25 +91,25 @@ def default_val(names, spec, patients=None):
     return max(1, min(max(share, fewest(names, patients)), len(names) - 1)) if names else 1
 
 
-def check_drawn(subjects, found, seed, patients, patients_of_these):
-    """UserError if --subjects drew scans of one patient, where the folder holds several.
+def least_drawn(found, seed, spec, table=None):
+    """The least --subjects that draws scans of two patients, as far as they are known; 2 or more.
 
     Args:
-        subjects: those drawn.
-        found: all in the folder, from which they were drawn by `seed`.
-        patients: {subject: patient} of those drawn, or None.
-        patients_of_these: a function that gives the same for any of the subjects.
+        found: all scans of the folder, from which they are drawn by `seed`.
+        spec, table: as for patients_of.
+
+    Raises:
+        UserError: there is no second scan, or patient, that any number would draw.
     """
-    if not patients or len(set(patients.values())) > 1 or len(subjects) == len(found):
-        return
     try:
-        everyone = patients_of_these(found)
+        patients = patients_of(found, spec, table)
     except UserError:
-        return  # a table that has no more of them: choose_split says what to do
-    for limit in range(len(subjects) + 1, len(found) + 1):  # each draw holds the smaller ones
-        if len({everyone[each.name] for each in pick_subjects(found, limit, seed)}) > 1:
-            raise UserError("--subjects", f"at least {limit}, which are of 2 patients",
-                            f"{len(subjects)} of one patient", "Give a larger --subjects.")
+        return 2  # a table of those drawn alone
+    check_enough([subject.name for subject in found], patients)
+    if not patients:
+        return 2
+    return next(limit for limit in range(2, len(found) + 1)  # each draw holds the smaller ones
+                if len({patients[each.name] for each in pick_subjects(found, limit, seed)}) > 1)
 
 
 def assign(names, chosen):

@@ -2,11 +2,23 @@
 
 import json
 import random
+import re
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import preprocess, refuses, run
-from scans.splits import choose_split, split_code2018
+from scans.datasets import DATASETS, Subject, pick_subjects
+from scans.patients import on_both_sides
+from scans.splits import (
+    choose_split,
+    default_val,
+    least_drawn,
+    patients_of,
+    split_code2018,
+)
 from utils import UserError, read_csv
 
 
@@ -248,3 +260,63 @@ def test_a_subject_without_a_patient_is_refused(raw, tmp_path, values, found):
 def test_a_random_split_is_noted_as_before(data):
     noted = json.loads((data / "dataset.json").read_text())["split"]
     assert noted == {"how": "random", "seed": 0, "val": 2}
+
+
+# Advice -------------------------------------------------------------------------------------------
+
+ENOUGH = st.lists(st.integers(1, 4), min_size=1, max_size=5)  # scans of each patient
+
+
+def subjects_of(counts, layout):
+    """Scans as a layout finds them: so many of each patient."""
+    return [Subject(f"p{patient}_{scan}", Path(f"p{patient}"), {},
+                    f"p{patient}" if DATASETS[layout].names_patients else None)
+            for patient, count in enumerate(counts) for scan in range(count)]
+
+
+def split_as_preprocess_does(options, counts):
+    """The split that preprocess.py draws; UserError as there."""
+    spec = DATASETS[options["layout"]]
+    found = sorted(subjects_of(counts, options["layout"]), key=lambda each: each.name)
+    least = least_drawn(found, options["seed"], spec)
+    subjects = pick_subjects(found, options["subjects"], options["seed"], least)
+    patients = patients_of(subjects, spec)
+    names = [subject.name for subject in subjects]
+    val = options["val"] or default_val(names, spec, patients)
+    split = choose_split(names, options["split"], val, options["seed"], patients)
+    return split, patients
+
+
+def follow(error, options, counts):
+    """Do what an error advises; returns what was changed, and each choice that it leaves."""
+    where, do = error.where, error.do
+    if where == "the scans":
+        assert "Add" in do
+        return "scans", [(options, [*counts, 1])]
+    if where == "--split":
+        assert "--split random" in do and "--patients" not in do
+        return "split", [({**options, "split": "random"}, counts)]
+    option = where.removeprefix("--")
+    low, high = re.match(r"(?:at least )?(\d+)(?: to (\d+))?", error.expected).groups()
+    assert option in ("val", "subjects") and int(low) <= int(high or low)
+    return option, [({**options, option: int(value)}, counts) for value in (low, high) if value]
+
+
+@given(counts=ENOUGH, layout=st.sampled_from(["acdc", "wmh"]), seed=st.integers(0, 3),
+       split=st.sampled_from(["random", "code2018"]), val=st.integers(0, 20),
+       subjects=st.none() | st.integers(0, 20))
+def test_advice_that_is_followed_leads_to_a_split_and_never_back(
+        counts, layout, seed, split, val, subjects):
+    start = {"layout": layout, "seed": seed, "split": split, "val": val, "subjects": subjects}
+    waiting = [(start, counts, ())]
+    while waiting:
+        options, scans, changed = waiting.pop()
+        try:
+            drawn, patients = split_as_preprocess_does(options, scans)
+        except UserError as error:
+            what, choices = follow(error, options, scans)
+            assert what not in changed, (changed, str(error))  # advice that contradicts itself
+            waiting += [(*choice, (*changed, what)) for choice in choices]
+            continue
+        assert set(drawn.values()) == {"train", "val"}
+        assert not patients or not on_both_sides(drawn, patients)
