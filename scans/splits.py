@@ -66,9 +66,9 @@ def check_enough(names, patients):
     if len(names) < 2:
         raise too_few(len(names))
     if patients and len({patients[name] for name in names}) < 2:
-        raise UserError("the scans", "2 patients or more, to train and to validate",
-                        f"1 of all {len(names)} scans", "Add scans of another patient; or, if they "
-                        "are of several, say so in a table: --patients FILE.csv.")
+        raise UserError("--patients", "2 patients or more, to train and to validate",
+                        f"1 for all {len(names)} scans", "Add scans of another one; or say in a "
+                        "table whose they are: --patients FILE.csv.")
 
 
 def fewest(names, patients):
@@ -78,11 +78,12 @@ def fewest(names, patients):
 
 def refuse_val(n_val, least, count):
     """The UserError for a --val outside of what these scans allow."""
-    if n_val < least:
+    if 1 <= n_val < least:
         raise UserError("--val", f"at least {least}, the scans of one patient", n_val,
-                        "Give a larger --val: the scans of a patient stay together.")
+                        "Give a larger --val: the scans of a patient, see --patients, stay "
+                        "together.")
     raise UserError("--val", f"{least} to {count - 1} of the {count} subjects", n_val,
-                    "Give a smaller --val or more subjects.")
+                    "Give a smaller --val or more subjects." if n_val else "Give a larger --val.")
 
 
 def default_val(names, spec, patients=None):

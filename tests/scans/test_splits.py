@@ -225,6 +225,28 @@ def test_fewer_validation_scans_than_any_patient_has_are_refused():
         choose_split(list(PATIENTS), "random", 2, 0, PATIENTS)
 
 
+@pytest.mark.parametrize("how", ["random", "code2018", "table"])
+@pytest.mark.parametrize("n_val", [1, 2, 3, 9])
+def test_scans_of_one_patient_are_refused_whatever_the_split(tmp_path, how, n_val):
+    if how == "table":
+        how = str(write_table(tmp_path / "split.csv", "subset", {"a": "train", "b": "val"}))
+    with pytest.raises(UserError, match="--patients: expected 2 patients or more.* Add scans"):
+        choose_split(["a", "b"], how, n_val, 0, dict.fromkeys("ab", "p"))
+
+
+def test_a_table_that_splits_a_single_scan_cannot_help(tmp_path):
+    table = write_table(tmp_path / "split.csv", "subset", {"a": "train"})
+    with pytest.raises(UserError, match="2 subjects or more.* Add some"):
+        choose_split(["a"], str(table), 1, 0)
+
+
+def test_the_default_number_of_validation_scans_is_one_patients_at_least():
+    acdc = DATASETS["acdc"]
+    assert default_val(["a1", "a2", "b1", "b2"], acdc, {"a1": 0, "a2": 0, "b1": 1, "b2": 1}) == 2
+    assert default_val([str(number) for number in range(200)], acdc) == 40
+    assert default_val(["a", "b"], acdc) == default_val([], acdc) == 1
+
+
 def test_the_2018_split_is_refused_where_it_parts_a_patient():
     with pytest.raises(UserError, match="both of patient p"):
         choose_split(list(PATIENTS), "code2018", 9, 0, PATIENTS)
@@ -290,7 +312,7 @@ def split_as_preprocess_does(options, counts):
 def follow(error, options, counts):
     """Do what an error advises; returns what was changed, and each choice that it leaves."""
     where, do = error.where, error.do
-    if where == "the scans":
+    if where in ("the scans", "--patients"):
         assert "Add" in do
         return "scans", [(options, [*counts, 1])]
     if where == "--split":
