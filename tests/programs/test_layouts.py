@@ -5,9 +5,9 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from raw_folders import TOML, write_bids, write_image, write_nnunet, write_toml
 
 from conftest import refuses, run, train
+from raw_folders import TOML, write_bids, write_image, write_nnunet, write_toml
 from utils import read_csv
 
 SCANS = ("sub-1_ses-a", "sub-1_ses-b", "sub-2", "sub-3")

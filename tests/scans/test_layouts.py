@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from raw_folders import found, verify, write_bids, write_image, write_nnunet
 
 from conftest import refuses, write_wmh_subject
+from raw_folders import found, verify, write_bids, write_image, write_nnunet
 from scans.bids import read_bids
 from scans.datasets import DATASETS, find_subjects
 from scans.layouts import READ_OFF, read_layout

@@ -5,10 +5,10 @@ import re
 from dataclasses import replace
 
 import pytest
-from raw_folders import TOML, verify, write_bids, write_image, write_toml
 
 from checkout import ROOT
 from conftest import refuses, write_wmh_subject
+from raw_folders import TOML, verify, write_bids, write_image, write_toml
 from scans.datasets import DATASETS, DatasetSpec, find_subjects
 from scans.layouts import READ_OFF, read_layout
 from scans.spec_checks import check_spec, shared_example
