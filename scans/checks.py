@@ -146,7 +146,8 @@ def check_label(path, voxels, spec):
         listed = ", ".join(f"{value:g}" for value in unknown[:5])
         raise UserError(path, f"labels among {', '.join(map(str, spec.label_map))}",
                         listed + (", ..." if len(unknown) > 5 else ""),
-                        "Correct the label image, or the label map of the DatasetSpec.")
+                        "Correct the label image, or the label map of the DatasetSpec (of "
+                        "nnunet: dataset.json; else LAYOUT=my.toml, see docs/data.md).")
 
     if not any(spec.label_map[int(value)] for value in label_values(values)):
         listed = ", ".join(f"{value:g}" for value in values)

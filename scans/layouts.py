@@ -17,7 +17,7 @@ READ_OFF = {"nnunet": read_nnunet, "bids": read_bids}
 IMAGES = (".nii", ".nii.gz")
 MOST_FILES = 20000  # looked at for a message
 SHOWN = 3           # kinds of files in it
-NUMBER = r"(?<![tT])\d+"  # that tells scans apart; T1 and T2 do not
+NUMBER = r"((?<![A-Za-z])[tT][12](?!\d))|\d+"  # T1 and T2 tell no scans apart
 
 
 def read_layout(layout, raw):
@@ -76,7 +76,7 @@ def layouts_of(raw):
             continue
         whole = sum(all(subject.files.values()) for subject in subjects)
         if whole:
-            fitting.append(f"LAYOUT={layout} ({whole} scans)")
+            fitting.append(f"LAYOUT={layout} ({whole} scan{'s' * (whole > 1)})")
     return fitting
 
 
@@ -89,13 +89,17 @@ def what_lies_in(raw):
         return ("no file" if not files else "no NIfTI image among "
                 + ", ".join(f"{count} files with {end}" for end, count in ends))
 
-    kinds = Counter(re.sub(NUMBER, "*", str(path)) for path in images)
+    kinds = Counter(starred(str(path)) for path in images)
     if len(kinds) > SHOWN:  # folders with names of their own
         kinds = Counter(str(PurePosixPath(*"*" * (len(path.parts) - 1),
-                                          re.sub(NUMBER, "*", path.name))) for path in images)
+                                          starred(path.name))) for path in images)
     shown = ", ".join(f"{count} {kind[:80]}" for kind, count in kinds.most_common(SHOWN))
-    more = f" and {len(kinds) - SHOWN} other kinds" if len(kinds) > SHOWN else ""
-    return shown + more
+    others = sum(kinds.values()) - sum(count for _, count in kinds.most_common(SHOWN))
+    return shown + (f", {others} others" if others else "")
+
+
+def starred(path):
+    return re.sub(NUMBER, lambda match: match[1] or "*", path)
 
 
 def files_below(raw):

@@ -192,7 +192,7 @@ def test_a_folder_of_another_layout_names_the_layout_that_fits(tmp_path):
     refuses(verify("nnunet", tmp_path / "b"), "sub-*/anat/sub-*_T1w.nii.gz",
             "LAYOUT=bids (2 scans).")
     write_wmh_subject(tmp_path / "w" / "a")
-    refuses(verify("bids", tmp_path / "w"), "a/pre/FLAIR.nii.gz", "LAYOUT=wmh (1 scans)")
+    refuses(verify("bids", tmp_path / "w"), "a/pre/FLAIR.nii.gz", "LAYOUT=wmh (1 scan)")
 
 
 def test_a_layout_that_would_fit_but_for_a_fault_says_which(tmp_path):

@@ -1,6 +1,7 @@
 """The whole chain in layouts that people have: preprocess.py, main.py, predict.py on new scans."""
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -82,6 +83,30 @@ def test_a_folder_is_finished_by_the_same_layout_and_refused_by_another(trained,
     write_own(tmp_path / "own")
     refuses(run("preprocess.py", "--layout", other, "--raw", tmp_path / "own", "--out",
                 folder / "data", "--size", 32), "a data set with another layout", "my:")
+
+
+def test_the_same_scans_give_the_same_arrays_in_every_layout(tmp_path):
+    for name in ("a", "b", "c"):
+        for number, kind in enumerate(("flair", "seg")):
+            image = tmp_path / "own" / name / f"{kind}.nii.gz"
+            write_image(image, (1,) * number, seed=ord(name))
+            bids = f"sub-{name}/anat/sub-{name}_{('FLAIR', 'mask')[number]}.nii.gz"
+            for path in (tmp_path / "nnunet" / ("imagesTr", "labelsTr")[number]
+                         / f"{name}{('_0000', '')[number]}.nii.gz",
+                         tmp_path / "bids" / ("", "derivatives/x")[number] / bids):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(image, path)
+    (tmp_path / "nnunet" / "dataset.json").write_text(
+        '{"channel_names": {"0": "FLAIR"}, "labels": {"background": 0, "lesion": 1}}')
+
+    arrays = []
+    for layout in (write_toml(tmp_path), "nnunet", "bids"):
+        name = layout if isinstance(layout, str) else "own"
+        preprocess(layout, tmp_path / name, tmp_path / "data" / name)
+        scans = sorted((tmp_path / "data" / name / "subjects").iterdir())
+        arrays.append([(scan / f"{kind}.npy").read_bytes() for scan in scans
+                       for kind in ("images", "labels", "distance")])
+    assert arrays[0] == arrays[1] == arrays[2]
 
 
 def test_sessions_of_a_subject_stay_on_one_side(tmp_path):
