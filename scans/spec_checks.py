@@ -33,9 +33,9 @@ def check_spec(spec, where):
     check_classes(spec, refuse)
     check_regexes(spec, refuse)
 
-    if not 0 < spec.n_val < spec.n_subjects:
-        refuse("n_val", f"1 to {spec.n_subjects - 1} of the {spec.n_subjects} of n_subjects"
-               if spec.n_subjects > 1 else "an n_subjects of 2 or more", spec.n_val)
+    for entry in ("n_subjects", "n_val"):
+        if getattr(spec, entry) < 1:
+            refuse(entry, "1 or more", getattr(spec, entry))
     if spec.patient_name and spec.patient:
         refuse("patient_name", "it, or patient, which reads the .json files", "both",
                "Leave one of them out.")

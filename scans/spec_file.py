@@ -138,6 +138,6 @@ def spec_of(dataset, where):
         dataset: a folder.Dataset.
         where: the file it stands in, for an error.
     """
-    if dataset.spec:
+    if getattr(dataset, "spec", None):
         return from_plain(dataset.spec, f"{where}: spec")
     return DATASETS.get(dataset.layout)

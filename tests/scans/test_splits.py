@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,7 @@ def test_the_default_number_of_validation_scans_is_one_patients_at_least():
     assert default_val(["a1", "a2", "b1", "b2"], acdc, {"a1": 0, "a2": 0, "b1": 1, "b2": 1}) == 2
     assert default_val([str(number) for number in range(200)], acdc) == 40
     assert default_val(["a", "b"], acdc) == default_val([], acdc) == 1
+    assert default_val(list("abc"), replace(acdc, n_subjects=1, n_val=9)) == 2  # one trains
 
 
 def test_the_2018_split_is_refused_where_it_parts_a_patient():
