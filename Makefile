@@ -10,7 +10,7 @@
 # not set them. What follows "##" is for `make help`. The defaults are the paper's protocol.
 NAME       = ## the set: a folder in data/ and one in results/; "wmh" for make wmh
 RAW        = data/raw ## folder of the raw scans
-LAYOUT     = wmh ## how they lie there: an entry of scans/datasets.py
+LAYOUT     = wmh ## how they lie there: wmh, isles, acdc, nnunet, bids, or your own my.toml
 LOSSES     = boundary gdl gdl+boundary ## rows of the table: a loss, or e.g. gdl+boundary-alpha0.5
 SEEDS      = 0 1 ## one run of each row per seed
 EPOCHS     = 200 ## of each run; a higher number continues finished runs
@@ -67,7 +67,7 @@ variables := $(shell sed -nE 's/^([A-Z][A-Z0-9_]*) *\??= .*/\1/p' $(makefile))
 # A default ends before the blank in front of its "##"
 $(foreach _,$(variables),$(if $(filter file,$(origin $_)),$(eval $_ = $(strip $(value $_)))))
 # Paths are taken as they are given, "$" included, and quoted for the shell
-$(foreach _,RAW SPLIT PATIENTS FILE,$(eval override $_ := $$(value $_)))
+$(foreach _,LAYOUT RAW SPLIT PATIENTS FILE,$(eval override $_ := $$(value $_)))
 quote = '$(subst ','\'',$(1))'
 
 given   := $(foreach _,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $_))),$_))
@@ -183,7 +183,7 @@ isles: ## ISLES 2018 by the paper's protocol; fetches the scans if data/raw has 
 	@$(download) $(call path_option,FILE,file) $(if $(test),--test)
 	+@$(call on,$@$(suffix),LAYOUT=$@ chain)
 
-custom: ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=wmh]
+custom: ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=my.toml]
 	@$(if $(test),$(test_scans) > /dev/null)
 	+@$(call on,$(set),chain)
 
@@ -211,8 +211,8 @@ compare: ## each loss of COMPARE with and without the boundary loss: make compar
 	+@$(call on,$(set),scored)
 	$(PY) -m studies.comparison --runs results/$(set) $(BESIDE:%=results/%)
 
-verify: $(ready) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=wmh]
-	@$(PY) preprocess.py --verify --layout $(LAYOUT) --raw=$(call quote,$(RAW))
+verify: $(ready) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=my.toml]
+	@$(PY) preprocess.py --verify $(layout) --raw=$(call quote,$(RAW))
 
 status: $(ready) ## epoch, best score and time left of every run: make status [NAME=wmh]
 	@$(PY) -m scoring.status $(if $(name),results/$(name) --losses $(LOSSES) --seeds $(SEEDS) \
@@ -277,7 +277,9 @@ train = $(PY) $(if $(filter-out 0 1,$(GPUS)),-m torch.distributed.run --standalo
 	--nproc-per-node $(GPUS)) main.py
 option = $(if $($(1)),--$(2) $($(1)))
 path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
-data_settings = --layout $(LAYOUT) --size $(SIZE) --protocol $(PROTOCOL) \
+# A name stands as it is, so that the settings of older data read the same; a path is quoted
+layout = $(if $(findstring .,$(LAYOUT)),--layout=$(call quote,$(LAYOUT)),--layout $(LAYOUT))
+data_settings = $(layout) --size $(SIZE) --protocol $(PROTOCOL) \
 	$(call option,SUBJECTS,subjects) $(call option,VAL,val) \
 	$(if $(FOLDS),--split folds:$(FOLDS),$(call path_option,SPLIT,split)) \
 	$(call path_option,PATIENTS,patients) $(call option,CONVENTION,convention) \
@@ -298,8 +300,9 @@ scored: $(matrix:=/evaluation.csv)
 
 # What a stage was made with stands in a settings file, which is written once the stage is done and
 # changes only when the settings do (or the files in RAW, or the tables): the stage is then repeated
+tables = SPLIT PATIENTS $(if $(findstring .,$(LAYOUT)),LAYOUT)
 data_record = { ls -lLR -- $(call quote,$(RAW)) 2> /dev/null | cksum; \
-	$(foreach table,SPLIT PATIENTS,$(if $($(table)),2> /dev/null cksum < $(call quote,$($(table)));)) \
+	$(foreach table,$(tables),$(if $($(table)),2> /dev/null cksum < $(call quote,$($(table)));)) \
 	printf '%s\n' $(call quote,$(data_settings)); }
 run_record  = echo "$(run_settings)"
 unless_same = $(if $(shell $(1) | cmp -s - $(2) 2> /dev/null && echo same),,FORCE)

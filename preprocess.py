@@ -6,11 +6,13 @@ Examples:
   python preprocess.py --layout isles --raw data/raw/isles --out data/isles2 --patients auto
   python preprocess.py --layout wmh --raw scans/ --out data/mine --patients patients.csv --jobs 8
   python preprocess.py --layout wmh --raw data/raw/wmh --verify
+  python preprocess.py --layout nnunet --raw nnUNet_raw/Dataset001_Lesions --out data/lesions
+  python preprocess.py --layout my.toml --raw scans/ --out data/mine
 
 Each modality is min-max normalised over its volume and resampled in plane to --size (Section 3.2 of
 the paper), labels to the nearest pixel. phi_G, the signed distance to the lesions' boundary, is
 computed once: per slice, zero on those without a lesion, or with --map-dims 3 per volume. What a
-layout is made of is said in scans/datasets.py; subjects are found at any depth below --raw.
+layout is made of is said in docs/data.md; subjects are found at any depth below --raw.
 
 Every scan is checked: all files there and readable, one 3-D grid, finite intensities with contrast,
 known labels. If any has a problem, all problems are listed and nothing is written. The same command
@@ -44,7 +46,7 @@ from distance import CONVENTIONS
 from scans import folder
 from scans.checks import check_all
 from scans.convert import convert_all, make_settings
-from scans.datasets import find_subjects, get_spec, pick_subjects
+from scans.datasets import find_subjects, pick_subjects
 from scans.fingerprint import (
     print_fingerprint,
     print_patients,
@@ -54,11 +56,14 @@ from scans.fingerprint import (
     summarise,
 )
 from scans.inputs import DataFolders, refuse_inputs
+from scans.layouts import naming_what_fits, read_layout
 from scans.patients import known_patients
 from scans.splits import (
     check_written,
     choose_split,
+    default_val,
     is_table,
+    least_drawn,
     patients_of,
     split_code2018,  # noqa: F401  (other people's scripts import it from here)
 )
@@ -70,9 +75,13 @@ def main(argv=None):
     keep_freed_memory()
 
     # The scans
-    spec, duplicates = get_spec(args.layout), {}
-    found = find_subjects(args.raw, spec, duplicates, DataFolders(args.out))
-    subjects = pick_subjects(found, args.subjects, args.seed)
+    duplicates = {}
+    with naming_what_fits(args.raw):
+        args.layout, spec = read_layout(args.layout, args.raw)
+        found = find_subjects(args.raw, spec, duplicates, DataFolders(args.out))
+    split_later = args.subjects is not None and not args.verify
+    least = least_drawn(found, args.seed, spec, args.patients) if split_later else 2
+    subjects = pick_subjects(found, args.subjects, args.seed, least)
     if args.verify:
         facts = check_all(subjects, spec, args.jobs, partial(raw_facts, spec=spec), duplicates,
                           desc="checking")
@@ -81,10 +90,10 @@ def main(argv=None):
         return 0
 
     # Which of them train and which validate
-    args.val = args.val or max(1, round(len(subjects) * spec.n_val / spec.n_subjects))
-    args.split = args.split or ("code2018" if args.protocol == "code2018" else "random")
     names = [subject.name for subject in subjects]
     patients = patients_of(subjects, spec, args.patients)
+    args.val = args.val or default_val(names, spec, patients)
+    args.split = args.split or ("code2018" if args.protocol == "code2018" else "random")
     split = choose_split(names, args.split, args.val, args.seed, patients)
 
     # A folder of another data set is refused here, before the long check of the scans
@@ -131,7 +140,7 @@ def parse_arguments(argv):
 def add_arguments(add):
     # Scans in, data folder out
     add("--layout", required=True, metavar="NAME",
-        help="wmh, isles, or the name of your own DatasetSpec in scans/datasets.py")
+        help="wmh, isles, acdc, nnunet, bids, or your own: my.toml (see docs/data.md)")
     add("--raw", required=True, metavar="FOLDER",
         help="folder of scans; subjects are found at any depth")
     add("--out", metavar="FOLDER", help="data folder to write, e.g. data/wmh")

@@ -9,6 +9,7 @@ import numpy as np
 from scans.formats import refuse_other_numbers
 from scans.inputs import note_of_sizes
 from scans.nifti import WHOLE, label_values, read_volume
+from scans.spec_checks import check_shared_files
 from utils import UserError, log, progress
 
 REGISTER = "Register it and resample it to the same grid, or correct its header."
@@ -83,6 +84,7 @@ def inspect_subject(subject, spec):
     problems, warnings, volumes = [], [], {}
     for name, files in subject.files.items():
         try:
+            check_shared_files(subject, name, spec)
             check_file(subject, name, files, spec)
             volumes[name] = read_volume(files[0])
         except UserError as error:
@@ -105,6 +107,7 @@ def inspect_subject(subject, spec):
 def check_file(subject, name, files, spec):
     """Raise UserError unless a subject has exactly one file of a modality, or one label."""
     place = subject.folder / (spec.label if name == "label" else spec.modalities[name])
+    place = f"{place} of {subject.name}" if spec.scan_name else place
     if not files:
         raise UserError(place, f"one {name} image", "no such file", "Add the missing file.")
     if len(files) > 1:
@@ -143,7 +146,8 @@ def check_label(path, voxels, spec):
         listed = ", ".join(f"{value:g}" for value in unknown[:5])
         raise UserError(path, f"labels among {', '.join(map(str, spec.label_map))}",
                         listed + (", ..." if len(unknown) > 5 else ""),
-                        "Correct the label image, or the label map of the DatasetSpec.")
+                        "Correct the label image, or the label map of the DatasetSpec (of "
+                        "nnunet: dataset.json; else LAYOUT=my.toml, see docs/data.md).")
 
     if not any(spec.label_map[int(value)] for value in label_values(values)):
         listed = ", ".join(f"{value:g}" for value in values)

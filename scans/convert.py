@@ -10,12 +10,13 @@ import numpy as np
 from distance import signed_distance, signed_distance_slices
 from scans import folder
 from scans.checks import check_all
-from scans.datasets import is_phantom, recognise, source_hashes
+from scans.datasets import DATASETS, is_phantom, recognise, source_hashes
 from scans.fingerprint import REDO
 from scans.folder import IGNORED, PENDING, Dataset, array_order
 from scans.geometry import BY_PREPROCESS, from_ras, image_like
 from scans.nifti import label_values
 from scans.resampling import gzipped, label_lookup, network_input, resample_label
+from scans.spec_file import to_plain
 from scans.splits import split_settings
 from utils import UserError, atomic_path, read_json, remove, write_json
 
@@ -37,9 +38,10 @@ def make_settings(args, spec, subjects, split, patients):
     code2018 = args.protocol == "code2018"
     challenge = recognise(subjects, spec)
     source = "phantom" if any(map(is_phantom, subjects)) else "challenge" if challenge else "own"
+    described = {} if args.layout in DATASETS else {"spec": to_plain(spec)}
 
     return {
-        "name": Path(args.out).name, "layout": args.layout, "source": source,
+        "name": Path(args.out).name, "layout": args.layout, **described, "source": source,
         "modalities": list(spec.modalities), "classes": list(spec.classes),
         "ignore": list(spec.ignore), "size": args.size, "protocol": args.protocol,
         "distance": {"convention": "official" if code2018 else args.convention,

@@ -1,7 +1,7 @@
 """Where each data set keeps its files, and which subjects a folder of raw scans holds.
 
-A data set is one DatasetSpec. To use your own, add an entry to DATASETS (see the README, "Your own
-data").
+A data set is one DatasetSpec. DATASETS has those of the challenges; for your own, write one as a
+file (see docs/data.md, "Layouts"), or add an entry here.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from scans.nifti import described_by, files_of
+from scans.spec_checks import check_spec
 from utils import UserError, is_hidden
 
 # Folders that no data set's scans lie in; the last pattern is that of leftovers of a killed program
@@ -42,8 +43,13 @@ class DatasetSpec:
     # The same of its own test set, where that is public: see scans/test_scans.py
     test_sites: dict = field(default_factory=dict)
 
-    # Where a folder holds several scans: regex whose group, found in a file's name, names the scan
+    # Where a folder holds several scans: regex whose group, found in a file's path from that folder
+    # on, names the scan. Are these of one patient? If not, the folder is the whole set.
     scan_name: str = ""
+    one_patient: bool = True
+
+    # Regex whose group, found in a file's path with the folder's name in front, names the patient
+    patient_name: str = ""
 
     # Regex whose group, found in the .json file beside an image, names the patient; number of them
     patient: str = ""
@@ -57,6 +63,11 @@ class DatasetSpec:
         """Patterns of the .json files beside the images, where they say whose scans these are."""
         images = (*self.modalities.values(), self.label) if self.patient else ()
         return tuple(f"{PurePosixPath(pattern).parent}/*.json" for pattern in images)
+
+    @property
+    def names_patients(self):
+        """Do the names of files or folders say whose scans these are?"""
+        return bool(self.patient_name or self.scan_name and self.one_patient)
 
 
 DATASETS = {
@@ -83,10 +94,16 @@ DATASETS = {
 
 
 def get_spec(layout):
+    """The DatasetSpec of this name in DATASETS; UserError if there is none, or one with a fault."""
     if layout not in DATASETS:
         raise UserError("--layout", f"one of {', '.join(DATASETS)}", repr(layout),
                         "Add a DatasetSpec for another.")
+    check_spec(DATASETS[layout], f"{Path(__file__).parent.name}/{Path(__file__).name}: {layout}")
     return DATASETS[layout]
+
+
+class NothingFits(UserError):
+    """A folder that holds no scan in the layout asked for."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +114,13 @@ class Subject:
         name: unique in its raw folder.
         folder: where its files lie.
         files: modality or "label" -> [Path, ...], one entry when all is well.
+        patient: whose scan it is, where the names of files or folders say so.
     """
 
     name: str
     folder: Path
     files: dict
+    patient: str | None = None
 
 
 def find_subjects(raw, spec, duplicates=None, own=()):
@@ -117,20 +136,21 @@ def find_subjects(raw, spec, duplicates=None, own=()):
             are left out, as hidden files are.
 
     Raises:
-        UserError: `raw` is not a folder, holds no subject, or holds two of one name.
+        UserError: `raw` is not a folder, holds no subject (NothingFits), or two of one name.
     """
-    raw = Path(raw)
-    if not raw.is_dir():
-        raise UserError(raw, "a folder of scans", "a file" if raw.exists() else "nothing there",
-                        "Give the folder that holds the subjects' folders.")
-
     patterns = {**spec.modalities, "label": spec.label}
-    subjects = {}
-    for folder in _walk(raw, spec.skip, set(), own):
+    subjects, whole_sets = {}, []
+    for folder in folders_below(raw, spec.skip, own):
+        if any(folder.is_relative_to(whole) for whole in whole_sets):
+            continue
         files = {name: sorted(path for path in folder.glob(pattern)
                               if not is_hidden(path, folder) and path not in own)
                  for name, pattern in patterns.items()}
-        for subject in subjects_of(folder, files, spec.scan_name):
+        found = subjects_of(folder, files, spec)
+        if found and not spec.one_patient:
+            whole_sets.append(folder)
+
+        for subject in found:
             first = subjects.setdefault(subject.name, subject)
             if first is subject:
                 continue
@@ -142,32 +162,60 @@ def find_subjects(raw, spec, duplicates=None, own=()):
             duplicates.setdefault(subject.name, []).append(str(error))
 
     if not subjects:
-        raise UserError(raw, f"folders with {', '.join(patterns.values())}", "none at any depth",
-                        "Check the path and the layout.")
+        raise NothingFits(raw, f"folders with {', '.join(patterns.values())}", "none at any depth",
+                          "Check the path and the layout.")
     return [subjects[name] for name in sorted(subjects)]
 
 
-def subjects_of(folder, files, scan_name):
+def subjects_of(folder, files, spec):
     """The subjects in one folder: none, one, or one for each name of a scan.
 
     Args:
         folder: the folder.
         files: {modality or "label": [Path, ...]} of what was found in it.
-        scan_name: as in a DatasetSpec.
+        spec: the DatasetSpec.
     """
     if not any(files.values()):
         return []
-    if not scan_name:
-        return [Subject(folder.name, folder, files)]
 
-    names = {}  # of the scan that each file belongs to
-    for path in (path for paths in files.values() for path in paths):
-        if match := re.search(scan_name, path.name):
-            names[path] = match.group(1)
-    return [Subject(f"{folder.name}_{scan}", folder,
-                    {name: [path for path in paths if names.get(path) == scan]
-                     for name, paths in files.items()})
-            for scan in sorted(set(names.values()))]
+    scans = {}  # name -> {modality or "label": [Path, ...]}
+    for kind, paths in files.items():
+        for path in paths:
+            name = folder.name
+            if spec.scan_name:
+                name = name_in(spec.scan_name, path.relative_to(folder).as_posix())
+                if name is None:
+                    continue
+                name = f"{folder.name}_{name}" if spec.one_patient else name
+            scans.setdefault(name, {kind: [] for kind in files})[kind].append(path)
+
+    return [Subject(name, folder, scans[name], patient_by_name(folder, scans[name], spec))
+            for name in sorted(scans)]
+
+
+def patient_by_name(folder, files, spec):
+    """The patient that the names of a scan's folder or files say, or None."""
+    if not spec.patient_name:
+        return folder.name if spec.names_patients else None
+    paths = (f"{folder.name}/{path.relative_to(folder).as_posix()}"
+             for paths in files.values() for path in paths)
+    return next(filter(None, (name_in(spec.patient_name, path) for path in paths)), None)
+
+
+def name_in(pattern, path):
+    """The first group of a regex that is found in a path, with "_" for "/"; None without one."""
+    match = re.search(pattern, path)
+    name = match and next(filter(None, match.groups()), None)
+    return name.replace("/", "_") if name else None
+
+
+def folders_below(raw, skip=SKIP, own=()):
+    """`raw` and the folders in it at any depth, parents first; UserError if it is no folder."""
+    raw = Path(raw)
+    if not raw.is_dir():
+        raise UserError(raw, "a folder of scans", "a file" if raw.exists() else "nothing there",
+                        "Give the folder that holds the subjects' folders.")
+    return _walk(raw, skip, set(), own)
 
 
 def _walk(folder, skip, seen, own=()):
@@ -188,14 +236,26 @@ def _walk(folder, skip, seen, own=()):
             yield from _walk(path, skip, seen, own)
 
 
-def pick_subjects(subjects, limit, seed):
-    """`limit` of the subjects drawn by seed (all when None), in their order."""
+def too_few(count):
+    """The UserError for a single scan, of which no option makes two."""
+    return UserError("the scans", "2 subjects or more, to train and to validate", count,
+                     "Add some.")
+
+
+def pick_subjects(subjects, limit, seed, least=2):
+    """`limit` of the subjects drawn by seed (all when None), in their order.
+
+    Raises:
+        UserError: `limit` is less than `least`, or more than there are.
+    """
     if limit is None:
         return subjects
-    if not 2 <= limit <= len(subjects):
-        do = ("There are no more subjects in this folder." if limit > 1
-              else "Training and validation need one each.")
-        raise UserError("--subjects", f"2 to {len(subjects)}", limit, do)
+    if len(subjects) < 2:
+        raise too_few(len(subjects))
+    if not least <= limit <= len(subjects):
+        do = ("There are no more subjects in this folder." if limit > len(subjects) else
+              f"Training and validation need one each{', of another patient' * (least > 2)}.")
+        raise UserError("--subjects", f"{least} to {len(subjects)}", limit, do)
 
     chosen = np.random.default_rng(seed).permutation(len(subjects))[:limit]
     return [subjects[index] for index in sorted(chosen)]

@@ -67,11 +67,12 @@ def raw_fingerprint(facts):
 
 def print_patients(facts, spec):
     """How many patients the scans are of, if the layout's files say so."""
-    if not spec.sidecars and not spec.scan_name:
+    if not spec.sidecars and not spec.names_patients:
         return
     unknown = [fact for fact in facts if fact["patient"] is None]
     if unknown:
-        why = unknown[0]["why"] or f"no .json file of {unknown[0]['subject']} says it"
+        what = "no .json file" if spec.sidecars else "no name of a file"
+        why = unknown[0]["why"] or f"{what} of {unknown[0]['subject']} says it"
         log(f"patients: not known of {len(unknown)} of {len(facts)} scans ({why})")
         return
 

@@ -120,7 +120,8 @@ class Distance(Description):
 class Dataset(Description):
     """dataset.json."""
 
-    layout: str = Field(description="name of the DatasetSpec the scans were found by")
+    layout: str = Field(description="name of the layout the scans were found by; of one from a "
+                        "file, with a checksum")
     source: str = Field(description="challenge, phantom or own")
     size: int = Field(description="rows and columns of a slice, px")
     classes: list[str] = Field(
@@ -129,6 +130,7 @@ class Dataset(Description):
         description="names of the modalities, in the order of the network's channels",
         **in_words("a list of names"))
     name: str = Field("", description="name of the folder when it was made")
+    spec: dict = Field({}, description="the layout itself, if it is not in scans/datasets.py")
     ignore: list[int] = Field([], description="label values that evaluation leaves out")
     protocol: str = Field("paper", description="paper or code2018")
     distance: Distance = Field(Distance(), description="how the distance maps were made")

@@ -1,12 +1,13 @@
 """Whose scans these are, as far as their own files say it.
 
-A folder that holds several scans is one patient's (ACDC). Beside each image of ISLES 2018 lies a
-.json file whose description reads like "ISLES 2018 - TRAIN - Train_01_A - CT": patient 01, slab A.
+A folder that holds several scans is one patient's (ACDC), or their names say whose they are (BIDS).
+Beside each image of ISLES 2018 lies a .json file whose description reads like
+"ISLES 2018 - TRAIN - Train_01_A - CT": patient 01, slab A.
 """
 
 import re
 
-from utils import UserError, read_json
+from utils import UserError, is_hidden, read_json
 
 MAX_JSON = 2 ** 20  # bytes; those beside a scan have some hundred
 LEAVE_OUT = "Give a table (--patients FILE.csv), or leave --patients out."
@@ -18,10 +19,11 @@ def patient_of(subject, spec):
     Raises:
         UserError: a .json file that cannot be read, or two that name different patients.
     """
-    if spec.scan_name:
-        return subject.folder.name
+    if spec.names_patients:
+        return subject.patient
     found, first = None, None
-    for path in sorted(path for pattern in spec.sidecars for path in subject.folder.glob(pattern)):
+    for path in sorted(path for pattern in spec.sidecars for path in subject.folder.glob(pattern)
+                       if not is_hidden(path, subject.folder)):
         patient = patient_in(path, spec.patient)
         if None not in (patient, found) and patient != found:
             raise UserError(path, f"patient {found}, as {first.name} says", patient, LEAVE_OUT)
@@ -57,11 +59,15 @@ def texts_in(value):
 
 def patients_in_files(subjects, spec):
     """{subject: patient} by the scans' own files; UserError if a scan's say nothing."""
-    if not spec.sidecars and not spec.scan_name:
+    if not spec.sidecars and not spec.names_patients:
         raise UserError("--patients auto", "a layout whose files name the patient, as those of "
-                        "isles and acdc", "another", LEAVE_OUT)
+                        "isles and acdc, or bids", "another", LEAVE_OUT)
     patients = {subject.name: patient_of(subject, spec) for subject in subjects}
     for subject in subjects:
+        if patients[subject.name] is None and spec.names_patients:
+            raise UserError(f"{subject.name} in {subject.folder}", "a patient in the names of its "
+                            f"files, by patient_name = {spec.patient_name!r}", "none",
+                            "Correct patient_name, or give a table (--patients FILE.csv).")
         if patients[subject.name] is None:
             raise UserError(subject.folder, "a .json file beside an image that names the patient",
                             "none", "Unpack the archive again, with its .json files (remove the "

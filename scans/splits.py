@@ -6,10 +6,12 @@ dict {subject: "train" or "val"}, or {subject: "fold0", "fold1", ...} for cross-
 
 import hashlib
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from scans.datasets import pick_subjects, too_few
 from scans.patients import patients_in_files
 from utils import UserError, read_csv
 
@@ -36,23 +38,15 @@ def choose_split(names, how, n_val, seed, patients=None):
 
     Raises:
         UserError: the table does not fit the subjects, a subset would be empty, or a patient would
-            be in both.
+            be in both. What it advises leads on: what no split could mend comes first.
     """
-    owners = {patients[name] for name in names} if patients else names
+    check_enough(names, patients)
     if is_table(how):
         split = read_split(how, names)
     elif how.startswith("folds:"):
         split = draw_folds(names, patients, how, seed)
-    elif patients and len(owners) < 2 <= len(names):
-        raise UserError("--patients", "2 patients or more, to train and to validate",
-                        f"1 for all {len(names)} scans", "Add scans of another one, or correct "
-                        "the table of --patients.")
-    elif len(names) < 2:
-        raise UserError("the scans", "2 subjects or more, to train and to validate", len(names),
-                        "Add some.")
-    elif not 0 < n_val < len(names):
-        raise UserError("--val", f"1 to {len(names) - 1} of the {len(names)} subjects", n_val,
-                        "Give a smaller --val or more subjects.")
+    elif not (least := fewest(names, patients)) <= n_val < len(names):
+        refuse_val(n_val, least, len(names))
     elif how == "code2018":
         split = assign(names, split_code2018(names, n_val))
     elif how == "random" and patients:
@@ -99,6 +93,58 @@ def draw_folds(names, patients, how, seed):
     return {name: f"fold{fold}" for fold, names in enumerate(folds) for name in names}
 
 
+def check_enough(names, patients):
+    """UserError unless there are two scans, of two patients: one to train, one to validate."""
+    if len(names) < 2:
+        raise too_few(len(names))
+    if patients and len({patients[name] for name in names}) < 2:
+        raise UserError("--patients", "2 patients or more, to train and to validate",
+                        f"1 for all {len(names)} scans", "Add scans of another one; or say in a "
+                        "table whose they are: --patients FILE.csv.")
+
+
+def fewest(names, patients):
+    """The least number of scans that can validate: those of one patient, if that is known."""
+    return min(Counter(patients[name] for name in names).values()) if patients else 1
+
+
+def refuse_val(n_val, least, count):
+    """The UserError for a --val outside of what these scans allow."""
+    if 1 <= n_val < least:
+        raise UserError("--val", f"at least {least}, the scans of one patient", n_val,
+                        "Give a larger --val: the scans of a patient, see --patients, stay "
+                        "together.")
+    raise UserError("--val", f"{least} to {count - 1} of the {count} subjects", n_val,
+                    "Give a smaller --val or more subjects." if n_val else "Give a larger --val.")
+
+
+def default_val(names, spec, patients=None):
+    """How many scans validate unless --val says so: the layout's share, but as many as must."""
+    share = round(len(names) * spec.n_val / spec.n_subjects)
+    return max(1, min(max(share, fewest(names, patients)), len(names) - 1)) if names else 1
+
+
+def least_drawn(found, seed, spec, table=None):
+    """The least --subjects that draws scans of two patients, as far as they are known; 2 or more.
+
+    Args:
+        found: all scans of the folder, from which they are drawn by `seed`.
+        spec, table: as for patients_of.
+
+    Raises:
+        UserError: there is no second scan, or patient, that any number would draw.
+    """
+    try:
+        patients = patients_of(found, spec, table)
+    except UserError:
+        return 2  # a table of those drawn alone
+    check_enough([subject.name for subject in found], patients)
+    if not patients:
+        return 2
+    return next(limit for limit in range(2, len(found) + 1)  # each draw holds the smaller ones
+                if len({patients[each.name] for each in pick_subjects(found, limit, seed)}) > 1)
+
+
 def assign(names, chosen):
     """{name: "val" if it is among the chosen, else "train"}."""
     chosen = set(chosen)
@@ -117,12 +163,6 @@ def draw_patients(names, patients, n_val, seed):
         patient = in_order[number]
         if len(chosen) + len(scans[patient]) <= n_val:
             chosen += scans[patient]
-
-    if not chosen:
-        fewest = min(map(len, scans.values()))
-        raise UserError("--val", f"at least {fewest}, the scans of one patient", n_val,
-                        "Give a larger --val: the scans of a patient, see --patients, stay "
-                        "together.")
     return chosen
 
 
@@ -136,7 +176,7 @@ def check_patients(split, patients, how):
                 how if is_table(how) else "--split", "all scans of a patient in one subset",
                 f"{other} in {split[other]} and {name} in {split[name]}, "
                 f"both of patient {patients[name]}",
-                CORRECT if is_table(how) else "Use --split random, or leave --patients out.")
+                CORRECT if is_table(how) else "Use --split random, which draws whole patients.")
 
 
 def read_table(path, column):
@@ -183,7 +223,7 @@ def read_split(path, names):
 
 
 def patients_of(subjects, spec, table=None):
-    """{subject: patient} from a user's table, or by folder if one holds several scans, or None.
+    """{subject: patient} from a user's table, or by the names of folders or files, or None.
 
     "auto" in place of a table: as the scans' own files say.
     """
@@ -191,9 +231,7 @@ def patients_of(subjects, spec, table=None):
         return patients_in_files(subjects, spec)
     if table:
         return read_patients(table, [subject.name for subject in subjects])
-    if spec.scan_name:
-        return {subject.name: subject.folder.name for subject in subjects}
-    return None
+    return patients_in_files(subjects, spec) if spec.names_patients else None
 
 
 def read_patients(path, names):

@@ -6,10 +6,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from scans import nnunet
 from scans.checks import check_grid, check_intensities
-from scans.datasets import DATASETS, find_subjects
+from scans.datasets import find_subjects, subjects_of
 from scans.inputs import OwnOutputs
 from scans.nifti import read_volume
+from scans.spec_file import spec_of
 from utils import UserError, is_hidden
 
 
@@ -61,7 +63,8 @@ def scans_of_folder(folder, settings, own=()):
     Args:
         own: the OwnOutputs, which are no scans.
     """
-    spec = DATASETS.get(settings.layout)
+    spec = spec_of(settings, "the checkpoint")
+    spec = nnunet.unlabelled(spec) if settings.layout == "nnunet" and spec else spec
     if spec and (found := scans_of_layout(folder, spec, own)):
         return found
 
@@ -86,7 +89,7 @@ def scans_of_layout(folder, spec, own=()):
     try:
         subjects = find_subjects(folder, unlabelled, duplicates, own)
     except UserError:  # none in this layout
-        subjects = []
+        subjects = [] if spec.one_patient else part_of_set(folder, unlabelled)
 
     if duplicates:
         raise UserError(folder, "scan names that occur once",
@@ -94,6 +97,20 @@ def scans_of_layout(folder, spec, own=()):
                         "Rename one of the folders, or segment one folder after the other.")
     return {subject.name: {name: subject.files[name] for name in spec.modalities}
             for subject in subjects}
+
+
+def part_of_set(folder, spec):
+    """The scans in a part of a whole set, such as sub-01/ of BIDS; patterns begin at the set."""
+    searched = [*spec.modalities.values()]
+    if any(pattern.startswith("**") for pattern in searched):  # would search all of the disk
+        return []
+    for root in folder.parents[:3]:
+        files = {name: sorted(path for path in root.glob(pattern)
+                              if path.is_relative_to(folder) and not is_hidden(path, root))
+                 for name, pattern in {**spec.modalities, "label": spec.label}.items()}
+        if found := subjects_of(root, files, spec):
+            return found
+    return []
 
 
 def scans_of_files(files, modalities, strict=True):

@@ -32,6 +32,7 @@ from scans.checks import check_grid, check_label
 from scans.datasets import get_spec
 from scans.inputs import begins_with, refuse_inputs
 from scans.resampling import resample_label
+from scans.spec_file import spec_of
 from scoring.masks import RESAMPLE, find_masks, read_labels
 from scoring.scores import epoch_scores, score_scan
 from utils import UserError, argument_parser, is_hidden, log, progress, write_csv
@@ -76,7 +77,7 @@ def score_rater(masks, data, dataset, names):
     Returns:
         {"scans": their number, column: value}; None if the rater has labelled none of them.
     """
-    spec, scores = get_spec(dataset.layout), []
+    spec, scores = spec_of(dataset, data) or get_spec(dataset.layout), []
     for name in names:
         if name not in masks:
             continue

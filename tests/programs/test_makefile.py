@@ -15,6 +15,7 @@ import pytest
 
 from checkout import ROOT, copy_programs
 from conftest import run_apart, write_wmh_subject
+from raw_folders import TOML, write_image, write_toml
 
 OF_A_MAKE_ABOVE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PY")
 
@@ -712,3 +713,37 @@ def test_a_task_of_a_job_array_makes_its_run(tmp_path):
         task("7", *words).returncode == 2 and "expected 1 to 6, found 7" in task("7", *words).stderr
     )
     assert task("", *words).returncode == 2 and "found no task" in task("", *words).stderr
+
+
+# A layout as a file -------------------------------------------------------------------------------
+
+def test_a_layout_may_be_a_file_with_any_name(clone, tmp_path):
+    folder = tmp_path / "it's $mine"
+    folder.mkdir()
+    path = write_toml(folder)
+    for name in ("a", "b"):
+        write_image(tmp_path / "raw" / name / "flair.nii.gz")
+        write_image(tmp_path / "raw" / name / "seg.nii.gz", (1,))
+    result = make("verify", f"LAYOUT={path}", f"RAW={tmp_path / 'raw'}",
+                  folder=clone)
+    assert "OK: 2 subjects" in result.stdout, result.stderr
+
+
+def test_another_content_of_a_layouts_file_makes_the_data_anew(clone):
+    path = write_toml(clone)
+    for name in ("a", "b"):
+        write_image(clone / "raw" / name / "flair.nii.gz")
+        write_image(clone / "raw" / name / "seg.nii.gz", (1,))
+
+    def build():
+        return make("data/mine/index.csv", "NAME=mine", "LAYOUT=my.toml", "RAW=raw", "SIZE=32",
+                    folder=clone)
+
+    assert build().returncode == 0 and "up to date" in build().stdout
+    path.write_text(TOML.replace("seg.nii*", "seg.nii.gz"))
+    assert "a data set with another layout" in build().stderr
+
+
+def test_the_settings_of_data_made_before_read_the_same(clone):
+    plan = make("-n", "chain", "NAME=wmh", "LAYOUT=wmh", folder=clone).stdout
+    assert "preprocess.py --layout wmh --size 256" in plan

@@ -3,11 +3,23 @@
 import json
 import random
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import preprocess, refuses, run
-from scans.splits import choose_split, split_code2018
+from scans.datasets import DATASETS, Subject, pick_subjects
+from scans.patients import on_both_sides
+from scans.splits import (
+    choose_split,
+    default_val,
+    least_drawn,
+    patients_of,
+    split_code2018,
+)
 from utils import UserError, read_csv
 
 
@@ -270,27 +282,27 @@ def test_fewer_validation_scans_than_any_patient_has_are_refused():
         choose_split(list(PATIENTS), "random", 2, 0, PATIENTS)
 
 
-@pytest.mark.parametrize("n_val", [1, 2, 3, 4])
-def test_scans_of_one_patient_alone_are_refused_by_patients_and_not_by_val(n_val):
-    with pytest.raises(UserError, match="--patients: expected 2 patients or more") as caught:
-        choose_split(["a", "b", "c"], "random", n_val, 0, dict.fromkeys("abc", "p"))
-    assert "--val" not in str(caught.value)
+@pytest.mark.parametrize("how", ["random", "code2018", "table"])
+@pytest.mark.parametrize("n_val", [1, 2, 3, 9])
+def test_scans_of_one_patient_are_refused_whatever_the_split(tmp_path, how, n_val):
+    if how == "table":
+        how = str(write_table(tmp_path / "split.csv", "subset", {"a": "train", "b": "val"}))
+    with pytest.raises(UserError, match="--patients: expected 2 patients or more.* Add scans"):
+        choose_split(["a", "b"], how, n_val, 0, dict.fromkeys("ab", "p"))
 
 
-@pytest.mark.parametrize("sizes", [(1, 1), (2, 1), (3, 3), (5, 2, 2), (4, 4, 1)])
-def test_advice_about_val_can_be_followed(sizes):
-    """Every number is taken, or one that the message asks for is."""
-    patients = {f"{owner}{n}": owner for owner, size in zip("pqr", sizes) for n in range(size)}
-    for n_val in range(len(patients) + 2):
-        try:
-            choose_split(list(patients), "random", n_val, 0, patients)
-        except UserError as error:
-            low = re.search("at least (\\d+)|(\\d+) to", str(error))
-            asked = int(low[1] or low[2])
-            if asked < min(sizes):  # the next message then says more
-                asked = min(sizes)
-            assert "val" in choose_split(list(patients), "random", asked, 0, patients).values()
-            assert low[2] or "see --patients" in str(error)
+def test_a_table_that_splits_a_single_scan_cannot_help(tmp_path):
+    table = write_table(tmp_path / "split.csv", "subset", {"a": "train"})
+    with pytest.raises(UserError, match="2 subjects or more.* Add some"):
+        choose_split(["a"], str(table), 1, 0)
+
+
+def test_the_default_number_of_validation_scans_is_one_patients_at_least():
+    acdc = DATASETS["acdc"]
+    assert default_val(["a1", "a2", "b1", "b2"], acdc, {"a1": 0, "a2": 0, "b1": 1, "b2": 1}) == 2
+    assert default_val([str(number) for number in range(200)], acdc) == 40
+    assert default_val(["a", "b"], acdc) == default_val([], acdc) == 1
+    assert default_val(list("abc"), replace(acdc, n_subjects=1, n_val=9)) == 2  # one trains
 
 
 def test_the_2018_split_is_refused_where_it_parts_a_patient():
@@ -357,3 +369,63 @@ def test_a_table_may_name_folds(tmp_path):
     table.write_text("subject,subset\na,fold0\nb,fold2\nc,fold0\n")
     with pytest.raises(UserError, match="fold0, fold1"):
         choose_split(["a", "b", "c"], str(table), 1, 0)
+
+
+# Advice -------------------------------------------------------------------------------------------
+
+ENOUGH = st.lists(st.integers(1, 4), min_size=1, max_size=5)  # scans of each patient
+
+
+def subjects_of(counts, layout):
+    """Scans as a layout finds them: so many of each patient."""
+    return [Subject(f"p{patient}_{scan}", Path(f"p{patient}"), {},
+                    f"p{patient}" if DATASETS[layout].names_patients else None)
+            for patient, count in enumerate(counts) for scan in range(count)]
+
+
+def split_as_preprocess_does(options, counts):
+    """The split that preprocess.py draws; UserError as there."""
+    spec = DATASETS[options["layout"]]
+    found = sorted(subjects_of(counts, options["layout"]), key=lambda each: each.name)
+    least = least_drawn(found, options["seed"], spec)
+    subjects = pick_subjects(found, options["subjects"], options["seed"], least)
+    patients = patients_of(subjects, spec)
+    names = [subject.name for subject in subjects]
+    val = options["val"] or default_val(names, spec, patients)
+    split = choose_split(names, options["split"], val, options["seed"], patients)
+    return split, patients
+
+
+def follow(error, options, counts):
+    """Do what an error advises; returns what was changed, and each choice that it leaves."""
+    where, do = error.where, error.do
+    if where in ("the scans", "--patients"):
+        assert "Add" in do
+        return "scans", [(options, [*counts, 1])]
+    if where == "--split":
+        assert "--split random" in do and "--patients" not in do
+        return "split", [({**options, "split": "random"}, counts)]
+    option = where.removeprefix("--")
+    low, high = re.match(r"(?:at least )?(\d+)(?: to (\d+))?", error.expected).groups()
+    assert option in ("val", "subjects") and int(low) <= int(high or low)
+    return option, [({**options, option: int(value)}, counts) for value in (low, high) if value]
+
+
+@given(counts=ENOUGH, layout=st.sampled_from(["acdc", "wmh"]), seed=st.integers(0, 3),
+       split=st.sampled_from(["random", "code2018"]), val=st.integers(0, 20),
+       subjects=st.none() | st.integers(0, 20))
+def test_advice_that_is_followed_leads_to_a_split_and_never_back(
+        counts, layout, seed, split, val, subjects):
+    start = {"layout": layout, "seed": seed, "split": split, "val": val, "subjects": subjects}
+    waiting = [(start, counts, ())]
+    while waiting:
+        options, scans, changed = waiting.pop()
+        try:
+            drawn, patients = split_as_preprocess_does(options, scans)
+        except UserError as error:
+            what, choices = follow(error, options, scans)
+            assert what not in changed, (changed, str(error))  # advice that contradicts itself
+            waiting += [(*choice, (*changed, what)) for choice in choices]
+            continue
+        assert set(drawn.values()) == {"train", "val"}
+        assert not patients or not on_both_sides(drawn, patients)

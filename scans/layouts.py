@@ -1,0 +1,115 @@
+"""How the scans of a folder lie: by name, read off the folder itself, or as a file of one's own."""
+
+import os
+import re
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from scans.bids import read_bids
+from scans.datasets import DATASETS, NothingFits, find_subjects, get_spec
+from scans.nnunet import read_nnunet
+from scans.spec_file import digest, is_spec_file, read_spec_file
+from utils import UserError, is_hidden, log
+
+# The DatasetSpec depends on the folder: functions that give it, and what to print about it
+READ_OFF = {"nnunet": read_nnunet, "bids": read_bids}
+IMAGES = (".nii", ".nii.gz")
+MOST_FILES = 20000  # looked at for a message
+SHOWN = 3           # kinds of files in it
+NUMBER = r"((?<![A-Za-z])[tT][12](?!\d))|\d+"  # T1 and T2 tell no scans apart
+
+
+def read_layout(layout, raw):
+    """What --layout stands for.
+
+    Args:
+        layout: a name in DATASETS, nnunet, bids, or the path of a .toml file.
+        raw: the folder of scans.
+
+    Returns:
+        (name, DatasetSpec): the name as dataset.json holds it. That of a file changes when its
+        content does.
+
+    Raises:
+        UserError: no such layout, a fault in it, or a folder that it does not fit (NothingFits).
+    """
+    if layout in READ_OFF:
+        spec, notes = READ_OFF[layout](raw)
+        for line in notes:
+            log(line)
+        return layout, spec
+    if is_spec_file(layout):
+        spec = read_spec_file(layout)
+        return f"{Path(layout).stem}:{digest(spec)}", spec
+    if layout not in DATASETS:
+        raise UserError("--layout", f"{', '.join([*DATASETS, *READ_OFF])} or the path of a .toml "
+                        "file", repr(layout), "docs/data.md says what each of them is.")
+    return layout, get_spec(layout)
+
+
+@contextmanager
+def naming_what_fits(raw):
+    """Inside, a NothingFits about `raw` becomes a line that says what was found, and what fits."""
+    try:
+        yield
+    except NothingFits as error:
+        fitting = layouts_of(raw)
+        do = (f"Another layout fits: {' or '.join(fitting)}." if fitting else
+              "Check the path, or say in a file how they lie: LAYOUT=my.toml, see docs/data.md.")
+        raise UserError(error.where, error.expected, f"{error.found}, but {what_lies_in(raw)}",
+                        do) from None
+
+
+def layouts_of(raw):
+    """The layouts in which `raw` holds at least one whole scan, as words for a message."""
+    fitting = []
+    for layout in (*DATASETS, *READ_OFF):
+        try:
+            spec = READ_OFF[layout](raw)[0] if layout in READ_OFF else get_spec(layout)
+            subjects = find_subjects(raw, spec, {})
+        except NothingFits:
+            continue
+        except UserError as error:
+            if layout in READ_OFF:  # it is such a folder, with a fault
+                fitting.append(f"LAYOUT={layout} (but {error.where}: {error.found})")
+            continue
+        whole = sum(all(subject.files.values()) for subject in subjects)
+        if whole:
+            fitting.append(f"LAYOUT={layout} ({whole} scan{'s' * (whole > 1)})")
+    return fitting
+
+
+def what_lies_in(raw):
+    """"12 files such as sub-*/anat/sub-*_T1w.nii.gz, ...": kinds of images, with their numbers."""
+    files = files_below(Path(raw))
+    images = [path for path in files if path.name.endswith(IMAGES)]
+    if not images:
+        ends = Counter(path.suffix.lower() or "no ending" for path in files).most_common(SHOWN)
+        return ("no file" if not files else "no NIfTI image among "
+                + ", ".join(f"{count} files with {end}" for end, count in ends))
+
+    kinds = Counter(starred(str(path)) for path in images)
+    if len(kinds) > SHOWN:  # folders with names of their own
+        kinds = Counter(str(PurePosixPath(*"*" * (len(path.parts) - 1),
+                                          starred(path.name))) for path in images)
+    shown = ", ".join(f"{count} {kind[:80]}" for kind, count in kinds.most_common(SHOWN))
+    others = sum(kinds.values()) - sum(count for _, count in kinds.most_common(SHOWN))
+    return shown + (f", {others} others" if others else "")
+
+
+def starred(path):
+    return re.sub(NUMBER, lambda match: match[1] or "*", path)
+
+
+def files_below(raw):
+    """The first files below `raw`, as paths from there on; hidden ones are passed over."""
+    found = []
+    for folder, inner, names in os.walk(raw):
+        inner[:] = sorted(name for name in inner
+                          if not name.startswith(".") and name != "__MACOSX")
+        found += [PurePosixPath(os.path.relpath(os.path.join(folder, name), raw))
+                  for name in sorted(names) if not is_hidden(name)]
+        if len(found) > MOST_FILES:
+            break
+    return found[:MOST_FILES]
