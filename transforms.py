@@ -54,8 +54,9 @@ def distance_map(label, classes=2, spacing=None, convention="paper", one_hot=Fal
         ValueError: the label has another shape or holds other values, there are fewer than two
             classes, or `spacing` or a MetaTensor's own does not fit.
     """
-    if classes < 2:
-        raise ValueError(f"classes: expected at least 2, background included, found {classes}")
+    if not isinstance(classes, int | np.integer) or classes < 2:
+        raise ValueError("classes: expected at least 2, background included, as a whole number, "
+                         f"found {classes!r}")
 
     values = to_array(label)
     values = read_one_hot(values, classes) if one_hot else checked_label(values, classes)
@@ -129,8 +130,9 @@ def own_spacing(label, dims):
     affine = to_array(affine)
     axes = affine.shape[-1] - 1
     sizes = np.linalg.norm(affine[..., :axes, :axes], axis=-2).ravel()
-    if affine.ndim == 2 and axes == dims:
-        return tuple(sizes.tolist())
+    loaded = getattr(label, "meta", {}).get("spatial_shape", ())  # of a 2-D file the affine is 4x4
+    if affine.ndim == 2 and (axes == dims or len(loaded) == dims < axes):
+        return tuple(sizes[:dims].tolist())
     if np.allclose(sizes, sizes[0], rtol=1e-3):
         return (float(sizes[0]),) * dims
 
@@ -148,30 +150,44 @@ class _AddDistance:
 
         [LoadImaged(keys), AddDistance("label"), RandFlipd([*keys, "distance"], prob=0.5)]
 
-    Any other change of the label must come before it.
+    Any other change of the label must come before it. PersistentDataset forgets the spacing of what
+    it kept, unless it is given track_meta=True: if AddDistance stands behind random transforms
+    there, say `spacing`.
 
     Args:
-        key: of the label, with a channel axis in front if `channel`, of length 1 unless `one_hot`.
+        key: of the label, a string or a list with one; it has a channel axis in front if `channel`,
+            of length 1 unless `one_hot`.
         out: key of the map, (K - 1, *spatial) float32, a plain tensor.
         channel: does the label have a channel axis, as MONAI's loaders give it?
         classes, spacing, convention, one_hot: see `distance_map`. A MetaTensor's spacing is used
             unless `spacing` is given, and the map then is in mm.
+        allow_missing_keys: pass samples without a label through as they are.
 
     Raises:
-        ValueError: of a call, the label has other channels, or see `distance_map`.
+        ValueError: there is more than one key; of a call, the label has other channels, or see
+            `distance_map`.
     """
 
     def __init__(self, key="label", out="distance", channel=True,
-                 classes=2, spacing=None, convention="paper", one_hot=False):
+                 classes=2, spacing=None, convention="paper", one_hot=False,
+                 allow_missing_keys=False):
         if one_hot and not channel:
             raise ValueError("one_hot: expected False without a channel axis, found True")
 
-        self.keys, self.allow_missing_keys = (key,), False  # as a MapTransform has them
-        self.key, self.out, self.channel = key, out, channel
+        # as a MapTransform has them
+        self.keys = tuple(key) if isinstance(key, list | tuple) else (key,)
+        self.allow_missing_keys = allow_missing_keys
+        if len(self.keys) != 1:
+            raise ValueError(f"key: expected that of one label, found {key!r}. Make an AddDistance "
+                             "for each")
+
+        self.key, self.out, self.channel = self.keys[0], out, channel
         self.options = {"classes": classes, "spacing": spacing, "convention": convention,
                         "one_hot": one_hot}
 
     def __call__(self, sample):
+        if self.allow_missing_keys and self.key not in sample:
+            return sample
         label = sample[self.key]
         if self.channel and not self.options["one_hot"]:
             label = self.only_channel(label)

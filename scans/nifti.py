@@ -33,7 +33,6 @@ MAX_BYTES = 2 ** 31       # of voxels as they are stored: a small .nii.gz may ho
 PADDING = 2 ** 26         # bytes before the first voxel, and after the last; usually few or none
 CHUNK = 2 ** 18           # bytes unpacked at a time
 SPACING_MM = (0.01, 100)  # what a voxel of a scan can measure along an axis
-WHOLE = 1e-3              # labels with a scale factor come out as 0.99999998 where 1 is meant
 AGAIN = "Fetch the file again."
 
 # What nibabel and gzip raise on damaged files

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
+from distance import WHOLE
 from metrics import leave_out
 from scans.checks import check_grid
 from scans.datasets import DATASETS, DatasetSpec, find_subjects
@@ -225,7 +226,7 @@ def read_labels(path):
     # Labels stored with a scale factor are read as floats.
     if voxels.dtype.kind not in "iu":
         whole = np.round(voxels) if voxels.dtype.kind == "f" else None
-        if whole is None or np.abs(voxels - whole).max() > 1e-3:
+        if whole is None or np.abs(voxels - whole).max() > WHOLE:
             raise UserError(path, "a mask of whole-number labels", "other values (probabilities?)",
                             "Threshold it, or give the mask instead.")
         voxels = whole.astype(np.int64)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import monai
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -95,7 +96,7 @@ def test_a_label_of_words_is_named():
         distance_map([["a", "b"]])
 
 
-@pytest.mark.parametrize("classes", [1, 0])
+@pytest.mark.parametrize("classes", [1, 0, 2.0, None, (1,)])
 def test_a_map_needs_a_foreground_class(classes):
     with pytest.raises(ValueError, match="^classes: expected at least 2"):
         distance_map(ROW, classes)
@@ -205,6 +206,30 @@ def test_add_distance_is_a_monai_transform_that_pickle_finds():
     assert isinstance(transform, monai.transforms.MapTransform) and transform.keys == ("label",)
     assert not isinstance(transform, monai.transforms.Randomizable)
     assert pickle.loads(pickle.dumps(transform)).options["classes"] == 3
+
+
+def test_add_distance_takes_its_key_as_monai_does():
+    sample = {"label": ROW[None]}
+    for transform in (AddDistance(["label"]), AddDistance(("label",))):
+        assert torch.equal(transform(sample)["distance"], distance_map(ROW))
+    with pytest.raises(ValueError, match="^key: expected that of one label, found .'a', 'b'."):
+        AddDistance(["a", "b"])
+
+
+def test_add_distance_passes_samples_without_a_label_on_request_alone():
+    assert AddDistance(allow_missing_keys=True)({"image": 1}) == {"image": 1}
+    with pytest.raises(KeyError, match="label"):
+        AddDistance()({"image": 1})
+
+
+def test_the_spacing_of_a_2_d_file_is_used(tmp_path):
+    label = np.zeros((6, 7), np.uint8)
+    label[2:5, 2:6] = 1
+    nib.save(nib.Nifti1Image(label, np.diag([0.5, 0.7, 1, 1])), tmp_path / "label.nii.gz")
+    pipeline = monai.transforms.Compose([
+        monai.transforms.LoadImaged("label", ensure_channel_first=True), AddDistance("label")])
+    found = pipeline({"label": tmp_path / "label.nii.gz"})["distance"]
+    assert np.array_equal(found[0], signed_distance(label, (0.5, 0.7)))
 
 
 def test_cache_dataset_keeps_the_map_and_flips_move_it(monkeypatch):
