@@ -485,6 +485,48 @@ def test_augment_can_be_sent_to_a_worker(sample):
     assert all(torch.equal(*pair) for pair in zip(*results))
 
 
+def test_augment_names_an_image_of_another_size(sample):
+    image, label = sample
+    with pytest.raises(ValueError, match="^image: expected the rows and columns of the label"):
+        Augment(v2.RandomHorizontalFlip())(image[..., :9], label)
+
+
+# A slice of a volume's map, one in mm, one of the other convention, one of two classes: none of
+# them is what would be computed from the label
+@pytest.mark.parametrize("other", [
+    lambda label: distance_map(torch.stack([0 * label, label, label, 0 * label]))[:, 1],
+    lambda label: distance_map(label, spacing=(2, 2)),
+    lambda label: distance_map(label, convention="official"),
+    lambda label: distance_map(label, classes=3)])
+def test_a_map_of_another_kind_is_not_replaced_without_a_word(sample, other):
+    image, label = sample
+    given = other(label)
+    turned = Augment(v2.RandomApply([v2.RandomAffine((20, 30))], p=1))
+    with pytest.raises(ValueError, match="^distance: expected the map that is computed"):
+        turned(image, label, given)
+
+    # flips move any map, and a label that stays as it is keeps it
+    kept = Augment([v2.RandomHorizontalFlip(p=1), v2.GaussianNoise()])(image, label, given)[2]
+    assert torch.equal(kept, given.as_subclass(torch.Tensor).flip(-1))
+
+
+def test_a_map_of_the_same_kind_is_computed_again(sample):
+    image, label = sample
+    augment = Augment(v2.RandomAffine((20, 30)), spacing=(2, 2))
+    for given in (distance_map(label, spacing=(2, 2)), None):
+        _, turned, distance = augment(image, label, given)
+        assert not torch.equal(turned, label)
+        assert torch.equal(distance, distance_map(turned, spacing=(2, 2)).as_subclass(torch.Tensor))
+
+
+def test_slices_that_are_square_in_plane_are_turned_and_measured_again(sample):
+    image, label = sample
+    volume = torch.stack([0 * label, label, label])
+    augment = Augment([RandomRotate90(), v2.RandomAffine((20, 30))], spacing=(12, 2, 2))
+    _, turned, distance = augment(image[:, None].expand(-1, 3, -1, -1), volume)
+    assert np.array_equal(distance[0], signed_distance(turned.numpy() == 1, (12, 2, 2)))
+
+
 def test_augment_names_a_map_of_another_size(sample):
     with pytest.raises(ValueError, match="^distance: expected shape .*16, 16.*found .*15, 16"):
         Augment([v2.RandomHorizontalFlip()])(*sample, torch.zeros(1, 15, 16))
