@@ -283,14 +283,18 @@ def score_folder(folders, predictions, references, rules, jobs):
 def refuse_other_labels(folders, values, rules):
     """UserError if the masks of a folder hold values, but none of `labels`; warn of unused labels.
 
+    Where the other folder holds those values too and one of `labels`, the two number their classes
+    alike, and this one simply lacks a class.
+
     Args:
         folders: those of the predictions and of the references.
         values: the set of values that the masks of each hold.
         rules: the Rules.
     """
     labels, ignored = rules.labels, rules.ignored
-    for folder, found in zip(folders, values, strict=True):
-        if found - {0, *ignored} and not found & set(labels):
+    for folder, found, other in zip(folders, values, values[::-1], strict=True):
+        known = other if other & set(labels) else set()
+        if found - {0, *ignored} - known and not found & set(labels):
             raise UserError(folder, f"label {' or '.join(map(str, labels))} in some mask",
                             f"only the values {', '.join(map(str, sorted(found)[:10]))}",
                             "Give --labels.")
