@@ -41,8 +41,6 @@ def choose_split(names, how, n_val, seed, patients=None):
     owners = {patients[name] for name in names} if patients else names
     if is_table(how):
         split = read_split(how, names)
-    elif how.startswith("folds:"):
-        split = draw_folds(names, patients, how, seed)
     elif patients and len(owners) < 2 <= len(names):
         raise UserError("--patients", "2 patients or more, to train and to validate",
                         f"1 for all {len(names)} scans", "Add scans of another one, or correct "
@@ -50,6 +48,8 @@ def choose_split(names, how, n_val, seed, patients=None):
     elif len(names) < 2:
         raise UserError("the scans", "2 subjects or more, to train and to validate", len(names),
                         "Add some.")
+    elif how.startswith("folds:"):
+        split = draw_folds(names, patients, how, seed)
     elif not 0 < n_val < len(names):
         raise UserError("--val", f"1 to {len(names) - 1} of the {len(names)} subjects", n_val,
                         "Give a smaller --val or more subjects.")
@@ -136,7 +136,8 @@ def check_patients(split, patients, how):
                 how if is_table(how) else "--split", "all scans of a patient in one subset",
                 f"{other} in {split[other]} and {name} in {split[name]}, "
                 f"both of patient {patients[name]}",
-                CORRECT if is_table(how) else "Use --split random, or leave --patients out.")
+                CORRECT if is_table(how) else "Use --split random, which draws whole patients; "
+                "or, if --patients was given, leave it out.")
 
 
 def read_table(path, column):
@@ -161,6 +162,17 @@ def read_table(path, column):
     return values
 
 
+def same_number(name, table):
+    """For an error: which row of a table a spreadsheet has made of this name; "" if none."""
+    try:
+        written = [other for other in table if float(other) == float(name)]
+    except ValueError:  # of names that are no numbers
+        return ""
+    if not written:
+        return ""
+    return f" (there is {written[0]}: a spreadsheet rewrites numbers; make the column text)"
+
+
 def read_split(path, names):
     """A user's split of exactly these subjects, with both subsets or at least two folds in it."""
     table = read_table(path, "subset")
@@ -172,8 +184,9 @@ def read_split(path, names):
 
     without = [name for name in names if rows[name] not in ("train", "val")]
     if without or others:
-        found = [f"{name} {'with ' + repr(rows[name]) if rows[name] else 'without one'}"
-                 for name in without[:1]] + [f"{name}, which is not there" for name in others[:1]]
+        found = [f"{name} with {rows[name]!r}" if rows[name] else
+                 f"{name} without one{same_number(name, table)}" for name in without[:1]]
+        found += [f"{name}, which is not there" for name in others[:1]]
         raise UserError(path, "a subset, train or val (or fold0, fold1, ...), for each subject",
                         " and ".join(found), CORRECT)
 
@@ -202,7 +215,8 @@ def read_patients(path, names):
     rows = {name: table.get(name.strip()) for name in names}
     lacking = [name for name in names if not rows[name]]
     if lacking:
-        raise UserError(path, "a patient for each subject", f"{lacking[0]} without one", CORRECT)
+        raise UserError(path, "a patient for each subject",
+                        f"{lacking[0]} without one{same_number(lacking[0], table)}", CORRECT)
     return {name: rows[name] for name in names}
 
 
