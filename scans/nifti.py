@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
+from distance import WHOLE
 from scans.formats import LENGTH, no_nifti, refuse_other_numbers
 from scans.geometry import (
     UNITS_MM,
@@ -330,6 +331,11 @@ def gunzip(file, most, opened=gzip.open):
     if not left:
         raise ValueError(f"more than {most} bytes")
     return b"".join(pieces)
+
+
+def are_whole(values):
+    """Bool array: which are whole numbers, but for what a scale factor leaves?"""
+    return abs(values - np.rint(values)) <= WHOLE
 
 
 def label_values(voxels):

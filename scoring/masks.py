@@ -11,11 +11,10 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
-from distance import WHOLE
 from metrics import leave_out
 from scans.checks import check_grid
 from scans.datasets import DATASETS, DatasetSpec, find_subjects
-from scans.nifti import read_volume
+from scans.nifti import are_whole, label_values, read_volume
 from scoring.challenge import wmh_masks, wmh_scores_of_masks
 from scoring.columns import score_masks
 from scoring.lesions import lesion_rows
@@ -225,11 +224,10 @@ def read_labels(path):
 
     # Labels stored with a scale factor are read as floats.
     if voxels.dtype.kind not in "iu":
-        whole = np.round(voxels) if voxels.dtype.kind == "f" else None
-        if whole is None or np.abs(voxels - whole).max() > WHOLE:
+        if voxels.dtype.kind != "f" or not are_whole(voxels).all():
             raise UserError(path, "a mask of whole-number labels", "other values (probabilities?)",
                             "Threshold it, or give the mask instead.")
-        voxels = whole.astype(np.int64)
+        voxels = label_values(voxels)
     return voxels, image
 
 

@@ -413,8 +413,7 @@ def test_a_data_folder_with_json_of_another_content_is_refused(tmp_path, text):
 def test_csv_path_that_is_a_folder_is_refused_and_left_alone(folders):
     (folders / "out.csv").mkdir()
     save(folders / "out.csv/keep.nii", box((1, 1, 1), (3, 3, 3)))
-    with pytest.raises(IsADirectoryError):
-        run_evaluate(folders)
+    assert "out.csv: expected a place for the output, a file, found a folder" in error_of(folders)
     assert (folders / "out.csv/keep.nii").exists()
 
 
