@@ -162,6 +162,8 @@ def check_opens(path):
     except OSError as error:
         unknown = (error.strerror or str(error), "Check the file and its disk.")
         found, do = NOT_OPENED.get(error.errno, unknown)
+        if error.errno == errno.ENOENT and not os.path.islink(path):
+            found, do = "no such file", "Check the path."
         raise UserError(path, "a readable file", found, do) from None
 
 
