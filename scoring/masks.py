@@ -28,6 +28,8 @@ NESTED = DatasetSpec(
     label=DATASETS["wmh"].label, label_map={})
 KINDS = ("label", "isles", "brats", "result")  # which counts where a subject has several
 
+NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)  # how the names of masks end
+
 # What the name of one and the same scan may end with: nnU-Net's first channel, BraTS's mask
 ENDINGS = re.compile(r"(?<=.)(_0000|[-_]seg)$")
 MODALITY = re.compile(r"(?<=.)[-_](t1|t1ce|t1n|t1c|t2|t2w|t2f|flair)$", re.IGNORECASE)  # BraTS's
@@ -104,7 +106,7 @@ def is_one_mask(place):
         UserError: a file with another ending, or one that does not exist.
     """
     place = Path(place)
-    is_named_so = place.name.endswith((".nii", ".nii.gz"))
+    is_named_so = NIFTI.search(place.name)
     if place.is_file() and not is_named_so:
         raise UserError(place, "a mask named .nii or .nii.gz, or a folder of masks",
                         "a file of another name", "Check the path.")
@@ -114,7 +116,7 @@ def is_one_mask(place):
 
 
 def name_of(path):
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    return NIFTI.sub("", path.name)
 
 
 def find_masks(folder):
@@ -146,9 +148,8 @@ def find_flat(folder):
 
     Beside BraTS's <subject>-seg.nii.gz, <subject>-t1n.nii.gz and the like are no masks.
     """
-    found = [path for path in sorted(folder.glob("*.nii*"))
-             if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
-             and not path.is_dir()]
+    found = [path for path in sorted(folder.glob("*"))
+             if NIFTI.search(path.name) and not path.name.startswith(".") and not path.is_dir()]
     names = set(map(name_of, found))
 
     def is_modality(path):

@@ -159,6 +159,12 @@ def test_masks_of_a_layout_that_would_take_them_for_scans(model, tmp_path):
         assert result.stdout.count(" slices") == 1
 
 
+def test_names_of_scans_may_end_in_capitals(model, scans, tmp_path):
+    (scans / "p1.nii.gz").rename(scans / "p1.NII.GZ")
+    assert predict(model, tmp_path / "m", scans).returncode == 0
+    assert sorted(os.listdir(tmp_path / "m")) == ["p0.nii.gz", "p1.nii.gz"]
+
+
 def test_scans_may_stand_before_and_after_the_options(model, scans, tmp_path):
     first, second = sorted(scans.iterdir())
     result = run("predict.py", first, "--checkpoint", model, "--out", tmp_path / "m", second)
