@@ -7,7 +7,10 @@ import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 CONVENTIONS = ("paper", "official")
-WHOLE = 1e-3  # labels stored with a scale factor come out as 1.0000153 where 1 is meant
+
+# Labels stored with a scale factor come out as 1.0000153 where 1 is meant; the last digit leaves
+# room for the rounding of 0.999 and 1.001 themselves.
+WHOLE = 1.001e-3
 
 
 def signed_distance(mask, spacing=None, convention="paper"):

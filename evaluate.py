@@ -89,7 +89,9 @@ from scoring.masks import Rules, find_all, match, score_folder
 from scoring.summary import jsonable, nnunet_summary
 from utils import argument_parser, clock, log, write_csv, write_json
 
-OWN = ("subject,label", '{ "foreground_mean"', '{ "a"')  # how the tables and summaries begin
+# How the tables and summaries begin; nnU-Net's own summary.json has "Dice" in the place of "dice"
+OWN = ("subject,label,dice,", "subject,label,dice_a,", "subject,label,mask,lesion,",
+       '{ "foreground_mean": { "dice":', '{ "a": "')
 
 
 def evaluate(args):

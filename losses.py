@@ -11,7 +11,10 @@ Logits that happen to lie within [0, 1] pass until training moves them out. With
 loss takes logits and applies the softmax itself. The reverse mistake, probabilities given to a loss
 of logits, cannot be told: any numbers may be logits.
 
-The check reads the probabilities once: 0.5 ms of 8x2x256x256 on a CPU core, an eighth of Eq. 1.
+A target that is not from 0 to 1, such as a mask of 0 and 255, is found out in the same way.
+
+The check reads the probabilities once: 0.5 ms of 8x2x256x256 on a CPU core, an eighth of Eq. 1. The
+target is read too unless it is of bools, as in main.py.
 
 This file needs torch and nothing else, so it can be copied into another project as it is. The
 losses that may take Eq. 1's place, and `build_loss`, are in losses_regional.py.
@@ -211,9 +214,10 @@ def pixels_by_class(probs, target, classes, softmax):
         ValueError: as check_channels, check_target and probabilities do.
     """
     check_channels(probs, classes, softmax)
-    check_target(target, probs.shape)
-    s, factor = probabilities(probs, classes, softmax)
-    return s.flatten(2), select_classes(target, classes).flatten(2).to(s.dtype), factor
+    factor = check_target(target, probs.shape)
+    s, of_probs = probabilities(probs, classes, softmax)
+    g = select_classes(target, classes).flatten(2).to(s.dtype)
+    return s.flatten(2), g, factor * of_probs
 
 
 def probabilities(values, classes, softmax):
@@ -233,6 +237,19 @@ def probabilities(values, classes, softmax):
         return select_classes(to_float32(values).softmax(1), classes), 1
 
     s = to_float32(select_classes(values, classes))
+    return s, within_0_and_1(values, "probs: expected probabilities, from 0 to 1, found {}. If "
+                             "they are logits, give logits.softmax(1), or make the loss with "
+                             "softmax=True")
+
+
+def within_0_and_1(values, message):
+    """The factor of a loss of these values: 1, or NaN where it cannot be an error instead.
+
+    Raises:
+        ValueError: values on the CPU lie outside [0, 1]; `message` with their range in it.
+    """
+    if values.dtype == torch.bool or not values.numel():
+        return 1
     low, high = values.detach().aminmax()
     outside = (low < -SLACK) | (high > 1 + SLACK)  # (); not of NaN, which the loss keeps by itself
 
@@ -243,13 +260,10 @@ def probabilities(values, classes, softmax):
             pass
         else:
             if found:
-                raise ValueError(
-                    f"probs: expected probabilities, from 0 to 1, found {low.item():.4g} to "
-                    f"{high.item():.4g}. If they are logits, give logits.softmax(1), or make the "
-                    "loss with softmax=True")
-            return s, 1
+                raise ValueError(message.format(f"{low.item():.4g} to {high.item():.4g}"))
+            return 1
 
-    return s, torch.ones_like(low, dtype=torch.float32).masked_fill(outside, torch.nan)
+    return torch.ones_like(low, dtype=torch.float32).masked_fill(outside, torch.nan)
 
 
 def sum_pixels(values, batch):
@@ -259,7 +273,12 @@ def sum_pixels(values, batch):
 
 
 def to_float32(tensor):
-    """Half precision as float32, with a gradient that stays finite on its way back; else as is."""
+    """Half precision as float32, with a gradient that stays finite on its way back; else as is.
+
+    Whole numbers and bools, as of a mask, become float32 too.
+    """
+    if not tensor.is_floating_point():
+        return tensor.float()
     if tensor.dtype not in (torch.float16, torch.bfloat16):
         return tensor
 
@@ -310,7 +329,11 @@ def check_channels(values, classes, logits=False):
 
 
 def check_target(target, shape):
-    """ValueError unless the target has this shape, (B, K, *spatial); it may be class indices."""
+    """ValueError unless the target has this shape, (B, K, *spatial), and is from 0 to 1.
+
+    Returns:
+        the factor of a loss, see `within_0_and_1`; 1 of bools, the values of which are not read.
+    """
     batch, classes, *spatial = shape
     hint = ""
     for indices, what in (((batch, *spatial), "target"), ((batch, 1, *spatial), "target[:, 0]")):
@@ -318,6 +341,8 @@ def check_target(target, shape):
             hint = (". Of class indices give torch.nn.functional.one_hot"
                     f"({what}.long(), {classes}).movedim(-1, 1)")
     check_shape("target", target, shape, hint)
+    return within_0_and_1(target, "target: expected one-hot, from 0 to 1, found {}. Of a mask of "
+                          "0 and 255 give target > 0")
 
 
 def check_maps(distance, values, classes):

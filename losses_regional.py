@@ -57,7 +57,7 @@ class CrossEntropyLoss(nn.Module):
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
         with torch.autocast(logits.device.type, enabled=False):
             log_s, g = log_probabilities(logits, target)        # (B, K, N)
-            return weighted_mean(-(g * log_s).sum(1), g, self.weights)
+            return weighted_mean(-log_of_truth(log_s, g), g, self.weights)
 
 
 class FocalLoss(nn.Module):
@@ -85,7 +85,7 @@ class FocalLoss(nn.Module):
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
         with torch.autocast(logits.device.type, enabled=False):
             log_s, g = log_probabilities(logits, target)        # (B, K, N)
-            log_t = (g * log_s).sum(1)                          # (B, N)
+            log_t = log_of_truth(log_s, g)                      # (B, N)
 
             # Not quite 0, where the power has no finite slope if gamma < 1.
             miss = (-torch.expm1(log_t)).clamp(min=torch.finfo(log_t.dtype).tiny)
@@ -99,9 +99,17 @@ class FocalLoss(nn.Module):
 def log_probabilities(logits, target):
     """(log softmax, one-hot target in its dtype), both (B, K, N), not in half precision."""
     check_channels(logits, (0, 1), logits=True)
-    check_target(target, logits.shape)
+    factor = check_target(target, logits.shape)
     log_s = to_float32(logits).flatten(2).log_softmax(1)
-    return log_s, target.flatten(2).to(log_s.dtype)
+    return log_s * factor, target.flatten(2).to(log_s.dtype)
+
+
+def log_of_truth(log_s, g):
+    """log s_t of the true class t, (B, N), of log s and one-hot g (B, K, N).
+
+    A class that a logit of -inf rules out costs nothing where it is not the true one.
+    """
+    return (g * log_s).where(g != 0, 0).sum(1)
 
 
 def pixel_weights(g, weights):
@@ -306,10 +314,11 @@ class HausdorffLoss(nn.Module):
     def forward(self, probs, target):
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
         check_channels(probs, self.classes, self.from_logits)
-        check_target(target, probs.shape)
+        of_target = check_target(target, probs.shape)
 
         with torch.autocast(probs.device.type, enabled=False):
             s, factor = probabilities(probs, self.classes, self.from_logits)  # (B, k, *spatial)
+            factor = factor * of_target
             g = select_classes(target, self.classes)                          # (B, k, *spatial)
 
             masks = (s.detach() > 0.5, g > 0.5)

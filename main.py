@@ -53,7 +53,7 @@ from training.config import checked_settings, open_training
 from training.devices import choose_amp, seed_everything, set_up_device
 from training.epoch import training_columns
 from training.parallel import Group
-from training.run_folder import RunFolder, columns_of, score_of
+from training.run_folder import RunFolder, columns_of, file_of_others, score_of
 from training.stopping import StopRequest
 from training.trainer import Trainer
 from training.validation import predict, validate
@@ -167,11 +167,10 @@ def refuse_other_folders(data, out):
     """UserError if the run folder would be a data folder, lie in one, or hold files of others."""
     inside = [folder for folder in (out, *out.resolve().parents)
               if is_data_folder(folder) or folder.resolve() == Path(data).resolve()]
-    other = (out / "predictions").exists() and not any(
-        (out / name).exists() for name in ("config.json", "metrics.csv", "last.pt", "best.pt"))
+    other = file_of_others(out)
     if inside or other:
         raise UserError(out, "a new folder or one of this run",
-                        "a data folder" if inside else "predictions/ of something else in it",
+                        "a data folder" if inside else f"{other} of something else in it",
                         "Choose another --out.")
 
 

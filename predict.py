@@ -18,8 +18,8 @@ predicted by overlapping patches. Each modality is normalised over its volume an
 training; the modalities of a scan must share one grid. A validation scan gives exactly the mask of
 the run's own predictions/.
 
-Written to --out, each file whole or not at all; masks that this program wrote before are replaced,
-other files of the same name are refused:
+Written to --out, each file whole or not at all; what this program wrote before is replaced, other
+files of the same name are refused:
   <scan>.nii.gz                  classes, 0 is background, in the grid of the scan's first modality
   probabilities/<scan>.nii.gz    with --probabilities: softmax of the foreground, 0 to 1; one volume
                                  per class if there are several
@@ -143,7 +143,8 @@ def predict_scan(name, files, model, args):
         from reporting.preview import draw_preview  # matplotlib takes long to import
         sides = volumes[0].shape[:2]
         step = [size * length / slices.shape[-1] for size, length in zip(spacing, sides)]
-        draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step, classes)
+        draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step, classes,
+                     BY_PREDICT)
     write_image(args.out / f"{name}.nii.gz", voxels, image, model.written_by)
 
     found = int(mask.any(axis=(1, 2)).sum())
@@ -232,8 +233,12 @@ def outputs_of(name, args):
 
 def refuse_to_overwrite(scans, args):
     """UserError if a mask would take the place of a scan, or of a file of somebody else's."""
-    folders = [args.out, args.out / "probabilities"][:1 + args.probabilities]
-    refuse_inputs([folder / f"{name}.nii.gz" for folder in folders for name in scans],
+    outputs = [args.out / f"{name}.nii.gz" for name in scans]
+    if args.probabilities:
+        outputs += [args.out / "probabilities" / f"{name}.nii.gz" for name in scans]
+    if args.preview:
+        outputs += [args.out / "previews" / f"{name}.png" for name in scans]
+    refuse_inputs(outputs,
                   [args.checkpoint, *(path for files in scans.values() for paths in files.values()
                                       for path in paths)],
                   lambda path: is_written_by(path, BY_PREDICT))

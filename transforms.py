@@ -54,8 +54,9 @@ def distance_map(label, classes=2, spacing=None, convention="paper", one_hot=Fal
         ValueError: the label has another shape or holds other values, there are fewer than two
             classes, or `spacing` or a MetaTensor's own does not fit.
     """
-    if classes < 2:
-        raise ValueError(f"classes: expected at least 2, background included, found {classes}")
+    if not isinstance(classes, int | np.integer) or classes < 2:
+        raise ValueError("classes: expected at least 2, background included, as a whole number, "
+                         f"found {classes!r}")
 
     values = to_array(label)
     values = read_one_hot(values, classes) if one_hot else checked_label(values, classes)
@@ -129,8 +130,9 @@ def own_spacing(label, dims):
     affine = to_array(affine)
     axes = affine.shape[-1] - 1
     sizes = np.linalg.norm(affine[..., :axes, :axes], axis=-2).ravel()
-    if affine.ndim == 2 and axes == dims:
-        return tuple(sizes.tolist())
+    loaded = getattr(label, "meta", {}).get("spatial_shape", ())  # of a 2-D file the affine is 4x4
+    if affine.ndim == 2 and (axes == dims or len(loaded) == dims < axes):
+        return tuple(sizes[:dims].tolist())
     if np.allclose(sizes, sizes[0], rtol=1e-3):
         return (float(sizes[0]),) * dims
 
@@ -148,30 +150,44 @@ class _AddDistance:
 
         [LoadImaged(keys), AddDistance("label"), RandFlipd([*keys, "distance"], prob=0.5)]
 
-    Any other change of the label must come before it.
+    Any other change of the label must come before it. PersistentDataset forgets the spacing of what
+    it kept, unless it is given track_meta=True: if AddDistance stands behind random transforms
+    there, say `spacing`.
 
     Args:
-        key: of the label, with a channel axis in front if `channel`, of length 1 unless `one_hot`.
+        key: of the label, a string or a list with one; it has a channel axis in front if `channel`,
+            of length 1 unless `one_hot`.
         out: key of the map, (K - 1, *spatial) float32, a plain tensor.
         channel: does the label have a channel axis, as MONAI's loaders give it?
         classes, spacing, convention, one_hot: see `distance_map`. A MetaTensor's spacing is used
             unless `spacing` is given, and the map then is in mm.
+        allow_missing_keys: pass samples without a label through as they are.
 
     Raises:
-        ValueError: of a call, the label has other channels, or see `distance_map`.
+        ValueError: there is more than one key; of a call, the label has other channels, or see
+            `distance_map`.
     """
 
     def __init__(self, key="label", out="distance", channel=True,
-                 classes=2, spacing=None, convention="paper", one_hot=False):
+                 classes=2, spacing=None, convention="paper", one_hot=False,
+                 allow_missing_keys=False):
         if one_hot and not channel:
             raise ValueError("one_hot: expected False without a channel axis, found True")
 
-        self.keys, self.allow_missing_keys = (key,), False  # as a MapTransform has them
-        self.key, self.out, self.channel = key, out, channel
+        # as a MapTransform has them
+        self.keys = tuple(key) if isinstance(key, list | tuple) else (key,)
+        self.allow_missing_keys = allow_missing_keys
+        if len(self.keys) != 1:
+            raise ValueError(f"key: expected that of one label, found {key!r}. Make an AddDistance "
+                             "for each")
+
+        self.key, self.out, self.channel = self.keys[0], out, channel
         self.options = {"classes": classes, "spacing": spacing, "convention": convention,
                         "one_hot": one_hot}
 
     def __call__(self, sample):
+        if self.allow_missing_keys and self.key not in sample:
+            return sample
         label = sample[self.key]
         if self.channel and not self.options["one_hot"]:
             label = self.only_channel(label)
@@ -253,7 +269,8 @@ class Augment:
     Args:
         transforms: a list of v2 transforms, or one. The map of a volume (`--map-dims 3`) does not
             follow from the label of one slice: give flips and RandomRotate90 only.
-        classes, spacing, convention: of the map that is computed, see `distance_map`.
+        classes, spacing, convention: of the map that is computed, see `distance_map`; those of the
+            maps that are given.
 
     Raises:
         ValueError: one is not a v2 transform, or holds others in a way of its own; or pixels that
@@ -264,12 +281,13 @@ class Augment:
     def __init__(self, transforms, classes=2, spacing=None, convention="paper"):
         transforms = [transforms] if isinstance(transforms, nn.Module) else list(transforms)
         steps = [step for transform in transforms for step in steps_of(transform)]
-        if spacing is not None and np.unique(np.ravel(spacing)).size > 1:
+        if spacing is not None and np.unique(np.ravel(spacing)[-2:]).size > 1:
             check_axes(steps, spacing)
 
         self.transforms = transforms
         self.options = {"classes": classes, "spacing": spacing, "convention": convention}
-        self.steps = [rebuilt(transform, self.options) for transform in transforms]
+        self.steps = [rebuilt(transform, self) for transform in transforms]
+        self.knows_maps = False  # was one that was given found to be what would be computed?
 
     def __call__(self, image, label, distance=None):
         """The three as plain tensors, transformed.
@@ -280,8 +298,10 @@ class Augment:
             distance: (K - 1, H, W), or None: computed from the label.
 
         Raises:
-            ValueError: the label is not one (see `distance_map`), the map has another shape, or
-                the label is a MONAI MetaTensor in mm and Augment was given no spacing.
+            ValueError: the label is not one (see `distance_map`), image or map has another size,
+                the label is a MONAI MetaTensor in mm and Augment was given no spacing, or a map is
+                to be computed again where another kind of map was given: in another unit or
+                convention, or a volume's. The first ones that are not empty are compared.
         """
         if self.options["spacing"] is None and hasattr(label, "affine"):
             sizes = own_spacing(label, label.ndim)
@@ -296,9 +316,24 @@ class Augment:
                              f"{tuple(distance.shape)}")
 
         parts = wrapped(image, label, distance)
+        if parts[0].shape[-2:] != parts[1].shape[-2:]:
+            raise ValueError(f"image: expected the rows and columns of the label, "
+                             f"{tuple(label.shape[-2:])}, found {tuple(parts[0].shape[-2:])}")
         for step in self.steps:
             parts = step(*parts)
         return tuple(part.as_subclass(torch.Tensor) for part in parts)
+
+    def computed_again(self, label, label_before, distance_before):
+        """The map of a label that was changed; ValueError if the one before was another kind."""
+        if not self.knows_maps and distance_before.any():
+            computed, found = distance_map(label_before, **self.options), distance_before.cpu()
+            if computed.shape != found.shape or not torch.allclose(computed, found, atol=0.01):
+                raise ValueError(
+                    "distance: expected the map that is computed from the label, which a transform "
+                    "has changed, found another one. Give its classes, spacing and convention, or "
+                    "leave it out; with a volume's map, give flips and RandomRotate90 only")
+            self.knows_maps = True
+        return distance_map(label, **self.options)
 
 
 def wrapped(image, label, distance):
@@ -306,7 +341,7 @@ def wrapped(image, label, distance):
     return tv_tensors.Image(image), tv_tensors.Mask(label), DistanceMap(distance)
 
 
-def apply(transform, options, image, label, distance):
+def apply(transform, augment, image, label, distance):
     """A step of Augment: the transform, and the map moved with it or computed again."""
     before = label
     # A Lambda may give plain tensors, the second of which the next transform would leave alone.
@@ -314,7 +349,7 @@ def apply(transform, options, image, label, distance):
 
     unchanged = label.shape == before.shape and torch.equal(label, before)
     if not isinstance(transform, MOVES_THE_MAP) and not unchanged:
-        distance = distance_map(label, **options)
+        distance = augment.computed_again(label, before, distance)
     return image, label, distance
 
 
@@ -364,12 +399,12 @@ def holds_transforms(transform):
     return False
 
 
-def rebuilt(transform, options):
+def rebuilt(transform, augment):
     """The transform with `apply` around each that is no container; they draw as they would."""
     rebuild = CONTAINERS.get(type(transform))
     if rebuild is None:
-        return partial(apply, transform, options)
-    return rebuild(transform, [rebuilt(child, options) for child in children(transform)])
+        return partial(apply, transform, augment)
+    return rebuild(transform, [rebuilt(child, augment) for child in children(transform)])
 
 
 def check_axes(steps, spacing):

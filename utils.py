@@ -340,10 +340,11 @@ def write_csv(path, rows, columns=None):
 def read_csv(path, columns=(), do=REWRITE):
     """Read a CSV as a list of dicts of strings.
 
-    Excel's are read too: columns between semicolons or tabs, UTF-8 with a mark, UTF-16.
+    Excel's are read too: columns between semicolons or tabs, UTF-8 with a mark, UTF-16, a line
+    "sep=;" in front, empty cells and lines at the end.
 
     Args:
-        columns: those that must be there.
+        columns: those that must be there, in any case.
 
     Raises:
         UserError: it cannot be read, or a column of `columns` is missing.
@@ -351,15 +352,19 @@ def read_csv(path, columns=(), do=REWRITE):
     try:
         content = Path(path).read_bytes()
         text = content.decode("utf-16" if content[:2] in UTF16 else "utf-8-sig")
+        text = re.sub(r'(?i)^"?sep=."?[\s,;]*\n', "", text.lstrip("\r\n"))
         first = text.split("\n", 1)[0]
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter(first, columns))
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = named(map(str.strip, reader.fieldnames or []), columns)
         header, rows = reader.fieldnames, list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         save = " (in Excel: save as CSV UTF-8)" if isinstance(error, UnicodeDecodeError) else ""
         raise UserError(path, "a CSV table", f"{type(error).__name__}: {error}{save}",
                         do) from None
 
+    for row in rows:
+        if not any(map(str.strip, row.get(None, ["more"]))):
+            del row[None]  # cells beyond the header's, all of them empty
     missing = [name for name in columns if name not in header]
     if missing or any(None in row or None in row.values() for row in rows):
         found = f"no column {', '.join(missing)}" if missing else \
@@ -372,9 +377,17 @@ def delimiter(header, columns):
     """What stands between the columns of a header line: a comma, or what Excel writes elsewhere."""
     for mark in ",;\t":
         names = [name.strip().strip('"').strip() for name in header.split(mark)]
+        names = named(names, columns)
         if all(name in names for name in columns):
             return mark
     return ","
+
+
+def named(header, columns):
+    """A header's names, with those of `columns` written as there: Subject -> subject."""
+    header, known = list(header), {name.lower(): name for name in columns}
+    return [name if known.get(name.lower()) in (None, *header) else known[name.lower()]
+            for name in header]
 
 
 # Typed descriptions of what a file holds ---------------------------------------------------------

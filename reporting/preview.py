@@ -17,7 +17,8 @@ from utils import atomic_path
 SHOWN = 6
 
 
-def draw_preview(path, name, image, mask, step, classes=("lesion",)):
+def draw_preview(path, name, image, mask, step, classes=("lesion",),
+                 software=None):
     """Write a PNG of up to six slices.
 
     Args:
@@ -27,6 +28,7 @@ def draw_preview(path, name, image, mask, step, classes=("lesion",)):
         mask: (S, H, W) predicted classes; every class above 0 is foreground.
         step: size of a pixel along rows and columns, mm.
         classes: names of the foreground classes.
+        software: who writes it, kept in the file.
     """
     foreground = mask > 0
     area = foreground.sum(axis=(1, 2))
@@ -50,4 +52,4 @@ def draw_preview(path, name, image, mask, step, classes=("lesion",)):
     figure.suptitle(f"{name}: {np.count_nonzero(area)} of {len(image)} slices with predicted "
                     "foreground", fontsize=9)
     with atomic_path(path) as partial:
-        figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
+        figure.savefig(partial, format="png", dpi=150, metadata={"Software": software})

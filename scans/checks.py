@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import nibabel as nib
 import numpy as np
 
+from distance import WHOLE
 from scans.formats import refuse_other_numbers
 from scans.inputs import note_of_sizes
-from scans.nifti import WHOLE, label_values, read_volume
+from scans.nifti import label_values, read_volume
 from scans.spec_checks import check_shared_files
 from utils import UserError, log, progress
 

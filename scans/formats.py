@@ -23,7 +23,9 @@ KINDS = (  # how a file begins, what it is, what helps
     (rb"\x28\xb5\x2f\xfd", "a zstd archive", "Unpack it."),
     (rb"(\x1f\x8b|BZh)", "a file packed twice", "Unpack it once."),
     (rb"(?s).{257}ustar", "a tar archive", "Unpack it."),
-    (rb"(?i)\s*<(!doctype|html|\?xml)", "a web page", FETCH),
+    (rb"(?is)\s*<\?xml.*<gifti", "a surface (GIFTI), and no image", "Give the image."),
+    (rb"(?i)\s*<(!doctype|html)", "a web page", FETCH),
+    (rb"(?i)\s*<\?xml", "XML, such as a server's error", FETCH),
     (rb"version https://git-lfs", "a pointer of Git LFS", "Fetch the image itself: git lfs pull."),
     (rb"(?s)(\x5c\x01\x00\x00|\x00\x00\x01\x5c).{340}(?!n[i+]1\x00)",
      "an Analyze 7.5 header, which does not say which side is left",
@@ -40,7 +42,7 @@ def no_nifti(path, start, size):
         start: its first LENGTH bytes, unpacked if it is packed.
         size: of the file, bytes.
     """
-    if not size:
+    if not size or not start:
         return UserError(path, "a NIfTI image", "an empty file", FETCH)
     for pattern, kind, do in KINDS:
         if re.match(pattern, start):

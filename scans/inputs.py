@@ -37,6 +37,8 @@ def refuse_inputs(outputs, inputs, is_own=None):
             raise UserError(output, "a place for each output", f"that of {written[key]} too",
                             ELSEWHERE)
         is_full = os.path.isfile(output) and os.path.getsize(output) > 0
+        if os.path.isdir(output):
+            raise UserError(output, "a place for the output, a file", "a folder", ELSEWHERE)
         if is_own and is_full and not is_own(output):
             raise UserError(output, "a new file, or an earlier output of this program",
                             "another file", f"{ELSEWHERE} Or remove that file.")
@@ -76,19 +78,20 @@ def note_of_sizes(found, count):
 class OwnOutputs:
     """What predict.py wrote before, so that it is not taken for a scan: `path in own`.
 
-    That is all that lies below --out, unless the scans lie there too; and, wherever it is, every
-    mask whose header says that it is one.
+    That is all that lies below --out, but for the scans that were asked for there; and, wherever it
+    is, every mask whose header says that it is one.
     """
 
     def __init__(self, out, places):
         self.out = out and Path(os.path.realpath(out))
         real = [Path(os.path.realpath(place)) for place in places]
-        if self.out and all(place.is_relative_to(self.out) for place in real):
-            self.out = None
+        self.asked_for = [place for place in real if self.out and place.is_relative_to(self.out)]
         self.count = 0
 
     def __contains__(self, path):
-        below = self.out and Path(os.path.realpath(path)).is_relative_to(self.out)
+        real = Path(os.path.realpath(path))
+        below = self.out and real.is_relative_to(self.out) and not any(
+            map(real.is_relative_to, self.asked_for))
         found = bool(below) or (not os.path.isdir(path) and is_written_by(path, OURS))
         self.count += found
         return found
@@ -110,8 +113,15 @@ class DataFolders:
 
 
 def is_written_by(path, who):
-    """Does the header of this image say that it was written by one of these programs?"""
+    """Does the header of this image say that it was written by one of these programs?
+
+    Args:
+        path: of a NIfTI, or of a picture named .png, which says so in its first chunks.
+    """
     try:
+        if str(path).endswith(".png"):
+            with open(path, "rb") as file:
+                return who.encode() in file.read(400)
         return described_by(path).startswith(who.encode())
     except (UserError, OSError):
         return False
@@ -128,7 +138,10 @@ def by_model(checkpoint):
 
 
 def begins_with(*words):
-    """A function is_own(path) for `refuse_inputs`: does the text of a file begin so?"""
+    """A function is_own(path) for `refuse_inputs`: does the text of a file begin so?
+
+    Any space counts as one blank.
+    """
     def is_own(path):
         try:
             with open(path, encoding="utf-8") as file:

@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
+from distance import WHOLE
 from scans.formats import LENGTH, no_nifti, refuse_other_numbers
 from scans.geometry import (
     UNITS_MM,
@@ -33,7 +34,6 @@ MAX_BYTES = 2 ** 31       # of voxels as they are stored: a small .nii.gz may ho
 PADDING = 2 ** 26         # bytes before the first voxel, and after the last; usually few or none
 CHUNK = 2 ** 18           # bytes unpacked at a time
 SPACING_MM = (0.01, 100)  # what a voxel of a scan can measure along an axis
-WHOLE = 1e-3              # labels with a scale factor come out as 0.99999998 where 1 is meant
 AGAIN = "Fetch the file again."
 
 # What nibabel and gzip raise on damaged files
@@ -162,6 +162,8 @@ def check_opens(path):
     except OSError as error:
         unknown = (error.strerror or str(error), "Check the file and its disk.")
         found, do = NOT_OPENED.get(error.errno, unknown)
+        if error.errno == errno.ENOENT and not os.path.islink(path):
+            found, do = "no such file", "Check the path."
         raise UserError(path, "a readable file", found, do) from None
 
 
@@ -331,6 +333,11 @@ def gunzip(file, most, opened=gzip.open):
     if not left:
         raise ValueError(f"more than {most} bytes")
     return b"".join(pieces)
+
+
+def are_whole(values):
+    """Bool array: which are whole numbers, but for what a scale factor leaves?"""
+    return abs(values - np.rint(values)) <= WHOLE
 
 
 def label_values(voxels):

@@ -201,6 +201,17 @@ def read_table(path, column):
     return values
 
 
+def same_number(name, table):
+    """For an error: which row of a table a spreadsheet has made of this name; "" if none."""
+    try:
+        written = [other for other in table if float(other) == float(name)]
+    except ValueError:  # of names that are no numbers
+        return ""
+    if not written:
+        return ""
+    return f" (there is {written[0]}: a spreadsheet rewrites numbers; make the column text)"
+
+
 def read_split(path, names):
     """A user's split of exactly these subjects, with both subsets or at least two folds in it."""
     table = read_table(path, "subset")
@@ -212,8 +223,9 @@ def read_split(path, names):
 
     without = [name for name in names if rows[name] not in ("train", "val")]
     if without or others:
-        found = [f"{name} {'with ' + repr(rows[name]) if rows[name] else 'without one'}"
-                 for name in without[:1]] + [f"{name}, which is not there" for name in others[:1]]
+        found = [f"{name} with {rows[name]!r}" if rows[name] else
+                 f"{name} without one{same_number(name, table)}" for name in without[:1]]
+        found += [f"{name}, which is not there" for name in others[:1]]
         raise UserError(path, "a subset, train or val (or fold0, fold1, ...), for each subject",
                         " and ".join(found), CORRECT)
 
@@ -240,7 +252,8 @@ def read_patients(path, names):
     rows = {name: table.get(name.strip()) for name in names}
     lacking = [name for name in names if not rows[name]]
     if lacking:
-        raise UserError(path, "a patient for each subject", f"{lacking[0]} without one", CORRECT)
+        raise UserError(path, "a patient for each subject",
+                        f"{lacking[0]} without one{same_number(lacking[0], table)}", CORRECT)
     return {name: rows[name] for name in names}
 
 

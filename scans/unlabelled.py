@@ -69,9 +69,9 @@ def scans_of_folder(folder, settings, own=()):
         return found
 
     modalities = settings.modalities
-    files = sorted(path for path in folder.glob("*.nii*")
-                   if path.name.endswith((".nii", ".nii.gz")) and not is_hidden(path, folder)
-                   and path not in own)
+    files = sorted(path for path in folder.glob("*")
+                   if path.name.lower().endswith((".nii", ".nii.gz"))
+                   and not is_hidden(path, folder) and path not in own)
     found = scans_of_files(files, modalities, strict=False)
     if not found:
         patterns = [", ".join(spec.modalities.values())] if spec else []
@@ -142,7 +142,7 @@ def name_and_modality(path, modalities):
     endings = {name.lower(): name for name in modalities}
     endings |= {f"{k:04d}": name for k, name in enumerate(modalities)}  # as nnU-Net names files
 
-    stem = re.sub(r"(\.nii|\.img|\.hdr)?(\.gz)?$", "", path.name)
+    stem = re.sub(r"(?i)(\.nii|\.img|\.hdr)?(\.gz)?$", "", path.name)
     for end in sorted(endings, key=len, reverse=True):  # CT_CBF before CT
         if stem.lower() == end or stem.lower().endswith((f"_{end}", f"-{end}")):
             return stem[:-len(end) - 1] or path.parent.name, endings[end]

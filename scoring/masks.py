@@ -14,7 +14,7 @@ import numpy as np
 from metrics import leave_out
 from scans.checks import check_grid
 from scans.datasets import DATASETS, DatasetSpec, find_subjects
-from scans.nifti import read_volume
+from scans.nifti import are_whole, label_values, read_volume
 from scoring.challenge import wmh_masks, wmh_scores_of_masks
 from scoring.columns import score_masks
 from scoring.lesions import lesion_rows
@@ -27,6 +27,8 @@ NESTED = DatasetSpec(
                 "result": "result.nii*"},
     label=DATASETS["wmh"].label, label_map={})
 KINDS = ("label", "isles", "brats", "result")  # which counts where a subject has several
+
+NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)  # how the names of masks end
 
 # What the name of one and the same scan may end with: nnU-Net's first channel, BraTS's mask
 ENDINGS = re.compile(r"(?<=.)(_0000|[-_]seg)$")
@@ -104,7 +106,7 @@ def is_one_mask(place):
         UserError: a file with another ending, or one that does not exist.
     """
     place = Path(place)
-    is_named_so = place.name.endswith((".nii", ".nii.gz"))
+    is_named_so = NIFTI.search(place.name)
     if place.is_file() and not is_named_so:
         raise UserError(place, "a mask named .nii or .nii.gz, or a folder of masks",
                         "a file of another name", "Check the path.")
@@ -114,7 +116,7 @@ def is_one_mask(place):
 
 
 def name_of(path):
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    return NIFTI.sub("", path.name)
 
 
 def find_masks(folder):
@@ -146,9 +148,8 @@ def find_flat(folder):
 
     Beside BraTS's <subject>-seg.nii.gz, <subject>-t1n.nii.gz and the like are no masks.
     """
-    found = [path for path in sorted(folder.glob("*.nii*"))
-             if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
-             and not path.is_dir()]
+    found = [path for path in sorted(folder.glob("*"))
+             if NIFTI.search(path.name) and not path.name.startswith(".") and not path.is_dir()]
     names = set(map(name_of, found))
 
     def is_modality(path):
@@ -224,11 +225,10 @@ def read_labels(path):
 
     # Labels stored with a scale factor are read as floats.
     if voxels.dtype.kind not in "iu":
-        whole = np.round(voxels) if voxels.dtype.kind == "f" else None
-        if whole is None or np.abs(voxels - whole).max() > 1e-3:
+        if voxels.dtype.kind != "f" or not are_whole(voxels).all():
             raise UserError(path, "a mask of whole-number labels", "other values (probabilities?)",
                             "Threshold it, or give the mask instead.")
-        voxels = whole.astype(np.int64)
+        voxels = label_values(voxels)
     return voxels, image
 
 
@@ -282,14 +282,18 @@ def score_folder(folders, predictions, references, rules, jobs):
 def refuse_other_labels(folders, values, rules):
     """UserError if the masks of a folder hold values, but none of `labels`; warn of unused labels.
 
+    Where the other folder holds those values too and one of `labels`, the two number their classes
+    alike, and this one simply lacks a class.
+
     Args:
         folders: those of the predictions and of the references.
         values: the set of values that the masks of each hold.
         rules: the Rules.
     """
     labels, ignored = rules.labels, rules.ignored
-    for folder, found in zip(folders, values, strict=True):
-        if found - {0, *ignored} and not found & set(labels):
+    for folder, found, other in zip(folders, values, values[::-1], strict=True):
+        known = other if other & set(labels) else set()
+        if found - {0, *ignored} - known and not found & set(labels):
             raise UserError(folder, f"label {' or '.join(map(str, labels))} in some mask",
                             f"only the values {', '.join(map(str, sorted(found)[:10]))}",
                             "Give --labels.")

@@ -22,6 +22,24 @@ from training.epoch import EpochUnderWay
 from utils import UserError, atomic_path, read_description, write_csv, write_json
 
 COLUMNS = list(MetricsRow.model_fields)  # of metrics.csv
+WRITTEN = ("config.json", "metrics.csv", "scores.csv", "predictions", "predictions.npz",
+           "summary.json", "progress.png")
+
+
+def file_of_others(path):
+    """The first file in the place of one of a run's, in a folder that holds no run; or None."""
+    checkpoints = (checkpoint.LAST, checkpoint.PREVIOUS, "best.pt")
+    if any((path / name).exists() for name in checkpoints) or begins_run(path / "config.json"):
+        return None
+    return next((name for name in WRITTEN if (path / name).exists()), None)
+
+
+def begins_run(path):
+    """Is this a run's config.json? It is the first file that a run writes."""
+    try:
+        return '"sessions"' in path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def score_of(row, score):

@@ -353,10 +353,18 @@ def test_error_names_the_mask(mask, message):
         signed_distance(mask)
 
 
-@pytest.mark.parametrize("one", [1.0000153, 1.001, 0.9990001])
-@pytest.mark.parametrize("zero", [0.0, -0.0, 1e-3, -9e-4])
-def test_values_up_to_a_thousandth_off_are_rounded(zero, one):
-    close(signed_distance([[zero, one, one, one, zero]]), [[1, 0, -1, 0, 1]])
+@pytest.mark.parametrize("one", [1.0000153, 1.001, 0.999])
+@pytest.mark.parametrize("zero", [0.0, -0.0, 1e-3, -1e-3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_up_to_a_thousandth_off_are_rounded(zero, one, dtype):
+    mask = np.array([[zero, one, one, one, zero]], dtype)
+    close(signed_distance(mask), [[1, 0, -1, 0, 1]])
+
+
+@pytest.mark.parametrize("one", [1.0011, 0.9989])
+def test_values_more_than_a_thousandth_off_are_refused(one):
+    with pytest.raises(ValueError, match="^mask: expected zeros and ones, found values from 0"):
+        signed_distance([[0, one, 0]])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -909,3 +909,44 @@ def test_a_flag_is_0_or_1(name, value):
 @pytest.mark.parametrize("value", [True, 1, 1.0])
 def test_a_flag_may_be_a_number(value):
     assert GeneralizedDiceLoss(batch=value).batch is True
+
+
+# Targets and types that other programs give -------------------------------------------------------
+
+@pytest.mark.parametrize("make, found", [
+    (lambda one_hot: 255 * one_hot, "0 to 255"),
+    (lambda one_hot: (255 * one_hot).to(torch.uint8), "0 to 255"),
+    (lambda one_hot: one_hot - 1, "-1 to 0"),
+    (lambda one_hot: 2 * one_hot.long(), "0 to 2")])
+def test_a_target_that_is_not_one_hot_is_named(make, found):
+    probs, target = random_case(21)
+    with pytest.raises(ValueError, match=f"target: expected one-hot, from 0 to 1, found {found}"):
+        GeneralizedDiceLoss()(probs, make(target))
+
+
+def test_compiled_losses_make_such_a_target_nan():
+    probs, target = random_case(21)
+    compiled = torch.compile(GeneralizedDiceLoss(), backend="eager", fullgraph=True)
+    assert compiled(probs, 255 * target).isnan()
+    assert compiled(probs, target) == GeneralizedDiceLoss()(probs, target)
+
+
+def test_a_target_may_be_soft_and_of_any_type():
+    probs, target = random_case(21)
+    expected = GeneralizedDiceLoss()(probs, target)
+    for dtype in (torch.bool, torch.uint8, torch.int64, torch.float16):
+        assert GeneralizedDiceLoss()(probs, target.to(dtype)) == pytest.approx(expected.item())
+    assert GeneralizedDiceLoss()(probs, 0.9 * target + 0.05).isfinite()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+def test_a_mask_in_the_place_of_probabilities_is_taken(dtype):
+    probs, target = random_case(22)
+    mask, maps = probs > 0.5, torch.randn(len(probs), 1, *probs.shape[2:])
+    for loss, other in ((GeneralizedDiceLoss(), target), (BoundaryLoss(), maps)):
+        assert loss(mask.to(dtype), other) == loss(mask.float(), other)
+
+
+def test_a_batch_of_no_images_is_nan_as_in_torch():
+    probs, target = random_case(22)
+    assert GeneralizedDiceLoss()(probs[:0], target[:0]).isnan()

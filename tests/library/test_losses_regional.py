@@ -571,3 +571,34 @@ def test_hausdorff_equals_brute_force():
 
     loss = HausdorffLoss()(two_classes(s[None]), two_classes(g[None]))
     assert_allclose(loss, total / s.size, rtol=1e-6)
+
+
+# What other programs give -------------------------------------------------------------------------
+
+def test_a_class_ruled_out_by_a_logit_of_minus_infinity_costs_nothing():
+    logits = torch.tensor([[[[0., 0.]], [[-torch.inf, 0.]], [[0., -torch.inf]]]])
+    target = torch.tensor([[[[1, 0]], [[0, 1]], [[0, 0]]]])
+    logits.requires_grad_()
+    loss = CrossEntropyLoss()(logits, target)
+    loss.backward()
+    assert loss.item() == pytest.approx(np.log(2))  # two of the three classes are left
+    assert logits.grad.flatten().tolist() == pytest.approx([-1/4, 1/4, 0, -1/4, 1/4, 0])
+    assert FocalLoss(gamma=1)(logits, target).item() == pytest.approx(np.log(2) / 2)
+
+
+def test_a_true_class_that_is_ruled_out_costs_infinity():
+    logits, target = torch.tensor([[[[-torch.inf]], [[0.]]]]), torch.tensor([[[[1]], [[0]]]])
+    assert CrossEntropyLoss()(logits, target) == torch.inf
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_target_of_255_is_named(name):
+    probs, target = random_case(23)
+    with pytest.raises(ValueError, match="target: expected one-hot.*give target > 0"):
+        value(name, probs.log(), 255 * target)
+
+
+@pytest.mark.parametrize("kind", SIZED)
+def test_a_mask_of_bools_is_taken_for_probabilities(kind):
+    probs, target = random_case(24)
+    assert kind()(probs > 0.5, target) == kind()((probs > 0.5).float(), target)

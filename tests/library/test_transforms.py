@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import monai
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -95,7 +96,7 @@ def test_a_label_of_words_is_named():
         distance_map([["a", "b"]])
 
 
-@pytest.mark.parametrize("classes", [1, 0])
+@pytest.mark.parametrize("classes", [1, 0, 2.0, None, (1,)])
 def test_a_map_needs_a_foreground_class(classes):
     with pytest.raises(ValueError, match="^classes: expected at least 2"):
         distance_map(ROW, classes)
@@ -205,6 +206,30 @@ def test_add_distance_is_a_monai_transform_that_pickle_finds():
     assert isinstance(transform, monai.transforms.MapTransform) and transform.keys == ("label",)
     assert not isinstance(transform, monai.transforms.Randomizable)
     assert pickle.loads(pickle.dumps(transform)).options["classes"] == 3
+
+
+def test_add_distance_takes_its_key_as_monai_does():
+    sample = {"label": ROW[None]}
+    for transform in (AddDistance(["label"]), AddDistance(("label",))):
+        assert torch.equal(transform(sample)["distance"], distance_map(ROW))
+    with pytest.raises(ValueError, match="^key: expected that of one label, found .'a', 'b'."):
+        AddDistance(["a", "b"])
+
+
+def test_add_distance_passes_samples_without_a_label_on_request_alone():
+    assert AddDistance(allow_missing_keys=True)({"image": 1}) == {"image": 1}
+    with pytest.raises(KeyError, match="label"):
+        AddDistance()({"image": 1})
+
+
+def test_the_spacing_of_a_2_d_file_is_used(tmp_path):
+    label = np.zeros((6, 7), np.uint8)
+    label[2:5, 2:6] = 1
+    nib.save(nib.Nifti1Image(label, np.diag([0.5, 0.7, 1, 1])), tmp_path / "label.nii.gz")
+    pipeline = monai.transforms.Compose([
+        monai.transforms.LoadImaged("label", ensure_channel_first=True), AddDistance("label")])
+    found = pipeline({"label": tmp_path / "label.nii.gz"})["distance"]
+    assert np.array_equal(found[0], signed_distance(label, (0.5, 0.7)))
 
 
 def test_cache_dataset_keeps_the_map_and_flips_move_it(monkeypatch):
@@ -458,6 +483,48 @@ def test_augment_can_be_sent_to_a_worker(sample):
         torch.manual_seed(1)
         results.append(one(*sample))
     assert all(torch.equal(*pair) for pair in zip(*results))
+
+
+def test_augment_names_an_image_of_another_size(sample):
+    image, label = sample
+    with pytest.raises(ValueError, match="^image: expected the rows and columns of the label"):
+        Augment(v2.RandomHorizontalFlip())(image[..., :9], label)
+
+
+# A slice of a volume's map, one in mm, one of the other convention, one of two classes: none of
+# them is what would be computed from the label
+@pytest.mark.parametrize("other", [
+    lambda label: distance_map(torch.stack([0 * label, label, label, 0 * label]))[:, 1],
+    lambda label: distance_map(label, spacing=(2, 2)),
+    lambda label: distance_map(label, convention="official"),
+    lambda label: distance_map(label, classes=3)])
+def test_a_map_of_another_kind_is_not_replaced_without_a_word(sample, other):
+    image, label = sample
+    given = other(label)
+    turned = Augment(v2.RandomApply([v2.RandomAffine((20, 30))], p=1))
+    with pytest.raises(ValueError, match="^distance: expected the map that is computed"):
+        turned(image, label, given)
+
+    # flips move any map, and a label that stays as it is keeps it
+    kept = Augment([v2.RandomHorizontalFlip(p=1), v2.GaussianNoise()])(image, label, given)[2]
+    assert torch.equal(kept, given.as_subclass(torch.Tensor).flip(-1))
+
+
+def test_a_map_of_the_same_kind_is_computed_again(sample):
+    image, label = sample
+    augment = Augment(v2.RandomAffine((20, 30)), spacing=(2, 2))
+    for given in (distance_map(label, spacing=(2, 2)), None):
+        _, turned, distance = augment(image, label, given)
+        assert not torch.equal(turned, label)
+        assert torch.equal(distance, distance_map(turned, spacing=(2, 2)).as_subclass(torch.Tensor))
+
+
+def test_slices_that_are_square_in_plane_are_turned_and_measured_again(sample):
+    image, label = sample
+    volume = torch.stack([0 * label, label, label])
+    augment = Augment([RandomRotate90(), v2.RandomAffine((20, 30))], spacing=(12, 2, 2))
+    _, turned, distance = augment(image[:, None].expand(-1, 3, -1, -1), volume)
+    assert np.array_equal(distance[0], signed_distance(turned.numpy() == 1, (12, 2, 2)))
 
 
 def test_augment_names_a_map_of_another_size(sample):

@@ -336,6 +336,15 @@ def test_masks_of_0_and_255_are_not_taken_for_empty(folders):
     assert "only the values 0, 255" in message and "--labels" in message
 
 
+def test_a_class_that_is_never_predicted_scores_0(folders):
+    for name, low, high in (("p1", (8, 8, 4), (11, 10, 6)), ("p2", (6, 6, 1), (9, 9, 2))):
+        reference = next((folders / "refs").glob(f"{name}.nii*"))
+        truth = np.maximum(nib.load(reference).get_fdata(), box(low, high, label=2))
+        save(reference, truth.astype(np.uint8))
+    rows = run_evaluate(folders, "--labels", "2")
+    assert [float(row["dice"]) for row in rows] == pytest.approx([0, 0], abs=1e-6)
+
+
 @pytest.mark.parametrize("where", [
     {"predictions": "nowhere"}, {"references": "nowhere"}, {"predictions": "hollow"}])
 def test_folder_without_masks_is_refused(folders, where):
@@ -373,13 +382,16 @@ def test_meaningless_options_are_refused(folders, options, capsys):
     assert caught.value.code == 2 and options[0] in capsys.readouterr().err
 
 
-def test_lesions_of_a_comparison_and_two_outputs_in_one_file_are_refused(folders, capsys):
-    pair = ["--references", str(folders / "refs"), "--lesions", str(folders / "x.csv")]
-    for options in (["--compare", str(folders / "masks"), str(folders / "masks")],
-                    ["--predictions", str(folders / "masks"), "--csv", str(folders / "x.csv")]):
-        with pytest.raises(SystemExit):
-            evaluate.main([*options, *pair])
-        assert "--lesions" in capsys.readouterr().err and not (folders / "x.csv").exists()
+def test_lesions_of_a_comparison_are_refused(folders, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main(["--compare", str(folders / "masks"), str(folders / "masks"),
+                       "--references", str(folders / "refs"), "--lesions", str(folders / "x.csv")])
+    assert "--lesions" in capsys.readouterr().err and not (folders / "x.csv").exists()
+
+
+def test_two_outputs_in_one_file_are_refused(folders):
+    message = error_of(folders, "--lesions", str(folders / "out.csv"))
+    assert "out.csv: expected a place for each output" in message
 
 
 @pytest.mark.parametrize("option, value", [
@@ -401,8 +413,7 @@ def test_a_data_folder_with_json_of_another_content_is_refused(tmp_path, text):
 def test_csv_path_that_is_a_folder_is_refused_and_left_alone(folders):
     (folders / "out.csv").mkdir()
     save(folders / "out.csv/keep.nii", box((1, 1, 1), (3, 3, 3)))
-    with pytest.raises(IsADirectoryError):
-        run_evaluate(folders)
+    assert "out.csv: expected a place for the output, a file, found a folder" in error_of(folders)
     assert (folders / "out.csv/keep.nii").exists()
 
 

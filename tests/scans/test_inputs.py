@@ -94,6 +94,28 @@ def test_masks_of_a_run_are_not_replaced(data, tmp_path):
     assert content(tmp_path / "run" / "predictions") == own
 
 
+def test_scans_in_the_place_of_the_masks_are_segmented_beside_others(model, scans, tmp_path):
+    elsewhere = write_scan(tmp_path / "elsewhere" / "p2.nii.gz", 2)
+    for _ in range(2):
+        result = predict(model, tmp_path, scans, elsewhere)
+        assert result.returncode == 0, result.stderr
+        assert sorted(path.name for path in tmp_path.glob("*.nii.gz")) == [
+            "p0.nii.gz", "p1.nii.gz", "p2.nii.gz"]
+        assert result.stdout.count(" slices") == 3
+
+
+def test_pictures_of_others_are_not_replaced_by_previews(model, scans, tmp_path):
+    picture = tmp_path / "out" / "previews" / "p0.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"\x89PNG of mine")
+    refuses(predict(model, tmp_path / "out", scans, "--preview"), picture, "found another file")
+    assert picture.read_bytes() == b"\x89PNG of mine"
+
+    picture.unlink()
+    for _ in range(2):  # its own pictures are
+        assert predict(model, tmp_path / "out", scans, "--preview").returncode == 0
+
+
 def test_a_second_run_replaces_its_own_masks(model, scans, tmp_path):
     first = predict(model, tmp_path / "out", scans)
     assert first.returncode == 0, first.stderr
@@ -137,6 +159,12 @@ def test_masks_of_a_layout_that_would_take_them_for_scans(model, tmp_path):
         assert result.stdout.count(" slices") == 1
 
 
+def test_names_of_scans_may_end_in_capitals(model, scans, tmp_path):
+    (scans / "p1.nii.gz").rename(scans / "p1.NII.GZ")
+    assert predict(model, tmp_path / "m", scans).returncode == 0
+    assert sorted(os.listdir(tmp_path / "m")) == ["p0.nii.gz", "p1.nii.gz"]
+
+
 def test_scans_may_stand_before_and_after_the_options(model, scans, tmp_path):
     first, second = sorted(scans.iterdir())
     result = run("predict.py", first, "--checkpoint", model, "--out", tmp_path / "m", second)
@@ -159,6 +187,8 @@ def test_tables_of_scores_replace_no_mask_and_no_other_table(tmp_path):
     (tmp_path / "link.csv").symlink_to(tmp_path / "refs" / "p1.nii.gz")
     (tmp_path / "patients.csv").write_text("subject,patient\np1,a\n")
     (tmp_path / "summary.json").write_text('{"finished": true}')
+    (tmp_path / "classes.csv").write_text("subject,label\np1,malignant\n")
+    (tmp_path / "nnunet.json").write_text('{"foreground_mean": {"Dice": 0.5, "FN": 1}}')
     before = content(tmp_path)
     masks = ["evaluate.py", "--predictions", tmp_path / "masks", "--references", tmp_path / "refs"]
     for option, name, word in (
@@ -166,6 +196,9 @@ def test_tables_of_scores_replace_no_mask_and_no_other_table(tmp_path):
             ("--summary", "masks/p2.nii.gz", "one of the inputs"),
             ("--csv", "link.csv", "one of the inputs"),
             ("--csv", "patients.csv", "another file"),
+            ("--csv", "classes.csv", "another file"),
+            ("--summary", "nnunet.json", "another file"),
+            ("--csv", "refs", "a folder"),
             ("--summary", "summary.json", "another file")):
         refuses(run(*masks, option, tmp_path / name), tmp_path / name, word)
         assert content(tmp_path) == before
@@ -212,7 +245,15 @@ def test_a_run_folder_is_no_data_folder(data, tmp_path):
 
 def test_a_run_does_not_replace_a_folder_of_predictions_of_others(data, tmp_path):
     write_scan(tmp_path / "mine" / "predictions" / "a.nii.gz")
-    refuses(run("main.py", "--data", data, "--out", tmp_path / "mine"), "predictions/ of something")
+    refuses(run("main.py", "--data", data, "--out", tmp_path / "mine"), "predictions of something")
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "summary.json", "progress.png"])
+def test_a_run_does_not_replace_files_of_others(data, tmp_path, name):
+    (tmp_path / name).write_text('{"model": "bert"}')
+    before = content(tmp_path / name)
+    refuses(run("main.py", "--data", data, "--out", tmp_path), f"found {name} of something else")
+    assert content(tmp_path / name) == before
 
 
 # The parts ----------------------------------------------------------------------------------------

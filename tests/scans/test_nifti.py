@@ -207,6 +207,9 @@ OTHERS = {
     "png": (b"\x89PNG\r\n" + bytes(900), "a picture", "SimpleITK"),
     "zip": (b"PK\3\4" + bytes(900), "a zip archive", "Unpack it."),
     "twice": (gzip.compress(gzip.compress(content())), "packed twice", "Unpack it once."),
+    "gifti": (b'<?xml version="1.0"?>\n<!DOCTYPE GIFTI SYSTEM "x.dtd">\n<GIFTI>', "GIFTI", "Give"),
+    "xml": (b'<?xml version="1.0"?><Error><Code>AccessDenied', "XML, such as", "Fetch the file"),
+    "packed nothing": (gzip.compress(b""), "an empty file", "Fetch the file again."),
     "web page": (b"<!DOCTYPE html><html>404</html>", "a web page", "Fetch the file again."),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS", "git lfs pull"),
     "zeros": (bytes(900), "zeros", "Fetch the file again."),
@@ -243,3 +246,8 @@ def test_no_line_of_another_library_is_printed(tmp_path, capfd):
         with contextlib.suppress(UserError):
             read(tmp_path, content(changes=changes))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_that_is_not_there_is_no_link(tmp_path):
+    with pytest.raises(UserError, match="found no such file. Check the path"):
+        read_volume(tmp_path / "none.nii.gz")

@@ -18,6 +18,9 @@ from scans.splits import (
     default_val,
     least_drawn,
     patients_of,
+    read_patients,
+    read_split,
+    read_table,
     split_code2018,
 )
 from utils import UserError, read_csv
@@ -243,6 +246,31 @@ def test_a_folder_whose_name_ends_with_a_blank_is_found_in_a_table(raw, tmp_path
 def test_a_table_that_does_not_fit_says_where(raw, tmp_path, text, words):
     (tmp_path / "split.csv").write_text(text)
     refuses(preprocess(raw, tmp_path / "data", "--split", tmp_path / "split.csv"), words)
+
+
+@pytest.mark.parametrize("text", [
+    "sep=;\r\nsubject;subset\r\n{};val\r\n", "\n\nsubject,subset\n{},val\n",
+    "Subject;SUBSET\n{};val\n", "subject,subset,Subject\n{},val,1\n",
+    "subject,subset\n{},val,,\n,,\n"],
+    ids=["sep=", "lines in front", "capitals", "both", "cells beyond the header"])
+def test_tables_of_spreadsheets_are_read(tmp_path, text):
+    (tmp_path / "split.csv").write_text(text.format("s0"))
+    assert read_table(tmp_path / "split.csv", "subset") == {"s0": "val"}
+
+
+@pytest.mark.parametrize("written", ["7", "7.0", "07"])
+def test_a_number_that_a_spreadsheet_has_changed_is_pointed_out(tmp_path, written):
+    (tmp_path / "t.csv").write_text(f"subject,patient,subset\n8,a,train\n{written},b,val\n")
+    words = fr"007 without one \(there is {written}: a spreadsheet rewrites numbers"
+    with pytest.raises(UserError, match=words):
+        read_patients(tmp_path / "t.csv", ["8", "007"])
+    with pytest.raises(UserError, match=words):
+        read_split(tmp_path / "t.csv", ["8", "007"])
+
+
+def test_folds_of_one_patient_name_the_patients():
+    with pytest.raises(UserError, match="--patients: expected 2 patients or more"):
+        choose_split(["a", "b"], "folds:2", 1, 0, {"a": "p", "b": "p"})
 
 
 def test_a_table_in_the_letters_of_old_windows_says_how_to_save_it(raw, tmp_path):

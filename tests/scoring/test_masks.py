@@ -35,6 +35,15 @@ def test_two_files_are_one_scan_whatever_their_names(folders):
     assert (row["subject"], float(row["dice"])) == ("p1", pytest.approx(0.5))
 
 
+def test_names_may_end_in_capitals(folders):
+    for path in sorted(folders.glob("*/*.nii*")):
+        stem, end = path.name.split(".", 1)
+        path.rename(path.with_name(f"{stem}.{end.upper()}"))
+    assert [row["subject"] for row in run_evaluate(folders)] == ["p1", "p2"]
+    row, = run_evaluate(folders, predictions="masks/p1.NII.GZ", references="refs/p1.NII.GZ")
+    assert row["subject"] == "p1"
+
+
 def test_two_files_are_compared_with_a_third(folders):
     evaluate.main(["--compare", str(folders / "masks/p1.nii.gz"), str(folders / "refs/p1.nii.gz"),
                    "--references", str(folders / "refs/p1.nii.gz"),
