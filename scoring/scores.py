@@ -19,6 +19,7 @@ PER_SLICE = ("dice", "bearing", "legacy", "foreground")  # of score_scan
 BINS = {"small": (0, SMALL), "medium": (SMALL, LARGE), "large": (LARGE, np.inf)}  # ml
 LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_false", "false_distance",
            *(f"{name}_{what}" for name in BINS for what in ("lesions", "found")))
+COUNTS = tuple(name for name in LESIONS if name != "false_distance")
 PER_SCAN = ("dsc_3d", "hd", "hd95", *LESIONS)            # of score_scan
 
 
@@ -117,6 +118,7 @@ def from_array(array):
         scores["bearing"] = scores["bearing"] > 0
         scores |= {name: float(of_class[0, at])
                    for at, name in enumerate(PER_SCAN, len(PER_SLICE))}
+        scores |= {name: int(scores[name]) for name in COUNTS}
         found.append(scores)
     return found
 
