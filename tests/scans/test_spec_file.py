@@ -100,6 +100,7 @@ def test_the_name_of_a_file_changes_with_what_it_says_alone(tmp_path):
     assert name(TOML.replace("1 = 1", "2 = 1")) != first
     assert name(TOML.replace("seg", "mask")) != first
     assert name(TOML, "other.toml") == first.replace("my", "other")
+    assert name(f"n_val = 5\n{TOML}") == first  # the split says how many validate
 
 
 @pytest.mark.parametrize("spec", DATASETS.values(), ids=DATASETS)
