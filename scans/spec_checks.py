@@ -11,9 +11,8 @@ MAX_CLASSES = 255        # labels are stored in 8 bits, and 255 stands for ignor
 CORRECT = "Correct it."
 TEXT, LIST, TABLE = (str, "text"), ((tuple, list), "a list, as in (1, 2)"), (dict, "a dict")
 KINDS = {"modalities": TABLE, "label": TEXT, "label_map": TABLE, "classes": LIST, "ignore": LIST,
-         "sites": TABLE, "test_sites": TABLE, "scan_name": TEXT, "patient_name": TEXT, "patient": TEXT,
-         "skip": LIST,
-         "one_patient": (bool, "True or False")}
+         "sites": TABLE, "test_sites": TABLE, "scan_name": TEXT, "patient_name": TEXT,
+         "patient": TEXT, "skip": LIST, "one_patient": (bool, "True or False")}
 
 
 def check_spec(spec, where):

@@ -107,7 +107,8 @@ def test_the_name_of_a_file_changes_with_what_it_says_alone(tmp_path):
 def test_a_spec_comes_back_whole_from_its_plain_form(spec):
     plain = json.loads(json.dumps(to_plain(spec)))
     again = from_plain(plain, "here")
-    assert replace(again, n_subjects=spec.n_subjects, n_val=spec.n_val) == spec
+    assert replace(again, n_subjects=spec.n_subjects, n_val=spec.n_val,
+                   test_sites=spec.test_sites) == spec
     assert digest(again) == digest(spec)
 
 
