@@ -153,7 +153,7 @@ on   = $(if $(dry),,$(call lock,$(1))) $(MAKE) --no-print-directory -j $(or $(JO
 
 # The test scans are looked for before a chain starts, since they are predicted after training
 test := $(filter-out no 0,$(TEST))
-test_scans = $(PY) -m scans.test_scans --layout $(LAYOUT) --raw=$(call quote,$(RAW))
+test_scans = $(PY) -m scans.test_scans $(layout) --raw=$(call quote,$(RAW))
 
 # Rows are checked before a chain starts, since training comes late in it
 rows = $(LOSSES)

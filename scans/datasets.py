@@ -144,7 +144,7 @@ def find_subjects(raw, spec, duplicates=None, own=()):
         if any(folder.is_relative_to(whole) for whole in whole_sets):
             continue
         files = {name: sorted(path for path in folder.glob(pattern)
-                              if not is_hidden(path, folder) and path not in own)
+                              if not is_hidden(path, folder) and not is_own(path, folder, own))
                  for name, pattern in patterns.items()}
         found = subjects_of(folder, files, spec)
         if found and not spec.one_patient:
@@ -165,6 +165,13 @@ def find_subjects(raw, spec, duplicates=None, own=()):
         raise NothingFits(raw, f"folders with {', '.join(patterns.values())}", "none at any depth",
                           "Check the path and the layout.")
     return [subjects[name] for name in sorted(subjects)]
+
+
+def is_own(path, folder, own):
+    """Is a file, or a folder on the way to it from `folder`, among a program's own outputs?"""
+    between = (parent for parent in path.parents
+               if parent != folder and parent.is_relative_to(folder))
+    return path in own or any(parent in own for parent in between)
 
 
 def subjects_of(folder, files, spec):

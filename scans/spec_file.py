@@ -14,7 +14,8 @@ from scans.spec_checks import CORRECT, check_spec
 from utils import Description, UserError, describe_object, in_words
 
 MAX_FILE = 2 ** 20  # bytes; a layout takes some hundred
-OF_THE_SET = ("n_subjects", "n_val")  # no matter of where a scan's files lie or what is made of it
+# No matter of where the files of a scan lie or what is made of it
+OF_THE_SET = ("n_subjects", "n_val", "test_sites")
 
 
 class SpecFile(Description):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scans import nnunet
 from scans.checks import check_grid, check_intensities
-from scans.datasets import find_subjects, subjects_of
+from scans.datasets import find_subjects, is_own, subjects_of
 from scans.inputs import OwnOutputs
 from scans.nifti import read_volume
 from scans.spec_file import spec_of
@@ -89,7 +89,7 @@ def scans_of_layout(folder, spec, own=()):
     try:
         subjects = find_subjects(folder, unlabelled, duplicates, own)
     except UserError:  # none in this layout
-        subjects = [] if spec.one_patient else part_of_set(folder, unlabelled)
+        subjects = [] if spec.one_patient else part_of_set(folder, unlabelled, own)
 
     if duplicates:
         raise UserError(folder, "scan names that occur once",
@@ -99,14 +99,15 @@ def scans_of_layout(folder, spec, own=()):
             for subject in subjects}
 
 
-def part_of_set(folder, spec):
+def part_of_set(folder, spec, own=()):
     """The scans in a part of a whole set, such as sub-01/ of BIDS; patterns begin at the set."""
     searched = [*spec.modalities.values()]
     if any(pattern.startswith("**") for pattern in searched):  # would search all of the disk
         return []
     for root in folder.parents[:3]:
         files = {name: sorted(path for path in root.glob(pattern)
-                              if path.is_relative_to(folder) and not is_hidden(path, root))
+                              if path.is_relative_to(folder) and not is_hidden(path, root)
+                              and not is_own(path, root, own))
                  for name, pattern in {**spec.modalities, "label": spec.label}.items()}
         if found := subjects_of(root, files, spec):
             return found

@@ -141,6 +141,19 @@ def test_what_nnunets_evaluation_ignores_is_255_in_the_references(tmp_path):
     assert described["layout"] == "nnunet" and described["ignore"] == [7]
 
 
+def test_data_folders_below_the_scans_are_never_scans_whatever_the_pattern(tmp_path):
+    raw = tmp_path / "raw"
+    for name in ("p1", "p2"):
+        write_image(raw / "images" / f"{name}.nii.gz")
+        write_image(raw / "masks" / "deep" / f"{name}.nii.gz", (1,))
+    path = write_toml(tmp_path, TOML.replace("flair.nii*", "images/*.nii*")
+                      .replace("seg.nii*", "[mr]*/**/p*.nii*")
+                      + "scan_name = '/(p[0-9])'\none_patient = false\n")
+    for out in (raw / "r", raw / "r", raw / "references"):
+        preprocess(path, raw, out)
+        assert len(list((out / "subjects").iterdir())) == 2
+
+
 def test_data_of_a_layout_in_the_code_are_described_as_before(data):
     described = json.loads((data / "dataset.json").read_text())
     assert described["layout"] == "wmh" and "spec" not in described

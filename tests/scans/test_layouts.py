@@ -124,6 +124,19 @@ def test_bids_takes_the_modalities_of_every_scan_and_says_so(tmp_path):
     assert found("bids", tmp_path)["sub-1"]["FLAIR"] == ["sub-1_FLAIR.nii.gz"]
 
 
+def test_of_two_names_that_end_alike_bids_takes_the_plain_one(tmp_path):
+    write_bids(tmp_path, tails=("FLAIR", "acq-x_FLAIR"))
+    spec, lines = read_bids(tmp_path)
+    assert list(spec.modalities) == ["FLAIR"] and "(without acq-x_FLAIR in 2)" in lines[0]
+    assert found("bids", tmp_path)["sub-1"]["FLAIR"] == ["sub-1_FLAIR.nii.gz"]
+
+
+def test_bids_masks_of_a_hidden_folder_are_passed_over(tmp_path):
+    write_bids(tmp_path)
+    write_bids(tmp_path, mask="derivatives/.old/{}_dseg")
+    assert "manual" in read_bids(tmp_path)[0].label
+
+
 @pytest.mark.parametrize("mask", ["derivatives/x/{}_dseg", "derivatives/x/{}_mask",
                                   "derivatives/x/{}_label-L_desc-T1lesion_mask",
                                   "derivatives/x/{}_label-lesion_roi", "{}_label-lesion_roi"])

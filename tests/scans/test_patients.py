@@ -71,6 +71,12 @@ def put_json(folder, content, name="CT"):
     path.write_text(content)
 
 
+def test_hidden_json_files_say_nothing(cases):
+    for path in list(cases.rglob("*.json")):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\26")  # as macOS leaves them
+    assert known_patients(find_subjects(cases, ISLES), ISLES)["case_1"] == "Train_01"
+
+
 @pytest.mark.parametrize("content", [
     '{"description": "ISLES 2018 - TRAIN - Train_63_B - CT"}',
     '{"Description": "Train_63"}', '{"a": [{"description": "x Train_63_A"}]}',

@@ -100,13 +100,15 @@ def test_the_name_of_a_file_changes_with_what_it_says_alone(tmp_path):
     assert name(TOML.replace("1 = 1", "2 = 1")) != first
     assert name(TOML.replace("seg", "mask")) != first
     assert name(TOML, "other.toml") == first.replace("my", "other")
+    assert name(f"n_val = 5\n{TOML}") == first  # the split says how many validate
 
 
 @pytest.mark.parametrize("spec", DATASETS.values(), ids=DATASETS)
 def test_a_spec_comes_back_whole_from_its_plain_form(spec):
     plain = json.loads(json.dumps(to_plain(spec)))
     again = from_plain(plain, "here")
-    assert replace(again, n_subjects=spec.n_subjects, n_val=spec.n_val) == spec
+    assert replace(again, n_subjects=spec.n_subjects, n_val=spec.n_val,
+                   test_sites=spec.test_sites) == spec
     assert digest(again) == digest(spec)
 
 

@@ -310,13 +310,35 @@ def test_fewer_validation_scans_than_any_patient_has_are_refused():
         choose_split(list(PATIENTS), "random", 2, 0, PATIENTS)
 
 
-@pytest.mark.parametrize("how", ["random", "code2018", "table"])
-@pytest.mark.parametrize("n_val", [1, 2, 3, 9])
-def test_scans_of_one_patient_are_refused_whatever_the_split(tmp_path, how, n_val):
+@pytest.mark.parametrize("n_val", [1, 2, 3, 4])
+def test_scans_of_one_patient_alone_are_refused_by_patients_and_not_by_val(n_val):
+    with pytest.raises(UserError, match="--patients: expected 2 patients or more") as caught:
+        choose_split(["a", "b", "c"], "random", n_val, 0, dict.fromkeys("abc", "p"))
+    assert "--val" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (2, 1), (3, 3), (5, 2, 2), (4, 4, 1)])
+def test_advice_about_val_can_be_followed(sizes):
+    """Every number is taken, or one that the message asks for is."""
+    patients = {f"{owner}{n}": owner for owner, size in zip("pqr", sizes) for n in range(size)}
+    for n_val in range(len(patients) + 2):
+        try:
+            choose_split(list(patients), "random", n_val, 0, patients)
+        except UserError as error:
+            low = re.search("at least (\\d+)|(\\d+) to", str(error))
+            asked = int(low[1] or low[2])
+            if asked < min(sizes):  # the next message then says more
+                asked = min(sizes)
+            assert "val" in choose_split(list(patients), "random", asked, 0, patients).values()
+            assert low[2] or "see --patients" in str(error)
+
+
+@pytest.mark.parametrize("how", ["random", "code2018", "table", "folds:2"])
+def test_scans_of_one_patient_are_refused_whatever_the_split(tmp_path, how):
     if how == "table":
         how = str(write_table(tmp_path / "split.csv", "subset", {"a": "train", "b": "val"}))
     with pytest.raises(UserError, match="--patients: expected 2 patients or more.* Add scans"):
-        choose_split(["a", "b"], how, n_val, 0, dict.fromkeys("ab", "p"))
+        choose_split(["a", "b"], how, 1, 0, dict.fromkeys("ab", "p"))
 
 
 def test_a_table_that_splits_a_single_scan_cannot_help(tmp_path):
@@ -430,6 +452,9 @@ def follow(error, options, counts):
     if where in ("the scans", "--patients"):
         assert "Add" in do
         return "scans", [(options, [*counts, 1])]
+    if where == "--split" and error.expected.startswith("folds"):
+        numbers = re.findall(r"\d+", error.expected)
+        return "split", [({**options, "split": f"folds:{number}"}, counts) for number in numbers]
     if where == "--split":
         assert "--split random" in do and "--patients" not in do
         return "split", [({**options, "split": "random"}, counts)]
@@ -440,8 +465,8 @@ def follow(error, options, counts):
 
 
 @given(counts=ENOUGH, layout=st.sampled_from(["acdc", "wmh"]), seed=st.integers(0, 3),
-       split=st.sampled_from(["random", "code2018"]), val=st.integers(0, 20),
-       subjects=st.none() | st.integers(0, 20))
+       split=st.sampled_from(["random", "code2018", "folds:0", "folds:3", "folds:9"]),
+       val=st.integers(0, 20), subjects=st.none() | st.integers(0, 20))
 def test_advice_that_is_followed_leads_to_a_split_and_never_back(
         counts, layout, seed, split, val, subjects):
     start = {"layout": layout, "seed": seed, "split": split, "val": val, "subjects": subjects}
@@ -455,5 +480,5 @@ def test_advice_that_is_followed_leads_to_a_split_and_never_back(
             assert what not in changed, (changed, str(error))  # advice that contradicts itself
             waiting += [(*choice, (*changed, what)) for choice in choices]
             continue
-        assert set(drawn.values()) == {"train", "val"}
+        assert set(drawn.values()) == {"train", "val"} or set(drawn.values()) >= {"fold0", "fold1"}
         assert not patients or not on_both_sides(drawn, patients)
