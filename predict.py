@@ -233,12 +233,7 @@ def outputs_of(name, args):
 
 def refuse_to_overwrite(scans, args):
     """UserError if a mask would take the place of a scan, or of a file of somebody else's."""
-    outputs = [args.out / f"{name}.nii.gz" for name in scans]
-    if args.probabilities:
-        outputs += [args.out / "probabilities" / f"{name}.nii.gz" for name in scans]
-    if args.preview:
-        outputs += [args.out / "previews" / f"{name}.png" for name in scans]
-    refuse_inputs(outputs,
+    refuse_inputs([path for name in scans for path in outputs_of(name, args)],
                   [args.checkpoint, *(path for files in scans.values() for paths in files.values()
                                       for path in paths)],
                   lambda path: is_written_by(path, BY_PREDICT))
