@@ -145,7 +145,7 @@ def parse_arguments(argv):
     add("--losses", nargs="*", default=[], metavar="ROW",
         help="rows of the matrix, e.g. gdl gdl+boundary")
     add("--seeds", nargs="*", default=[], type=int, metavar="K", help="its seeds, e.g. 0 1")
-    add("--folds", type=int, default=0, metavar="N", help="its folds, e.g. 5")
+    add("--folds", type=int, default=0, metavar="N", help="its folds, e.g. 5 (default 0: none)")
     add("--csv", action="store_true", help="print the columns as CSV, times in seconds")
     return parser.parse_args(argv)
 
