@@ -25,7 +25,7 @@ from pathlib import Path
 from reporting.formats import tidy_rows
 from reporting.table1 import build_table
 from scoring import scan_scores
-from scoring.runs import about_data, load_set
+from scoring.runs import about_data, load_data_description, load_run, load_set, run_folders
 from utils import (
     UserError,
     argument_parser,
@@ -167,6 +167,8 @@ The runs:
 def check(folder):
     """Compute a pack's numbers again; returns what was computed, in words.
 
+    A pack without a table may be of runs that are still being trained one by one.
+
     Raises:
         UserError: a number differs from the one that is there, or a file is missing.
     """
@@ -178,12 +180,13 @@ def check(folder):
 
     epochs = cells = 0
     for place in sets:
-        results = load_set(place, place / "data")
-        for run in results.parts:
-            epochs += check_epochs(run, results.classes)
+        runs = [load_run(found) for found in run_folders(place, "config.json")]
+        _, dataset, _ = load_data_description(place / "data", runs[0])
+        for run in runs:
+            epochs += check_epochs(run, dataset.classes)
         table = folder / "table1.csv"
         if table.exists() and len(sets) == 1:
-            cells += check_table(table, results)
+            cells += check_table(table, load_set(place, place / "data"))
     return f"{epochs} epochs and {cells} numbers of Table 1 come out again"
 
 
