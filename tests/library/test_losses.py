@@ -734,6 +734,7 @@ def test_probabilities_of_half_precision_are_taken(dtype):
     assert GeneralizedDiceLoss()((9 * probs).softmax(1).to(dtype), target).isfinite()
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("loss, other", [
     (GeneralizedDiceLoss(), torch.ones(2, 2, 4, 4)), (BoundaryLoss(), torch.ones(2, 1, 4, 4))])
 def test_compiled_losses_make_logits_nan_with_their_gradient(loss, other):
@@ -744,6 +745,7 @@ def test_compiled_losses_make_logits_nan_with_their_gradient(loss, other):
     assert value.isnan() and logits.grad.isnan().any()
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_compiled_losses_are_those_that_are_not(dtype):
     probs, target, phi, *_ = losses_apart()
@@ -924,6 +926,7 @@ def test_a_target_that_is_not_one_hot_is_named(make, found):
         GeneralizedDiceLoss()(probs, make(target))
 
 
+@pytest.mark.compiles
 def test_compiled_losses_make_such_a_target_nan():
     probs, target = random_case(21)
     compiled = torch.compile(GeneralizedDiceLoss(), backend="eager", fullgraph=True)

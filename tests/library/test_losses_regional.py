@@ -417,6 +417,7 @@ def test_logits_given_for_probabilities_are_named(kind, spatial):
     assert made_for_them == kind()(logits.softmax(1), target) and made_for_them.isfinite()
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("kind", [DiceLoss, TverskyLoss, FocalTverskyLoss])
 def test_compiled_overlaps_make_logits_nan(kind):
     compiled = torch.compile(kind(), backend="eager", fullgraph=True)

@@ -52,7 +52,8 @@ def copy_checkout(folder, files):
     settings = {
         "source_paths": files,
         "also_copy": sorted({path.name for path in folder.iterdir()} - {*files, "tests"}),
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no_shrinking"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no_shrinking", "-m",
+                                "not compiles"],
         "pytest_add_cli_args_test_selection": list(dict.fromkeys(tests)),  # each once
     }
 
