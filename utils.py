@@ -7,6 +7,7 @@ import argparse
 import csv
 import ctypes
 import errno
+import glob
 import importlib
 import io
 import json
@@ -236,6 +237,7 @@ def atomic_path(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     remove(partial)
+    remove_leftovers(path.parent, path.name)
     try:
         yield partial
         if partial.is_file():
@@ -278,9 +280,12 @@ def is_alive(number):
     return True
 
 
-def remove_leftovers(folder):
-    """Delete what atomic_path left in `folder` for processes that no longer live."""
-    for path in Path(folder).glob("*.partial-*"):
+def remove_leftovers(folder, name=None):
+    """Delete what atomic_path left in `folder` for processes that no longer live.
+
+    With `name`, only what was to become the file or folder of that name.
+    """
+    for path in Path(folder).glob(f"{glob.escape(name) if name else '*'}.partial-*"):
         if not is_alive(path.name.rpartition("-")[2]):
             remove(path)
 

@@ -203,6 +203,16 @@ def test_a_locked_folder_is_not_called_a_run(tmp_path):
             pass
 
 
+def test_a_write_removes_what_a_killed_one_left_of_the_same_file(tmp_path):
+    for name in ("a[1].csv.partial-4194999", "b.csv.partial-4194999",
+                 f"a[1].csv.partial-{os.getppid()}"):
+        (tmp_path / name).write_text("cut")
+    with atomic_path(tmp_path / "a[1].csv") as partial:
+        partial.write_text("whole")
+    assert sorted(os.listdir(tmp_path)) == [
+        "a[1].csv", f"a[1].csv.partial-{os.getppid()}", "b.csv.partial-4194999"]
+
+
 def test_leftovers_of_killed_processes_alone_are_removed(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
