@@ -72,8 +72,12 @@ def pool(runs, folds, class_names):
     Raises:
         UserError: a fold is missing, or a run's scores.csv.
     """
-    runs = sorted(runs, key=lambda run: run.config.get("fold"))
+    runs = sorted(runs, key=lambda run: run.config.get("fold", -1))
     seed = runs[0].folder.parent / f"seed{runs[0].config.seed}"
+    if (strange := next((run for run in runs if run.config.get("fold", -1) not in range(folds)),
+                        None)):
+        raise UserError(strange.folder / "config.json", f"a fold from 0 to {folds - 1}",
+                        strange.config.get("fold"), "Move this run folder away.")
     missing = sorted(set(range(folds)) - {run.config.get("fold") for run in runs})
     if missing:
         raise UserError(seed, f"runs of {folds} folds", f"none of fold {missing[0]}",

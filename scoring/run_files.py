@@ -48,8 +48,10 @@ class Config(Description):
     schedule: Annotated[str, AfterValidator(_schedule)] | None = Field(None, description="of alpha")
     score: Literal[*SCORES] = Field("val_dice", description="what chooses the best epoch and "
                                     "halves the learning rate")
-    fold: int | None = Field(None, description="the fold that validates; null: no folds")
-    folds: int | None = Field(None, description="how many the data folder has")
+    fold: Annotated[int, Field(ge=0, lt=10_000)] | None = Field(
+        None, description="the fold that validates; null: no folds")
+    folds: Annotated[int, Field(ge=2, lt=10_000)] | None = Field(
+        None, description="how many the data folder has")
     patch: Patch | None = Field(
         None, description="slices, rows, columns; null for a network of slices",
         **in_words(f"three sizes from 1 up, together at most {MAX_PATCH:,} voxels"))

@@ -73,6 +73,18 @@ def test_a_missing_fold_is_named(made, tmp_path):
     refuses(run("report.py", "--runs", tmp_path / "results"), "gdl/seed0", "none of fold 1")
 
 
+@pytest.mark.parametrize("entry, value, words", [
+    ("folds", 10**12, "folds"), ("folds", 1, "folds"), ("fold", None, "a fold from 0 to 2"),
+    ("fold", 7, "a fold from 0 to 2"), ("fold", -1, "fold")])
+def test_impossible_folds_are_refused_at_once(made, tmp_path, entry, value, words):
+    shutil.copytree(made[1], tmp_path / "results")
+    for path in (tmp_path / "results").glob("*/seed*/config.json"):
+        config = json.loads(path.read_text())
+        if entry == "folds" or "fold1" in path.parent.name:
+            path.write_text(json.dumps({**config, entry: value}))
+    refuses(run("report.py", "--runs", tmp_path / "results"), "config.json", words)
+
+
 def test_the_report_of_folds_has_its_table_and_page(made):
     with open(made[0] / "report" / "table1.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["loss"] == "gdl" and row["mean"]]
