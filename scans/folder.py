@@ -267,7 +267,9 @@ def refuse_other_settings(folder, settings):
                             "or remove that folder.")
 
     elif folder.exists():
-        names = [entry.name for entry in folder.iterdir() if entry.name not in (".lock", PENDING)]
+        begun = f"{dataset_path(folder).name}.partial-"  # by a process that was killed
+        names = [entry.name for entry in folder.iterdir()
+                 if entry.name not in (".lock", PENDING) and not entry.name.startswith(begun)]
         if names:
             raise UserError(folder, "a new or empty folder", f"{names[0]} in it",
                             "Choose another --out.")

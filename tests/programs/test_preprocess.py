@@ -302,3 +302,10 @@ def test_paths_with_spaces_and_other_letters_work(raw, tmp_path):
     moved = tmp_path / "données de Zoë"
     raw.rename(moved)
     assert preprocess(moved, tmp_path / "out put é").returncode == 0
+
+
+def test_a_kill_while_the_first_file_is_written_is_continued(raw, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset.json.partial-4194999").write_text("{")
+    assert preprocess(raw, tmp_path / "data").returncode == 0
+    assert not list((tmp_path / "data").glob("*.partial-*"))
