@@ -31,12 +31,12 @@ from reporting.page.build import claims_of, html
 from reporting.page.slices import BUDGET
 from reporting.table1 import build_table, reported_only
 from scans.inputs import refuse_inputs
+from scoring.run_files import REPORTED, read_reported
 from scoring.runs import load_sets
 from utils import (
     UserError,
     argument_parser,
     clock,
-    read_json,
     remove_leftovers,
     write_csv,
     write_text,
@@ -45,14 +45,13 @@ from utils import (
 OUTPUTS = [*(f"table1.{end}" for end in ("md", "tex", "csv")), "measures.csv", "classes.csv",
            "report.html",
            *(f"figure{number}.{end}" for number in range(1, 5) for end in ("png", "pdf"))]
-REPORTED = Path(__file__).parent / "results" / "reported.json"
 
 
 def main(argv=None):
     """Parse the command line and write every output; returns the exit status."""
     options, elapsed = parse_arguments(argv), clock()
     sets = load_sets(options.runs, options.data)
-    reported = read_json(REPORTED, "Restore it with git checkout results/reported.json.")
+    reported = read_reported()
 
     # what the table says
     table = build_table(sets, reported)

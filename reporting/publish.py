@@ -25,6 +25,7 @@ from pathlib import Path
 from reporting.formats import tidy_rows
 from reporting.table1 import build_table
 from scoring import scan_scores
+from scoring.run_files import read_reported
 from scoring.runs import about_data, load_data_description, load_run, load_set, run_folders
 from utils import (
     UserError,
@@ -40,7 +41,6 @@ from utils import (
 OF_A_RUN = ("metrics.csv", scan_scores.FILE, "summary.json", "evaluation.csv")
 OF_A_SET = ("claims.json", "raters.csv", "comparison.md", "comparison.csv", "ablation.md",
             "ablation.csv", "test_set.md", "test_set.csv")
-REPORTED = Path(__file__).parents[1] / "results" / "reported.json"
 TOLERANCE = 1e-5  # relative: scores.csv has seven digits
 
 
@@ -192,14 +192,12 @@ def check(folder):
 
 def check_epochs(run, classes):
     """UserError unless every epoch's means follow from its scans; returns how many there are."""
-    by_epoch = {}
-    for row in run.scans:
-        by_epoch.setdefault(row["epoch"], []).append(row)
+    scans = scan_scores.by_epoch(run.scans)
     for row in run.rows:
-        if row["epoch"] not in by_epoch:
+        if row["epoch"] not in scans:
             raise UserError(run.folder / scan_scores.FILE, f"epoch {row['epoch']:g}", "none of it",
                             scan_scores.DO)
-        for name, value in scan_scores.means(by_epoch[row["epoch"]], classes).items():
+        for name, value in scan_scores.means(scans[row["epoch"]], classes).items():
             if not same(row.get(name), value):
                 raise UserError(run.folder / "metrics.csv", f"{name} {value} at epoch "
                                 f"{row['epoch']:g}, from {scan_scores.FILE}", row.get(name),
@@ -212,8 +210,8 @@ def check_table(path, results):
     def key(row):
         return row["loss"], row["metric"], row["statistic"]
 
-    reported = read_json(REPORTED)
-    again = {key(row): row for row in tidy_rows([results], build_table([results], reported))}
+    table = build_table([results], read_reported())
+    again = {key(row): row for row in tidy_rows([results], table)}
     written = [row for row in read_csv(path, ("loss", "metric", "statistic", "mean"))
                if row["source"] != "paper"]
     for row in written:

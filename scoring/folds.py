@@ -88,12 +88,9 @@ def pool(runs, folds, class_names):
                             "metrics.csv", "fewer", scan_scores.DO)
 
     epochs = min(len(run.rows) for run in runs)
-    by_epoch = {}
-    for run in runs:
-        for row in run.scans:
-            by_epoch.setdefault(row["epoch"], []).append(row)
+    scans = scan_scores.by_epoch(row for run in runs for row in run.scans)
     rows = [{**averages([run.rows[epoch] for run in runs]),
-             **scan_scores.means(by_epoch[epoch], class_names)} for epoch in range(epochs)]
+             **scan_scores.means(scans[epoch], class_names)} for epoch in range(epochs)]
 
     summary = Summary()
     if all(run.summary.finished for run in runs):

@@ -1,15 +1,18 @@
 """The files of a run folder and of a set's results: what each holds."""
 
+import math
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from scheduler import alpha
-from utils import Description, Number, in_words
+from utils import LARGEST, Description, Number, UserError, in_words, read_csv, read_json
 
 # Of metrics.csv, what may choose the best epoch (main.py --score); more is better
 SCORES = {"val_dice": "DSC", "val_dice_3d": "3-D DSC", "val_dice_lesion": "DSC on lesion slices",
           "val_lesion_f1": "lesion F1"}
+REPORTED = Path(__file__).parents[1] / "results" / "reported.json"  # the numbers of others
 SMALL, LARGE = 0.05, 0.5  # ml: between small, medium and large lesions
 MAX_PATCH = 2 ** 24  # voxels of a patch
 
@@ -30,6 +33,11 @@ def _schedule(text):
 
 
 Patch = Annotated[list[int], AfterValidator(check_patch)]
+
+
+def read_reported():
+    """results/reported.json: what the paper, and others, report."""
+    return read_json(REPORTED, "Restore it with git checkout results/reported.json.")
 
 
 class Config(Description):
@@ -189,3 +197,40 @@ class Claims(Description):
     validation_scans: int | None = Field(None, description="their number")
     resamples: int | None = Field(None, description="of the bootstrap")
     seconds: Number | None = Field(None, description="it took, s")
+
+
+def read_numbers(path, columns, words, always, do):
+    """The rows of a table, numbers as floats and empty cells None; [] if there is no such file.
+
+    Args:
+        path: the file.
+        columns: that it must have.
+        words: columns that hold text.
+        always: columns whose cells are never empty.
+        do: what to do about a damaged file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    table = read_csv(path, columns, do) if path.exists() else []
+    rows = [{name: value if name in words else number(value, path, line)
+             for name, value in row.items()} for line, row in enumerate(table, 2)]
+    for line, row in enumerate(rows, 2):
+        if missing := [name for name in always if row[name] is None]:
+            raise UserError(path, f"a number for {missing[0]}", f"none in line {line}", do)
+    return rows
+
+
+def number(text, path, line):
+    """A cell of a table as float; None if it is empty, infinite or not a number by IEEE 754."""
+    if text == "":
+        return None
+    found, do = f"{text[:40]!r} in line {line}", "Repeat the run that wrote it."
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(path, "numbers", found, do) from None
+
+    if LARGEST < abs(value) < math.inf:
+        raise UserError(path, f"numbers up to {LARGEST:g}", found, do)
+    return value if math.isfinite(value) else None

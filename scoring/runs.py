@@ -3,7 +3,6 @@
 They are checked on the way in, and refused where they must not be averaged.
 """
 
-import math
 import re
 import statistics
 from dataclasses import dataclass, field
@@ -21,8 +20,8 @@ from scans.folder import (
 )
 from scoring import scan_scores
 from scoring.rows import BOTH, is_variant, order
-from scoring.run_files import Config, Summary
-from utils import LARGEST, UserError, read_csv, read_description
+from scoring.run_files import Config, Summary, number
+from utils import UserError, read_csv, read_description
 
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs",
                "batch_size", "lr", "score", "folds")
@@ -213,21 +212,6 @@ def read_metrics(path, do):
     if any(row["epoch"] is None for row in rows):
         raise UserError(path, "the number of every epoch", "an empty cell", do)
     return rows
-
-
-def number(text, path, line):
-    """A cell of metrics.csv as float; None if it is empty, infinite or not a number by IEEE 754."""
-    if text == "":
-        return None
-    found, do = f"{text[:40]!r} in line {line}", "Repeat the run that wrote it."
-    try:
-        value = float(text)
-    except ValueError:
-        raise UserError(path, "numbers", found, do) from None
-
-    if LARGEST < abs(value) < math.inf:
-        raise UserError(path, f"numbers up to {LARGEST:g}", found, do)
-    return value if math.isfinite(value) else None
 
 
 def load_set(folder, data=None):

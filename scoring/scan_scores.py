@@ -3,17 +3,20 @@
 What tables, figures and intervals say can be computed again from it, without scans or masks.
 """
 
+import csv
 from pathlib import Path
 
 import numpy as np
 
-from scoring.run_files import ScanScores
+from scoring.run_files import ScanScores, read_numbers
 from scoring.scores import class_columns, lesion_detection_of
-from utils import UserError, atomic_path, read_csv, remove
+from utils import atomic_path, remove
 
 FILE = "scores.csv"
 COLUMNS = list(ScanScores.model_fields)
 WORDS = ("subject", "class_name")  # the columns that are not numbers
+ALWAYS = [name for name, field in ScanScores.model_fields.items()  # never empty
+          if field.is_required() and name not in WORDS]
 DO = "Repeat the run that wrote it."
 
 
@@ -50,6 +53,14 @@ def measures(of_class):
 
 def _none_if_nan(value):
     return None if np.isnan(value) else float(value)
+
+
+def by_epoch(rows):
+    """{epoch: its rows}."""
+    found = {}
+    for row in rows:
+        found.setdefault(row["epoch"], []).append(row)
+    return found
 
 
 def means(rows, classes):
@@ -98,26 +109,15 @@ def _mean(values):
 # The file -----------------------------------------------------------------------------------------
 
 def append(folder, rows):
-    """Add an epoch's rows to a run folder's scores.csv."""
+    """Add an epoch's rows to a run folder's scores.csv; of a number seven digits."""
     path = Path(folder) / FILE
     begins = not path.exists() or not path.stat().st_size
-    with open(path, "a") as file:
+    with open(path, "a", newline="", encoding="utf-8") as file:
         if begins:
             file.write(",".join(COLUMNS) + "\n")
-        file.writelines(line_of(row) for row in rows)
-
-
-def line_of(row):
-    """A row as text: six digits tell apart any two masks of a scan."""
-    def text(value):
-        if value is None:
-            return ""
-        return f"{value:.7g}" if isinstance(value, float) else str(value)
-    return ",".join(_quoted(text(row.get(name))) for name in COLUMNS) + "\n"
-
-
-def _quoted(text):
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n\r') else text
+        csv.writer(file, lineterminator="\n").writerows(
+            [f"{value:.7g}" if isinstance(value, float) else value
+             for value in (row.get(name) for name in COLUMNS)] for row in rows)
 
 
 def keep_epochs(folder, epochs):
@@ -132,13 +132,13 @@ def keep_epochs(folder, epochs):
         remove(path)
         return
 
-    with open(path) as file:
+    with open(path, newline="", encoding="utf-8") as file:
         header, *lines = file
     kept = [line for line in lines
             if line.endswith("\n") and line.split(",", 1)[0].isdecimal()
             and int(line.split(",", 1)[0]) < epochs]
     if len(kept) < len(lines):
-        with atomic_path(path) as partial, open(partial, "w") as file:
+        with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
             file.writelines([header, *kept])
 
 
@@ -151,14 +151,4 @@ def read(folder):
         UserError: the file is damaged.
     """
     path = Path(folder) / FILE
-    rows = read_csv(path, ("epoch", "subject", "class_name", "dsc"), DO) if path.exists() else []
-    return [{name: value if name in WORDS else number(value, path, line)
-             for name, value in row.items()} for line, row in enumerate(rows, 2)]
-
-
-def number(text, path, line):
-    """A cell as float, None if it is empty."""
-    try:
-        return float(text) if text else None
-    except ValueError:
-        raise UserError(path, "numbers", f"{text[:40]!r} in line {line}", DO) from None
+    return read_numbers(path, (*WORDS, *ALWAYS), WORDS, ALWAYS, DO)

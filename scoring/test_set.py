@@ -42,10 +42,10 @@ from scans.test_scans import find_test_scans, scanner_of, source_of
 from scans.transfer import file_checksum
 from scoring.challenge import wmh_masks, wmh_scores_of_masks
 from scoring.masks import for_each_scan, read_pair, slice_axis_of, spacing_of
-from scoring.run_files import ChallengeScore
-from scoring.runs import load_run, load_set, number
+from scoring.run_files import ChallengeScore, read_numbers, read_reported
+from scoring.runs import load_run, load_set
 from scoring.test_table import best_epoch, is_official, markdown
-from utils import UserError, argument_parser, log, read_csv, read_json, write_csv, write_text
+from utils import UserError, argument_parser, log, write_csv, write_text
 
 SPEC = DATASETS["wmh"]
 MASKS, FILE = "test", "test.csv"                  # of a run
@@ -56,7 +56,6 @@ WORDS = ("set", "source", "loss", "run", "scanner", "subject", "mask", "referenc
 OF_THE_RUN = ("set", "source", "loss", "seed", "run", "best_epoch")
 PREDICT = "Predict them with make wmh TEST=yes, or predict.py --resume."
 REPEAT = "Remove it, or repeat make wmh TEST=yes."
-REPORTED = Path(__file__).parent.parent / "results" / "reported.json"
 
 
 class TestScans(NamedTuple):
@@ -89,7 +88,7 @@ def score_run(place, tests, jobs):
              "reference": file_checksum(scan.files["label"][0], "sha256")}
             for scan, mask in zip(tests.scans, masks, strict=True)]
 
-    known = {(row["mask"], row["reference"]): row for row in read_rows(place / FILE, COLUMNS)}
+    known = {(row["mask"], row["reference"]): row for row in read_rows(place / FILE)}
     missing = [at for at, row in enumerate(rows) if (row["mask"], row["reference"]) not in known]
     scores = for_each_scan(score_mask, [masks[at] for at in missing],
                            [tests.scans[at].files["label"][0] for at in missing], jobs=jobs,
@@ -136,15 +135,9 @@ def score_mask(mask, reference_path):
                                        for name, value in scores.items()}
 
 
-def read_rows(path, columns):
-    """The rows of a table of this program, numbers as floats, empty cells None; [] without it."""
-    table = read_csv(path, columns, REPEAT) if path.exists() else []
-    rows = [{name: value if name in WORDS else number(value, path, line)
-             for name, value in row.items()} for line, row in enumerate(table, 2)]
-    for line, row in enumerate(rows, 2):
-        if missing := [name for name in ALWAYS if row[name] is None]:
-            raise UserError(path, f"a number for {missing[0]}", f"none in line {line}", REPEAT)
-    return rows
+def read_rows(path, before=()):
+    """The rows of a table of this program, with the columns `before` COLUMNS; [] without it."""
+    return read_numbers(path, (*before, *COLUMNS), WORDS, ALWAYS, REPEAT)
 
 
 # All runs of a set --------------------------------------------------------------------------------
@@ -171,7 +164,7 @@ def score_set(results, tests, jobs):
 
 def load_rows(results):
     """The rows of test_set.csv in a set's folder, [] if it has none."""
-    return read_rows(results.folder / TABLE, (*OF_THE_RUN, *COLUMNS))
+    return read_rows(results.folder / TABLE, OF_THE_RUN)
 
 
 def refuse_trained(results, tests):
@@ -228,7 +221,7 @@ def main(argv=None):
     refuse_trained(results, tests)
 
     rows = score_set(results, tests, args.jobs)
-    reported = read_json(REPORTED, "Restore it with git checkout results/reported.json.")
+    reported = read_reported()
     text = markdown(results, rows, reported["wmh_test"] if is_official(results, rows) else None)
     write_csv(outputs[0], rows, [*OF_THE_RUN, *COLUMNS])
     write_text(outputs[1], text)

@@ -33,7 +33,8 @@ from scoring.cases import validation_names
 from scoring.intervals import FEWEST_SCANS, change_in_words, difference
 from scoring.row_scores import row_scores
 from scoring.rows import label, plain, without_boundary
-from scoring.runs import load_set, number
+from scoring.run_files import number
+from scoring.runs import load_set
 from utils import UserError, argument_parser, log, read_csv, write_csv, write_text
 
 METRIC = {metric[0]: metric for metric in METRICS}

@@ -24,8 +24,7 @@ from reporting.page.slices import BUDGET, browser
 from reporting.table1 import cell, columns, heading
 from scoring import test_table
 from scoring.rows import BOTH, IN_WORDS, PAIR, REGIONAL, label
-from scoring.run_files import Claims
-from scoring.runs import number
+from scoring.run_files import Claims, number
 from scoring.test_set import load_rows
 from utils import UserError, git_commit, read_csv, read_description, read_json
 
