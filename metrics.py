@@ -124,9 +124,13 @@ def hausdorff95(pred, target, spacing=None, pooled=True, empty="diagonal"):
     return hausdorff_pair(pred, target, spacing, pooled, empty)[1]
 
 
-def hausdorff_pair(pred, target, spacing=None, pooled=True, empty="diagonal"):
-    """(hausdorff, hausdorff95) for the price of one; arguments as in `hausdorff95`."""
-    distances = surface_distances(pred, target, spacing)
+def hausdorff_pair(pred, target, spacing=None, pooled=True, empty="diagonal", distances=None):
+    """(hausdorff, hausdorff95) for the price of one; arguments as in `hausdorff95`.
+
+    `distances` is what `surface_distances` gave for these masks, where that is known already.
+    """
+    if distances is None:
+        distances = surface_distances(pred, target, spacing)
     of_both = _in_mm(distances, np.shape(pred), spacing, empty)
     return of_both(_largest), of_both(partial(percentile95, pooled=pooled))
 

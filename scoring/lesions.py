@@ -34,6 +34,18 @@ def lesion_rows(pred, target, spacing, affine=None):
             *_rows_of("prediction", pred, target, to_target, spacing, affine)]
 
 
+def least_distances(mask, labels, count, distances):
+    """The least distance of each lesion's surface, (count,); infinite where there is none.
+
+    Args:
+        mask, labels, count: the lesions, and what `label_lesions` gave for them.
+        distances: of each surface voxel of the mask, in C order.
+    """
+    least = np.full(count + 1, np.inf)
+    np.minimum.at(least, labels[surface(mask)], distances)
+    return least[1:]
+
+
 def _rows_of(name, mask, other, distances, spacing, affine):
     """The rows of one mask's lesions.
 
@@ -45,9 +57,7 @@ def _rows_of(name, mask, other, distances, spacing, affine):
     shared = np.bincount(labels[mask & other], minlength=count + 1)[1:]
 
     # Two lesions without a common voxel are nearest to each other at their surfaces.
-    nearest = np.full(count + 1, np.inf)
-    np.minimum.at(nearest, labels[surface(mask)], distances)
-    nearest = np.where(shared > 0, 0, nearest[1:])
+    nearest = np.where(shared > 0, 0, least_distances(mask, labels, count, distances))
     nearest[np.isinf(nearest)] = np.nan
 
     positions = np.argwhere(mask)

@@ -10,9 +10,9 @@ from metrics import (
     label_lesions,
     legacy_hausdorff,
     lesion_overlaps,
-    surface,
     surface_distances,
 )
+from scoring.lesions import least_distances
 from scoring.run_files import LARGE, SMALL
 
 PER_SLICE = ("dice", "bearing", "legacy", "foreground")  # of score_scan
@@ -39,7 +39,8 @@ def score_scan(masks, labels, spacing, classes):
     found = []
     for k in range(1, classes):
         pred, true = masks == k, labels == k
-        hd, hd95 = hausdorff_pair(pred, true, spacing)
+        distances = surface_distances(pred, true, spacing)
+        hd, hd95 = hausdorff_pair(pred, true, spacing, distances=distances)
 
         found.append({
             "dice": [dice(p, t) for p, t in zip(pred, true)],
@@ -49,17 +50,19 @@ def score_scan(masks, labels, spacing, classes):
             "hd": hd,
             "hd95": hd95,
             "foreground": pred.mean(axis=(1, 2)),
-            **count_lesions(pred, true, spacing),
+            **count_lesions(pred, true, spacing, distances[0]),
         })
     return found
 
 
-def count_lesions(pred, true, spacing):
+def count_lesions(pred, true, spacing, to_true=None):
     """The lesions (26-connected) of a scan: how many are found, in all and by volume.
 
     Args:
         pred, true: bool (S, H, W).
         spacing: along slices, rows and columns, mm.
+        to_true: of each surface voxel of pred the distance from the surface of true, mm, as
+            `surface_distances` gives it; None: computed.
 
     Returns:
         dict of LESIONS; false_distance is the mean over the false ones of the distance from the
@@ -75,7 +78,7 @@ def count_lesions(pred, true, spacing):
         "lesions_found": int(found.sum()),
         "lesions_predicted": len(overlaps.pred_sizes),
         "lesions_false": len(overlaps.pred_sizes) - len(touching),
-        "false_distance": false_distance(pred, true, spacing, touching),
+        "false_distance": false_distance(pred, true, spacing, touching, to_true),
     }
     for name, (least, below) in BINS.items():
         these = (least <= volumes) & (volumes < below)
@@ -83,20 +86,21 @@ def count_lesions(pred, true, spacing):
     return counts
 
 
-def false_distance(pred, true, spacing, touching):
+def false_distance(pred, true, spacing, touching, to_true):
     """Mean distance of the predicted lesions that touch no true one from the nearest, mm.
 
     Args:
         touching: numbers, from 0, of the predicted lesions that touch one.
+        pred, true, spacing, to_true: see `count_lesions`.
     """
     labels, count = label_lesions(pred)
     if count == len(touching) or not true.any():
         return np.nan
 
-    nearest = np.full(count + 1, np.inf)
-    distances = surface_distances(pred, true, spacing)[0]
-    np.minimum.at(nearest, labels[surface(pred)], distances)
-    return float(np.delete(nearest[1:], touching).mean())
+    if to_true is None:
+        to_true = surface_distances(pred, true, spacing)[0]
+    nearest = least_distances(pred, labels, count, to_true)
+    return float(np.delete(nearest, touching).mean())
 
 
 def to_array(scores):
