@@ -191,9 +191,8 @@ def prepare(args, train, group):
     loss = build_loss(args.loss, len(data.classes), args.gdl_max_weight, args.loss_options,
                       args.boundary_classes)
     betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
-    amp = choose_amp(args.amp, device)
-    if args.dims == 3:
-        amp = amp_of_volumes(args.amp, device, architecture, args.patch, args.batch_size)
+    amp = (amp_of_volumes(args.amp, device, architecture, args.patch, args.batch_size)
+           if args.dims == 3 else choose_amp(args.amp, device))
     trainer = Trainer(network, loss, device, amp, args.lr, betas, args.compile, group)
 
     model = describe_model(architecture, data, args.patch, trainer.amp)

@@ -18,7 +18,7 @@ from scans.nifti import are_whole, label_values, read_volume
 from scoring.challenge import wmh_masks, wmh_scores_of_masks
 from scoring.columns import score_masks
 from scoring.lesions import lesion_rows
-from utils import UserError, log, progress
+from utils import UserError, is_hidden, log, progress
 
 # Every place where a mask may lie below a subject's folder; `find_subjects` names that folder.
 # BraTS has <subject>-seg or, until 2021, <subject>_seg beside the scan's modalities.
@@ -149,7 +149,7 @@ def find_flat(folder):
     Beside BraTS's <subject>-seg.nii.gz, <subject>-t1n.nii.gz and the like are no masks.
     """
     found = [path for path in sorted(folder.glob("*"))
-             if NIFTI.search(path.name) and not path.name.startswith(".") and not path.is_dir()]
+             if NIFTI.search(path.name) and not is_hidden(path, folder) and not path.is_dir()]
     names = set(map(name_of, found))
 
     def is_modality(path):

@@ -50,7 +50,7 @@ def find_raters(raw):
     places = sorted(place for depth in range(4) for place in raw.glob("*/" * depth + FOLDER)
                     if not is_hidden(place, raw))
     raters = [entry for place in places for entry in sorted(place.iterdir())
-              if entry.is_dir() and not entry.name.startswith(".")]
+              if entry.is_dir() and not is_hidden(entry, entry.parent)]
 
     found = {}
     for rater in raters:
