@@ -152,6 +152,14 @@ def train(data, out, *more, loss="gdl+boundary", epochs=2):
                "--epochs", epochs, "--quiet", "--threads", 1, *more)
 
 
+def train_unfinished(data, out, *more, epochs):
+    """The same, but killed after its last epoch, before the run is marked as finished."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("main"), "finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(data, out, *more, epochs=epochs)
+
+
 # Run folders --------------------------------------------------------------------------------------
 
 def rows(folder):
