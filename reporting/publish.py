@@ -181,7 +181,7 @@ def check(folder):
     epochs = cells = 0
     for place in sets:
         runs = [load_run(found) for found in run_folders(place, "config.json")]
-        _, dataset, _ = load_data_description(place / "data", runs[0])
+        dataset, _ = load_data_description(place / "data", runs[0])
         for run in runs:
             epochs += check_epochs(run, dataset.classes)
         table = folder / "table1.csv"

@@ -241,8 +241,8 @@ def load_set(folder, data=None):
         refuse_to_mix(same_loss, SAME_IN_ROW)
         refuse_repeats(same_loss)
 
-    data = Path(data or runs[0].config.get("data") or "data")
-    data, dataset, fingerprint = load_data_description(data, runs[0])
+    data = Path(data) if data else data_of(runs[0])
+    dataset, fingerprint = load_data_description(data, runs[0])
     if folds := runs[0].config.get("folds"):
         from scoring.folds import pool_all  # here: that file imports this one
         by_loss = pool_all(by_loss, folds, dataset.classes)
@@ -317,17 +317,25 @@ def refuse_repeats(runs):
                             f"seed {run.config.seed} in both", "Move the copy to another folder.")
 
 
-def load_data_description(data, run):
-    """(folder, Dataset, Fingerprint) of a data folder.
+def data_of(run):
+    """The data folder that a run names; where its data are not there, what a pack holds of them."""
+    named = Path(run.config.get("data") or "data")
+    packed = run.folder.parent.parent / "data"
+    return named if is_data_of(run, named) or not is_data_of(run, packed) else packed
 
-    Where it is not there, what a pack of results holds of it is taken.
+
+def is_data_of(run, data):
+    """Whether a folder holds the data set that a run was trained on."""
+    return (dataset_path(data).is_file() and fingerprint_path(data).is_file()
+            and read_fingerprint(data).sha256 == run.config.data_fingerprint)
+
+
+def load_data_description(data, run):
+    """(Dataset, Fingerprint) of a data folder.
 
     Raises:
         UserError: they are missing, or are not what `run` was trained on.
     """
-    beside = run.folder.parent.parent / "data"  # in a pack of results
-    if not data.exists() and dataset_path(beside).is_file():
-        data = beside
     if not dataset_path(data).is_file() or not fingerprint_path(data).is_file():
         raise UserError(data, "a preprocessed data set (dataset.json, fingerprint.json)", "none",
                         "Name its folder with --data.")
@@ -338,7 +346,7 @@ def load_data_description(data, run):
             data, f"the data of {run.folder} (fingerprint {run.config.data_fingerprint})",
             f"fingerprint {fingerprint.sha256}",
             "Name the right folder with --data, or repeat the runs on these data.")
-    return data, dataset, fingerprint
+    return dataset, fingerprint
 
 
 def about_data(data):

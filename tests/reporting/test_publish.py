@@ -109,7 +109,15 @@ def test_a_pack_names_no_path_of_the_machine(made, pack):
             assert str(made[0]) not in path.read_text(), path
 
 
-def test_a_pack_is_reported_without_its_data(pack, tmp_path):
+@pytest.mark.parametrize("beside", ["nothing", "empty folder", "other data"])
+def test_a_pack_is_reported_without_its_data(made, pack, tmp_path, monkeypatch, beside):
+    monkeypatch.chdir(tmp_path)  # a pack's config.json names the last part of a path: data
+    if beside == "empty folder":
+        (tmp_path / "data").mkdir()
+    if beside == "other data":
+        shutil.copytree(made[2], tmp_path / "data")
+        path = tmp_path / "data" / "fingerprint.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": "0" * 64}))
     result = run("report.py", "--runs", pack / "runs" / "results", "--out", tmp_path / "again")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "again" / "table1.csv").read_bytes() == (pack / "table1.csv").read_bytes()
