@@ -25,7 +25,8 @@ from utils import UserError, read_csv, read_description
 
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs",
                "batch_size", "lr", "score", "folds")
-SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight")
+SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight",
+               "lesion_slices")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
 
 
@@ -143,7 +144,7 @@ class ResultSet:
 
     @property
     def sweep(self):
-        """The finished rows of GDL + boundary, its GDL as in the paper, by how alpha behaves.
+        """The finished rows of GDL + boundary, both as in the paper, by how alpha behaves.
 
         Returns:
             (constant, moving): {row: alpha} and [row, ...]. The moving ones begin with the row of
@@ -152,7 +153,8 @@ class ResultSet:
         rows = {row: runs[0].config for row in self.losses if (runs := self.finished(row))}
         schedules = {row: config.schedule or "rebalance" for row, config in rows.items()
                      if config.loss == BOTH and not config.get("gdl_max_weight")
-                     and not config.get("loss_options")}
+                     and not config.get("loss_options") and not config.lesion_slices
+                     and 0 not in (config.boundary_classes or ())}
 
         constant = {row: float(schedule.removeprefix("constant:"))
                     for row, schedule in schedules.items() if schedule.startswith("constant:")}
