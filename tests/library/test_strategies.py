@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from test_claims import best_scores, made_run, made_set
+from test_losses_regional import maps_of
 from test_makefile import clone, make  # noqa: F401
 
 import main
@@ -50,14 +51,15 @@ def test_a_step_with_every_loss_and_network(loss, network):
 
     labels = torch.zeros(2, 16, 16, dtype=torch.uint8)
     labels[0, 4:9, 5:8] = 1
-    batch = Batch(torch.rand(2, 1, 16, 16), labels, torch.rand(2, 1, 16, 16))
+    maps = maps_of(joint, one_hot(labels, 2).float())
+    batch = Batch(torch.rand(2, 1, 16, 16), labels, maps["distance"])
 
     head = trainer.network.head
     before = {key: value.clone() for key, value in head.named_parameters()}
     batch = trainer.begin_step(batch)
     logits = trainer.forward(batch.images)
     value, parts = trainer.loss(logits.softmax(1), one_hot(batch.labels, 2), batch.distance,
-                                (0.5, 0.5), logits)
+                                (0.5, 0.5), logits, maps["maps"])
     bad = trainer.end_step(value)
     assert not bad and parts.keys() == {loss.replace("+", "_"), "boundary"}
     assert all(not torch.equal(before[key], value) for key, value in head.named_parameters())
@@ -140,10 +142,10 @@ def test_an_option_that_makes_no_sense_is_refused(data, tmp_path):
     ("focal", ["--loss-options", "gamma"], "NAME=NUMBER"),
     ("focal", ["--loss-options", "gamma=a"], "NAME=NUMBER"),
     ("dice", ["--loss-options", "gamma=1"], "expected batch, smooth, squared for dice"),
-    ("gdl", ["--loss-options", "softmax=1"], "expected batch for gdl"),
+    ("gdl", ["--loss-options", "softmax=1"], "expected absent_size, batch for gdl"),
     ("dice", ["--gdl-max-weight", 1], "a loss with gdl"),
     ("dice+focal", [], "expected one of gdl, ce, wce, focal, dice, dice+ce, tversky, "
-                       "focal_tversky, hausdorff, boundary")])
+                       "focal_tversky, hausdorff, rwl, gsl, cc_dice_ce, boundary")])
 def test_options_that_do_not_fit_the_loss_end_with_status_2(data, tmp_path, loss, options, word):
     result = train(data, tmp_path / "run", *options, loss=loss)
     assert result.returncode == 2
