@@ -317,7 +317,7 @@ class HausdorffLoss(nn.Module):
     Cost: SciPy's exact distance transform of prediction and target in every step, on the CPU, for
     which a GPU waits; the boundary loss has its maps from preprocessing. Loss and gradient of
     8x256x256 take about 0.1 s on one core, some 25 times as long as Eq. 1's (`make bench
-    BENCH=losses`); nothing else here takes more than 5 times as long.
+    BENCH=losses`); nothing else here takes more than 6 times as long.
 
     Args:
         classes: the classes in the mean; the foreground by default.

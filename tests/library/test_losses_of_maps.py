@@ -293,3 +293,27 @@ def test_gdl_with_median_sizes_punishes_false_positives_of_an_empty_slice():
         gradients.append((probs.grad[:, 1] - probs.grad[:, 0]).mean().item())
     # (r + 1) 2 N / (2 N + (r - 1) S)^2 a pixel, r = (N / 4)^2 = 256, N = 64, S = 32
     assert gradients == pytest.approx([0, 257 * 128 / (128 + 255 * 32) ** 2], abs=1e-9)
+
+
+# What is refused ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind, channels", [(RegionWiseLoss, 1), (GeneralizedSurfaceLoss, 2)])
+def test_logits_are_named_unless_the_loss_is_made_for_them(kind, channels):
+    logits = 6 * torch.randn(2, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    target, maps = one_hot(logits.argmax(1), 2), torch.rand(2, channels, 5, 5)
+    with pytest.raises(ValueError, match="^probs: expected probabilities, from 0 to 1, found -"):
+        kind()(logits, target, maps)
+    with pytest.raises(ValueError, match="^target: expected one-hot"):
+        kind()(logits.softmax(1), 255 * target, maps)
+    assert kind(softmax=True)(logits, target, maps) == kind()(logits.softmax(1), target, maps)
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("kind, channels", [(RegionWiseLoss, 1), (GeneralizedSurfaceLoss, 2)])
+def test_compiled_losses_of_maps_make_logits_nan(kind, channels):
+    compiled = torch.compile(kind(), backend="eager", fullgraph=True)
+    target, maps = one_hot(torch.zeros(1, 4, 4, dtype=torch.long), 2), torch.rand(1, channels, 4, 4)
+    logits = torch.full((1, 2, 4, 4), -3.0)
+    assert compiled(logits, target, maps).isnan()
+    found = compiled(logits.softmax(1), target, maps)
+    assert found.item() == pytest.approx(kind()(logits.softmax(1), target, maps).item())
