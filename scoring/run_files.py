@@ -184,7 +184,10 @@ class Claim(Description):
     """One claim: what it says, the verdict, and the statistic in words."""
 
     claim: str = Field(description="the paper's claim")
-    verdict: str = Field(description="the verdict")
+    verdict: str | None = Field(None, description="supported, refuted, undecided or not measured; "
+                                "absent on a phantom")
+    excludes_0: bool = Field(False, description="does the interval behind the verdict leave out 0 "
+                             "(of a ratio 1)? The page colours such a verdict")
     statistic: str = Field(description="what was measured, in words")
     curves: dict[str, Curve] = Field({}, description="of C9")
 

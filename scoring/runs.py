@@ -78,6 +78,11 @@ class Run:
         """Those of the best epoch."""
         return [row for row in self.scans if row["epoch"] == self.best.get("epoch")]
 
+    def last_scans(self, window):
+        """Those of the last `window` epochs."""
+        epochs = {row["epoch"] for row in self.rows[-window:]}
+        return [row for row in self.scans if row["epoch"] in epochs]
+
     @cached_property
     def subjects(self):
         """The names of its validation scans, as far as scores.csv tells."""
@@ -189,6 +194,11 @@ class ResultSet:
         of the run.
         """
         return min(50, max(1, int(self.runs[0].config.epochs) // 4))
+
+
+def without_foreground(runs):
+    """Names of the run folders among `runs` whose best or last model predicts no foreground."""
+    return [part.name for run in runs for part in run.parts if part.collapsed or part.ends_empty]
 
 
 def load_run(folder):
