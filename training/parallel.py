@@ -53,8 +53,7 @@ class Group:
     def device(self, device):
         """This process's own device: with several on CUDA, the one of its number."""
         if self.world > 1 and device.type == "cuda":
-            device = torch.device("cuda", self.local)
-            torch.cuda.set_device(device)
+            return torch.device("cuda", self.local)
         return device
 
     def wrap(self, network):
