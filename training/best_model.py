@@ -46,7 +46,7 @@ class BestModel(Description):
         description="dataset.json of the data folder it was trained on")
     patch: Patch | None = Field(None, description="slices, rows, columns; null: trained on slices")
     normalisation: str | None = Field(None, description="of the intensities; scans.folder's")
-    amp: str | None = Field(None, description="precision of the training: bfloat16, float16 or float32")
+    amp: str | None = Field(None, description="of the training: bfloat16, float16 or float32")
 
     def check(self):
         """ValueError unless the network fits the data that it was trained on, and its patch."""

@@ -1,4 +1,4 @@
-"""The GPUs of this machine: which of them torch can use, and what to do about one that it cannot."""
+"""The GPUs of this machine: which of them torch can use, and what to do about one it cannot."""
 
 import os
 import re

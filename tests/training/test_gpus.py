@@ -1,11 +1,13 @@
 """GPUs that torch cannot use are one line with what to do; the one asked for decides precision."""
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from conftest import refuses, train
+from conftest import pytest_configure, refuses, train
 from pretended_cuda import pretended_cuda
 from training import devices, gpus
 from training.devices import choose_amp, choose_device
@@ -35,6 +37,15 @@ OLD_DRIVER = (
 ])
 def test_code_runs_on_its_own_major_version_from_its_minor_one_on(capability, built_for, runs):
     assert has_kernels(capability, built_for) == runs
+
+
+@pytest.mark.parametrize("marks, shown", [
+    ("", ""), (None, ""), ("not cuda", ""), ("not slow", ""), ("slow and not cuda", ""),
+    ("cuda", "0"), ("cuda and not slow", "0"), ("slow or cuda", "0")])
+def test_the_tests_compute_on_the_cpu_but_for_those_of_m_cuda(monkeypatch, marks, shown):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    pytest_configure(SimpleNamespace(getoption=lambda *_: marks))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == shown
 
 
 # What is in sight ---------------------------------------------------------------------------------
