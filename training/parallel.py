@@ -11,10 +11,9 @@ from inspect import signature
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+
+from training.batch_norm import synchronise
 
 
 class Group:
@@ -109,68 +108,3 @@ class Group:
         """This process's part of a list: neighbours, as many as the others have, or one more."""
         count = len(items)
         return items[count * self.rank // self.world:count * (self.rank + 1) // self.world]
-
-
-class Sum(torch.autograd.Function):
-    """Sum over the processes, with a gradient: the sum in each depends on the values of all."""
-
-    @staticmethod
-    def forward(ctx, values):
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return Sum.forward(ctx, gradient.contiguous())
-
-
-class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation over the global batch, on any device; torch's own needs a GPU."""
-
-    group = None
-
-    def _check_input_dim(self, input):
-        pass
-
-    def forward(self, input):
-        if not self.training:
-            return functional.batch_norm(input, self.running_mean, self.running_var, self.weight,
-                                         self.bias, eps=self.eps)
-
-        with torch.autocast(input.device.type, enabled=False):
-            axes, shape = [0, *range(2, input.ndim)], (1, -1, *[1] * (input.ndim - 2))
-            x = input.float()                                               # (B, C, *spatial)
-
-            count = self.group.slices * x[0, 0].numel()
-            mean = self.total(x.sum(axes)) / count                          # (C,)
-            centred = x - mean.view(shape)
-            variance = self.total(centred.square().sum(axes)) / count       # (C,)
-            scale = self.weight / (variance + self.eps).sqrt()
-
-            with torch.no_grad():
-                self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-
-            return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
-
-    def total(self, values):
-        """Sum over the processes; one that has no slice of its own adds nothing."""
-        return Sum.apply(values if self.group.present else values * 0)
-
-
-def synchronise(network, group):
-    """Replace every batch normalisation of a network by one over all processes.
-
-    The names of its tensors and the tensors stay the same.
-    """
-    buffers = ("running_mean", "running_var", "num_batches_tracked")
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
-                other = SyncBatchNorm(child.num_features, child.eps, child.momentum)
-                other.weight, other.bias, other.group = child.weight, child.bias, group
-                for buffer in buffers:
-                    setattr(other, buffer, getattr(child, buffer))
-                setattr(module, name, other)
