@@ -228,7 +228,8 @@ def install(patch, device, memory, capability):
         "manual_seed": device.seed, "manual_seed_all": device.seed,
         "synchronize": lambda *_: device.wait("synchronize"),
         "set_device": is_cuda, "empty_cache": lambda: None, "Event": Event,
-        "max_memory_allocated": lambda *_: 0, "reset_peak_memory_stats": lambda *_: None,
+        "memory_allocated": lambda *_: 0, "max_memory_allocated": lambda *_: 0,
+        "reset_peak_memory_stats": lambda *_: None,
     }.items():
         patch.setattr(torch.cuda, name, answer)
 
