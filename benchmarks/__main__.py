@@ -44,11 +44,13 @@ def main():
 def parse_arguments():
     parser = argument_parser(__doc__, "python -m benchmarks")
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help=f"{', '.join(ALL)} (default: these), {', '.join(MORE)}")
+    add("names", nargs="*", metavar="NAME", help=f"{', '.join(ALL)} (default: these), "
+        f"{', '.join(MORE)}")
     add("--rounds", type=int, default=9, help="of alternate measurements (default 9)")
     add("--subjects", type=int, default=12, help="full-size phantom scans (default 12)")
     add("--parts", nargs="+", choices=PARTS, default=PARTS, help="of gpu (default: all)")
-    add("--device", default="cuda", help="of gpu: cuda, cuda:1, or cpu to try it out (default cuda)")
+    add("--device", default="cuda",
+        help="of gpu: cuda, cuda:1, or cpu to try it out (default cuda)")
     add("--width", type=int, default=64, help="of gpu's networks (default 64)")
     add("--size", type=int, default=256, help="of gpu's slices, in pixels (default 256)")
     add("--counts", type=int, nargs="+", default=[10, 20, 40, 60],

@@ -1,10 +1,10 @@
-"""What a training step on a GPU consists of, and the least time it can take: computed, not measured.
+"""What a training step on a GPU consists of, and the least time that it can take.
 
-A step of 8x256x256 in bfloat16 is taken on tensors that hold no values. Of every operation are
-known: its floating-point operations (a multiply-add counts as two), the bytes that it must read and
-write once, and that it is one launch. The roofline of a GPU gives each operation the longer of two
-times, that of its arithmetic at the card's peak and that of its bytes at the memory's, and adds
-them up.
+Computed, not measured: a step of 8x256x256 in bfloat16 is taken on tensors that hold no values. Of
+every operation are known its floating-point operations (a multiply-add counts as two), the bytes
+that it must read and write once, and that it is one launch. The roofline of a GPU gives each
+operation the longer of two times, that of its arithmetic at the card's peak and that of its bytes
+at the memory's, and adds them up.
 
     python -m benchmarks arithmetic      # prints the tables of docs/speed.md
 """

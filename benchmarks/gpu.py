@@ -1,4 +1,4 @@
-"""Training on a GPU: its steps beside eager PyTorch's, a real epoch and its parts, runs side by side.
+"""Training on a GPU: steps beside eager PyTorch's, an epoch and its parts, runs side by side.
 
 Each part is recorded as soon as it is measured, in gpu.json and as a table in gpu.md; what an
 earlier call measured on the same card stays there.

@@ -110,9 +110,8 @@ def loader_rate(train, device, passes=3):
     order, spent = np.random.default_rng(0).permutation(len(train)), []
     for _ in range(passes):
         start = time.perf_counter()
-        for batch in batches(train, order, BATCH, device):
+        for _ in batches(train, order, BATCH, device):
             pass
-        batch.images.sum()
         wait(device)
         spent.append(time.perf_counter() - start)
     return len(train) / min(spent)
@@ -133,7 +132,8 @@ def side_by_side(args, folder, device):
         runs = [subprocess.Popen([sys.executable, "main.py", *words_of(args, data, out, seed)],
                                  cwd=ROOT, stdout=subprocess.DEVNULL)
                 for seed, out in enumerate(outs)]
-        if any([process.wait() for process in runs]):
+        statuses = [process.wait() for process in runs]  # of all, before any is judged
+        if any(statuses):
             sys.exit(f"error: main.py failed with {count} runs at a time; its output is above")
 
         each = mean(median(epoch_times(out)[1:-1]) for out in outs)

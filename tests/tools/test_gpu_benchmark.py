@@ -173,7 +173,7 @@ def test_clocks_and_driver_are_those_that_nvidia_smi_says_of_this_device(tmp_pat
 
 
 def test_an_epochs_time_is_that_of_its_parts(monkeypatch):
-    """Two epochs, each of them 3 s of training, 2 of validation and 1 of saving, by a false clock."""
+    """Two epochs, each of 3 s of training, 2 of validation and 1 of saving, by a false clock."""
     clock = [0.0]
 
     def takes(seconds):
