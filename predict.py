@@ -84,7 +84,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     if args.deterministic:
         be_deterministic()
-    device = choose_device(args.device)
+    device = torch.device("cpu") if args.describe else choose_device(args.device)
 
     # the checkpoint
     network, trained = load_model(args.checkpoint, device)

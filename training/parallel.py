@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from training import gpus
 from training.batch_norm import synchronise
 
 
@@ -40,7 +41,7 @@ class Group:
 
     def __enter__(self):
         if self.world > 1:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if gpus.count() else "gloo")
             if not self.first:  # prints nothing until it ends
                 sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         return self
