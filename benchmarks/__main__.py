@@ -4,7 +4,7 @@
     python -m benchmarks metrics losses         # only these
     python -m benchmarks gpu                    # needs a CUDA device; some ten minutes
     python -m benchmarks gpu --parts steps      # only this part of it, beside what is recorded
-    python -m benchmarks arithmetic             # nothing measured: the tables of docs/speed.md
+    python -m benchmarks arithmetic             # measures nothing: the tables of docs/speed.md
 
 Each comparison times two things in turn in one process and prints the median of the rounds' ratios,
 with their range. What is measured, with versions, processor and command, goes to

@@ -6,7 +6,7 @@ that it must read and write once, and that it is one launch. The roofline of a G
 operation the longer of two times, that of its arithmetic at the card's peak and that of its bytes
 at the memory's, and adds them up.
 
-    python -m benchmarks arithmetic      # prints the tables of docs/speed.md
+    python -m benchmarks arithmetic      # prints the tables and puts them into docs/speed.md
 """
 
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from benchmarks.common import ROOT
 from benchmarks.training import Step
 
 NETWORKS = ("unet", "unet2018", "enet")
@@ -154,6 +155,19 @@ def tables():
     return f"{table(step_rows(works))}\n\n{table(epoch_rows(works))}"
 
 
+def put_into(text, new):
+    """A document with these tables in the place of those with the same head."""
+    for each in new.split("\n\n"):
+        head = each.splitlines()[0]
+        start = text.index(f"\n{head}\n") + 1
+        end = text.index("\n\n", start)
+        text = text[:start] + each + text[end:]
+    return text
+
+
 def run(args, folder):
-    """Print the tables; nothing is measured, so there is nothing to record."""
-    print(tables())
+    """Print the tables and put them into docs/speed.md; nothing is measured or recorded."""
+    new = tables()
+    print(new)
+    path = ROOT / "docs" / "speed.md"
+    path.write_text(put_into(path.read_text(encoding="utf-8"), new), encoding="utf-8")

@@ -29,7 +29,7 @@ class Line(nn.Module):
 
 def steps(slope, count, offset=0.0, amp=torch.float16):
     """Take steps on the loss offset + slope w; ([did it fail?], scales after each, Trainer)."""
-    trained = Trainer(Line(), None, torch.device("cpu"), amp)
+    trained = Trainer(Line(), nn.Identity(), torch.device("cpu"), amp)
     failed, scales = [], []
     for _ in range(count):
         trained.begin_step(Batch(*[torch.zeros(1)] * len(Batch._fields)))
