@@ -26,6 +26,18 @@ CLASSES = ("#ff5a4f", "#4fc3ff", "#ffd54f", "#7ee07e", "#d49bff", "#ffa64f")  # 
 FAINT = "#dddddd"  # the lines of a grid
 
 
+# Lines differ in dashes and markers too, in turn, for print in grey and for the colour-blind
+DASHES = ((0, (5, 1.5)), "-", (0, (6, 1.5, 1.5, 1.5)), (0, (2, 1)), (0, (9, 2)),
+          (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)), (0, (3, 1, 1, 1)), (0, (12, 2, 3, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def line_style(row, rows):
+    """(colour, dashes, marker) of a row's curve among these rows of the table."""
+    number = style(row, rows)
+    return (line_colour(row, rows), DASHES[number % len(DASHES)], MARKERS[number % len(MARKERS)])
+
+
 def line_colour(row, rows):
     """The colour of a row's curve among these rows of the table."""
     number = style(row, rows)

@@ -10,20 +10,28 @@ import jinja2
 
 from reporting import class_table
 from reporting.formats import caption
-from reporting.measures import measures_table
+from reporting.measures import (
+    MEASURES,
+    STATISTICS,
+    empty_runs,
+    mean_of,
+    measures_tables,
+    statistic_in_words,
+)
 from reporting.page.curves import curves_view
 from reporting.page.run_times import duration, stages
 from reporting.page.scores import (
     PER_SCAN,
     by_volume,
+    measure_changes,
     paired_differences,
     scan_scores,
     scatter,
+    verdict,
 )
 from reporting.page.slices import BUDGET, browser
-from reporting.table1 import cell, columns, heading
 from scoring import test_table
-from scoring.rows import BOTH, IN_WORDS, PAIR, REGIONAL, label
+from scoring.rows import IN_WORDS, PAIR, label
 from scoring.run_files import Claims, number
 from scoring.test_set import load_rows
 from utils import UserError, git_commit, read_csv, read_description, read_json
@@ -58,9 +66,10 @@ def set_view(results, index, reported, budget):
 
     return {
         "set": results, "index": index, "headlines": headlines(results),
+        "last": statistic_in_words(results, "last"),
         "claims": claims, "stale": claims_are_stale(results),
         "supported": sum(claim.verdict == "supported" for claim in claims.values()),
-        "measures": measures_table(results),
+        "measures": measures_tables(results), "empty_runs": empty_runs(results),
         "classes": class_table.class_table(results), "curves": curves_view(results, reported),
         "scans": scans, "paired": paired_differences(results),
         "scatters": [plot for plot in scatters if plot], "sizes": by_volume(results),
@@ -76,23 +85,35 @@ def headlines(results):
     """What the boundary term changed, measure by measure.
 
     [] until both losses have a finished run.
+
+    Returns:
+        [{"name", "last", "best": (GDL, GDL + boundary, change) as text, "interval": of the change
+        at the best epoch, "verdict": "better" or "worse" where the interval leaves out 0}].
     """
     if not all(results.finished(loss) for loss in PAIR):
         return []
 
-    found = []
-    for metric, statistic in columns(results):
-        if statistic == "reported" or metric.key in ("hd_mm", "dsc_lesion"):
+    found, changes = [], measure_changes(results)
+    for measure in MEASURES:
+        texts = {statistic: pair_texts(results, measure, statistic) for statistic in STATISTICS}
+        if not any(texts.values()):
             continue
-        gdl, both = (cell(results, loss, metric, statistic, {}).mean for loss in (REGIONAL, BOTH))
-        if gdl is None or both is None:
-            continue
-        digits = metric.digits
+        change = changes.get(measure.key)
         found.append({
-            "name": heading(results, metric, statistic), "gdl": f"{gdl:.{digits}f}",
-            "both": f"{both:.{digits}f}", "change": f"{both - gdl:+.{digits}f}",
-            "better": both < gdl if metric.is_distance else both > gdl, "same": gdl == both})
+            "name": measure.title, **texts,
+            "interval": "–" if change is None or change["low"] is None else
+            f"[{change['low']:+.{measure.digits}f}, {change['high']:+.{measure.digits}f}]",
+            "verdict": verdict(change, measure.sign < 0) if change else ""})
     return found
+
+
+def pair_texts(results, measure, statistic):
+    """A measure of GDL and GDL + boundary, and its change, as text; None if one has none."""
+    gdl, both = (mean_of(results, results.finished(loss), measure, statistic)[0] for loss in PAIR)
+    if gdl is None or both is None:
+        return None
+    digits = measure.digits
+    return f"{gdl:.{digits}f}", f"{both:.{digits}f}", f"{both - gdl:+.{digits}f}"
 
 
 def settings_of(results):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics import lesion_sizes
+from reporting.measures import MEASURES
 from reporting.page.svg import Axes
 from scoring.cases import validation_cases
 from scoring.intervals import FEWEST_SCANS, difference
@@ -29,6 +30,7 @@ SCORES = (
     Score("hd_legacy", "legacy HD", 3, True),
 )
 PER_SCAN = ("dsc_3d", "hd95")                          # those listed scan by scan
+NAMES = {"hd95_mm": "hd95", "false_lesions": "lesions_false"}  # of measures in `row_scores`
 EDGES = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)      # ml: between the bins of lesion volume
 SQUARE = {"left": 46, "top": 12, "width": 300, "height": 300}  # of a plot's 360 x 350 units
 
@@ -103,6 +105,25 @@ def paired_differences(results):
             **change, "better": int((gains > 1e-9).sum()), "worse": int((gains < -1e-9).sum()),
             "verdict": verdict(change, score.less_is_better)})
     return rows
+
+
+def measure_changes(results):
+    """{key of a measure: its paired difference at the best epoch}, as of `intervals.difference`.
+
+    {} until both losses have a usable run; without limits where there are too few scans.
+    """
+    without, with_term = (row_scores(results, loss) for loss in PAIR)
+    if without is None or with_term is None:
+        return {}
+
+    found = {}
+    for measure in MEASURES:
+        name = NAMES.get(measure.key, measure.key)
+        if name in without:
+            found[measure.key] = difference(with_term, without, name)
+            if without[name].shape[1] < FEWEST_SCANS:
+                found[measure.key] |= {"low": None, "high": None}
+    return found
 
 
 def mean_score(scores, name):
