@@ -12,6 +12,7 @@ from reporting import measures
 from reporting.curves import DISTANCES, PAPERS, figure3_texts, has_values, plain_rows, points
 from reporting.page.svg import Axes, band, line
 from scoring import rows as row_names
+from scoring.epochs import EMPTY
 from scoring.nothing import scores_of_nothing
 from scoring.rows import PAIR
 
@@ -65,6 +66,8 @@ def limits(key, values):
         key: column of metrics.csv.
         values: {row: (seeds, epochs)}.
     """
+    if key == EMPTY:
+        return 0.0, 1.02
     pair = [values[name] for name in PAIR if name in values]
     shown = pair if key in DISTANCES and pair else values.values()
     if key == "val_false_lesions":
