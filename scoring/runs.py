@@ -147,6 +147,10 @@ class ResultSet:
         """The finished runs of a row; [] if it has none."""
         return [run for run in self.losses.get(row, []) if run.finished]
 
+    def models(self, row):
+        """The finished runs of a row, of cross-validation each fold's: whatever has a best.pt."""
+        return [part for run in self.losses.get(row, []) for part in run.parts if part.finished]
+
     @property
     def sweep(self):
         """The finished rows of GDL + boundary, its GDL as in the paper, by how alpha behaves.

@@ -902,10 +902,43 @@ def test_classes_that_are_none_are_named(kind, classes):
 
 
 @pytest.mark.parametrize("value", [2, -1, 0.5, float("nan"), None, "1", [1.0, 1.0]])
-@pytest.mark.parametrize("name", ["batch", "softmax"])
-def test_a_flag_is_0_or_1(name, value):
+@pytest.mark.parametrize("kind, name", [
+    (GeneralizedDiceLoss, "batch"), (GeneralizedDiceLoss, "softmax"), (BoundaryLoss, "softmax")])
+def test_a_flag_is_0_or_1(kind, name, value):
     with pytest.raises(ValueError, match=f"^{name}: expected 0 or 1, found "):
-        GeneralizedDiceLoss(**{name: value})
+        kind(**{name: value})
+
+
+HALF = torch.full((2, 2, 3, 3), 0.5)
+OF_LOGITS = ". Of logits z of a sigmoid give torch.cat([torch.zeros_like(z), z], 1)"
+
+
+@pytest.mark.parametrize("loss, values, other, message", [
+    (GeneralizedDiceLoss(), 6 * HALF, HALF,
+     "probs: expected probabilities, from 0 to 1, found 3 to 3. If they are logits, give "
+     "logits.softmax(1), or make the loss with softmax=True"),
+    (GeneralizedDiceLoss(), HALF, 510 * HALF,
+     "target: expected one-hot, from 0 to 1, found 255 to 255. Of a mask of 0 and 255 give "
+     "target > 0"),
+    (GeneralizedDiceLoss(), HALF, HALF[:, :, 1:],
+     "target: expected shape (2, 2, 3, 3), found (2, 2, 2, 3)"),
+    (BoundaryLoss(), HALF, HALF[:, :1, 1:],
+     "distance: expected shape (2, 1, 3, 3), found (2, 1, 2, 3)"),
+    (BoundaryLoss(), HALF[:, 0], HALF[:, :1],
+     "probs: expected shape (B, K, H, W) or (B, K, D, H, W), found (2, 3, 3). Of probabilities p "
+     "of a sigmoid give torch.stack([1 - p, p], 1)"),
+    (BoundaryLoss(softmax=True), HALF[:, :1], HALF[:, :1],
+     "logits: expected at least 2 channels on axis 1, for the classes 1, found 1" + OF_LOGITS),
+    (BoundaryLoss((0,), softmax=True), HALF[:, :1], HALF[:, :1],
+     "logits: expected at least 2 channels on axis 1, for the classes 0, found 1" + OF_LOGITS)])
+def test_what_is_not_as_expected_is_said_in_full(loss, values, other, message):
+    with pytest.raises(ValueError) as error:
+        loss(values, other)
+    assert str(error.value) == message
+
+
+def test_one_channel_is_enough_for_probabilities_of_class_0():
+    assert BoundaryLoss((0,))(HALF[:, :1], HALF[:, :1]) == 0.25
 
 
 @pytest.mark.parametrize("value", [True, 1, 1.0])

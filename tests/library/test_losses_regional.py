@@ -447,7 +447,9 @@ def test_one_channel_of_a_sigmoid_is_named(kind):
 @pytest.mark.parametrize("kind", [CrossEntropyLoss, FocalLoss, DiceCELoss])
 def test_one_channel_of_logits_is_named_and_two_are_the_same_sigmoid(kind):
     z, target = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4).round().clamp(0, 1)
-    message = r"^logits: .* on axis 1, .* found 1\. .* torch\.cat\(\[torch\.zeros_like\(z\), z\],"
+    classes = "1" if kind is DiceCELoss else "0, 1"
+    message = (f"^logits: .* on axis 1, for the classes {classes}, "
+               r"found 1\. .* torch\.cat\(\[torch\.zeros_like\(z\), z\],")
     with pytest.raises(ValueError, match=message):
         kind()(z, target)
 
@@ -461,6 +463,18 @@ def test_class_indices_for_a_target_are_named_with_what_to_give(kind):
     for indices in (torch.zeros(2, 4, 4), torch.zeros(2, 1, 4, 4)):
         with pytest.raises(ValueError, match=r"^target: expected shape .*one_hot\(.*\.movedim"):
             kind()(torch.full((2, 2, 4, 4), 0.5), indices)
+
+
+@pytest.mark.parametrize("kind, name", [
+    *((kind, "softmax") for kind in SIZED), (DiceLoss, "batch"), (TverskyLoss, "batch")])
+def test_a_flag_is_named(kind, name):
+    with pytest.raises(ValueError, match=f"^{name}: expected 0 or 1, found 2$"):
+        kind(**{name: 2})
+
+
+def test_one_channel_of_logits_is_named_where_the_loss_applies_the_softmax():
+    with pytest.raises(ValueError, match="^logits: expected at least 2 channels on axis 1, "):
+        HausdorffLoss(softmax=True)(torch.rand(1, 1, 3, 3), torch.rand(1, 1, 3, 3))
 
 
 @pytest.mark.parametrize("kind", [*SIZED, DiceCELoss])
