@@ -83,8 +83,9 @@ def say(axis, text, frame=False):
     """Words on a panel that has nothing to show."""
     if not frame:
         axis.set_axis_off()
-    axis.text(0.5, 0.5, textwrap.fill(text, 26), transform=axis.transAxes, ha="center", va="center",
-              color="#555555")
+    words = axis.text(0.5, 0.5, textwrap.fill(text, 24), transform=axis.transAxes, ha="center",
+                      va="center", color="#555555")
+    words.set_in_layout(False)  # long words do not shrink the panels
 
 
 def below(figure, text):

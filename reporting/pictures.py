@@ -271,8 +271,10 @@ def draw_empty(row, results):
     """The four panels of the slice without a lesion; returns what the alternative text says."""
     found = worst_empty_slice(results)
     if found is None:
-        said = (f"{results.title}: no validation slice without a lesion in which GDL or GDL + "
-                "boundary predicts anything")
+        said = f"{results.title}: no predictions yet"
+        if any(shown_run(results, loss) for loss in PAIR):
+            said = (f"{results.title}: no validation slice without a lesion in which GDL or GDL + "
+                    "boundary predicts anything")
         for axis in row:
             say(axis, said)
         return said
@@ -289,4 +291,4 @@ def draw_empty(row, results):
     areas = [(loss, case.predicted(run)) for loss in PAIR if (run := shown_run(results, loss))]
     return f"{results.title}, a slice without a lesion ({case.name}, slice {index}): " + ", ".join(
         f"{IN_WORDS[loss]} {' '.join(false_area(labels[index]).split())}"
-        for loss, labels in areas)
+        for loss, labels in areas if labels is not None)

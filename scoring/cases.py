@@ -143,9 +143,9 @@ def worst_empty_slice(results):
     runs = [run for run in (shown_run(results, row) for row in PAIR) if run]
     most, found = [0] * len(runs), None
     for case in validation_cases(results):
-        areas = [(case.predicted(run) > 0).sum(axis=(1, 2)) for run in runs]
+        masks = [case.predicted_lesion(run) for run in runs]
         for index in np.flatnonzero(~case.lesion.any(axis=(1, 2))):
-            area = [int(of_run[index]) for of_run in areas]
+            area = [0 if mask is None else int(mask[index].sum()) for mask in masks]
             if area > most:
                 most, found = area, (case, int(index))
     return found

@@ -285,3 +285,17 @@ def test_figure_4_says_where_every_empty_slice_is_left_clean(tmp_path):
     figure, _, _, alt = pictures.figure4(load(write_set(tmp_path)))
     said = "no validation slice without a lesion in which GDL or GDL + boundary predicts anything"
     assert said in alt and sum(said in text for text in words(figure)) == 4
+
+
+def test_figure_4_says_where_there_are_no_predictions_of_empty_slices(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "gdl+boundary": [[0.5] * 8]})
+    predict(folder, "gdl", a=3)
+    np.savez_compressed(folder / "gdl+boundary" / "seed0" / "predictions.npz",
+                        b=np.zeros((2, 24, 24), np.uint8))
+    _, _, _, alt = pictures.figure4(load(folder))
+    assert alt.endswith("(a, slice 1): GDL false: 3 px in 1 part")
+
+    for path in folder.glob("*/*/predictions.npz"):
+        path.unlink()
+    _, _, _, alt = pictures.figure4(load(folder))
+    assert alt.endswith("no predictions yet")
