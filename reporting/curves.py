@@ -1,6 +1,7 @@
 """Figure 3: validation scores against the epoch, a panel each."""
 
 import math
+import textwrap
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -69,7 +70,8 @@ def draw_grids(sets, measures, reported):
         handles, labels = legend_entries(block.flat)
         if labels:
             block.flat[len(measures)].legend(
-                handles, labels, loc="upper left", title=results.title, alignment="left",
+                handles, labels, loc="upper left", title=textwrap.fill(results.title, 30),
+                alignment="left",
                 title_fontproperties={"weight": "bold"}, borderaxespad=0, handlelength=3.2)
     return figure
 

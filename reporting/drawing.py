@@ -75,8 +75,10 @@ def legend_entries(axes):
 
 def corner(axis, text, colour="white"):
     """Words in the upper left corner of a picture."""
-    axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", ha="left", color=colour,
-              fontsize=8, path_effects=[effects.withStroke(linewidth=2, foreground="black")])
+    words = axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", ha="left",
+                      color=colour, fontsize=8,
+                      path_effects=[effects.withStroke(linewidth=2, foreground="black")])
+    words.set_in_layout(False)  # a long name does not shrink the panels
 
 
 def say(axis, text, frame=False):

@@ -110,7 +110,8 @@ def paired_differences(results):
 def measure_changes(results):
     """{key of a measure: its paired difference at the best epoch}, as of `intervals.difference`.
 
-    {} until both losses have a usable run; without limits where there are too few scans.
+    {} until both losses have a usable run; the limits are None where there are too few scans, or
+    resamples of them without any slice that counts.
     """
     without, with_term = (row_scores(results, loss) for loss in PAIR)
     if without is None or with_term is None:
@@ -121,7 +122,8 @@ def measure_changes(results):
         name = NAMES.get(measure.key, measure.key)
         if name in without:
             found[measure.key] = difference(with_term, without, name)
-            if without[name].shape[1] < FEWEST_SCANS:
+            if (without[name].shape[1] < FEWEST_SCANS
+                    or not np.isfinite(list(found[measure.key].values())).all()):
                 found[measure.key] |= {"low": None, "high": None}
     return found
 
