@@ -8,12 +8,11 @@ from pathlib import Path
 
 import jinja2
 
-from reporting import class_table
+from reporting import class_table, measures
 from reporting.formats import caption
 from reporting.measures import (
     MEASURES,
     STATISTICS,
-    empty_runs,
     mean_of,
     measures_tables,
     statistic_in_words,
@@ -27,12 +26,12 @@ from reporting.page.scores import (
     paired_differences,
     scan_scores,
     scatter,
-    verdict,
 )
 from reporting.page.slices import BUDGET, browser
 from scoring import test_table
-from scoring.rows import IN_WORDS, PAIR, label
+from scoring.rows import IN_WORDS, PAIR, PAPER, label
 from scoring.run_files import Claims, number
+from scoring.runs import without_foreground
 from scoring.test_set import load_rows
 from utils import UserError, git_commit, read_csv, read_description, read_json
 
@@ -42,6 +41,7 @@ IN_PAGE = ("figure3", "figure3_mm")  # drawn by the page itself
 ABOUT_MACHINE = ("device", "amp", "threads", "compile", "commit", "versions")
 OF_EACH_RUN = ("loss", "seed", "fold", "sessions", "out", "command")
 
+VERDICTS = ("supported", "refuted", "undecided", "not measured")
 ABLATION_COLUMNS = ("loss", "map", "seeds", "metric", "statistic", "mean", "difference", "low",
                     "high")
 
@@ -68,8 +68,8 @@ def set_view(results, index, reported, budget):
         "set": results, "index": index, "headlines": headlines(results),
         "last": statistic_in_words(results, "last"),
         "claims": claims, "stale": claims_are_stale(results),
-        "supported": sum(claim.verdict == "supported" for claim in claims.values()),
-        "measures": measures_tables(results), "empty_runs": empty_runs(results),
+        "verdicts": count_verdicts(claims), "ran": what_ran(results), "empty": empty_runs(results),
+        "measures": measures_tables(results), "empty_note": measures.empty_runs(results),
         "classes": class_table.class_table(results), "curves": curves_view(results, reported),
         "scans": scans, "paired": paired_differences(results),
         "scatters": [plot for plot in scatters if plot], "sizes": by_volume(results),
@@ -82,38 +82,43 @@ def set_view(results, index, reported, budget):
 
 
 def headlines(results):
-    """What the boundary term changed, measure by measure.
+    """What the boundary term changed, measure by measure, over the last epochs and at the best one.
 
     [] until both losses have a finished run.
 
     Returns:
-        [{"name", "last", "best": (GDL, GDL + boundary, change) as text, "interval": of the change
-        at the best epoch, "verdict": "better" or "worse" where the interval leaves out 0}].
+        [{"name", "last", "best": {"texts": (GDL, GDL + boundary, change with interval), "verdict":
+        see `measure_changes`}}].
     """
     if not all(results.finished(loss) for loss in PAIR):
         return []
 
-    found, changes = [], measure_changes(results)
+    changes = {statistic: measure_changes(results, statistic) for statistic in STATISTICS}
+    found = []
     for measure in MEASURES:
-        texts = {statistic: pair_texts(results, measure, statistic) for statistic in STATISTICS}
-        if not any(texts.values()):
-            continue
-        change = changes.get(measure.key)
-        found.append({
-            "name": measure.title, **texts,
-            "interval": "–" if change is None or change["low"] is None else
-            f"[{change['low']:+.{measure.digits}f}, {change['high']:+.{measure.digits}f}]",
-            "verdict": verdict(change, measure.sign < 0) if change else ""})
+        means = {statistic: [mean_of(results, results.finished(loss), measure, statistic)[0]
+                             for loss in PAIR] for statistic in STATISTICS}
+        if any(None not in pair for pair in means.values()):
+            found.append({"name": measure.title, **{
+                statistic: pair_in_words(*means[statistic], changes[statistic].get(measure.key),
+                                         measure.digits) for statistic in STATISTICS}})
     return found
 
 
-def pair_texts(results, measure, statistic):
-    """A measure of GDL and GDL + boundary, and its change, as text; None if one has none."""
-    gdl, both = (mean_of(results, results.finished(loss), measure, statistic)[0] for loss in PAIR)
+def pair_in_words(gdl, both, change, digits):
+    """{"texts", "verdict"} of a measure of GDL and GDL + boundary, either of them perhaps None.
+
+    Args:
+        change: of `measure_changes`; None where it has none of this measure.
+    """
     if gdl is None or both is None:
-        return None
-    digits = measure.digits
-    return f"{gdl:.{digits}f}", f"{both:.{digits}f}", f"{both - gdl:+.{digits}f}"
+        return {"texts": ["–" if value is None else f"{value:.{digits}f}"
+                          for value in (gdl, both)] + ["–"], "verdict": ""}
+    text = f"{both - gdl:+.{digits}f}"
+    if change and change["low"] is not None:
+        text += f" [{change['low']:+.{digits}f}, {change['high']:+.{digits}f}]"
+    return {"texts": [f"{gdl:.{digits}f}", f"{both:.{digits}f}", text],
+            "verdict": change["verdict"] if change else ""}
 
 
 def settings_of(results):
@@ -142,6 +147,31 @@ def claims_of(results):
     if not path.exists():
         return {}
     return read_description(path, Claims, "Remove it, or repeat make claims.").claims
+
+
+def count_verdicts(claims):
+    """"2 supported, 1 refuted, 5 undecided, 3 not measured"; those there are."""
+    found = [claim.verdict for claim in claims.values()]
+    order = (*VERDICTS, *sorted({verdict for verdict in found if verdict} - set(VERDICTS)))
+    return ", ".join(f"{found.count(verdict)} {verdict}" for verdict in order if verdict in found)
+
+
+def what_ran(results):
+    """What was trained, and for how long, in a sentence."""
+    parts = results.parts
+    epochs = sum(len(part.rows) for part in parts)
+    left = len(parts) - sum(part.finished for part in parts)
+    seconds = sum(part.seconds for part in parts if part.rows)
+    return (f"{len(parts)} runs of {', '.join(map(label, results.losses))}, {epochs} epochs in "
+            f"all, trained in {duration(seconds)}"
+            + (f"; {left} of them unfinished" if left else "") + ".")
+
+
+def empty_runs(results):
+    """", of which these predict nothing at the best epoch or the last: gdl/seed1", or ""."""
+    names = without_foreground([run for loss in PAPER for run in results.finished(loss)])
+    return (f", of which these predict nothing at the best epoch or the last: {', '.join(names)}"
+            if names else "")
 
 
 def claims_are_stale(results):

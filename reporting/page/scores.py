@@ -1,4 +1,7 @@
-"""Scan by scan: GDL against GDL + boundary, paired differences, and recall by lesion volume."""
+"""Scan by scan: GDL against GDL + boundary, paired differences, and recall by lesion volume.
+
+A run that predicts nothing counts in every mean.
+"""
 
 from typing import NamedTuple
 
@@ -8,7 +11,7 @@ from metrics import lesion_sizes
 from reporting.measures import MEASURES
 from reporting.page.svg import Axes
 from scoring.cases import validation_cases
-from scoring.intervals import FEWEST_SCANS, difference
+from scoring.intervals import FEWEST_SCANS, FEWEST_SEEDS, difference
 from scoring.row_scores import SUMMED, row_scores
 from scoring.rows import ALONE, BOTH, PAIR, REGIONAL
 
@@ -49,7 +52,7 @@ def per_scan(results, loss, metric):
 def scan_scores(results):
     """3-D DSC and HD95 of every validation scan at the best epoch.
 
-    They are means over the finished seeds that did not collapse.
+    They are means over the finished seeds.
 
     Returns:
         [{"subject", "volume" (ml), "dsc_3d", "hd95": {loss: score or None, "difference"}}], the
@@ -79,52 +82,77 @@ def badness(row):
 # Paired differences -------------------------------------------------------------------------------
 
 def paired_differences(results):
-    """What the boundary term changed, score by score; [] until both losses have a usable run.
+    """What the boundary term changed, score by score: over the last epochs, and at the best one.
+
+    The last epochs take scores.csv. [] until both losses have a usable run.
 
     Returns:
-        [{"name", "digits", "gdl", "both", "difference", "low", "high", "better", "worse",
-        "verdict"}]: means, their difference with its 95 % interval (None with fewer scans than a
-        bootstrap needs), the number of scans on which GDL + boundary is better and worse, and
-        "better" or "worse" where the interval leaves out 0.
+        [{"name", "epochs", "digits", "gdl", "both", "difference", "low", "high", "better", "worse",
+        "verdict"}]: means, their difference with its 95 % interval (None with fewer scans or seeds
+        than an interval needs), the number of scans on which GDL + boundary is better and worse,
+        and the verdict in words. On a phantom there is none.
     """
-    without, with_term = (row_scores(results, loss) for loss in PAIR)
-    if without is None or with_term is None:
-        return []
-
     rows = []
-    for score in SCORES:
-        change = difference(with_term, without, score.name)
-        if without[score.name].shape[1] < FEWEST_SCANS:
-            change |= {"low": None, "high": None}
-
-        gains = per_scan(results, BOTH, score.name) - per_scan(results, REGIONAL, score.name)
-        gains *= -1 if score.less_is_better else 1
-        rows.append({
-            "name": score.words, "digits": score.digits,
-            "gdl": mean_score(without, score.name), "both": mean_score(with_term, score.name),
-            **change, "better": int((gains > 1e-9).sum()), "worse": int((gains < -1e-9).sum()),
-            "verdict": verdict(change, score.less_is_better)})
+    for statistic in ("last", "best"):
+        without, with_term = (row_scores(results, loss, statistic) for loss in PAIR)
+        if without is None or with_term is None:
+            continue
+        words = "best epoch" if statistic == "best" else f"last {results.window} epochs"
+        rows += [{"epochs": words, **compare(without, with_term, score, not results.is_phantom)}
+                 for score in SCORES]
     return rows
 
 
-def measure_changes(results):
-    """{key of a measure: its paired difference at the best epoch}, as of `intervals.difference`.
+def compare(without, with_term, score, judged):
+    """A row of `paired_differences`, from the row_scores of both losses."""
+    change, lack = difference(with_term, without, score.name), lack_of(without, with_term)
+    if lack:
+        change |= {"low": None, "high": None}
 
-    {} until both losses have a usable run; the limits are None where there are too few scans, or
-    resamples of them without any slice that counts.
+    gains = with_term[score.name].mean(0) - without[score.name].mean(0)
+    gains *= -1 if score.less_is_better else 1
+    return {
+        "name": score.words, "digits": score.digits,
+        "gdl": mean_score(without, score.name), "both": mean_score(with_term, score.name),
+        **change, "better": int((gains > 1e-9).sum()), "worse": int((gains < -1e-9).sum()),
+        "verdict": (lack or verdict(change, score.less_is_better)) if judged else ""}
+
+
+def lack_of(without, with_term):
+    """What keeps two row_scores from a verdict, in words; "" if nothing does."""
+    if without["dsc"].shape[1] < FEWEST_SCANS:
+        return "too few scans"
+    return "one seed" if min(len(without["dsc"]), len(with_term["dsc"])) < FEWEST_SEEDS else ""
+
+
+def measure_changes(results, statistic):
+    """What the boundary term changed in the measures of `reporting.measures`, paired over scans.
+
+    Args:
+        results: a ResultSet.
+        statistic: "last" epochs, which takes scores.csv, or "best" epoch.
+
+    Returns:
+        {key of a measure: {"difference", "low", "high", "verdict"}}, as of `paired_differences`; {}
+        until both losses have a usable run. The distance of false lesions has none: it is a mean
+        over lesions, of which a scan may have none.
     """
-    without, with_term = (row_scores(results, loss) for loss in PAIR)
+    without, with_term = (row_scores(results, loss, statistic) for loss in PAIR)
     if without is None or with_term is None:
         return {}
 
-    found = {}
+    found, judged = {}, not results.is_phantom
     for measure in MEASURES:
-        name = NAMES.get(measure.key, measure.key)
-        if name in without:
-            found[measure.key] = difference(with_term, without, name)
-            if (without[name].shape[1] < FEWEST_SCANS
-                    or not np.isfinite(list(found[measure.key].values())).all()):
-                found[measure.key] |= {"low": None, "high": None}
+        name, lack = NAMES.get(measure.key, measure.key), lack_of(without, with_term)
+        if name not in without or measure.key == "false_distance":
+            continue
+        change = difference(with_term, without, name)
+        if not np.isfinite(list(change.values())).all():
+            lack = lack or "too few scans"  # some resamples have no slice, or lesion, that counts
+        if lack:
+            change |= {"low": None, "high": None}
+        found[measure.key] = {
+            **change, "verdict": (lack or verdict(change, measure.sign < 0)) if judged else ""}
     return found
 
 
@@ -135,10 +163,10 @@ def mean_score(scores, name):
 
 
 def verdict(change, less_is_better):
-    """"better" or "worse" where the interval holds no 0, else ""."""
+    """"better" or "worse" where the interval holds no 0, else "undecided"."""
     low, high = change["low"], change["high"]
-    if low is None or low <= 0 <= high:
-        return ""
+    if low <= 0 <= high:
+        return "undecided"
     return "better" if (high < 0) == less_is_better else "worse"
 
 
@@ -236,6 +264,6 @@ def bin_name(index):
 
 
 def usable_runs(results, row):
-    """The finished runs of a row that did not collapse and have predicted every validation scan."""
-    return [run for run in results.finished(row) if not run.collapsed and all(
+    """The finished runs of a row that have predicted every validation scan."""
+    return [run for run in results.finished(row) if all(
         case.predicted(run) is not None for case in validation_cases(results))]

@@ -107,26 +107,43 @@ def test_measures_csv_has_every_measure_of_every_row_and_of_nothing(scored):
 
 # The page's summary -------------------------------------------------------------------------------
 
-def write_pair(tmp_path, changes):
+def write_pair(tmp_path, changes, source="own"):
     """GDL and GDL + boundary on as many scans as there are changes of 3-D DSC between them."""
-    folder, names = write_set(tmp_path, losses={}), [f"s{k}" for k in range(len(changes))]
+    folder, names = write_set(tmp_path, losses={}, source=source), [
+        f"s{k}" for k in range(len(changes))]
     data = tmp_path / "data" / "wmh"
     (data / "split.csv").write_text("subject,subset\n" + "".join(f"{n},val\n" for n in names))
     shutil.rmtree(data / "subjects")
     for loss, gain in (("gdl", 0), ("gdl+boundary", 1)):
-        run = write_run(folder / loss / "seed0", data, loss, 0, [0.5] * 8, finished=False)
-        (run / "summary.json").write_text('{"finished": true, "epochs": 8}')
-        scan_scores.append(run, [
-            {**SCAN, "epoch": epoch, "subject": name, "dsc_3d": 0.3 + gain * change}
-            for epoch in range(1, 9) for name, change in zip(names, changes, strict=True)])
+        for seed in (0, 1):
+            run = write_run(folder / loss / f"seed{seed}", data, loss, seed, [0.5] * 8,
+                            finished=False)
+            (run / "summary.json").write_text('{"finished": true, "epochs": 8}')
+            scan_scores.append(run, [
+                {**SCAN, "epoch": epoch, "subject": name, "dsc_3d": 0.3 + gain * change}
+                for epoch in range(1, 9) for name, change in zip(names, changes, strict=True)])
     return load(folder)
+
+
+def summary_of(results, name="3-D DSC"):
+    return next(line for line in build.headlines(results) if line["name"] == name)
 
 
 @pytest.mark.parametrize("changes, verdict", [
     ((0.1, 0.2, 0.1, 0.2, 0.1), "better"), ((-0.1, -0.2, -0.1, -0.2, -0.1), "worse"),
-    ((0.3, -0.3, 0.2, -0.1, 0.0), ""), ((0.1, 0.2, 0.1), "")])
+    ((0.3, -0.3, 0.2, -0.1, 0.0), "undecided"), ((0.1, 0.2, 0.1), "too few scans")])
 def test_a_verdict_stands_only_where_the_interval_leaves_out_0(tmp_path, changes, verdict):
-    lines = build.headlines(write_pair(tmp_path, changes))
-    line = next(line for line in lines if line["name"] == "3-D DSC")
-    assert line["verdict"] == verdict
-    assert (line["interval"] == "–") == (len(changes) < 5)
+    line = summary_of(write_pair(tmp_path, changes))
+    for statistic in ("last", "best"):
+        assert line[statistic]["verdict"] == verdict
+        assert ("[" in line[statistic]["texts"][2]) == (len(changes) >= 5)
+
+
+def test_of_a_phantom_the_summary_has_no_verdict(tmp_path):
+    line = summary_of(write_pair(tmp_path, (0.1, 0.2, 0.1, 0.2, 0.1), "phantom"))
+    assert line["last"]["verdict"] == "" and "[" in line["last"]["texts"][2]
+
+
+def test_the_distance_of_false_lesions_has_a_change_and_no_interval(tmp_path):
+    line = summary_of(write_pair(tmp_path, (0.1,) * 5), "distance of false lesions (mm)")
+    assert line["last"] == {"texts": ["8.0", "8.0", "+0.0"], "verdict": ""}
