@@ -5,7 +5,10 @@ A row is a loss, or a loss with what is changed about it, joined by hyphens:
     gdl+boundary                 the loss of main.py --loss
     gdl+boundary-alpha0.5        alpha held at 0.5
     gdl+boundary-rebalance0.02   another schedule of alpha: -rebalance, -increase or -switch, with
-    gdl+boundary-increase        or without its number (see main.py --schedule)
+    gdl+boundary-increase        or without its number (see scheduler.py)
+    gdl+boundary-floor0.5        the run's own schedule, with alpha's floor at 0.5
+    gdl+boundary-warm50          the same, beginning to fall 50 epochs later
+    gdl+boundary-rebalance0.005-floor0.5-warm50, gdl+boundary-switch50-floor0.5
     gdl-cap1                     the class weight of the generalized Dice loss capped at 1
     dice+ce-batch                the regional loss's sums over the images of a batch together
 
@@ -15,7 +18,9 @@ human rater is the row rater:NAME.
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import scheduler
 
 REGIONAL, BOTH, ALONE = "gdl", "gdl+boundary", "boundary"  # the paper's rows
 PAPER = (ALONE, REGIONAL, BOTH)                            # in the order of its table
@@ -29,9 +34,10 @@ SUBSCRIPTS = {"gdl": "GD", "boundary": "B",  # the paper's
               "hausdorff": "HDT"}
 
 NUMBER = r"\d+(?:\.\d*)?|\.\d+"
-CHANGE = re.compile(rf"(alpha|cap|rebalance|increase|switch)({NUMBER})?|(batch)")
-NEEDS_NUMBER = ("alpha", "cap", "switch")
-OF_THE_REGIONAL_LOSS = ("cap", "batch")  # the others are schedules of alpha
+CHANGE = re.compile(rf"(rebalance|increase)({NUMBER})?|(alpha|cap|floor)({NUMBER})|"
+                    r"(switch|warm)(\d+)|(batch)")
+OF_THE_REGIONAL_LOSS = ("cap", "batch")  # the others are about the schedule of alpha
+OF_A_SCHEDULE = ("floor", "warm")        # the others of these are its kind
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Row:
 
     Attributes:
         loss: for main.py --loss.
-        schedule: for --schedule; None: the run's own.
+        schedule: for --schedule, with its floor and warm-up; None: the run's own.
+        changed: of the run's own, where `schedule` is None: {"floor": ..., "warm_up": ...}.
         gdl_max_weight: for --gdl-max-weight; None: no cap.
         changes: (kind, number as text) of each change, in the order of the name.
         batch: for --loss-options batch=1.
@@ -51,6 +58,7 @@ class Row:
     gdl_max_weight: float | None = None
     changes: tuple = ()
     batch: bool = False
+    changed: dict = field(default_factory=dict)
 
 
 def parse(name):
@@ -63,19 +71,38 @@ def parse(name):
     changes = []
     for word in words:
         found = CHANGE.fullmatch(word)
-        if not found or found[1] in NEEDS_NUMBER and not found[2]:
+        if not found:
             raise ValueError(
                 "row: expected a loss, or one with -alphaNUMBER, -capNUMBER, -rebalance[STEP], "
-                f"-increase[STEP], -switchEPOCHS or -batch, found {name!r}")
-        changes.append((found[1] or found[3], found[2] or ""))
+                "-increase[STEP], -switchEPOCHS, -floorALPHA, -warmEPOCHS or -batch, found "
+                f"{name!r}")
+        kind, number, *_ = *filter(None, found.groups()), ""
+        changes.append((kind, number))
 
     caps = [float(number) for kind, number in changes if kind == "cap"]
-    schedules = [_schedule(*change) for change in changes if is_schedule(change)]
+    schedules = [_schedule(*change) for change in changes
+                 if is_schedule(change) and change[0] not in OF_A_SCHEDULE]
+    numbers = [change for change in changes if change[0] in OF_A_SCHEDULE]
     batches = changes.count(("batch", ""))
-    if max(len(caps), len(schedules), batches) > 1:
-        raise ValueError("row: expected one schedule, one cap and one -batch at most, "
-                         f"found {name!r}")
-    return Row(loss, *(schedules or [None]), *(caps or [None]), tuple(changes), bool(batches))
+    if max(len(caps), len(schedules), batches) > 1 or len(dict(numbers)) < len(numbers):
+        raise ValueError("row: expected one schedule, one -floor, one -warm, one cap and one "
+                         f"-batch at most, found {name!r}")
+
+    schedule, changed = _with_numbers(name, *(schedules or [None]), dict(numbers))
+    return Row(loss, schedule, *(caps or [None]), tuple(changes), bool(batches), changed)
+
+
+def _with_numbers(name, schedule, numbers):
+    """(schedule, changed) of a Row from its kind of schedule, or None, and its other numbers."""
+    try:
+        changed = {"floor": float(numbers["floor"])} if "floor" in numbers else {}
+        if "warm" in numbers:
+            changed["warm_up"] = int(numbers["warm"])
+        whole = scheduler.changed(schedule or "rebalance", **changed)  # in range?
+    except ValueError as error:
+        reason = str(error).removeprefix("schedule: ").partition(", found")[0]
+        raise ValueError(f"row: {reason}, found {name!r}") from None
+    return (whole, {}) if schedule else (None, changed)
 
 
 def is_schedule(change):
@@ -124,8 +151,14 @@ def label(name):
     """gdl+boundary -> L_GD + L_B, gdl-cap1 -> L_GD, cap 1; others stay as they are."""
     if name.startswith(RATER):
         return f"rater {name.removeprefix(RATER)}"
-    changes = "".join(f", {kind} {number}".rstrip() for kind, number in changes_of(name))
+    changes = "".join(f", {_in_words(change)}" for change in changes_of(name))
     return " + ".join(map(_part_label, plain(name).split("+"))) + changes
+
+
+def _in_words(change):
+    """("warm", "50") -> "warm-up 50"; ("batch", "") -> "batch"."""
+    kind, number = change
+    return f"{'warm-up' if kind == 'warm' else kind} {number}".rstrip()
 
 
 def _part_label(part):
@@ -140,8 +173,8 @@ def in_words(name):
 
 def schedule_in_words(name):
     """The schedule that a name tells: "increase 0.02"; "the schedule" if it tells none."""
-    told = [" ".join(change).rstrip() for change in changes_of(name) if is_schedule(change)]
-    return told[0] if told else "the schedule"
+    told = [_in_words(change) for change in changes_of(name) if is_schedule(change)]
+    return ", ".join(told) or "the schedule"
 
 
 def order(name):
