@@ -90,5 +90,5 @@ def rate_in_words(rows, epoch):
     count = sum(after < before for before, after in pairwise(rates))
     if not count:
         return f"the learning rate then stayed at {rates[0]:.3g}"
-    times = "once" if count == 1 else f"{count} times"
+    times = {1: "once", 2: "twice"}.get(count, f"{count} times")
     return f"the learning rate was then halved {times}, from {rates[0]:.3g} to {rates[-1]:.3g}"
