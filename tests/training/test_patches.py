@@ -254,7 +254,7 @@ SMALL = ("--dims", 3, "--patch", 4, 16, 16, "--amp", "off")
 
 def test_a_run_from_volumes_to_masks_scores_and_page(volumes, raw, tmp_path):
     out = tmp_path / "results" / "set" / "gdl+boundary" / "seed0"
-    result = train(volumes, out, *SMALL, "--lr", 0.01, epochs=8)
+    result = train(volumes, out, *SMALL, "--lr", 0.01, "--schedule", "rebalance", epochs=8)
     assert result.returncode == 0, result.stderr
     assert "unet3d of width 2" in result.stdout and "GFLOP a 4x16x16 forward" in result.stdout
     assert "20 training patches an epoch, 2 validation scans" in result.stdout
