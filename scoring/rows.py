@@ -11,6 +11,9 @@ A row is a loss, or a loss with what is changed about it, joined by hyphens:
     gdl+boundary-rebalance0.005-floor0.5-warm50, gdl+boundary-switch50-floor0.5
     gdl-cap1                     the class weight of the generalized Dice loss capped at 1
     dice+ce-batch                the regional loss's sums over the images of a batch together
+    gdl-medianabsent             an absent class weighed by the median size of those that are there
+    gdl-lesionslices             trained on the slices with foreground alone
+    boundary-background          the boundary loss on all classes, with the background's map
 
 A row may also be named in another way by somebody who makes run folders by hand, and a further
 human rater is the row rater:NAME.
@@ -31,13 +34,22 @@ RATER = "rater:"
 IN_WORDS = {"gdl": "GDL", "gdl+boundary": "GDL + boundary", "boundary": "boundary alone"}
 SUBSCRIPTS = {"gdl": "GD", "boundary": "B",  # the paper's
               "dice": "Dice", "focal": "Focal", "tversky": "Tversky", "focal_tversky": "FTversky",
-              "hausdorff": "HDT"}
+              "hausdorff": "HDT", "rwl": "RW", "gsl": "GS", "cc_dice_ce": "CC"}
 
 NUMBER = r"\d+(?:\.\d*)?|\.\d+"
+FLAGS = {  # changes without a number: the option of main.py that each sets, and to what
+    "batch": ("loss_options", "batch=1"),
+    "medianabsent": ("loss_options", "absent_size=median"),
+    "lesionslices": ("lesion_slices", True),
+    "background": ("boundary_classes", ["all"]),
+}
+LABELS = {"medianabsent": "absent: median size", "lesionslices": "lesion slices only",
+          "background": "with background", "warm": "warm-up"}  # others as they stand in the name
 CHANGE = re.compile(rf"(rebalance|increase)({NUMBER})?|(alpha|cap|floor)({NUMBER})|"
-                    r"(switch|warm)(\d+)|(batch)")
-OF_THE_REGIONAL_LOSS = ("cap", "batch")  # the others are about the schedule of alpha
-OF_A_SCHEDULE = ("floor", "warm")        # the others of these are its kind
+                    rf"(switch|warm)(\d+)|({'|'.join(FLAGS)})")
+SCHEDULES = ("alpha", "rebalance", "increase", "switch")
+OF_A_SCHEDULE = {"floor": float, "warm": int}
+OF_THE_TERM = ("background",)  # means nothing without the boundary loss
 
 
 @dataclass(frozen=True)
@@ -50,15 +62,18 @@ class Row:
         changed: of the run's own, where `schedule` is None: {"floor": ..., "warm_up": ...}.
         gdl_max_weight: for --gdl-max-weight; None: no cap.
         changes: (kind, number as text) of each change, in the order of the name.
-        batch: for --loss-options batch=1.
     """
 
     loss: str
     schedule: str | None = None
     gdl_max_weight: float | None = None
     changes: tuple = ()
-    batch: bool = False
     changed: dict = field(default_factory=dict)
+
+    @property
+    def flags(self):
+        """The changes that are in FLAGS."""
+        return [kind for kind, _ in self.changes if kind in FLAGS]
 
 
 def parse(name):
@@ -74,40 +89,38 @@ def parse(name):
         if not found:
             raise ValueError(
                 "row: expected a loss, or one with -alphaNUMBER, -capNUMBER, -rebalance[STEP], "
-                "-increase[STEP], -switchEPOCHS, -floorALPHA, -warmEPOCHS or -batch, found "
-                f"{name!r}")
+                f"-increase[STEP], -switchEPOCHS, -floorALPHA, -warmEPOCHS, -{', -'.join(FLAGS)}, "
+                f"found {name!r}")
         kind, number, *_ = *filter(None, found.groups()), ""
         changes.append((kind, number))
 
-    caps = [float(number) for kind, number in changes if kind == "cap"]
-    schedules = [_schedule(*change) for change in changes
-                 if is_schedule(change) and change[0] not in OF_A_SCHEDULE]
-    numbers = [change for change in changes if change[0] in OF_A_SCHEDULE]
-    batches = changes.count(("batch", ""))
-    if max(len(caps), len(schedules), batches) > 1 or len(dict(numbers)) < len(numbers):
-        raise ValueError("row: expected one schedule, one -floor, one -warm, one cap and one "
-                         f"-batch at most, found {name!r}")
+    of_what = ["schedule" if kind in SCHEDULES else kind for kind, _ in changes]
+    if len(set(of_what)) < len(of_what):
+        raise ValueError("row: expected one schedule, one cap and one of each other change at "
+                         f"most, found {name!r}")
 
-    schedule, changed = _with_numbers(name, *(schedules or [None]), dict(numbers))
-    return Row(loss, schedule, *(caps or [None]), tuple(changes), bool(batches), changed)
+    told = dict(zip(of_what, changes))
+    cap = float(told["cap"][1]) if "cap" in told else None
+    schedule, changed = _schedule_of(name, told)
+    return Row(loss, schedule, cap, tuple(changes), changed)
 
 
-def _with_numbers(name, schedule, numbers):
-    """(schedule, changed) of a Row from its kind of schedule, or None, and its other numbers."""
+def _schedule_of(name, told):
+    """(schedule, changed) of a Row; told: {"schedule", "floor", "warm": (kind, number)}."""
+    own = _schedule(*told["schedule"]) if "schedule" in told else None
+    changed = {"warm_up" if kind == "warm" else kind: number_of(told[kind][1])
+               for kind, number_of in OF_A_SCHEDULE.items() if kind in told}
     try:
-        changed = {"floor": float(numbers["floor"])} if "floor" in numbers else {}
-        if "warm" in numbers:
-            changed["warm_up"] = int(numbers["warm"])
-        whole = scheduler.changed(schedule or "rebalance", **changed)  # in range?
+        whole = scheduler.changed(own or "rebalance", **changed)  # in range?
     except ValueError as error:
         reason = str(error).removeprefix("schedule: ").partition(", found")[0]
         raise ValueError(f"row: {reason}, found {name!r}") from None
-    return (whole, {}) if schedule else (None, changed)
+    return (whole, {}) if own else (None, changed)
 
 
 def is_schedule(change):
     """Is a (kind, number) of a row's changes about alpha?"""
-    return change[0] not in OF_THE_REGIONAL_LOSS
+    return change[0] in (*SCHEDULES, *OF_A_SCHEDULE)
 
 
 def _schedule(kind, number):
@@ -137,13 +150,14 @@ def plain(name):
 def without_boundary(name):
     """The row that one with the boundary loss is compared with; None for a row without it.
 
-    gdl+boundary-increase -> gdl; gdl+boundary-cap1 -> gdl-cap1: what is changed about alpha means
-    nothing without the term.
+    gdl+boundary-increase -> gdl; gdl+boundary-cap1 -> gdl-cap1: what is changed about alpha, or the
+    term's classes, means nothing without the term.
     """
     loss = plain(name)
     if not loss.endswith(TERM):
         return None
-    kept = ["".join(change) for change in changes_of(name) if not is_schedule(change)]
+    kept = ["".join(change) for change in changes_of(name)
+            if not is_schedule(change) and change[0] not in OF_THE_TERM]
     return "-".join([loss.removesuffix(TERM), *kept])
 
 
@@ -158,7 +172,7 @@ def label(name):
 def _in_words(change):
     """("warm", "50") -> "warm-up 50"; ("batch", "") -> "batch"."""
     kind, number = change
-    return f"{'warm-up' if kind == 'warm' else kind} {number}".rstrip()
+    return f"{LABELS.get(kind, kind)} {number}".rstrip()
 
 
 def _part_label(part):

@@ -2,7 +2,6 @@
 
 import torch
 
-from dataloader import Batch
 from training import nonfinite
 from training.devices import choose_memory_format, logits_of
 from training.parallel import Group
@@ -60,7 +59,7 @@ class Trainer:
         self.share = self.group.take_share(slices or len(batch.images), batch)
         if self.share:
             return batch
-        return Batch(*(tensor.new_zeros(1, *tensor.shape[1:]) for tensor in batch))
+        return batch._make(tensor.new_zeros(1, *tensor.shape[1:]) for tensor in batch)
 
     def forward(self, images):
         """images (B, C, *spatial) -> logits (B, K, *spatial) float32, for a training step."""

@@ -209,6 +209,31 @@ def test_gdl_over_a_batch_without_any_lesion_is_1_without_a_gradient():
     assert loss == 1 and probs.grad.abs().max() < 1e-18
 
 
+def test_gdl_weighs_an_absent_class_by_the_size_it_usually_has():
+    # w = 1/2^2 of the foreground, 1/4^2 of the background.
+    # Overlap: 3.5 / 16. Sums: 0.5 / 4 + (4 + 3.5) / 16 = 9.5 / 16. Loss: 1 - 7 / 9.5.
+    probs, target = two_classes([[[0.5, 0, 0, 0]]]).requires_grad_(), two_classes([[[0, 0, 0, 0]]])
+    loss = GeneralizedDiceLoss(absent_size=(1000, 2))(probs, target)
+    assert loss.item() == pytest.approx(1 - 7 / 9.5)
+
+    # Of the foreground 2 * 3.5 / 4 / (9.5 / 16)^2 / 16, of the background, which is there, less.
+    loss.backward()
+    assert probs.grad[0, 1, 0].tolist() == pytest.approx([28 / 9.5 ** 2] * 4)
+    assert probs.grad[0, 0, 0].tolist() == pytest.approx([(7 - 2 * 9.5) / 9.5 ** 2] * 4)
+
+
+def test_the_usual_size_leaves_classes_that_are_there_alone():
+    probs, target = random_case(2)
+    loss = GeneralizedDiceLoss(absent_size=(5, 7))
+    assert loss(probs, target) == GeneralizedDiceLoss()(probs, target)
+
+
+@pytest.mark.parametrize("sizes", [(3,), (3, 0), (3, float("inf")), "median", 7, (3, None)])
+def test_usual_sizes_that_are_none_are_named(sizes):
+    with pytest.raises(ValueError, match="^absent_size: expected 2 numbers above 0, one per class"):
+        GeneralizedDiceLoss(absent_size=sizes)
+
+
 # Boundary loss by hand ----------------------------------------------------------------------------
 
 def test_boundary_loss_is_the_mean_of_map_times_probability():
@@ -889,9 +914,20 @@ def test_joint_loss_needs_the_maps_of_all_foreground_classes(maps):
         JointLoss(None, BoundaryLoss((2,)))(probs, None, torch.zeros(1, maps, 2, 2))
 
 
-def test_joint_loss_has_no_map_of_the_background():
-    with pytest.raises(ValueError, match="^boundary: expected .* from 1, found 0, 1$"):
-        JointLoss(None, BoundaryLoss((0, 1)))
+def test_joint_loss_takes_no_class_counted_from_the_last():
+    with pytest.raises(ValueError, match="^boundary: expected .* from 0, found 1, -1$"):
+        JointLoss(None, BoundaryLoss((1, -1)))
+
+
+def test_joint_loss_of_the_background_takes_its_map_first():
+    probs = torch.tensor([[[[0.5]], [[0.25]], [[0.25]]]])
+    loss, phi = JointLoss(None, BoundaryLoss((0, 2))), torch.tensor([[[[8.]], [[99.]], [[-4.]]]])
+    assert loss.needs_background and loss(probs, None, phi)[0].item() == (0.5 * 8 - 0.25 * 4) / 2
+
+    words = r"\(1, 3, 1, 1\), found \(1, 2, 1, 1\). Put the map of the background first"
+    with pytest.raises(ValueError, match=f"^distance: expected shape {words}"):
+        loss(probs, None, phi[:, 1:])
+    assert not JointLoss(None, BoundaryLoss((1, 2))).needs_background
 
 
 @pytest.mark.parametrize("classes", [1, (), (1, 1), (0.5,), "ab", (None,)])
