@@ -167,10 +167,11 @@ demo wmh isles custom sweep compare: checked
 checked: $(ready)
 	@$(PY) -m scoring.rows $(rows)
 
-$(foreach _,EPOCHS=30 WIDTH=8 BATCH=4 SIZE=96 JOBS=2 THREADS=1,$(eval demo: $_))
-small = $(foreach _,EPOCHS WIDTH BATCH SIZE JOBS THREADS,$_="$($_)") SUBJECTS= VAL= SPLIT= \
+$(foreach _,EPOCHS=30 WIDTH=8 BATCH=4 SIZE=96 JOBS=2 THREADS=1 DEVICE=cpu,$(eval demo: $_))
+small = $(foreach _,EPOCHS WIDTH BATCH SIZE JOBS THREADS DEVICE,$_="$($_)") SUBJECTS= VAL= SPLIT= \
 	PATIENTS= LAYOUT=$(1) RAW=data/phantom/$(1)
 demo: ## the whole chain on a small phantom, on the CPU, in minutes
+	@echo "the demo trains on: $(DEVICE)$(if $(filter cpu,$(DEVICE)), (DEVICE=cuda takes a GPU))"
 	$(PY) -m scans.phantom --layout wmh --subjects 18 --out data/phantom/wmh
 	$(PY) -m scans.phantom --layout isles --subjects 24 --out data/phantom/isles
 	+@$(call on,phantom-wmh,$(call small,wmh) chain)
@@ -248,8 +249,11 @@ clean: ## remove phantoms, their runs, preprocessed slices, caches; raw scans an
 		$(wildcard .coverage.* __pycache__ */__pycache__ */*/__pycache__)
 
 # ---- For those who change the programs -----------------------------------------------------------
+# Tests compute on the CPU; those that need a GPU come last, one at a time, where there is one
 test: $(tools) ## the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+	@! $(PY) -c "import sys, torch; sys.exit(not torch.cuda.is_available())" || \
+		OMP_NUM_THREADS=1 $(PY) -m pytest -m cuda
 
 coverage: $(tools) ## the tests, with the lines of the library that they reach; fails under 95 %
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --cov --cov-report=term-missing

@@ -16,7 +16,8 @@ The checkpoint holds all that is needed: network and width, modalities and their
 in-plane size, normalisation, precision; of a network of volumes also the patch, and such scans are
 predicted by overlapping patches. Each modality is normalised over its volume and resampled as in
 training; the modalities of a scan must share one grid. A validation scan gives exactly the mask of
-the run's own predictions/.
+the run's own predictions/, in the same precision: where the device has no fast bfloat16 or float16,
+float32 is taken, and a line says so.
 
 Written to --out, each file whole or not at all; what this program wrote before is replaced, other
 files of the same name are refused:
@@ -60,6 +61,7 @@ from training.devices import (
     choose_amp,
     choose_device,
     choose_memory_format,
+    is_native,
     logits_of,
 )
 from training.inference import sliding_window
@@ -82,7 +84,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     if args.deterministic:
         be_deterministic()
-    device = choose_device(args.device)
+    device = torch.device("cpu") if args.describe else choose_device(args.device)
 
     # the checkpoint
     network, trained = load_model(args.checkpoint, device)
@@ -95,11 +97,7 @@ def main(argv=None):
         log(f"{args.checkpoint}: trained on a phantom; its masks show that the program works, and "
             "nothing about patients")
 
-    # autocast as in training, unless --amp says otherwise
-    if network.dims == 3 and device.type == "cpu":
-        amp = amp_of_volumes(args.amp, device, trained.build, trained.patch)
-    else:
-        amp = choose_amp(AMP.get(trained.amp, "auto") if args.amp == "auto" else args.amp, device)
+    amp = precision(args, trained, device)
     network.to(memory_format=choose_memory_format(amp, device, network.dims))
     model = Model(network, trained, device, amp, by_model(args.checkpoint))
 
@@ -124,6 +122,25 @@ def main(argv=None):
         raise UserError(args.out, f"{len(scans)} masks", f"{len(scans) - left_out}",
                         "The scans left out are named above.")
     return 0
+
+
+def precision(args, trained, device):
+    """The autocast dtype: what --amp says or, by itself, the one of the training.
+
+    Where the device would only emulate that one, which takes several times as long, it is float32.
+    """
+    if args.amp != "auto" or trained.amp not in AMP:
+        if trained.patch:
+            return amp_of_volumes(args.amp, device, trained.build, trained.patch)
+        return choose_amp(args.amp, device)
+
+    amp = choose_amp(AMP[trained.amp], device)
+    fast = is_native(amp, device) and not (amp and trained.patch and device.type == "cpu")
+    if not fast:
+        log(f"{args.checkpoint}: trained in {trained.amp}, predicted in float32, since this device "
+            f"has no fast {trained.amp}: a few pixels may differ from the run's own masks "
+            f"(--amp {AMP[trained.amp]} takes it all the same)")
+    return amp if fast else None
 
 
 def predict_scan(name, files, model, args):
@@ -279,8 +296,9 @@ def parse_arguments(argv):
         help="leave out scans whose outputs by this checkpoint are there, newer than the scan")
     add("--device", default="auto",
         help="auto, cpu, cuda, cuda:1 (default auto: a GPU if there is one)")
-    add("--amp", default="auto", choices=("auto", "bf16", "off"),
-        help="autocast (default auto: as in training)")
+    add("--amp", default="auto", choices=("auto", "bf16", "fp16", "off"),
+        help="autocast (default auto: as in training, or off where the device has that only by "
+        "emulation)")
     add("--deterministic", action="store_true",
         help="the same bits every time on a CUDA device, without TF32, as with main.py")
     add("--batch-size", type=int, default=8, metavar="N",

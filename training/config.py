@@ -44,7 +44,7 @@ class Session(Description):
 
     from_epoch: int = Field(description="the epoch that it began with")
     device: str = Field(description="name of the GPU, or cpu with its threads")
-    amp: str = Field(description="bfloat16 or float32")
+    amp: str = Field(description="bfloat16, float16 or float32")
     processes: int = Field(description="how many trained together")
     deterministic: bool = Field(description="only operations that repeat bit for bit")
     commit: str = Field(description="of this code")

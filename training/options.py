@@ -118,8 +118,9 @@ def add_training(add):
 
 def add_machine(add):
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
-    add("--amp", default="auto", choices=("auto", "bf16", "off"),
-        help="autocast (default auto: bf16 where native, but not for volumes on a CPU)")
+    add("--amp", default="auto", choices=("auto", "bf16", "fp16", "off"),
+        help="autocast (default auto: bf16 where native, but not for volumes on a CPU; fp16, with "
+        "a scaled loss, on GPUs that have only that)")
     add("--compile", action="store_true",
         help="torch.compile the network: pays after some minutes of training")
     add("--deterministic", action="store_true", help="bit-identical runs on one kind of CUDA "

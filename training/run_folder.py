@@ -130,6 +130,8 @@ class RunFolder:
             raise UserError(path, "a checkpoint of this run", "another optimizer", checkpoint.OWN)
         checkpoint.lay_out_moments(optimizer)
         checkpoint.set_random_state(state, self.trainer.device)
+        if state.get("scaler"):  # {} unless it was trained in float16
+            self.trainer.scaler.load_state_dict(state["scaler"])
 
         self.rows, self.best, self.best_network = (
             state[name] for name in ("rows", "best", "best_network"))
@@ -222,6 +224,7 @@ class RunFolder:
             "settings": self.identity,
             "network": network.state_dict(),
             "optimizer": optimizer.state_dict(),
+            "scaler": self.trainer.scaler.state_dict(),
             **checkpoint.random_state(self.trainer.device),
             "rows": self.rows,
             "best": self.best,

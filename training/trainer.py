@@ -17,7 +17,8 @@ class Trainer:
         network: images (B, C, *spatial) -> logits (B, K, *spatial); moved to the device.
         loss: a losses.JointLoss.
         device: torch.device.
-        amp: autocast dtype, or None for float32 throughout.
+        amp: autocast dtype, or None for float32 throughout. With float16 the loss is scaled, and
+            the scale lowered after a step whose gradient overflowed.
         lr, betas: of Adam.
         compiled: torch.compile the network.
         group: the parallel.Group of processes that train together; None: this process alone,
@@ -39,6 +40,7 @@ class Trainer:
                 for network in (self.network_for_training, self.network_for_validation))
 
         self.optimizer = torch.optim.Adam(network.parameters(), lr, betas, fused=True)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)
         self.buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
 
     def set_learning_rate(self, lr):
@@ -66,16 +68,23 @@ class Trainer:
         return logits_of(self.network_for_training, images, self.amp).float()
 
     def end_step(self, loss):
-        """Backward pass and Adam's step; returns bool (), on the device: was the step left out?
+        """Backward pass and Adam's step; returns bool (), on the device: did the step fail?
 
-        It is left out where the loss or a gradient is not finite.
+        It is left out where the loss or a gradient is not finite. That is a failure unless
+        float16's scale, which is lowered then, explains it.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        (loss if self.share == 1 else self.share * loss).backward()
+        self.scaler.scale(loss if self.share == 1 else self.share * loss).backward()
+        self.scaler.unscale_(self.optimizer)
 
         bad = self.group.any(nonfinite.is_bad(loss, self.network.parameters()))
         nonfinite.step_unless(bad, self.optimizer, self.buffers, self.buffers_before)
-        return bad
+        if not self.scaler.is_enabled():
+            return bad
+
+        failed = self.group.any(nonfinite.is_failure(bad, loss, self.scaler))
+        self.scaler.update()
+        return failed
 
     # Validation -----------------------------------------------------------------------------------
 

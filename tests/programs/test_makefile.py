@@ -263,6 +263,15 @@ def test_the_demo_may_score_the_phantoms_test_scans_and_passes_isles_over(clone)
     assert len(predicted) == 6 and all("results/phantom-wmh/" in line for line in predicted)
 
 
+def test_the_demo_takes_the_cpu_and_says_so(clone):
+    for words, device in (((), "cpu"), (("DEVICE=cuda",), "cuda")):
+        plan = make("-n", "demo", *words, folder=clone).stdout.replace("\\\n", " ")
+        steps = [" ".join(line.split()) for line in plan.splitlines()
+                 if "main.py" in line or "studies.claims" in line]
+        assert len(steps) == 14 and all(f"--device {device} " in line for line in steps)
+        assert f"the demo trains on: {device}" in plan
+
+
 def test_custom_without_a_name_says_what_is_missing(clone):
     result = make("custom", folder=clone)
     assert result.returncode == 2 and "NAME: expected a name" in result.stderr

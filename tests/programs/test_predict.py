@@ -17,7 +17,7 @@ from conftest import preprocess, refuses, run, write_wmh_subject
 from main import main as train
 from networks import build
 from scans import unlabelled
-from training import best_model
+from training import best_model, devices
 
 
 @pytest.fixture(scope="module", params=["off", "bf16"])
@@ -27,10 +27,14 @@ def trained(tmp_path_factory, request):
     for number in range(6):
         write_wmh_subject(root / "raw" / f"s{number}", seed=number)
     assert preprocess(root / "raw", root / "data").returncode == 0
-    assert train(["--data", str(root / "data"), "--out", str(root / "run"), "--loss", "gdl",
-                  "--width", "4", "--epochs", "12", "--lr", "0.01", "--quiet", "--threads", "1",
-                  "--amp", request.param]) == 0
-    return root
+
+    native = {"avx512_bf16"} if request.param == "bf16" else set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "cpu_flags", lambda: native)
+        assert train(["--data", str(root / "data"), "--out", str(root / "run"), "--loss", "gdl",
+                      "--width", "4", "--epochs", "12", "--lr", "0.01", "--quiet", "--threads", "1",
+                      "--amp", request.param]) == 0
+        yield root
 
 
 @pytest.fixture
@@ -64,6 +68,24 @@ def test_a_validation_scan_gives_the_runs_own_mask_voxel_for_voxel(trained, mask
         assert voxels(own).any()  # else everything would be equal
         assert np.array_equal(voxels(folder / own.name), voxels(own))
         assert np.array_equal(nib.load(folder / own.name).affine, nib.load(own).affine)
+
+
+def test_a_precision_that_the_processor_emulates_is_not_taken_and_that_is_said(
+    trained, masks, monkeypatch
+):
+    amp = torch.load(trained / "run" / "best.pt")["amp"]
+    monkeypatch.setattr(devices, "cpu_flags", set)
+    taken = []
+    logits_of = predict.logits_of
+    monkeypatch.setattr(predict, "logits_of", lambda *words: taken.append(words[2])
+                        or logits_of(*words))
+
+    result, _ = masks(trained / "raw" / "s0")
+    said = "trained in bfloat16, predicted in float32" in result.stdout
+    assert said == (amp == "bfloat16") and set(taken) == {None}
+    taken.clear()
+    masks("--amp", "bf16", trained / "raw" / "s0")
+    assert set(taken) == {torch.bfloat16}  # asked for
 
 
 def test_another_orientation_of_the_scan_gives_the_same_mask_turned(trained, masks, tmp_path):
