@@ -17,7 +17,7 @@ EPOCHS     = 200 ## of each run; a higher number continues finished runs
 NETWORK    = $(if $(filter 3,$(DIMS)),unet3d,unet) ## see main.py --help (unet; unet3d with DIMS=3)
 WIDTH      = 64 ## channels of the network at full resolution
 BATCH      = ## slices or patches in a step (8 slices, 2 patches)
-SCHEDULE   = ## how alpha goes, e.g. rebalance:0.02; see main.py --help (the protocol's)
+SCHEDULE   = ## how alpha goes, e.g. rebalance:0.02; see main.py --help (to its floor half way)
 SCORE      = ## what chooses the best epoch: val_dice, val_dice_3d, ... (val_dice, the paper's)
 PROTOCOL   = paper ## the paper's text, or code2018: the authors' first code
 DIMS       = ## 3: train on patches of volumes; make wmh then makes the set wmh-dims3
@@ -59,9 +59,15 @@ PYTHON    ?= python3 ## Python 3.11 or newer, which builds the environment
 PY        ?= .venv/bin/python ## a Python that has the packages already; nothing is then installed
 ENVS      ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/boundary-loss ## where environments are built
 
-# The switch comes where alpha passes 0.5 if it is to reach its floor half way
-strategies = increase$(patsubst rebalance:%,%,$(filter rebalance:%,$(SCHEDULE))) \
-	switch$(shell expr $(EPOCHS) / 4)
+# They fall as the schedule does (its step, floor and warm-up); the switch comes where alpha passes
+# 0.5 if it is to reach its floor half way
+own_schedule = $(or $(SCHEDULE),$(if $(filter paper,$(PROTOCOL)),$(shell $(PYTHON) -c "import sys, \
+	scheduler; print(scheduler.for_epochs(int(sys.argv[1])))" $(EPOCHS))))
+falls      = $(subst :, ,$(filter rebalance:%,$(own_schedule)))
+floor      = $(addprefix -floor,$(word 3,$(1)))
+strategies = $(call strategies_of,$(falls))
+strategies_of = increase$(word 2,$(1))$(call floor,$(1))$(addprefix -warm,$(word 4,$(1))) \
+	switch$(shell expr $(EPOCHS) / 4)$(call floor,$(1))
 
 makefile  := $(firstword $(MAKEFILE_LIST))
 variables := $(shell sed -nE 's/^([A-Z][A-Z0-9_]*) *\??= .*/\1/p' $(makefile))

@@ -22,7 +22,7 @@ MAY_IMPORT = {  # of ours; a dotted name stands for that module alone
     "dataloader": {"utils", "scans.folder"},
     "scoring": {"utils", "scans", "metrics", "scheduler", "scoring"},
     "training": {"utils", *LIBRARY, "dataloader", "scans.folder", "scoring.scores", "scoring.rows",
-                 "scoring.run_files", "scoring.scan_scores", "training"},
+                 "scoring.run_files", "scoring.scan_scores", "scoring.emptying", "training"},
     "reporting": {"utils", "scoring", "metrics", "reporting"},
     "studies": {"utils", *LIBRARY, "scans", "scoring", "reporting", "training.devices", "studies"},
     "program": OURS - PROGRAMS,
