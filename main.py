@@ -54,6 +54,7 @@ from training.devices import choose_amp, seed_everything, set_up_device
 from training.epoch import training_columns
 from training.parallel import Group
 from training.run_folder import RunFolder, columns_of, file_of_others, score_of
+from training.step_graph import can_record
 from training.stopping import StopRequest
 from training.trainer import Trainer
 from training.validation import predict, validate
@@ -120,6 +121,7 @@ def run_epochs(args, trainer, train, val, run_folder, stop, bar):
 def train_one_epoch(args, trainer, train, alpha, beta, run_folder, stop, bar):
     """One pass over the training slices; returns the columns of metrics.csv about it."""
     trainer.network.train()
+    weights = trainer.set_weights(alpha, beta)  # on the device
     group, epoch, size = trainer.group, run_folder.epoch, args.batch_size
     order = train.order(args.seed, epoch)
     under_way = run_folder.begin_epoch(train.steps(size))
@@ -128,24 +130,29 @@ def train_one_epoch(args, trainer, train, alpha, beta, run_folder, stop, bar):
     # processes, of which each takes its share.
     rest = order[under_way.step * size:]
     for share in batches(train, rest, size, trainer.device, group.rank, group.world):
-        batch = trainer.begin_step(share, slices=min(size, len(order) - under_way.step * size))
+        # Forward pass and loss, backward pass, Adam's step.
+        slices = min(size, len(order) - under_way.step * size)
+        bad, losses = trainer.step(weighted_losses, share, slices, *weights)
 
-        # Forward pass: softmax s and one-hot ground truth g.
-        logits = trainer.forward(batch.images)                              # (B, K, *spatial)
-        s, g = logits.softmax(1), one_hot(batch.labels, logits.shape[1])    # (B, K, *spatial)
-
-        # Eq. 6, with Eq. 1 (or what --loss puts in its place) and Eq. 5.
-        parts = trainer.loss.parts(s, g, batch.distance, logits)
-        regional, boundary = parts.get(trainer.loss.name, 0), parts.get("boundary", 0)
-        loss = alpha * regional + beta * boundary
-
-        # Backward pass and step.
-        bad = trainer.end_step(loss)
-        under_way.add(bad, {"loss": loss, **parts}, len(share.images))
+        under_way.add(bad, losses, len(share.images))
         bar.update()
         stop.obey()
 
     return training_columns(under_way, train, order, size, group, run_folder.path, epoch)
+
+
+def weighted_losses(trainer, batch, alpha, beta):
+    """Eq. 6 of a batch, and its terms {name: scalar}; one graph with --compile."""
+    # Forward pass: softmax s and one-hot ground truth g.
+    logits = trainer.forward(batch.images)                                  # (B, K, *spatial)
+    s, g = logits.softmax(1), one_hot(batch.labels, logits.shape[1])        # (B, K, *spatial)
+
+    # Eq. 6, with Eq. 1 (or what --loss puts in its place) and Eq. 5.
+    terms = trainer.loss.parts(s, g, batch.distance, logits)
+    regional, boundary = terms.get(trainer.loss.name, 0), terms.get("boundary", 0)
+    loss = alpha * regional + beta * boundary
+
+    return loss, terms
 
 
 def weights_of_parts(args, epoch):
@@ -193,7 +200,8 @@ def prepare(args, train, group):
     betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
     amp = (amp_of_volumes(args.amp, device, architecture, args.patch, args.batch_size)
            if args.dims == 3 else choose_amp(args.amp, device))
-    trainer = Trainer(network, loss, device, amp, args.lr, betas, args.compile, group)
+    trainer = Trainer(network, loss, device, amp, args.lr, betas, args.compile, group,
+                      can_record(args.cuda_graph, device, group))
 
     model = describe_model(architecture, data, args.patch, trainer.amp)
     run_folder = RunFolder(args.out, trainer, settings, model, columns_of(args.loss, data.classes))

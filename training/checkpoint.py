@@ -147,7 +147,7 @@ def optimizer_is_sound(optimizer, settings):
     """Is this Adam one of the network's?
 
     It must hold two moments of the shape of each parameter, and the settings of each group of
-    parameters, but for the learning rate.
+    parameters, but for the learning rate and what belongs to the machine.
     """
     for parameter, values in optimizer.state.items():
         if set(values) != {"step", "exp_avg", "exp_avg_sq"} or values["step"].shape != ():
@@ -159,7 +159,7 @@ def optimizer_is_sound(optimizer, settings):
 
     return all(group.get(name) == value
                for group, own in zip(optimizer.param_groups, settings, strict=True)
-               for name, value in own.items() if name not in ("lr", "params"))
+               for name, value in own.items() if name not in ("lr", "params", "capturable"))
 
 
 def lay_out_moments(optimizer):

@@ -123,6 +123,8 @@ class RunFolder:
         optimizer.load_state_dict(state["optimizer"])
         if not checkpoint.optimizer_is_sound(optimizer, settings):
             raise UserError(path, "a checkpoint of this run", "another optimizer", checkpoint.OWN)
+        for group, own in zip(optimizer.param_groups, settings, strict=True):
+            group["capturable"] = own["capturable"]  # of --cuda-graph
         checkpoint.lay_out_moments(optimizer)
         checkpoint.set_random_state(state, self.trainer.device)
 
