@@ -26,7 +26,8 @@ run may not, and is refused with the difference.
 Written to --out:
   config.json, metrics.csv       all settings and versions; a row per epoch
   scores.csv                     every measure of every validation scan, epoch by epoch
-  last.pt, best.pt               everything to continue; the best epoch's network, for predict.py
+  last.pt, last.best.pt          everything to continue
+  best.pt                        the best epoch's network, for predict.py
   predictions/, predictions.npz  the best epoch's validation masks, on each scan's own grid and on
                                  the network's
   progress.png, TensorBoard events, summary.json once it is finished
@@ -86,7 +87,8 @@ def main(argv=None):
             run_folder.note_session(args.epochs)
 
         stop = StopRequest(run_folder, group)
-        with monitor.progress_bar(args, train, run_folder) as bar, stop.listening():
+        with (monitor.progress_bar(args, train, run_folder) as bar, stop.listening(),
+              run_folder.background):
             run_epochs(args, trainer, train, val, run_folder, stop, bar)
             if group.first:
                 finish(args, trainer, val, run_folder, stop)
@@ -98,7 +100,7 @@ def main(argv=None):
 
 def run_epochs(args, trainer, train, val, run_folder, stop, bar):
     """Train and validate, from the epoch under way or the next one to the last."""
-    shown = monitor.Monitor(run_folder.path, args.epochs)
+    shown = monitor.Monitor(run_folder.path, args.epochs, hidden=not trainer.group.first)
 
     for epoch in range(run_folder.epoch, args.epochs):
         alpha, beta = weights_of_parts(args, epoch)
@@ -106,15 +108,17 @@ def run_epochs(args, trainer, train, val, run_folder, stop, bar):
         trainer.set_learning_rate(lr)
 
         trained = train_one_epoch(args, trainer, train, alpha, beta, run_folder, stop, bar)
-        scores, of_scans, masks = validate(trainer, val, args, epoch, stop.obey)
+        scores, all_scores, masks = validate(trainer, val, args, epoch, stop.obey)
         stop.obey()
 
         row = {"epoch": epoch, "alpha": scheduler.alpha(args.schedule, epoch), "lr": lr,
                **trained, **scores, "seconds": round(run_folder.epoch_under_way.elapsed(), 3)}
-        is_best = run_folder.save_epoch(row, of_scans)
-        if trainer.group.first:
-            shown.report(row, run_folder.rows, bar, is_best,
-                         lambda masks=masks: monitor.validation_overlays(val, masks))
+
+        # A thread writes it while the next epoch trains; once it is written it is shown.
+        run_folder.save_epoch(row, all_scores, lambda row, is_best, masks=masks: shown.report(
+            row, run_folder.rows, bar, is_best, lambda: monitor.validation_overlays(val, masks)))
+
+    run_folder.background.finish()
     shown.close()
 
 
@@ -211,7 +215,7 @@ def prepare(args, train, group):
 
 def finish(args, trainer, val, run_folder, stop):
     """Write the masks of the best epoch's network, and mark the run as finished."""
-    trainer.network.load_state_dict(run_folder.best_network)
+    trainer.network.load_state_dict(run_folder.read_best())
     scans = predict(trainer, val, val.scans, args, run_folder.epoch, stop.obey)
     masks = {scan.name: found for scan, found in scans}                     # (S, H, W) uint8 each
 

@@ -129,8 +129,8 @@ def rows_are_sound(rows, columns):
 def best_is_sound(state, network):
     if not state["rows"]:
         return state["best"] is None
-    return (state["best"] in state["rows"]
-            and shapes_of(state["best_network"]) == shapes_of(network))
+    return state["best"] in state["rows"] and (  # of earlier versions it held that network too
+        "best_network" not in state or shapes_of(state["best_network"]) == shapes_of(network))
 
 
 def epoch_under_way_is_sound(entry):
@@ -178,14 +178,6 @@ def lay_out_moments(optimizer):
 
 def shapes_of(network):
     return {name: tuple(tensor.shape) for name, tensor in network.items()}
-
-
-def is_of_epoch(path, epoch):
-    """Is this file a sound best.pt of that epoch?"""
-    try:
-        return path.exists() and read_state(path)["epoch"] == epoch
-    except (UserError, KeyError, TypeError):
-        return False
 
 
 # Contents -----------------------------------------------------------------------------------------

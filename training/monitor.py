@@ -93,10 +93,11 @@ class Monitor:
     Args:
         run: its folder.
         epochs: of the whole run.
+        hidden: show nothing, as one of several processes.
     """
 
-    def __init__(self, run, epochs):
-        self.run, self.epochs = Path(run), epochs
+    def __init__(self, run, epochs, hidden=False):
+        self.run, self.epochs, self.hidden = Path(run), epochs, hidden
         self.writer, self.missing = None, set()
         self.drawn, self.cost = -float("inf"), 0.0  # when progress.png was, and how long it took, s
 
@@ -109,6 +110,8 @@ class Monitor:
             best: is it the best epoch so far?
             overlays: called for [(name, (H, W, 3) uint8)] if it is.
         """
+        if self.hidden:
+            return
         words = for_people(row, rows, self.epochs)
         bar.set_postfix_str(words)
         if bar.disable:

@@ -43,7 +43,8 @@ def step_unless(bad, optimizer, buffers, before):
 
 def put_back_if(bad, buffers, before):
     """Where `bad`, the buffers take the values of `before` again; four operations for all."""
-    old, new = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (before, buffers))
+    old, new = (torch.cat([tensor.flatten() for tensor in tensors])
+                for tensors in (before, buffers))
     kept = torch.where(bad, old, new).split([buffer.numel() for buffer in buffers])
     torch._foreach_copy_(buffers, [values.view_as(buffer)
                                    for values, buffer in zip(kept, buffers, strict=True)])

@@ -144,6 +144,8 @@ def test_a_run_and_its_predictions_are_the_cpus_bit_for_bit(root, data, tmp_path
                     tmp_path / "masks", root / "raw")
     assert result.returncode == masks.returncode == 0, result.stderr + masks.stderr
     assert_same_run(tmp_path / "cpu", tmp_path / "cuda")
+    scores = [(tmp_path / name / "scores.csv").read_text() for name in ("cpu", "cuda")]
+    assert scores[0] == scores[1]  # though the CPU computes them before the next epoch begins
 
     config = json.loads((tmp_path / "cuda" / "config.json").read_text())
     assert (config["device"], config["amp"]) == ("a pretended device", "bfloat16")

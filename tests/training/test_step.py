@@ -151,8 +151,7 @@ def test_a_record_is_taken_on_the_same_memory_with_every_batch(recorded):
 
     trainer.optimizer.param_groups[0]["lr"] = torch.tensor(RATE)
     batches = [batch_of(3, size=16) for _ in range(2)] + [batch_of(2)] + [
-        Batch(*(tensor + number if tensor.is_floating_point() else tensor for tensor in batch_of(3)))
-        for number in range(4)]
+        batch_of(3)._replace(images=batch_of(3).images + number) for number in range(4)]
     for batch in batches:
         trainer.step(losses_of, batch, len(batch.images))
 
