@@ -228,7 +228,7 @@ publish: $(ready) ## pack a finished set for others to check: make publish NAME=
 		$(call option,AS,name) $(if $(WEIGHTS),--weights)
 
 each_set = status=0; for set in $(sets); do $(1) || status=2; done; exit $$status
-claims: $(ready) ## the paper's claims C1 to C9 on every set that has runs
+claims: $(ready) ## the paper's claims C1 to C11 on every set that has runs
 	@$(call each_set,$(PY) -m studies.claims --runs results/$$set)
 
 table: $(ready) ## Table 1 of every set that has runs, finished or not

@@ -15,8 +15,19 @@ from utils import UserError
 FOREGROUND = 1 / 3        # of the patches lie around a voxel of a lesion, as in nnU-Net
 LARGEST = (32, 128, 128)  # of the patch that is taken by itself: slices, rows, columns
 
-# images (B, C, H, W) float32; labels (B, H, W) uint8; distance (B, K - 1, H, W) float32
-Batch = namedtuple("Batch", "images labels distance")
+
+class Batch(namedtuple("Batch", "images labels distance")):
+    """What the network sees, and what the loss compares it with.
+
+    images (B, C, H, W) float32; labels (B, H, W) uint8; distance (B, K - 1, H, W) float32, phi of
+    the foreground classes, or (B, K, H, W) with the background's before them.
+    """
+
+    maps = None
+
+
+# maps (B, M, H, W): what else the loss needs of the labels
+BatchWithMaps = namedtuple("BatchWithMaps", "images labels distance maps")
 
 # rows: slice into the rows of a Slices; spacing: mm along slices, rows and columns
 Scan = namedtuple("Scan", "name rows spacing")
@@ -29,12 +40,14 @@ class Slices:
         folder: a data folder written by preprocess.py.
         subset: "train" or "val".
         fold: the one that validates, of a data folder that is split into folds.
+        lesions_only: leave out the slices without foreground.
 
     Raises:
-        UserError: the folder is not there, not finished, or lacks the arrays of a subject.
+        UserError: the folder is not there, not finished, or lacks the arrays of a subject; or all
+            slices would be left out.
     """
 
-    def __init__(self, folder, subset, fold=None):
+    def __init__(self, folder, subset, fold=None, lesions_only=False):
         folder = Path(folder)
         data_folder.refuse_unfinished(folder)
 
@@ -47,16 +60,21 @@ class Slices:
                             "none", "Correct the split.")
 
         self.resident = None  # a Batch of all slices, where they are kept on a device
-        self.arrays = []      # (images, labels, distance) of each scan, memory-mapped
+        self.arrays = []      # (images, labels, distance) of each scan, memory-mapped; and its maps
         self.scans = []       # Scan of each
         self.where = []       # (number of its scan, its slice there) of each row
         for number, name in enumerate(names):
             arrays = data_folder.open_arrays(folder, name, self.settings)
             spacing = data_folder.read_meta(folder, name).spacing
-            start = len(self.where)
-            self.where += [(number, index) for index in range(len(arrays[0]))]
+            start, labels = len(self.where), arrays[1]
+            self.where += [(number, index) for index in range(len(labels))
+                           if not lesions_only or labels[index].any()]
             self.arrays.append(arrays)
             self.scans.append(Scan(name, slice(start, len(self.where)), spacing))
+
+        if not self.where:
+            raise UserError(folder, "slices with a lesion to train on", "none",
+                            "Train on all slices.")
 
     def __len__(self):
         return len(self.where)
@@ -67,15 +85,16 @@ class Slices:
 
     def read(self, rows):
         """These rows (any order, or none) as a Batch of tensors on the CPU."""
-        images, labels, distance = (self.stored(kind, rows) for kind in range(3))
-        return Batch(*map(torch.from_numpy, (intensities(images), labels, distance)))
+        images, *others = (self.stored(kind, rows) for kind in range(len(self.arrays[0])))
+        kind = Batch if len(others) == 2 else BatchWithMaps
+        return kind._make(map(torch.from_numpy, (intensities(images), *others)))
 
     def images(self, rows):
         """The images alone of these rows, float32 in [0, 1]."""
         return intensities(self.stored(0, rows))
 
     def stored(self, kind, rows):
-        """Images, labels or distance maps (kind 0, 1, 2) of these rows, as they are stored."""
+        """Images, labels, distance or other maps (kind 0 to 3) of these rows, as stored."""
         places = (self.where[row] for row in rows)
         found = [self.arrays[number][kind][index] for number, index in places]
         return np.stack(found) if found else np.array(self.arrays[0][kind][:0])
@@ -90,23 +109,39 @@ class Slices:
 
     def labels(self):
         """Ground truth of the whole subset, uint8 (N, H, W)."""
-        return np.concatenate([labels for _, labels, _ in self.arrays])
+        return np.concatenate([arrays[1] for arrays in self.arrays])
 
-    def class_counts(self):
-        """Pixels of each class in the whole subset, int (K,)."""
+    def class_sizes(self):
+        """Pixels of each class in every slice, or in every volume of Patches, int (N, K)."""
         classes = len(self.settings.classes)
-        return sum(np.bincount(np.ravel(labels), minlength=classes)
-                   for _, labels, _ in self.arrays)
+        return np.array([np.bincount(np.ravel(labels), minlength=classes)
+                         for labels in self.masks()])
+
+    def masks(self):
+        """The labels of each image whose classes are counted."""
+        return (self.arrays[number][1][index] for number, index in self.where)
+
+    def add_maps(self, make):
+        """Give each scan other maps, which are kept in memory.
+
+        Args:
+            make: function of labels (S, H, W), distance maps (S, K - 1, H, W) and spacing that
+                returns the distance maps to use, and a list of an array (S, M, H, W) or none.
+        """
+        for number, scan in enumerate(self.scans):
+            images, labels, distance = self.arrays[number]
+            distance, more = make(labels, distance, scan.spacing)
+            self.arrays[number] = images, labels, distance, *more
 
     def move_to(self, device):
         """Keep every slice on a device from now on.
 
         One scan at a time passes through the host's memory.
         """
-        dtypes = torch.float32, torch.uint8, torch.float32
-        self.resident = Batch(*(
-            torch.empty((len(self.where), *array.shape[1:]), dtype=dtype, device=device)
-            for array, dtype in zip(self.arrays[0], dtypes, strict=True)))
+        empty = self.read([])
+        self.resident = empty._make(
+            torch.empty((len(self.where), *tensor.shape[1:]), dtype=tensor.dtype, device=device)
+            for tensor in empty)
 
         for scan in self.scans:
             slices = self.read(range(scan.rows.start, scan.rows.stop))
@@ -123,8 +158,8 @@ def make_resident(sets, device, share=0.25):
         return False
 
     # Images are stored in 16 bits and computed with in 32.
-    size = sum(2 * images.nbytes + labels.nbytes + distance.nbytes
-               for slices in sets for images, labels, distance in slices.arrays)
+    size = sum(2 * images.nbytes + sum(array.nbytes for array in others)
+               for slices in sets for images, *others in slices.arrays)
     if size > share * torch.cuda.mem_get_info(device)[0]:
         return False
 
@@ -155,7 +190,7 @@ def batches(slices, rows, batch_size, device, rank=0, world=1):
         order = torch.as_tensor(np.asarray(rows), device=device)
         for start in starts:
             chosen = order[start:start + batch_size][rank::world]
-            yield Batch(*(tensor[chosen] for tensor in slices.resident))
+            yield slices.resident._make(tensor[chosen] for tensor in slices.resident)
         return
 
     # A thread reads the next batch while this one is used.
@@ -167,8 +202,8 @@ def batches(slices, rows, batch_size, device, rank=0, world=1):
             if number + 1 < len(shares):
                 reading = pool.submit(slices.read, shares[number + 1])
             if device.type == "cuda":
-                batch = Batch(*(tensor.pin_memory().to(device, non_blocking=True)
-                                for tensor in batch))
+                batch = batch._make(tensor.pin_memory().to(device, non_blocking=True)
+                                    for tensor in batch)
             yield batch
 
 
@@ -199,7 +234,7 @@ class Patches(Slices):
 
     def __init__(self, folder, subset, patch=None, fold=None):
         super().__init__(folder, subset, fold)
-        shapes = [labels.shape for _, labels, _ in self.arrays]
+        shapes = [labels.shape for labels in self.masks()]
         if patch:
             self.patch = list(map(min, patch, whole_eights(np.max(shapes, axis=0))))
         else:
@@ -212,7 +247,10 @@ class Patches(Slices):
         # Voxels of each class that a scan has, as flat indices.
         classes = range(1, len(self.settings.classes))
         self.places = [[found for k in classes if len(found := np.flatnonzero(labels == k))]
-                       for _, labels, _ in self.arrays]
+                       for labels in self.masks()]
+
+    def masks(self):
+        return (arrays[1] for arrays in self.arrays)
 
     def __len__(self):
         return sum(self.counts)
@@ -220,7 +258,7 @@ class Patches(Slices):
     def order(self, seed, epoch):
         """The patches of an epoch, int (N, 4), from the seed and the epoch alone."""
         rng, rows = np.random.default_rng((seed, epoch)), []
-        for number, (_, labels, _) in enumerate(self.arrays):
+        for number, labels in enumerate(self.masks()):
             corners = self.draw_corners(rng, labels.shape, self.counts[number], self.places[number])
             rows.append(np.column_stack([np.full(len(corners), number), corners]))
         return rng.permutation(np.concatenate(rows))
@@ -242,9 +280,9 @@ class Patches(Slices):
         return corners
 
     def stored(self, kind, rows):
-        """Images, labels or distance maps (kind 0, 1, 2) of these patches.
+        """Images, labels, distance or other maps (kind 0 to 3) of these patches.
 
-        (B, C, D, H, W), (B, D, H, W) or (B, K - 1, D, H, W).
+        (B, C, D, H, W), (B, D, H, W), (B, K - 1, D, H, W) or (B, M, D, H, W).
         """
         array = self.arrays[0][kind]
         found = [cut(self.arrays[number][kind], corner, self.patch) for number, *corner in rows]

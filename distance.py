@@ -1,10 +1,10 @@
-"""Signed distance to the ground-truth boundary: phi_G of Eq. 4 and 5.
+"""Signed distance to the ground-truth boundary: phi_G of Eq. 4 and 5; and other maps of labels.
 
 This file needs NumPy and SciPy and nothing else, so it can be copied into another project as it is.
 """
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.ndimage import binary_erosion, distance_transform_edt, label
 
 CONVENTIONS = ("paper", "official")
 
@@ -58,6 +58,28 @@ def signed_distance_slices(masks, spacing=None, convention="paper"):
     return maps
 
 
+def signed_distance_of_scan(mask, spacing, convention="paper", unit="px", dims=2, truncate=False):
+    """phi_G of a class in a whole scan, as a data folder's dataset.json says it.
+
+    Args:
+        mask: bool (S, H, W).
+        spacing: mm along slices, rows and columns.
+        convention: see signed_distance.
+        unit: "px", or "mm". In px a voxel of a volume counts as a cube.
+        dims: 2: a map for each slice, zero on slices without the class; 3: the slices of the
+            volume's map.
+        truncate: cut to whole numbers, as the 2018 code did.
+
+    Returns:
+        float32 (S, H, W).
+    """
+    measure, voxel = signed_distance, spacing
+    if dims == 2:
+        measure, voxel = signed_distance_slices, spacing[1:]
+    phi = measure(mask, voxel if unit == "mm" else None, convention)
+    return np.trunc(phi) if truncate else phi
+
+
 def boundary(mask):
     """The boundary set dG: points of G with a face neighbour in the background (Section 2).
 
@@ -69,6 +91,53 @@ def boundary(mask):
         bool array of the mask's shape.
     """
     return mask & ~binary_erosion(mask, border_value=1)
+
+
+def depth_in_class(labels, spacing=None):
+    """How deep each pixel lies in its class: d / max d of the class, above 0 and up to 1.
+
+    d is the distance to the nearest pixel of another class, so it is 1 pixel beside one.
+
+    Args:
+        labels: class numbers, (H, W) or (D, H, W).
+        spacing: see signed_distance.
+
+    Returns:
+        float32 array of that shape; all zeros where one class fills the image.
+    """
+    spacing = _checked_spacing(spacing, labels.ndim)
+    depth, classes = np.zeros(labels.shape, np.float32), np.unique(labels)
+    if len(classes) == 1:
+        return depth
+
+    for k in classes:
+        mask = labels == k
+        inside = distance_transform_edt(mask, sampling=spacing)
+        depth[mask] = inside[mask] / inside.max()
+    return depth
+
+
+def nearest_component(mask, spacing=None):
+    """The number of the connected component of a mask that lies nearest to each pixel.
+
+    So the pixels of one number are a component's Voronoi region. Pixels that touch at a corner are
+    connected: 8 neighbours in 2-D, 26 in 3-D.
+
+    Args:
+        mask: bool (H, W) or (D, H, W).
+        spacing: see signed_distance.
+
+    Returns:
+        int32 array of that shape, from 1; all zeros of an empty mask.
+    """
+    mask = _as_bool(mask)
+    spacing = _checked_spacing(spacing, mask.ndim)
+    numbers, count = label(mask, np.ones((3,) * mask.ndim))
+    if count < 2:
+        return np.full(mask.shape, count, np.int32)
+
+    nearest = distance_transform_edt(~mask, spacing, return_distances=False, return_indices=True)
+    return numbers[tuple(nearest)].astype(np.int32)
 
 
 def whole_numbers(values):

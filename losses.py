@@ -45,19 +45,24 @@ class GeneralizedDiceLoss(nn.Module):
             An empty slice then has the weights of the batch, and its false positives are punished,
             unless the whole batch is empty. 0: the paper's loss.
         softmax: take logits, and apply the softmax over axis 1 here.
+        absent_size: pixels of each of the classes, by which one that is absent is weighed: 1 /
+            absent_size^2 instead of 1e20. With the size that it usually has, a false positive on an
+            empty slice costs what it costs beside a lesion of that size. None is the paper's loss.
 
     Raises:
         ValueError: target and probabilities differ in shape or lack a class, the values are no
             probabilities (see the top of this file), or an argument makes no sense.
     """
 
-    def __init__(self, classes=(0, 1), max_weight=None, batch=False, softmax=False):
+    def __init__(self, classes=(0, 1), max_weight=None, batch=False, softmax=False,
+                 absent_size=None):
         super().__init__()
         if max_weight is not None and not max_weight > 0:
             raise ValueError(f"max_weight: expected a positive number or None, found {max_weight}")
         self.classes, self.max_weight = checked_classes(classes), max_weight
         self.batch = checked_flag("batch", batch)
         self.from_logits = checked_flag("softmax", softmax)
+        self.absent_size = checked_sizes(absent_size, self.classes)
 
     def forward(self, probs, target):
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
@@ -65,7 +70,7 @@ class GeneralizedDiceLoss(nn.Module):
             s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
 
             size = sum_pixels(g, self.batch)                                    # (B or 1, k)
-            weight = 1 / (size + EPSILON) ** 2                                  # (B or 1, k)
+            weight = 1 / (self.usual_where_absent(size) + EPSILON) ** 2         # (B or 1, k)
             if self.max_weight is not None:
                 weight = weight.clamp(max=self.max_weight)
 
@@ -75,6 +80,13 @@ class GeneralizedDiceLoss(nn.Module):
 
             # An image without a pixel of these classes, where none is predicted, is perfect.
             return loss.where(total != 0, 0).mean() * factor  # NaN, which is not 0, stays NaN
+
+    def usual_where_absent(self, size):
+        """The sizes of the classes, (B or 1, k), with absent_size in the place of 0."""
+        if self.absent_size is None:
+            return size
+        columns = zip(size.unbind(1), self.absent_size, strict=True)
+        return torch.stack([found.where(found != 0, usual) for found, usual in columns], 1)
 
 
 class BoundaryLoss(nn.Module):
@@ -90,7 +102,8 @@ class BoundaryLoss(nn.Module):
     the CPU with SciPy, knows no spacing, and includes the background's map unless told otherwise.
 
     Args:
-        classes: the foreground classes whose maps are given, in the order of the maps.
+        classes: those whose maps are given, in the order of the maps. The paper's is the
+            foreground; the authors' setting for ACDC has all four, with the background's map.
         softmax: take logits, and apply the softmax over axis 1 here.
 
     Raises:
@@ -125,31 +138,46 @@ class JointLoss(nn.Module):
 
     Args:
         regional: a loss of (probs, target), or of (logits, target) if its attribute `from_logits`
-            is true; or None.
-        boundary: a BoundaryLoss of foreground classes, or None. It is given the maps of its own
-            classes, and the logits if it was made with softmax=True.
+            is true; or None. It is given a third argument if it has `takes_distance` (the maps of
+            all classes, the background first) or `make_maps` (what that makes of the labels).
+        boundary: a BoundaryLoss, or None. It is given the maps of its own classes, and the logits
+            if it was made with softmax=True.
         name: the key of the regional loss among the parts.
 
+    Attributes:
+        needs_background: must `distance` begin with the background's map?
+        make_maps: makes `maps` from class numbers (H, W) or (D, H, W) and their spacing; None if
+            none are needed.
+
     Raises:
-        ValueError: an argument is missing or of another shape, or the boundary loss is one of the
-            background, which has no map here.
+        ValueError: an argument is missing or of another shape, or a class of the boundary loss is
+            counted from the last one.
     """
 
     def __init__(self, regional=None, boundary=None, name="gdl"):
         super().__init__()
-        if boundary is not None and min(boundary.classes) < 1:
-            raise ValueError("boundary: expected a loss of foreground classes, from 1, "
+        if boundary is not None and min(boundary.classes) < 0:
+            raise ValueError("boundary: expected a loss of classes from 0, "
                              f"found {', '.join(map(str, boundary.classes))}")
         self.regional, self.boundary, self.name = regional, boundary, name
 
-    def forward(self, probs, target, distance=None, weights=(1.0, 1.0), logits=None):
+    @property
+    def needs_background(self):
+        takes_all = getattr(self.regional, "takes_distance", False)
+        return takes_all or self.boundary is not None and 0 in self.boundary.classes
+
+    @property
+    def make_maps(self):
+        return getattr(self.regional, "make_maps", None)
+
+    def forward(self, probs, target, distance=None, weights=(1.0, 1.0), logits=None, maps=None):
         """(loss, {name of a part: its value, unweighted and detached}).
 
         Args:
             weights: (alpha, beta); without effect where there is only one part.
-            probs, target, distance, logits: see `parts`.
+            probs, target, distance, logits, maps: see `parts`.
         """
-        parts = self.parts(probs, target, distance, logits)
+        parts = self.parts(probs, target, distance, logits, maps)
 
         if len(parts) == 1:
             loss, = parts.values()
@@ -159,34 +187,46 @@ class JointLoss(nn.Module):
 
         return loss, {name: value.detach() for name, value in parts.items()}
 
-    def parts(self, probs, target, distance=None, logits=None):
+    def parts(self, probs, target, distance=None, logits=None, maps=None):
         """The terms of Eq. 6 that there are, {name: scalar}: the regional one, then "boundary".
 
         Args:
             probs, target: (B, K, *spatial) softmax and one-hot.
             distance: (B, K - 1, *spatial), the maps phi_G of all foreground classes; only needed
-                with a boundary part.
+                with a boundary part. (B, K, *spatial), the background's first, if the attribute
+                `needs_background` is true.
             logits: (B, K, *spatial), of which probs are the softmax; only needed by a loss of
                 logits.
+            maps: (B, C, *spatial), what `make_maps` makes of each image's labels, if it is there.
         """
-        parts = {}
+        parts, first = {}, 0 if self.needs_background else 1
 
         if self.regional is not None:
             values = self._values_for(self.regional, self.name, probs, logits)
-            parts[self.name] = self.regional(values, target)
+            given = [target]
+            if getattr(self.regional, "takes_distance", False):
+                given.append(self._maps_from(0, distance, values, self.name))
+            elif self.make_maps:
+                given.append(maps)
+            parts[self.name] = self.regional(values, *given)
 
         if self.boundary is not None:
-            if distance is None:
-                raise ValueError("distance: expected the maps phi_G of the boundary loss, "
-                                 "found None")
             values = self._values_for(self.boundary, "boundary", probs, logits)
             check_channels(values, self.boundary.classes)
-            check_maps(distance, values, range(1, values.shape[1]))
+            distance = self._maps_from(first, distance, values, "boundary")
 
-            phi = select_classes(distance, [k - 1 for k in self.boundary.classes])
+            phi = select_classes(distance, [k - first for k in self.boundary.classes])
             parts["boundary"] = self.boundary(values, phi)
 
         return parts
+
+    @staticmethod
+    def _maps_from(first, distance, values, name):
+        """The maps phi_G of the classes from `first` on, checked."""
+        if distance is None:
+            raise ValueError(f"distance: expected the maps phi_G of the {name} loss, found None")
+        check_maps(distance, values, range(first, values.shape[1]))
+        return distance
 
     @staticmethod
     def _values_for(loss, name, probs, logits):
@@ -354,6 +394,8 @@ def check_maps(distance, values, classes):
     elif distance.shape == values.shape:
         listed = ", ".join(map(str, classes))
         hint = f". Leave out the map of the background: one for each of the classes {listed}"
+    elif len(classes) == values.shape[1] == distance.shape[1] + 1:
+        hint = ". Put the map of the background first: signed_distance(labels == 0)"
     check_shape("distance", distance, (batch, len(classes), *spatial), hint)
 
 
@@ -372,6 +414,20 @@ def checked_classes(classes):
         found = []
     if not found or found != list(classes) or len(set(found)) < len(found):
         raise ValueError(f"classes: expected different whole numbers, found {classes!r}")
+    return found
+
+
+def checked_sizes(sizes, classes):
+    """Sizes in pixels, one per class, as a list, or None; ValueError unless finite and above 0."""
+    if sizes is None:
+        return None
+    try:
+        found = [float(size) for size in sizes]
+    except (TypeError, ValueError):
+        found = []
+    if len(found) != len(classes) or not all(0 < size < float("inf") for size in found):
+        raise ValueError(f"absent_size: expected {len(classes)} numbers above 0, one per class, "
+                         f"found {sizes}")
     return found
 
 

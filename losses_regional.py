@@ -1,6 +1,7 @@
 """Regional losses for Eq. 1's place in Eq. 6, and `build_loss`, which makes a loss from its name.
 
-Cross-entropy, focal, Dice, Tversky and the Hausdorff distance loss. Each is a module of (probs or
+Cross-entropy, focal, Dice, Tversky and the Hausdorff distance loss; and with maps of the labels,
+the region-wise, the generalized surface and the per-component loss. Each is a module of (probs or
 logits, target) that returns a scalar, for 2-D and 3-D images and K >= 2 classes. Those with
 `from_logits` take the network's logits, because the logarithm of a probability that was rounded to
 0 is lost. All compute in float32 or float64, also under autocast. What a loss of probabilities does
@@ -14,11 +15,14 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import nn
 
+from distance import depth_in_class, nearest_component
 from losses import (
     BoundaryLoss,
     GeneralizedDiceLoss,
     JointLoss,
     check_channels,
+    check_maps,
+    check_shape,
     check_target,
     checked_classes,
     checked_flag,
@@ -141,6 +145,21 @@ def inverse_frequency(counts):
     """
     counts = np.asarray(counts, float)
     return [float(counts.sum() / (len(counts) * count)) if count else 0.0 for count in counts]
+
+
+def median_sizes(sizes):
+    """The median size of each class over the images that it is in, for GDL's absent_size.
+
+    Args:
+        sizes: (N, K) pixels of each class in N images. A class that is in none of them gets the
+            size of the largest image, so that it weighs least.
+
+    Returns:
+        list of K floats.
+    """
+    sizes = np.asarray(sizes)
+    return [float(np.median(found) if len(found := column[column > 0]) else sizes.sum(1).max())
+            for column in sizes.T]
 
 
 # Overlaps per image and class ---------------------------------------------------------------------
@@ -299,7 +318,7 @@ class HausdorffLoss(nn.Module):
     Cost: SciPy's exact distance transform of prediction and target in every step, on the CPU, for
     which a GPU waits; the boundary loss has its maps from preprocessing. Loss and gradient of
     8x256x256 take about 0.1 s on one core, some 25 times as long as Eq. 1's (`make bench
-    BENCH=losses`); nothing else here takes more than 5 times as long.
+    BENCH=losses`); nothing else here takes more than 6 times as long.
 
     Args:
         classes: the classes in the mean; the foreground by default.
@@ -347,6 +366,185 @@ def contour_distances(masks):
     return torch.from_numpy(distances)
 
 
+# With maps of the labels --------------------------------------------------------------------------
+
+class RegionWiseLoss(nn.Module):
+    """Rectified region-wise loss (Valverde and Tohka 2023): the mean of s z over all elements.
+
+    The map z_k is -d / max d inside class k, with the distance d to the nearest pixel outside, and
+    1 elsewhere; the background has its map too. It has the form of the boundary loss, but false
+    positives cost the same near and far, and false negatives at most as much. Its least value is
+    that of the perfect prediction, below 0.
+
+    On an image without foreground the background has no edge to measure from. Here z is then -1 for
+    the background and 1 for the others, so each false positive is punished alike: the gradient is
+    +1 on s_k and -1 on s_0, over the number of elements. (The paper does not say; in its authors'
+    program SciPy's transform of a mask without a zero decides.)
+
+    Args:
+        classes: the classes in the mean; background and foreground.
+        softmax: take logits, and apply the softmax over axis 1 here.
+    """
+
+    def __init__(self, classes=(0, 1), softmax=False):
+        super().__init__()
+        self.classes = checked_classes(classes)
+        self.from_logits = checked_flag("softmax", softmax)
+
+    @staticmethod
+    def make_maps(labels, spacing=None):
+        """Class numbers (H, W) or (D, H, W) -> what `forward` takes of an image, (1, *spatial)."""
+        return depth_in_class(labels, spacing)[None]
+
+    def forward(self, probs, target, depth):
+        """The loss, a scalar.
+
+        Args:
+            probs, target: (B, K, *spatial) softmax and one-hot, any dtype.
+            depth: (B, 1, *spatial), d / max d of each pixel's own class; 0 counts as 1.
+        """
+        with torch.autocast(probs.device.type, enabled=False):
+            s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
+            check_shape("depth", depth, (len(probs), 1, *probs.shape[2:]))
+
+            depth = to_float32(depth).flatten(2)                    # (B, 1, N)
+            maps = 1 - g * (1 + depth.where(depth != 0, 1))         # (B, k, N)
+            return (s * maps).mean() * factor
+
+
+class GeneralizedSurfaceLoss(nn.Module):
+    """Generalized surface loss (Celaya et al. 2023), of each image, averaged over the batch:
+
+        1 - sum_k w_k sum_p (D_k (1 - g_k - s_k))^2 / sum_k w_k sum_p D_k^2
+
+    with the distance maps D of the ground truth. It is 0 for the perfect prediction and 1 for the
+    opposite one; a pixel counts by the square of its distance to the boundary. The paper adds it to
+    Dice + CE by a schedule like Eq. 6's. Here it takes Eq. 1's place: alone, or beside the boundary
+    loss.
+
+    A class without a boundary, because it is absent or fills the image, has no distances; its map
+    of zeros is taken for one of the image's diagonal, in pixels, everywhere. So an image without
+    foreground has the loss of two classes mean s (2 - s), with s of the foreground, and a gradient
+    of 2 (1 - s) over the number of pixels: false positives are punished, the less the more certain
+    they are. (That, and where the weights come from, we have not taken from the paper.)
+
+    Args:
+        classes: the classes in the sums; background and foreground.
+        weights: w of each of the classes, 0 or more; None: 1 each. The paper fixes them beforehand;
+            main.py takes the inverse frequencies of the training pixels.
+        softmax: take logits, and apply the softmax over axis 1 here.
+    """
+
+    takes_distance = True
+
+    def __init__(self, classes=(0, 1), weights=None, softmax=False):
+        super().__init__()
+        self.classes, self.weights = checked_classes(classes), checked_weights(weights)
+        if self.weights and len(self.weights) != len(self.classes):
+            raise ValueError(f"weights: expected {len(self.classes)} of them, one per class, "
+                             f"found {len(self.weights)}")
+        self.from_logits = checked_flag("softmax", softmax)
+
+    def forward(self, probs, target, distance):
+        """The loss, a scalar.
+
+        Args:
+            probs, target: (B, K, *spatial) softmax and one-hot, any dtype.
+            distance: (B, len(classes), *spatial), the maps phi_G in pixels or mm, of either sign.
+        """
+        with torch.autocast(probs.device.type, enabled=False):
+            s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
+            check_maps(distance, probs, self.classes)
+
+            squares = to_float32(distance).flatten(2) ** 2                      # (B, k, N)
+            diagonal = sum(size ** 2 for size in probs.shape[2:])
+            has_none = squares.amax(2, keepdim=True) == 0                       # (B, k, 1)
+            squares = squares.masked_fill(has_none, diagonal)
+
+            # 1 - (1 - g - s)^2, without a difference of nearly equal numbers.
+            wrong = (squares * (g + s) * (2 - g - s)).sum(2)                    # (B, k)
+            return (self.sum_classes(wrong) / self.sum_classes(squares.sum(2))).mean() * factor
+
+    def sum_classes(self, values):
+        """Weighted sum over the classes of (B, k): (B,). The weights stay numbers, see CE."""
+        weights = self.weights or [1] * len(self.classes)
+        return sum(weight * column for weight, column in zip(weights, values.unbind(1),
+                                                             strict=True))
+
+
+class ComponentDiceCELoss(nn.Module):
+    """CC-DiceCE (Bouteille et al. 2025): Dice + cross-entropy of each lesion, averaged over them.
+
+    An image is divided into the Voronoi regions of the lesions, which are the connected components
+    of a class in the ground truth, and Dice and cross-entropy are computed within each. So a small
+    lesion counts as much as a large one, and a false positive counts for the lesion next to it. The
+    mean is over the lesions of a class in an image, then over classes, which have regions of their
+    own, and images.
+
+    An image without a lesion of the class is one region: there it is Dice + cross-entropy of the
+    whole image, as DiceCELoss, whose cross-entropy punishes false positives. (The paper trains on
+    single-class volumes in nnU-Net; what it does beyond the mean over components is not here.)
+
+    On a GPU sums over regions are in no fixed order unless torch.use_deterministic_algorithms.
+
+    Args:
+        classes: those of the Dice part, with regions of their own; the foreground by default. The
+            cross-entropy is over all.
+        smooth: of the Dice part, see DiceLoss.
+    """
+
+    from_logits = True
+
+    def __init__(self, classes=(1,), smooth=SMOOTH):
+        super().__init__()
+        self.classes, self.smooth = checked_classes(classes), checked_number("smooth", smooth, 0)
+
+    def make_maps(self, labels, spacing=None):
+        """Class numbers (H, W) or (D, H, W) -> what `forward` takes of an image, (k, *spatial)."""
+        return np.stack([nearest_component(labels == k, spacing) for k in self.classes])
+
+    def forward(self, logits, target, regions):
+        """The loss, a scalar.
+
+        Args:
+            logits, target: (B, K, *spatial) logits and one-hot, any dtype.
+            regions: (B, len(classes), *spatial), the number of the region that a pixel lies in, at
+                most the number of pixels. Pixels of 0 are left out where there are others.
+        """
+        with torch.autocast(logits.device.type, enabled=False):
+            log_s, g = log_probabilities(logits, target)                        # (B, K, N)
+            check_channels(logits, self.classes, logits=True)
+            check_shape("regions", regions, (len(g), len(self.classes), *logits.shape[2:]))
+            numbers = regions.flatten(2).long()                                 # (B, k, N)
+
+            cost = -log_of_truth(log_s, g)[:, None].expand(numbers.shape)       # (B, k, N)
+            s, g = (select_classes(values, self.classes) for values in (log_s.exp(), g))
+
+            overlap, size, cost, pixels = (                                     # (B, k, N + 1)
+                sum_regions(values, numbers)
+                for values in (s * g, s + g, cost, torch.ones_like(s)))
+            dice = 1 - (2 * overlap + self.smooth) / (size + self.smooth)
+            loss = dice + cost / pixels.clamp(min=1)
+            return mean_of_regions(loss, pixels > 0).mean()
+
+
+def sum_regions(values, numbers):
+    """Sums of (B, k, N) over the pixels of each number in (B, k, N): (B, k, N + 1)."""
+    batch, classes, pixels = values.shape
+    sums = values.new_zeros(batch, classes, pixels + 1)
+    return sums.scatter_add(2, numbers, values)
+
+
+def mean_of_regions(values, there):
+    """The mean of (B, k, regions) over those that are there, a bool of that shape: (B, k).
+
+    Region 0 counts if there is no other.
+    """
+    first = there[..., :1] & ~there[..., 1:].any(2, keepdim=True)
+    there = torch.cat([first, there[..., 1:]], 2)
+    return values.where(there, 0).sum(2) / there.sum(2)
+
+
 # Names and options --------------------------------------------------------------------------------
 
 # name -> (module, the first of its classes; None: a loss of all classes)
@@ -360,6 +558,9 @@ REGIONAL_LOSSES = {
     "tversky": (TverskyLoss, 1),
     "focal_tversky": (FocalTverskyLoss, 1),
     "hausdorff": (HausdorffLoss, 1),
+    "rwl": (RegionWiseLoss, 0),
+    "gsl": (GeneralizedSurfaceLoss, 0),
+    "cc_dice_ce": (ComponentDiceCELoss, 1),
 }
 SET_ELSEWHERE = {"classes", "max_weight", "softmax"}  # by build_loss, and by what JointLoss gives
 
@@ -373,7 +574,8 @@ def build_loss(name, classes=2, gdl_max_weight=None, options=None, boundary_clas
         gdl_max_weight: see GeneralizedDiceLoss.
         options: keyword arguments of the regional loss, e.g. {"gamma": 1.0}; "wce" needs
             {"weights": [...]}.
-        boundary_classes: those of the boundary part; None: all of the foreground, 1 to K-1.
+        boundary_classes: those of the boundary part; None: all of the foreground, 1 to K-1. With 0,
+            the background, its map is needed too (JointLoss.needs_background).
 
     Returns:
         losses.JointLoss.
@@ -449,16 +651,15 @@ def checked_boundary_classes(chosen, classes, name):
     """The classes of the boundary part: those chosen, or all of the foreground.
 
     Raises:
-        ValueError: they are not different foreground classes, or the loss has no boundary part.
+        ValueError: they are not different classes, or the loss has no boundary part.
     """
-    foreground = range(1, classes)
     if not chosen:
-        return list(foreground)
+        return list(range(1, classes))
 
     if not parts_of(name)[1]:
         expected = f"none for {name}, which has no boundary part"
-    elif len(set(chosen)) < len(chosen) or not set(chosen) <= set(foreground):
-        expected = f"different ones of 1 to {classes - 1}"
+    elif len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(classes)):
+        expected = f"different ones of 0 to {classes - 1}"
     else:
         return list(chosen)
     raise ValueError(f"boundary-classes: expected {expected}, found {', '.join(map(str, chosen))}")

@@ -53,6 +53,7 @@ from training.best_model import describe_model
 from training.config import checked_settings, open_training
 from training.devices import choose_amp, seed_everything, set_up_device
 from training.epoch import training_columns
+from training.maps import add_maps
 from training.parallel import Group
 from training.run_folder import RunFolder, columns_of, file_of_others, score_of
 from training.step_graph import can_record
@@ -152,7 +153,7 @@ def weighted_losses(trainer, batch, alpha, beta):
     s, g = logits.softmax(1), one_hot(batch.labels, logits.shape[1])        # (B, K, *spatial)
 
     # Eq. 6, with Eq. 1 (or what --loss puts in its place) and Eq. 5.
-    terms = trainer.loss.parts(s, g, batch.distance, logits)
+    terms = trainer.loss.parts(s, g, batch.distance, logits, batch.maps)
     regional, boundary = terms.get(trainer.loss.name, 0), terms.get("boundary", 0)
     loss = alpha * regional + beta * boundary
 
@@ -193,14 +194,16 @@ def prepare(args, train, group):
     device = set_up_device(args, group)
     val, data = Slices(args.data, "val", args.fold), train.settings
     settings = checked_settings(args, train, Path(args.out))
+
+    loss = build_loss(args.loss, len(data.classes), args.gdl_max_weight, args.loss_options,
+                      args.boundary_classes)
+    add_maps(train, loss, args.dims)
     if args.dims == 2:
         make_resident([train, val], device)
 
     seed_everything(args.seed)
     architecture = [args.network, len(data.modalities), len(data.classes), args.width]
     network = build(*architecture)
-    loss = build_loss(args.loss, len(data.classes), args.gdl_max_weight, args.loss_options,
-                      args.boundary_classes)
     betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
     amp = (amp_of_volumes(args.amp, device, architecture, args.patch, args.batch_size)
            if args.dims == 3 else choose_amp(args.amp, device))

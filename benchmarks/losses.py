@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 
 from benchmarks import baseline
@@ -42,19 +43,24 @@ def every_loss(labels, target, rounds):
     # smooth: blobs above 0.5, as a network gives
     noise = torch.nn.functional.avg_pool2d(torch.randn(8, 1, 256, 256), 9, 1, 4)
     logits = torch.cat([1 - 9 * noise, 9 * noise - 1], 1).requires_grad_()          # (B, K, H, W)
-    phi = torch.stack([torch.from_numpy(signed_distance(mask))
-                       for mask in labels.numpy() == 1])[:, None]                   # (B, 1, H, W)
+    phi = torch.from_numpy(np.array([[signed_distance(image == k) for k in range(2)]
+                                     for image in labels.numpy()]))                 # (B, 2, H, W)
     options = {"wce": {"weights": [1, 100]}}
     losses = {name: build_loss(name, options=options.get(name))
               for name in (*REGIONAL_LOSSES, "boundary")}
 
-    def gradient(loss):
-        torch.autograd.grad(loss(logits.softmax(1), target, phi, logits=logits)[0], logits)
+    maps = {name: torch.from_numpy(np.array([loss.make_maps(image) for image in labels.numpy()]))
+            for name, loss in losses.items() if loss.make_maps}
+
+    def gradient(name, loss):
+        distance = phi if loss.needs_background else phi[:, 1:]
+        value, _ = loss(logits.softmax(1), target, distance, logits=logits, maps=maps.get(name))
+        torch.autograd.grad(value, logits)
 
     times = {name: [] for name in losses}
     for _ in range(rounds + 2):  # the first two warm up
         for name, loss in losses.items():
-            times[name].append(seconds(partial(gradient, loss)))
+            times[name].append(seconds(partial(gradient, name, loss)))
 
     results = {}
     for name, values in times.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from distance import signed_distance, signed_distance_slices
+from distance import signed_distance_of_scan
 from scans import folder
 from scans.checks import check_all
 from scans.datasets import DATASETS, is_phantom, recognise, source_hashes
@@ -195,19 +195,12 @@ def distance_maps(labels, classes, spacing, how):
         labels: (S, H, W) classes.
         classes: K.
         spacing: mm along x (rows), y (columns), z (slices).
-        how: the folder.Distance of dataset.json. With dims 2 every slice has a map of its own, zero
-            on slices without the class; with dims 3 they are the slices of the volume's map. In px,
-            a voxel of such a volume counts as a cube.
+        how: the folder.Distance of dataset.json.
     """
-    voxel = array_order(spacing)
-    if how.dims == 3:
-        measure, unit = signed_distance, voxel
-    else:
-        measure, unit = signed_distance_slices, voxel[1:]
-
-    maps = np.stack([measure(labels == k, unit if how.unit == "mm" else None, how.convention)
-                     for k in range(1, classes)], axis=1)
-    return np.trunc(maps) if how.truncate else maps
+    return np.stack([
+        signed_distance_of_scan(labels == k, array_order(spacing), how.convention, how.unit,
+                                how.dims, how.truncate)
+        for k in range(1, classes)], axis=1)
 
 
 def save_sparse(path, array):

@@ -52,6 +52,9 @@ class PooledRun(Run):
     def best_scans(self):
         return [row for run in self.parts for row in run.best_scans]
 
+    def last_scans(self, window):
+        return [row for run in self.parts for row in run.last_scans(window)]
+
     @property
     def seconds(self):
         return sum(run.seconds for run in self.parts)

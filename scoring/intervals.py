@@ -1,22 +1,47 @@
 """Bootstrap intervals: of a mean over scans, and of the difference between two rows of a table."""
 
 import numpy as np
+from scipy.special import stdtrit
 
 from scoring.row_scores import SUMMED
 
 RESAMPLES = 10_000
 FEWEST_SCANS = 5  # with fewer there is no interval and no p-value: they would say nothing
+FEWEST_SEEDS = 2  # of a row; with one nobody knows how much seeds differ
 BATCH = 500       # resamples in memory at a time
+UNBOUNDED = ("hd", "hd95", "hd_legacy", "lesions_false", "false_mm", "false_distance")
+
+
+def widening(seeds):
+    """What the deviations between so many seeds are enlarged by; 1 for a single one, without any.
+
+    The mean of n draws out of n seeds varies less than that of n new seeds would, by (n - 1) / n.
+    And their spread is itself known from n seeds only: t(n - 1) / 1.96, as between the quantiles of
+    Student's t and the normal distribution; 6.5 for two seeds, 2.2 for three, 1.3 for six.
+    """
+    if seeds < 2:
+        return 1.0
+    return (seeds / (seeds - 1)) ** 0.5 * t_quantile(seeds) / 1.96
+
+
+def t_quantile(seeds):
+    """The 97.5 % quantile of Student's t for the mean of so many seeds, two or more."""
+    return float(stdtrit(seeds - 1, 0.975))
+
+
+def mean_known(values, axis):
+    """Mean over the finite values along an axis; NaN where there is none."""
+    known = np.isfinite(values)
+    count = known.sum(axis)
+    sums = np.where(known, values, 0).sum(axis)
+    return np.divide(sums, count, out=np.full(sums.shape, np.nan), where=count > 0)
 
 
 def draw_seeds(row, rng):
     """(seeds, scans) scores -> (RESAMPLES, scans) means over seeds drawn with replacement."""
-    count = len(row)
-    means = row[rng.integers(count, size=(RESAMPLES, count))].mean(1)
-
-    # The mean of n draws out of n seeds varies less than that of n new seeds would, by
-    # (n - 1) / n; its deviations are enlarged to make up for that.
-    return row.mean(0) + (means - row.mean(0)) * (count / max(1, count - 1)) ** 0.5
+    count, mean = len(row), mean_known(row, 0)
+    means = mean_known(row[rng.integers(count, size=(RESAMPLES, count))], 1)
+    return mean + (means - mean) * widening(count)
 
 
 def paired_interval(with_term, without, weights=None, seed=0):
@@ -24,15 +49,16 @@ def paired_interval(with_term, without, weights=None, seed=0):
 
     The same scans are drawn for both rows, so that a scan that is hard for one is hard for the
     other. The seeds of each row are drawn on their own: two losses part after the first step,
-    however they started. With a single seed the interval is over scans alone, and too narrow.
+    however they started. What their seeds differ by is enlarged, see `widening`. With a single seed
+    the interval is over scans alone, and too narrow.
 
     Args:
         with_term, without: (seeds, scans) scores, sums over the slices of a scan where `weights`
-            are given.
+            are given. A scan that has no finite score in one of them stays out.
         weights: slices of each scan, so that the result is a mean over slices; None: over scans.
 
     Returns:
-        (mean, low, high).
+        (mean, low, high); NaN where nothing is left.
     """
     rng = np.random.default_rng(seed)
     rows = [np.atleast_2d(np.asarray(row, float)) for row in (with_term, without)]
@@ -40,13 +66,19 @@ def paired_interval(with_term, without, weights=None, seed=0):
         weights = np.ones(rows[0].shape[1])
     weights = np.asarray(weights, float)
 
+    def mean(differences, weights):  # (..., scans), NaN where not known -> (...,)
+        known = np.isfinite(differences)
+        total = np.where(known, weights, 0).sum(-1)
+        sums = np.where(known, differences, 0).sum(-1)
+        return np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)
+
     scans = rng.integers(len(weights), size=(RESAMPLES, len(weights)))
     first, second = (draw_seeds(row, rng) for row in rows)  # (RESAMPLES, scans)
-    sums = np.take_along_axis(first - second, scans, 1).sum(1)
-    low, high = np.percentile(sums / weights[scans].sum(1), (2.5, 97.5))
-
-    mean = (rows[0].mean(0) - rows[1].mean(0)).sum() / weights.sum()
-    return float(mean), float(low), float(high)
+    drawn = mean(np.take_along_axis(first - second, scans, 1), weights[scans])
+    drawn = drawn[np.isfinite(drawn)]  # a draw may hold no scan that counts
+    low, high = np.percentile(drawn, (2.5, 97.5)) if len(drawn) else (np.nan, np.nan)
+    return float(mean(mean_known(rows[0], 0) - mean_known(rows[1], 0), weights)), \
+        float(low), float(high)
 
 
 def mean_interval(scores, seed=0):
@@ -82,7 +114,7 @@ def mean_interval(scores, seed=0):
     # Deviations between seeds are enlarged as in draw_seeds; of scans alone they have none
     whole = means([values.sum(0), known.sum(0)])
     resampled = means([values[drawn].sum(1), known[drawn].sum(1)])
-    spread = (resampled - whole) * (seeds / max(1, seeds - 1)) ** 0.5
+    spread = (resampled - whole) * widening(seeds)
     low, high = np.nanpercentile(whole + spread, (2.5, 97.5))
     return mean, float(low), float(high)
 
@@ -90,17 +122,30 @@ def mean_interval(scores, seed=0):
 def difference(with_term, without, metric):
     """`paired_interval` of one metric of two `row_scores`: {"difference", "low", "high"}.
 
-    Callers see to it that there are FEWEST_SCANS scans, or show no interval.
+    Two scores from 0 to 1 differ by no more than 1, however few seeds there are. Callers see to it
+    that there are FEWEST_SCANS scans, or show no interval.
     """
     weights = without[SUMMED[metric]][0] if metric in SUMMED else None
     mean, low, high = paired_interval(with_term[metric], without[metric], weights)
+    if metric not in UNBOUNDED:
+        low, high = max(low, -1.0), min(high, 1.0)
     return {"difference": mean, "low": low, "high": high}
 
 
+def scans_behind(with_term, without, metric):
+    """The number of scans that `difference` is made of: those with a score in both rows."""
+    known = np.isfinite(mean_known(with_term[metric], 0) - mean_known(without[metric], 0))
+    if metric in SUMMED:
+        known &= without[SUMMED[metric]][0] > 0
+    return int(known.sum())
+
+
 def change_in_words(value):
-    """"+0.012 [-0.003, +0.027]" from what `difference` gave; "–" where it is None."""
+    """"+0.012 [-0.003, +0.027]" from what `difference` gave; "–" for what is None."""
     if value["difference"] is None:
         return "–"
+    if value["low"] is None:
+        return f"{value['difference']:+.3f}"
     return f"{value['difference']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}]"
 
 

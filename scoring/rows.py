@@ -8,6 +8,9 @@ A row is a loss, or a loss with what is changed about it, joined by hyphens:
     gdl+boundary-increase        or without its number (see main.py --schedule)
     gdl-cap1                     the class weight of the generalized Dice loss capped at 1
     dice+ce-batch                the regional loss's sums over the images of a batch together
+    gdl-medianabsent             an absent class weighed by the median size of those that are there
+    gdl-lesionslices             trained on the slices with foreground alone
+    boundary-background          the boundary loss on all classes, with the background's map
 
 A row may also be named in another way by somebody who makes run folders by hand, and a further
 human rater is the row rater:NAME.
@@ -26,12 +29,21 @@ RATER = "rater:"
 IN_WORDS = {"gdl": "GDL", "gdl+boundary": "GDL + boundary", "boundary": "boundary alone"}
 SUBSCRIPTS = {"gdl": "GD", "boundary": "B",  # the paper's
               "dice": "Dice", "focal": "Focal", "tversky": "Tversky", "focal_tversky": "FTversky",
-              "hausdorff": "HDT"}
+              "hausdorff": "HDT", "rwl": "RW", "gsl": "GS", "cc_dice_ce": "CC"}
 
 NUMBER = r"\d+(?:\.\d*)?|\.\d+"
-CHANGE = re.compile(rf"(alpha|cap|rebalance|increase|switch)({NUMBER})?|(batch)")
+FLAGS = {  # changes without a number: the option of main.py that each sets, and to what
+    "batch": ("loss_options", "batch=1"),
+    "medianabsent": ("loss_options", "absent_size=median"),
+    "lesionslices": ("lesion_slices", True),
+    "background": ("boundary_classes", ["all"]),
+}
+FLAGS_IN_WORDS = {"medianabsent": "absent: median size", "lesionslices": "lesion slices only",
+                  "background": "with background"}
+CHANGE = re.compile(rf"(alpha|cap|rebalance|increase|switch)({NUMBER})?|({'|'.join(FLAGS)})")
 NEEDS_NUMBER = ("alpha", "cap", "switch")
-OF_THE_REGIONAL_LOSS = ("cap", "batch")  # the others are schedules of alpha
+NOT_OF_ALPHA = ("cap", *FLAGS)   # the other changes are schedules of alpha
+OF_THE_TERM = ("background",)    # means nothing without the boundary loss
 
 
 @dataclass(frozen=True)
@@ -43,14 +55,17 @@ class Row:
         schedule: for --schedule; None: the run's own.
         gdl_max_weight: for --gdl-max-weight; None: no cap.
         changes: (kind, number as text) of each change, in the order of the name.
-        batch: for --loss-options batch=1.
     """
 
     loss: str
     schedule: str | None = None
     gdl_max_weight: float | None = None
     changes: tuple = ()
-    batch: bool = False
+
+    @property
+    def flags(self):
+        """The changes that are in FLAGS."""
+        return [kind for kind, _ in self.changes if kind in FLAGS]
 
 
 def parse(name):
@@ -66,21 +81,21 @@ def parse(name):
         if not found or found[1] in NEEDS_NUMBER and not found[2]:
             raise ValueError(
                 "row: expected a loss, or one with -alphaNUMBER, -capNUMBER, -rebalance[STEP], "
-                f"-increase[STEP], -switchEPOCHS or -batch, found {name!r}")
+                f"-increase[STEP], -switchEPOCHS, -{', -'.join(FLAGS)}, found {name!r}")
         changes.append((found[1] or found[3], found[2] or ""))
 
     caps = [float(number) for kind, number in changes if kind == "cap"]
     schedules = [_schedule(*change) for change in changes if is_schedule(change)]
-    batches = changes.count(("batch", ""))
-    if max(len(caps), len(schedules), batches) > 1:
-        raise ValueError("row: expected one schedule, one cap and one -batch at most, "
-                         f"found {name!r}")
-    return Row(loss, *(schedules or [None]), *(caps or [None]), tuple(changes), bool(batches))
+    flags = [kind for kind, _ in changes if kind in FLAGS]
+    if max(len(caps), len(schedules), *(flags.count(flag) for flag in FLAGS)) > 1:
+        raise ValueError("row: expected one schedule, one cap and one of each other change at "
+                         f"most, found {name!r}")
+    return Row(loss, *(schedules or [None]), *(caps or [None]), tuple(changes))
 
 
 def is_schedule(change):
     """Is a (kind, number) of a row's changes about alpha?"""
-    return change[0] not in OF_THE_REGIONAL_LOSS
+    return change[0] not in NOT_OF_ALPHA
 
 
 def _schedule(kind, number):
@@ -110,13 +125,14 @@ def plain(name):
 def without_boundary(name):
     """The row that one with the boundary loss is compared with; None for a row without it.
 
-    gdl+boundary-increase -> gdl; gdl+boundary-cap1 -> gdl-cap1: what is changed about alpha means
-    nothing without the term.
+    gdl+boundary-increase -> gdl; gdl+boundary-cap1 -> gdl-cap1: what is changed about alpha, or the
+    term's classes, means nothing without the term.
     """
     loss = plain(name)
     if not loss.endswith(TERM):
         return None
-    kept = ["".join(change) for change in changes_of(name) if not is_schedule(change)]
+    kept = ["".join(change) for change in changes_of(name)
+            if not is_schedule(change) and change[0] not in OF_THE_TERM]
     return "-".join([loss.removesuffix(TERM), *kept])
 
 
@@ -124,7 +140,8 @@ def label(name):
     """gdl+boundary -> L_GD + L_B, gdl-cap1 -> L_GD, cap 1; others stay as they are."""
     if name.startswith(RATER):
         return f"rater {name.removeprefix(RATER)}"
-    changes = "".join(f", {kind} {number}".rstrip() for kind, number in changes_of(name))
+    changes = "".join(f", {FLAGS_IN_WORDS.get(kind, kind)} {number}".rstrip()
+                      for kind, number in changes_of(name))
     return " + ".join(map(_part_label, plain(name).split("+"))) + changes
 
 

@@ -66,8 +66,9 @@ class Config(Description):
     gdl_max_weight: Number | None = Field(
         None, description="cap of the GDL's class weight; null: none")
     boundary_classes: list[int] | None = Field(
-        None, description="that L_B covers; null: all foreground")
+        None, description="that L_B covers, 0 the background; null: all foreground")
     loss_options: dict | None = Field(None, description="options of the regional loss")
+    lesion_slices: bool = Field(False, description="trained on slices with foreground alone")
     data: str | None = Field(None, description="the data folder")
     command: str | None = Field(None, description="of the first session")
     sessions: list[dict] = Field([], description="from_epoch, device, amp, versions, ... of each")
@@ -183,7 +184,10 @@ class Claim(Description):
     """One claim: what it says, the verdict, and the statistic in words."""
 
     claim: str = Field(description="the paper's claim")
-    verdict: str = Field(description="the verdict")
+    verdict: str | None = Field(None, description="supported, refuted, undecided or not measured; "
+                                "absent on a phantom")
+    excludes_0: bool = Field(False, description="does the interval behind the verdict leave out 0 "
+                             "(of a ratio 1)? The page colours such a verdict")
     statistic: str = Field(description="what was measured, in words")
     curves: dict[str, Curve] = Field({}, description="of C9")
 

@@ -25,7 +25,8 @@ from utils import UserError, read_csv, read_description
 
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs",
                "batch_size", "lr", "score", "folds")
-SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight")
+SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight",
+               "lesion_slices")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
 
 
@@ -76,6 +77,11 @@ class Run:
     def best_scans(self):
         """Those of the best epoch."""
         return [row for row in self.scans if row["epoch"] == self.best.get("epoch")]
+
+    def last_scans(self, window):
+        """Those of the last `window` epochs."""
+        epochs = {row["epoch"] for row in self.rows[-window:]}
+        return [row for row in self.scans if row["epoch"] in epochs]
 
     @cached_property
     def subjects(self):
@@ -141,9 +147,13 @@ class ResultSet:
         """The finished runs of a row; [] if it has none."""
         return [run for run in self.losses.get(row, []) if run.finished]
 
+    def models(self, row):
+        """The finished runs of a row, of cross-validation each fold's: whatever has a best.pt."""
+        return [part for run in self.losses.get(row, []) for part in run.parts if part.finished]
+
     @property
     def sweep(self):
-        """The finished rows of GDL + boundary, its GDL as in the paper, by how alpha behaves.
+        """The finished rows of GDL + boundary, both as in the paper, by how alpha behaves.
 
         Returns:
             (constant, moving): {row: alpha} and [row, ...]. The moving ones begin with the row of
@@ -152,7 +162,8 @@ class ResultSet:
         rows = {row: runs[0].config for row in self.losses if (runs := self.finished(row))}
         schedules = {row: config.schedule or "rebalance" for row, config in rows.items()
                      if config.loss == BOTH and not config.get("gdl_max_weight")
-                     and not config.get("loss_options")}
+                     and not config.get("loss_options") and not config.lesion_slices
+                     and 0 not in (config.boundary_classes or ())}
 
         constant = {row: float(schedule.removeprefix("constant:"))
                     for row, schedule in schedules.items() if schedule.startswith("constant:")}
@@ -183,6 +194,11 @@ class ResultSet:
         of the run.
         """
         return min(50, max(1, int(self.runs[0].config.epochs) // 4))
+
+
+def without_foreground(runs):
+    """Names of the run folders among `runs` whose best or last model predicts no foreground."""
+    return [part.name for run in runs for part in run.parts if part.collapsed or part.ends_empty]
 
 
 def load_run(folder):

@@ -19,7 +19,7 @@ own training scans.
 Written to each run: test.csv, a row per scan; a scan whose mask and reference are the same as
 before is not scored again. Written to --runs, without --only: test_set.csv, a row per run and scan,
 and test_set.md, the table, overall and per scanner, which is printed too. Intervals are over scans
-and seeds (see scoring/intervals.py).
+and seeds (see scoring/intervals.py); in cross-validation each fold's model is a run of its own.
 
 Exit status: 0, or 2 with one line that says which file is wrong and what to do.
 """
@@ -150,7 +150,7 @@ def score_set(results, tests, jobs):
     """
     rows = []
     for loss in results.losses:
-        for run in results.finished(loss):
+        for run in results.models(loss):
             if (run.folder / MASKS).is_dir():
                 about = (results.title, tests.source, loss, run.config.seed, run.folder.name,
                          best_epoch(run))

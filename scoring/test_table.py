@@ -52,7 +52,7 @@ def is_stale(results, rows):
     """Were other models scored than those of the finished runs?"""
     scored = {(row["loss"], row["run"]): row["best_epoch"] for row in rows}
     finished = {(loss, run.folder.name): best_epoch(run) for loss in results.losses
-                for run in results.finished(loss)}
+                for run in results.models(loss)}
     return any(finished.get(run) != epoch for run, epoch in scored.items())
 
 
@@ -85,11 +85,14 @@ def measured(rows, loss):
         if 0 < (count := np.isfinite(scores).sum()) < scores.size:
             text += f" ({count} of {scores.size})"
         cells.append(text)
-    return Line(label(loss), runs_in_words(len(arrays["dice"])), cells, "measured")
+    return Line(label(loss), runs_in_words(rows, loss), cells, "measured")
 
 
-def runs_in_words(count):
-    return f"{count} seed" + "s" * (count != 1)
+def runs_in_words(rows, loss):
+    """"2 seeds"; of cross-validation "10 models", one for each seed and fold."""
+    runs = {row["run"] for row in rows if row["loss"] == loss}
+    word = "model" if any("-fold" in run for run in runs) else "seed"
+    return f"{len(runs)} {word}" + "s" * (len(runs) != 1)
 
 
 def compared(rows, loss, other):
@@ -205,7 +208,7 @@ def notes_of(results, rows, reported=None):
                   for name in ("leaderboard", "published", "raters")]
 
     left = [f"{label(loss)}, {run.folder.name}" for loss in results.losses
-            for run in results.losses[loss]
+            for pooled in results.losses[loss] for run in pooled.parts
             if (loss, run.folder.name) not in {(row["loss"], row["run"]) for row in rows}]
     if left:
         notes.append(f"Not scored, because not finished or not predicted: {'; '.join(left)}.")

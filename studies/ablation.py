@@ -26,7 +26,8 @@ from scans.folder import dataset_path, read_split, split_path
 from scoring.intervals import FEWEST_SCANS, change_in_words, difference
 from scoring.row_scores import row_scores
 from scoring.rows import changes_of, label, plain
-from scoring.runs import load_set
+from scoring.runs import load_set, without_foreground
+from studies.beside import SAME_SCANS
 from utils import UserError, argument_parser, log, write_csv, write_text
 
 ROW = "gdl+boundary"
@@ -37,7 +38,6 @@ CHANGE = ("difference", "low", "high")
 
 SAME_TRAINING = ("network", "width", "size", "epochs", "schedule", "batch_size", "lr", "protocol",
                  "gdl_max_weight", "loss_options")
-SAME_SCANS = ("layout", "modalities", "classes", "label_interpolation", "subjects")
 MAPS = {
     "convention": {"paper": "paper's map", "official": "official map"},
     "unit": {"px": "pixels", "mm": "mm"},
@@ -87,6 +87,8 @@ def build_row(results, name, words, reference=None):
         "map": words,
         "seeds": len(results.finished(name)),
         "cells": [cell(results, name, METRIC[key], statistic, {}) for key, statistic in COLUMNS],
+        "empty": [f"{results.folder.name}/{run}"
+                  for run in without_foreground(results.finished(name))],
     }
     scores = row_scores(results, name) if reference else None
     if scores and reference["dsc"].shape[1] >= FEWEST_SCANS:
@@ -124,13 +126,16 @@ def markdown(base, rows):
     lines += [[row["row"], row["map"], str(row["seeds"]), *(shown.text for shown in row["cells"]),
                change_in_words(row)] for row in rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    empty = [run for row in rows for run in row["empty"]]
+    named = ("- Without any foreground at the best epoch or the last: "
+             f"{', '.join(empty)}.\n" if empty else "")
 
     return (
         f"# What explains the method: {base.title}\n\n{table}\n\n"
         "- Mean (sample standard deviation) over the finished seeds; columns as in Table 1.\n"
         "- Last column: slice-mean DSC at the best epoch against the row of the same loss among "
         "the first two, paired over validation scans, interval over scans and seeds (at least "
-        f"{FEWEST_SCANS} scans).\n")
+        f"{FEWEST_SCANS} scans).\n{named}")
 
 
 def tidy_rows(base, rows):

@@ -34,7 +34,7 @@ from scoring.intervals import FEWEST_SCANS, change_in_words, difference
 from scoring.row_scores import row_scores
 from scoring.rows import label, plain, without_boundary
 from scoring.run_files import number
-from scoring.runs import load_set
+from scoring.runs import load_set, without_foreground
 from utils import UserError, argument_parser, log, read_csv, write_csv, write_text
 
 METRIC = {metric[0]: metric for metric in METRICS}
@@ -123,7 +123,7 @@ def build_row(results, name, folder):
         "loss": name,
         "seeds": len(runs),
         "cells": cells,
-        "empty": [f"{folder}/{run.name}" for run in runs if run.collapsed or run.ends_empty],
+        "empty": [f"{folder}/{run}" for run in without_foreground(runs)],
     }
 
 
@@ -143,7 +143,7 @@ def build_rows(results, folder):
         return order.index(plain(name) if plain(name) in order else name)
 
     names = [name for name in sorted(order, key=place) if results.finished(name)]
-    scores = {name: row_scores(results, name, collapsed=True) for name in names}
+    scores = {name: row_scores(results, name) for name in names}
 
     lines = []
     for name in names:

@@ -2,18 +2,22 @@
 
 import numpy as np
 
+from scoring.intervals import widening
+
 RESAMPLES = 2000
+TINY = 1e-12  # in the place of the spread of a flat line, whose ratio would be 0 / 0
 
 
-def dice_changes(run, window):
-    """Epoch-to-epoch changes of val_dice over the last `window` epochs."""
-    return np.diff([row["val_dice"] for row in run.rows[-window:] if row["val_dice"] is not None])
+def changes(run, column, window):
+    """Epoch-to-epoch changes of a column of metrics.csv over the last `window` epochs."""
+    return np.diff([row[column] for row in run.rows[-window:] if row.get(column) is not None])
 
 
 def draw_jitter(series, rng, resamples=RESAMPLES):
     """Bootstrap of the mean over seeds of the standard deviation of changes.
 
     Seeds are drawn, and blocks of a fifth of the epochs, since neighbouring changes hang together.
+    What the seeds differ by is enlarged as in scoring/intervals.py, in proportion.
 
     Args:
         series: changes of each seed, arrays of one length.
@@ -29,10 +33,12 @@ def draw_jitter(series, rng, resamples=RESAMPLES):
     drawn = (starts[..., None] + np.arange(block)) % length  # blocks wrap around
     drawn = drawn.reshape(len(series), resamples, -1)[..., :length]
 
-    spread = np.stack([changes[rows].std(1)
-                       for changes, rows in zip(series, drawn, strict=True)])  # (seeds, resamples)
+    spread = np.stack([of_seed[rows].std(1)
+                       for of_seed, rows in zip(series, drawn, strict=True)])  # (seeds, resamples)
     seeds = rng.integers(len(series), size=(len(series), resamples))
-    return np.take_along_axis(spread, seeds, 0).mean(0)
+    mean = np.maximum(spread.mean(0), TINY)
+    of_seeds = np.maximum(np.take_along_axis(spread, seeds, 0).mean(0), TINY)
+    return mean * (of_seeds / mean) ** widening(len(series))
 
 
 def jitter_ratio(without, with_term):
@@ -46,10 +52,9 @@ def jitter_ratio(without, with_term):
     """
     rng = np.random.default_rng(0)
     drawn_without, drawn_with = draw_jitter(without, rng), draw_jitter(with_term, rng)
-    ratios = drawn_with / np.maximum(drawn_without, 1e-12)
-    low, high = np.percentile(ratios, (2.5, 97.5))
+    low, high = np.percentile(drawn_with / drawn_without, (2.5, 97.5))
 
-    spreads = [[float(changes.std()) for changes in series] for series in (without, with_term)]
-    ratio = np.mean(spreads[1]) / max(np.mean(spreads[0]), 1e-12)
+    spreads = [[float(of_seed.std()) for of_seed in series] for series in (without, with_term)]
+    ratio = max(np.mean(spreads[1]), TINY) / max(np.mean(spreads[0]), TINY)
     return {"gdl": spreads[0], "gdl_boundary": spreads[1], "ratio": float(ratio),
             "low": float(low), "high": float(high)}

@@ -52,7 +52,8 @@ def step_and_loss_times(config, channels, classes, device, amp, repeats):
     labels = torch.randint(100, (batch, 1, *shape), device=device)
     lesions = [labels == k for k in range(1, classes)]
     target = torch.cat([~torch.stack(lesions).any(0), *lesions], 1)                   # (B, K, ...)
-    phi = torch.randn(batch, classes - 1, *shape, device=device)                  # (B, K - 1, ...)
+    maps = classes if 0 in (config.get("boundary_classes") or ()) else classes - 1
+    phi = torch.randn(batch, maps, *shape, device=device)                      # (B, K or K-1, ...)
     logits = torch.randn(batch, classes, *shape, device=device, requires_grad=True)
     boundary_classes = {REGIONAL: None, BOTH: config.get("boundary_classes")}
     losses = {name: build_loss(name, classes, boundary_classes=boundary_classes[name])

@@ -11,7 +11,8 @@ import torch
 from utils import UserError, atomic_path, log, remove
 
 LAST, PREVIOUS, ASIDE = "last.pt", "previous.pt", "last.damaged.pt"
-YOUNGER = {"score": "val_dice"}  # settings that runs of earlier versions do not have
+# Settings that runs of earlier versions do not have.
+YOUNGER = {"score": "val_dice", "lesion_slices": False}
 OWN = "Put the run's own checkpoint back, or choose another --out."
 
 

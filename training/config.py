@@ -9,11 +9,12 @@ import torch
 from pydantic import Field
 
 from dataloader import Patches, Slices
-from losses_regional import build_loss, inverse_frequency, parts_of
+from losses_regional import build_loss, inverse_frequency, median_sizes, parts_of
 from scans.folder import count_folds, read_split
 from scoring.run_files import Config
 from training import checkpoint
 from training.devices import amp_name
+from training.options import ALL, MEDIAN
 from utils import (
     Description,
     UserError,
@@ -28,7 +29,7 @@ from utils import (
 # change when a run continues.
 DEFINES = ("loss", "loss_options", "boundary_classes", "seed", "network", "width", "batch_size",
            "lr", "schedule", "protocol", "gdl_max_weight", "patch", "layout", "source", "size",
-           "data_fingerprint", "score", "fold")
+           "data_fingerprint", "score", "fold", "lesion_slices")
 
 
 class Session(Description):
@@ -61,7 +62,7 @@ def open_training(args):
         UserError: the options do not fit the data.
     """
     if args.dims == 2:
-        train = Slices(args.data, "train", args.fold)
+        train = Slices(args.data, "train", args.fold, args.lesion_slices)
     else:
         train = Patches(args.data, "train", args.patch, args.fold)
     check_fold(args)
@@ -71,7 +72,9 @@ def open_training(args):
         small = args.protocol == "code2018" and train.settings.layout == "isles"
         args.batch_size = 2 if args.dims == 3 else 4 if small else 8
     args.patch = train.patch if args.dims == 3 else None
-    args.loss_options = with_class_weights(args, train)
+    args.loss_options = with_sizes_of_classes(args, train)
+    if args.boundary_classes == [ALL]:
+        args.boundary_classes = list(range(len(train.settings.classes)))
 
     check_loss(args, len(train.settings.classes))
     return train
@@ -89,19 +92,26 @@ def check_fold(args):
 
 
 def refuse_slice_maps(args, train):
-    """UserError if the boundary loss is to train in 3-D on the distance maps of slices."""
-    if args.dims == 3 and parts_of(args.loss)[1] and train.settings.distance.dims != 3:
+    """UserError if a loss of distance maps is to train in 3-D on those of slices."""
+    regional, has_boundary = parts_of(args.loss)
+    needs_maps = has_boundary or regional == "gsl"
+    if args.dims == 3 and needs_maps and train.settings.distance.dims != 3:
         raise UserError(
             args.data, "distance maps of the volumes, for --dims 3", "maps of their slices",
             "Repeat preprocess.py into another folder with --map-dims 3 --unit mm.")
 
 
-def with_class_weights(args, train):
-    """The loss's options; wce without weights gets them from the classes of the training pixels."""
-    options = args.loss_options
-    if parts_of(args.loss)[0] == "wce" and "weights" not in (options or {}):
-        options = {**(options or {}), "weights": inverse_frequency(train.class_counts())}
-    return options
+def with_sizes_of_classes(args, train):
+    """The loss's options, with what depends on how many training pixels each class has.
+
+    wce and gsl without weights get inverse frequencies, absent_size=median gets sizes.
+    """
+    options = dict(args.loss_options or {})
+    if parts_of(args.loss)[0] in ("wce", "gsl") and "weights" not in options:
+        options["weights"] = inverse_frequency(train.class_sizes().sum(0))
+    if options.get("absent_size") == MEDIAN:
+        options["absent_size"] = median_sizes(train.class_sizes())
+    return options or None
 
 
 def check_loss(args, classes):

@@ -1,5 +1,6 @@
 """The command line of main.py."""
 
+from argparse import ArgumentTypeError
 
 import scheduler
 from losses_regional import REGIONAL_LOSSES, checked_options, parts_of
@@ -9,7 +10,11 @@ from scoring import rows
 from scoring.run_files import SCORES, check_patch
 from utils import argument_parser
 
+ALL = "all"          # of --boundary-classes: the background too
+MEDIAN = "median"    # of --loss-options absent_size: the class's median size in the training set
 LEAST = 2 ** LEVELS  # voxels of a patch along an axis, of which the deepest level has one
+
+PER_CLASS = ("weights", "absent_size")  # options of a loss that are lists
 
 # Least and greatest value of an option.
 LIMITS = {"width": (1, 4096), "epochs": (1, 10**6), "batch_size": (1, 10**5),
@@ -34,10 +39,15 @@ def parse(argv, description):
         scheduler.alpha(args.schedule, 0)
         args.loss_options = loss_options(args)
         check_size(args.patch)
+        if ALL in (args.boundary_classes or ()) and args.boundary_classes != [ALL]:
+            raise ValueError("--boundary-classes: expected all alone, or numbers, found both")
     except ValueError as error:
         parser.error(str(error))
 
     choose_network(args, parser.error)
+    if args.lesion_slices and args.dims == 3:
+        parser.error("--lesion-slices: expected a network of slices, found --dims 3, whose patches "
+                     "are of volumes; leave one of them out")
     if args.deterministic and args.compile:
         parser.error("--deterministic: not with --compile, whose kernels are chosen by their "
                      "speed; leave one of them out")
@@ -60,14 +70,16 @@ def add_files(add):
 
 def add_loss(add):
     add("--row", help="a row of the table: a loss, or one with what is changed, e.g. "
-        "gdl+boundary-alpha0.5, gdl-cap1, dice+ce-batch; stands for --loss, --schedule, "
-        "--gdl-max-weight and --loss-options batch=1, and goes before the latter three")
+        "gdl+boundary-alpha0.5, gdl-cap1, dice+ce-batch, gdl-medianabsent, gdl-lesionslices, "
+        "boundary-background; stands for --loss, --schedule, --gdl-max-weight, --loss-options, "
+        "--lesion-slices and --boundary-classes all, and goes before them")
     add("--loss", help=f"boundary, a regional loss ({', '.join(REGIONAL_LOSSES)}), or one with "
         "+boundary, e.g. dice+ce+boundary (default gdl+boundary)")
     add("--loss-options", nargs="+", metavar="NAME=NUMBER", help="of the regional loss, e.g. "
         "gamma=1 for focal, alpha=0.5 beta=0.5 for tversky, weights=1,20 for ce, wce, focal, one "
-        "per class, batch=1 for gdl, dice, dice+ce and the tverskys: sums over the batch together "
-        "(default: the papers'; wce: inverse frequencies of the training pixels)")
+        "per class, batch=1 for gdl, dice, dice+ce and the tverskys: sums over the batch together, "
+        "absent_size=median for gdl: an absent class weighs as at its median size (default: the "
+        "papers'; wce, gsl: inverse frequencies of the training pixels)")
 
 
 def add_network(add):
@@ -97,8 +109,10 @@ def add_training(add):
     add("--protocol", choices=("paper", "code2018"), default="paper", help="the paper's text or "
         "the authors' code: loss weights, learning-rate rule, Adam betas, ISLES batch size "
         "(default paper)")
-    add("--boundary-classes", type=int, nargs="+", metavar="K", help="foreground classes, from 1, "
-        "that the boundary loss covers (default all)")
+    add("--boundary-classes", type=class_or_all, nargs="+", metavar="K", help="classes that the "
+        "boundary loss covers, 0 the background; all: every one (default: the foreground's)")
+    add("--lesion-slices", action="store_true", help="train on the slices with foreground alone; "
+        "validation stays as it is")
     add("--gdl-max-weight", type=float, help="cap of the GDL's class weight, e.g. 1 (default: "
         "none, as in the paper)")
 
@@ -121,8 +135,16 @@ def add_machine(add):
 
 # Checks -------------------------------------------------------------------------------------------
 
+def class_or_all(text):
+    """An entry of --boundary-classes."""
+    try:
+        return ALL if text == ALL else int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a class's number, or all, found {text!r}") from None
+
+
 def take_row(args):
-    """Put what --row says into --loss, --schedule, --gdl-max-weight and --loss-options.
+    """Put what --row says into --loss and the other options of the loss.
 
     Raises:
         ValueError: it is not a row, or one of another loss than --loss.
@@ -135,8 +157,11 @@ def take_row(args):
     args.loss, args.schedule = row.loss, row.schedule or args.schedule
     if row.gdl_max_weight is not None:
         args.gdl_max_weight = row.gdl_max_weight
-    if row.batch:
-        args.loss_options = [*(args.loss_options or ()), "batch=1"]
+    for option, value in map(rows.FLAGS.get, row.flags):
+        if option == "loss_options":
+            args.loss_options = [*(args.loss_options or ()), value]
+        else:
+            setattr(args, option, value)
     del args.row
 
 
@@ -152,12 +177,15 @@ def loss_options(args):
     options = {}
     for word in args.loss_options or ():
         name, _, text = word.partition("=")
+        if word == f"absent_size={MEDIAN}":
+            options[name] = MEDIAN
+            continue
         try:
             numbers = [float(number) for number in text.split(",")]
         except ValueError:
             raise ValueError("loss-options: expected NAME=NUMBER, or NAME=NUMBER,NUMBER, "
                              f"found {word!r}") from None
-        options[name] = numbers if len(numbers) > 1 or name == "weights" else numbers[0]
+        options[name] = numbers if len(numbers) > 1 or name in PER_CLASS else numbers[0]
 
     checked_options(args.loss, options)
     if args.gdl_max_weight is not None and parts_of(args.loss)[0] not in ("gdl", None):

@@ -7,7 +7,6 @@ themselves.
 
 import torch
 
-from dataloader import Batch
 from utils import log
 
 WARM_UP = 3  # steps before it is recorded, in which torch and cuDNN settle what they allocate
@@ -45,7 +44,7 @@ class StepGraph:
             what the step returns. The tensors of a record are overwritten by the next.
         """
         if self.batch is None:
-            self.batch = Batch(*map(torch.clone, batch))
+            self.batch = batch._make(map(torch.clone, batch))
         if [tensor.shape for tensor in batch] != [tensor.shape for tensor in self.batch]:
             return step(batch)
 

@@ -3,7 +3,6 @@
 import torch
 from torch import nn
 
-from dataloader import Batch
 from training import nonfinite
 from training.devices import choose_memory_format, logits_of
 from training.parallel import Group
@@ -109,7 +108,7 @@ class Trainer:
         self.share = self.group.take_share(slices or len(batch.images), batch)
         if self.share:
             return batch
-        return Batch(*(tensor.new_zeros(1, *tensor.shape[1:]) for tensor in batch))
+        return batch._make(tensor.new_zeros(1, *tensor.shape[1:]) for tensor in batch)
 
     def forward(self, images):
         """images (B, C, *spatial) -> logits (B, K, *spatial) float32, for a training step."""

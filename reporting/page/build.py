@@ -23,8 +23,9 @@ from reporting.page.scores import (
 from reporting.page.slices import BUDGET, browser
 from reporting.table1 import cell, columns, heading
 from scoring import test_table
-from scoring.rows import BOTH, IN_WORDS, PAIR, REGIONAL, label
+from scoring.rows import BOTH, IN_WORDS, PAIR, PAPER, REGIONAL, label
 from scoring.run_files import Claims, number
+from scoring.runs import without_foreground
 from scoring.test_set import load_rows
 from utils import UserError, git_commit, read_csv, read_description, read_json
 
@@ -34,6 +35,7 @@ IN_PAGE = ("figure3", "figure3_mm")  # drawn by the page itself
 ABOUT_MACHINE = ("device", "amp", "threads", "compile", "commit", "versions")
 OF_EACH_RUN = ("loss", "seed", "fold", "sessions", "out", "command")
 
+VERDICTS = ("supported", "refuted", "undecided", "not measured")
 ABLATION_COLUMNS = ("loss", "map", "seeds", "metric", "statistic", "mean", "difference", "low",
                     "high")
 
@@ -59,7 +61,7 @@ def set_view(results, index, reported, budget):
     return {
         "set": results, "index": index, "headlines": headlines(results),
         "claims": claims, "stale": claims_are_stale(results),
-        "supported": sum(claim.verdict == "supported" for claim in claims.values()),
+        "verdicts": count_verdicts(claims), "ran": what_ran(results), "empty": empty_runs(results),
         "measures": measures_table(results),
         "classes": class_table.class_table(results), "curves": curves_view(results, reported),
         "scans": scans, "paired": paired_differences(results),
@@ -88,10 +90,8 @@ def headlines(results):
         if gdl is None or both is None:
             continue
         digits = metric.digits
-        found.append({
-            "name": heading(results, metric, statistic), "gdl": f"{gdl:.{digits}f}",
-            "both": f"{both:.{digits}f}", "change": f"{both - gdl:+.{digits}f}",
-            "better": both < gdl if metric.is_distance else both > gdl, "same": gdl == both})
+        found.append({"name": heading(results, metric, statistic), "gdl": f"{gdl:.{digits}f}",
+                      "both": f"{both:.{digits}f}", "change": f"{both - gdl:+.{digits}f}"})
     return found
 
 
@@ -121,6 +121,31 @@ def claims_of(results):
     if not path.exists():
         return {}
     return read_description(path, Claims, "Remove it, or repeat make claims.").claims
+
+
+def count_verdicts(claims):
+    """"2 supported, 1 refuted, 5 undecided, 3 not measured"; those there are."""
+    found = [claim.verdict for claim in claims.values()]
+    order = (*VERDICTS, *sorted({verdict for verdict in found if verdict} - set(VERDICTS)))
+    return ", ".join(f"{found.count(verdict)} {verdict}" for verdict in order if verdict in found)
+
+
+def what_ran(results):
+    """What was trained, and for how long, in a sentence."""
+    parts = results.parts
+    epochs = sum(len(part.rows) for part in parts)
+    left = len(parts) - sum(part.finished for part in parts)
+    seconds = sum(part.seconds for part in parts if part.rows)
+    return (f"{len(parts)} runs of {', '.join(map(label, results.losses))}, {epochs} epochs in "
+            f"all, trained in {duration(seconds)}"
+            + (f"; {left} of them unfinished" if left else "") + ".")
+
+
+def empty_runs(results):
+    """", of which these predict nothing at the best epoch or the last: gdl/seed1", or ""."""
+    names = without_foreground([run for loss in PAPER for run in results.finished(loss)])
+    return (f", of which these predict nothing at the best epoch or the last: {', '.join(names)}"
+            if names else "")
 
 
 def claims_are_stale(results):

@@ -26,7 +26,7 @@ def stages(results):
          "what": f"{share} runs on the scans' own grid; summed over the runs",
          "seconds": sum(known) if known else None},
         {"stage": "claims",
-         "what": "C1 to C9",
+         "what": "C1 to C11",
          "seconds": noted_seconds(results.folder / "claims.json")}]
 
 

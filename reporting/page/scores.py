@@ -1,4 +1,7 @@
-"""Scan by scan: GDL against GDL + boundary, paired differences, and recall by lesion volume."""
+"""Scan by scan: GDL against GDL + boundary, paired differences, and recall by lesion volume.
+
+A run that predicts nothing counts in every mean.
+"""
 
 from typing import NamedTuple
 
@@ -7,7 +10,7 @@ import numpy as np
 from metrics import lesion_sizes
 from reporting.page.svg import Axes
 from scoring.cases import validation_cases
-from scoring.intervals import FEWEST_SCANS, difference
+from scoring.intervals import FEWEST_SCANS, FEWEST_SEEDS, difference
 from scoring.row_scores import SUMMED, row_scores
 from scoring.rows import ALONE, BOTH, PAIR, REGIONAL
 
@@ -47,7 +50,7 @@ def per_scan(results, loss, metric):
 def scan_scores(results):
     """3-D DSC and HD95 of every validation scan at the best epoch.
 
-    They are means over the finished seeds that did not collapse.
+    They are means over the finished seeds.
 
     Returns:
         [{"subject", "volume" (ml), "dsc_3d", "hd95": {loss: score or None, "difference"}}], the
@@ -77,32 +80,44 @@ def badness(row):
 # Paired differences -------------------------------------------------------------------------------
 
 def paired_differences(results):
-    """What the boundary term changed, score by score; [] until both losses have a usable run.
+    """What the boundary term changed, score by score: over the last epochs, and at the best one.
+
+    The last epochs take scores.csv. [] until both losses have a usable run.
 
     Returns:
-        [{"name", "digits", "gdl", "both", "difference", "low", "high", "better", "worse",
-        "verdict"}]: means, their difference with its 95 % interval (None with fewer scans than a
-        bootstrap needs), the number of scans on which GDL + boundary is better and worse, and
-        "better" or "worse" where the interval leaves out 0.
+        [{"name", "epochs", "digits", "gdl", "both", "difference", "low", "high", "better", "worse",
+        "verdict"}]: means, their difference with its 95 % interval (None with fewer scans or seeds
+        than an interval needs), the number of scans on which GDL + boundary is better and worse,
+        and the verdict in words. On a phantom there is none.
     """
-    without, with_term = (row_scores(results, loss) for loss in PAIR)
-    if without is None or with_term is None:
-        return []
-
     rows = []
-    for score in SCORES:
-        change = difference(with_term, without, score.name)
-        if without[score.name].shape[1] < FEWEST_SCANS:
-            change |= {"low": None, "high": None}
-
-        gains = per_scan(results, BOTH, score.name) - per_scan(results, REGIONAL, score.name)
-        gains *= -1 if score.less_is_better else 1
-        rows.append({
-            "name": score.words, "digits": score.digits,
-            "gdl": mean_score(without, score.name), "both": mean_score(with_term, score.name),
-            **change, "better": int((gains > 1e-9).sum()), "worse": int((gains < -1e-9).sum()),
-            "verdict": verdict(change, score.less_is_better)})
+    for statistic in ("last", "best"):
+        without, with_term = (row_scores(results, loss, statistic) for loss in PAIR)
+        if without is None or with_term is None:
+            continue
+        words = "best epoch" if statistic == "best" else f"last {results.window} epochs"
+        rows += [{"epochs": words, **compare(without, with_term, score, not results.is_phantom)}
+                 for score in SCORES]
     return rows
+
+
+def compare(without, with_term, score, judged):
+    """A row of `paired_differences`, from the row_scores of both losses."""
+    change, lack = difference(with_term, without, score.name), ""
+    if without[score.name].shape[1] < FEWEST_SCANS:
+        lack = "too few scans"
+    elif min(len(without["dsc"]), len(with_term["dsc"])) < FEWEST_SEEDS:
+        lack = "one seed"
+    if lack:
+        change |= {"low": None, "high": None}
+
+    gains = with_term[score.name].mean(0) - without[score.name].mean(0)
+    gains *= -1 if score.less_is_better else 1
+    return {
+        "name": score.words, "digits": score.digits,
+        "gdl": mean_score(without, score.name), "both": mean_score(with_term, score.name),
+        **change, "better": int((gains > 1e-9).sum()), "worse": int((gains < -1e-9).sum()),
+        "verdict": (lack or verdict(change, score.less_is_better)) if judged else ""}
 
 
 def mean_score(scores, name):
@@ -112,10 +127,10 @@ def mean_score(scores, name):
 
 
 def verdict(change, less_is_better):
-    """"better" or "worse" where the interval holds no 0, else ""."""
+    """"better" or "worse" where the interval holds no 0, else "undecided"."""
     low, high = change["low"], change["high"]
-    if low is None or low <= 0 <= high:
-        return ""
+    if low <= 0 <= high:
+        return "undecided"
     return "better" if (high < 0) == less_is_better else "worse"
 
 
@@ -213,6 +228,6 @@ def bin_name(index):
 
 
 def usable_runs(results, row):
-    """The finished runs of a row that did not collapse and have predicted every validation scan."""
-    return [run for run in results.finished(row) if not run.collapsed and all(
+    """The finished runs of a row that have predicted every validation scan."""
+    return [run for run in results.finished(row) if all(
         case.predicted(run) is not None for case in validation_cases(results))]

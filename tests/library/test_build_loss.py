@@ -9,6 +9,7 @@ import losses
 from losses import GeneralizedDiceLoss
 from losses_regional import (
     REGIONAL_LOSSES,
+    ComponentDiceCELoss,
     DiceCELoss,
     DiceLoss,
     FocalTverskyLoss,
@@ -76,7 +77,7 @@ def test_build_loss_can_be_imported_from_losses_too():
 # Classes ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kind", [
-    DiceLoss, TverskyLoss, FocalTverskyLoss, HausdorffLoss, DiceCELoss])
+    DiceLoss, TverskyLoss, FocalTverskyLoss, HausdorffLoss, DiceCELoss, ComponentDiceCELoss])
 def test_the_foreground_classes_enter(kind):
     name = next(name for name, (module, _) in REGIONAL_LOSSES.items() if module is kind)
     part = build_loss(name, 4).regional
@@ -84,10 +85,10 @@ def test_the_foreground_classes_enter(kind):
 
 
 @pytest.mark.parametrize("name, chosen, text", [
-    ("boundary", [1, 1], "different ones of 1 to 3, found 1, 1"),
-    ("gdl+boundary", [0], "different ones of 1 to 3, found 0"),
-    ("gdl+boundary", [1, 4], "different ones of 1 to 3, found 1, 4"),
-    ("boundary", [2, 3, 2, 9], "1 to 3, found 2, 3, 2, 9"),
+    ("boundary", [1, 1], "different ones of 0 to 3, found 1, 1"),
+    ("gdl+boundary", [-1], "different ones of 0 to 3, found -1"),
+    ("gdl+boundary", [0, 4], "different ones of 0 to 3, found 0, 4"),
+    ("boundary", [2, 3, 2, 9], "0 to 3, found 2, 3, 2, 9"),
     ("gdl", [1], "none for gdl, which has no boundary part, found 1"),
     ("ce", [1, 2], "none for ce, which has no boundary part, found 1, 2")])
 def test_boundary_classes_that_cannot_be_chosen_are_named(name, chosen, text):
@@ -116,6 +117,20 @@ def test_an_option_that_is_a_flag_may_be_given_as_a_number():
     assert build_loss("dice", 2, None, {"squared": 1.0}).regional.squared
 
 
+def test_the_background_may_be_among_the_classes_of_the_boundary_loss():
+    loss = build_loss("gdl+boundary", 4, boundary_classes=[0, 1, 2, 3])
+    assert loss.boundary.classes == [0, 1, 2, 3] and loss.needs_background
+    assert not build_loss("gdl+boundary", 4).needs_background
+
+
+@pytest.mark.parametrize("name, background, maps", [
+    ("rwl", False, True), ("gsl+boundary", True, False), ("cc_dice_ce+boundary", False, True),
+    ("gdl+boundary", False, False), ("boundary", False, False)])
+def test_a_loss_says_which_maps_it_needs(name, background, maps):
+    loss = build_loss(name, 3)
+    assert loss.needs_background == background and bool(loss.make_maps) == maps
+
+
 @pytest.mark.parametrize("name", ["gdl", "dice", "dice+ce", "tversky", "focal_tversky"])
 def test_sums_over_the_batch_are_an_option(name):
     part = build_loss(f"{name}+boundary", 2, None, {"batch": 1.0}).regional
@@ -142,8 +157,12 @@ def test_build_loss_passes_the_weight_cap_on():
 @pytest.mark.parametrize("name, options, words", [
     ("dice", {"gamma": 1.0}, "loss-options: expected batch, smooth, squared for dice, found gamma"),
     ("gdl+boundary", {"max_weight": 1.0},
-     r"loss-options: expected batch for gdl\+boundary, found max_weight"),
-    ("gdl", {"softmax": 1.0}, "loss-options: expected batch for gdl, found softmax"),
+     r"loss-options: expected absent_size, batch for gdl\+boundary, found max_weight"),
+    ("gdl", {"softmax": 1.0}, "loss-options: expected absent_size, batch for gdl, found softmax"),
+    ("gdl", {"absent_size": [5.0]}, "absent_size: expected 2 numbers above 0, one per class"),
+    ("gsl", {"weights": [1.0]}, "weights: expected 2 of them, one per class, found 1"),
+    ("rwl", {"smooth": 1.0}, "loss-options: expected none for rwl, found smooth"),
+    ("cc_dice_ce", {"smooth": -1.0}, "smooth: expected a number of at least 0"),
     ("gdl", {"batch": 2.0}, "batch: expected 0 or 1, found 2.0"),
     ("dice+ce", {"batch": [1.0, 1.0]}, "batch: expected 0 or 1, found "),
     ("dice", {"squared": 0.5}, "squared: expected 0 or 1, found 0.5"),

@@ -10,7 +10,15 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import distance_transform_edt
 
-from distance import boundary, signed_distance, signed_distance_slices, whole_numbers
+from distance import (
+    boundary,
+    depth_in_class,
+    nearest_component,
+    signed_distance,
+    signed_distance_of_scan,
+    signed_distance_slices,
+    whole_numbers,
+)
 
 S2, S3, S5, S10 = np.sqrt([2, 3, 5, 10])
 quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
@@ -184,6 +192,71 @@ def test_slices_get_a_2d_map_each():
 def test_slices_pass_spacing_and_convention_on():
     masks = np.array([[[0, 1, 1]]], bool)
     close(signed_distance_slices(masks, (1, 0.5), "official"), [[[0.5, 0.5, 0]]])
+
+
+# Other maps ---------------------------------------------------------------------------------------
+
+def test_a_scan_has_maps_of_slices_or_of_the_volume_in_px_or_mm_whole_or_not():
+    mask = np.array([[[1, 0, 0]], [[0, 0, 0]]], bool)
+    close(signed_distance_of_scan(mask, (3, 1, 2)), [[[0, 1, 2]], [[0, 0, 0]]])
+    close(signed_distance_of_scan(mask, (3, 1, 2), unit="mm"), [[[0, 2, 4]], [[0, 0, 0]]])
+    volume = signed_distance_of_scan(mask, (3, 1, 2), unit="mm", dims=3)
+    close(volume, [[[0, 2, 4]], [[3, np.sqrt(13), 5]]])
+    close(signed_distance_of_scan(mask, (3, 1, 2), "official", "mm", 3, truncate=True),
+          [[[-1, 2, 4]], [[3, 3, 5]]])
+
+
+def test_depth_is_relative_to_the_deepest_pixel_of_the_class():
+    labels = np.array([[0, 0, 0, 0, 2, 2, 1]])
+    close(depth_in_class(labels), [[1, 3 / 4, 2 / 4, 1 / 4, 1, 1, 1]])
+    assert depth_in_class(labels).dtype == np.float32
+
+
+def test_depth_takes_spacing_and_volumes():
+    labels = np.array([[[1, 1]], [[1, 0]], [[1, 0]]])  # 2 mm apart along the first axis
+    corner = np.sqrt(5)
+    close(depth_in_class(labels, (2, 1, 1)), [[[corner / corner, 2 / corner]],
+                                              [[1 / corner, 1]], [[1 / corner, 1]]])
+
+
+def test_depth_of_one_class_alone_is_0():
+    assert not depth_in_class(np.full((3, 3), 2)).any()
+
+
+def test_pixels_belong_to_the_nearest_component_and_corners_connect():
+    mask = [[1, 0, 0, 0, 0, 0],
+            [0, 1, 0, 0, 0, 1]]
+    found = nearest_component(np.array(mask))
+    assert found.tolist() == [[1, 1, 1, 1, 2, 2], [1, 1, 1, 1, 2, 2]] and found.dtype == np.int32
+    assert nearest_component(np.array(mask), (1, 2)).tolist() == found.tolist()
+
+
+def test_components_of_a_volume_take_spacing():
+    mask = np.zeros((4, 1, 5), bool)
+    mask[0, 0, 0] = mask[3, 0, 4] = True
+    assert nearest_component(mask, (10, 1, 1))[1, 0].tolist() == [1] * 5
+    assert nearest_component(mask, (1, 10, 10))[1:3, 0].tolist() == [[1, 1, 1, 2, 2],
+                                                                     [1, 1, 2, 2, 2]]
+
+
+@pytest.mark.parametrize("ones, number", [([], 0), ([2], 1), (range(4), 1)])
+def test_fewer_than_two_components_have_one_number(ones, number):
+    mask = np.zeros((1, 4), bool)
+    mask[0, list(ones)] = True
+    assert nearest_component(mask).tolist() == [[number] * 4]
+
+
+@quick
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=6)))
+def test_the_component_of_a_pixel_is_as_near_as_any(mask):
+    found = nearest_component(mask)
+    if not mask.any():
+        return
+    points, owners = np.argwhere(mask), found[mask]
+    for place in np.ndindex(mask.shape):
+        distance = np.linalg.norm(points - place, axis=1)
+        nearest = distance[owners == found[place]].min()
+        assert nearest == distance.min()
 
 
 # Brute force --------------------------------------------------------------------------------------

@@ -209,6 +209,31 @@ def test_gdl_over_a_batch_without_any_lesion_is_1_without_a_gradient():
     assert loss == 1 and probs.grad.abs().max() < 1e-18
 
 
+def test_gdl_weighs_an_absent_class_by_the_size_it_usually_has():
+    # w = 1/2^2 of the foreground, 1/4^2 of the background.
+    # Overlap: 3.5 / 16. Sums: 0.5 / 4 + (4 + 3.5) / 16 = 9.5 / 16. Loss: 1 - 7 / 9.5.
+    probs, target = two_classes([[[0.5, 0, 0, 0]]]).requires_grad_(), two_classes([[[0, 0, 0, 0]]])
+    loss = GeneralizedDiceLoss(absent_size=(1000, 2))(probs, target)
+    assert loss.item() == pytest.approx(1 - 7 / 9.5)
+
+    # Of the foreground 2 * 3.5 / 4 / (9.5 / 16)^2 / 16, of the background, which is there, less.
+    loss.backward()
+    assert probs.grad[0, 1, 0].tolist() == pytest.approx([28 / 9.5 ** 2] * 4)
+    assert probs.grad[0, 0, 0].tolist() == pytest.approx([(7 - 2 * 9.5) / 9.5 ** 2] * 4)
+
+
+def test_the_usual_size_leaves_classes_that_are_there_alone():
+    probs, target = random_case(2)
+    loss = GeneralizedDiceLoss(absent_size=(5, 7))
+    assert loss(probs, target) == GeneralizedDiceLoss()(probs, target)
+
+
+@pytest.mark.parametrize("sizes", [(3,), (3, 0), (3, float("inf")), "median", 7, (3, None)])
+def test_usual_sizes_that_are_none_are_named(sizes):
+    with pytest.raises(ValueError, match="^absent_size: expected 2 numbers above 0, one per class"):
+        GeneralizedDiceLoss(absent_size=sizes)
+
+
 # Boundary loss by hand ----------------------------------------------------------------------------
 
 def test_boundary_loss_is_the_mean_of_map_times_probability():
@@ -889,9 +914,20 @@ def test_joint_loss_needs_the_maps_of_all_foreground_classes(maps):
         JointLoss(None, BoundaryLoss((2,)))(probs, None, torch.zeros(1, maps, 2, 2))
 
 
-def test_joint_loss_has_no_map_of_the_background():
-    with pytest.raises(ValueError, match="^boundary: expected .* from 1, found 0, 1$"):
-        JointLoss(None, BoundaryLoss((0, 1)))
+def test_joint_loss_takes_no_class_counted_from_the_last():
+    with pytest.raises(ValueError, match="^boundary: expected .* from 0, found 1, -1$"):
+        JointLoss(None, BoundaryLoss((1, -1)))
+
+
+def test_joint_loss_of_the_background_takes_its_map_first():
+    probs = torch.tensor([[[[0.5]], [[0.25]], [[0.25]]]])
+    loss, phi = JointLoss(None, BoundaryLoss((0, 2))), torch.tensor([[[[8.]], [[99.]], [[-4.]]]])
+    assert loss.needs_background and loss(probs, None, phi)[0].item() == (0.5 * 8 - 0.25 * 4) / 2
+
+    words = r"\(1, 3, 1, 1\), found \(1, 2, 1, 1\). Put the map of the background first"
+    with pytest.raises(ValueError, match=f"^distance: expected shape {words}"):
+        loss(probs, None, phi[:, 1:])
+    assert not JointLoss(None, BoundaryLoss((1, 2))).needs_background
 
 
 @pytest.mark.parametrize("classes", [1, (), (1, 1), (0.5,), "ab", (None,)])
@@ -902,10 +938,43 @@ def test_classes_that_are_none_are_named(kind, classes):
 
 
 @pytest.mark.parametrize("value", [2, -1, 0.5, float("nan"), None, "1", [1.0, 1.0]])
-@pytest.mark.parametrize("name", ["batch", "softmax"])
-def test_a_flag_is_0_or_1(name, value):
+@pytest.mark.parametrize("kind, name", [
+    (GeneralizedDiceLoss, "batch"), (GeneralizedDiceLoss, "softmax"), (BoundaryLoss, "softmax")])
+def test_a_flag_is_0_or_1(kind, name, value):
     with pytest.raises(ValueError, match=f"^{name}: expected 0 or 1, found "):
-        GeneralizedDiceLoss(**{name: value})
+        kind(**{name: value})
+
+
+HALF = torch.full((2, 2, 3, 3), 0.5)
+OF_LOGITS = ". Of logits z of a sigmoid give torch.cat([torch.zeros_like(z), z], 1)"
+
+
+@pytest.mark.parametrize("loss, values, other, message", [
+    (GeneralizedDiceLoss(), 6 * HALF, HALF,
+     "probs: expected probabilities, from 0 to 1, found 3 to 3. If they are logits, give "
+     "logits.softmax(1), or make the loss with softmax=True"),
+    (GeneralizedDiceLoss(), HALF, 510 * HALF,
+     "target: expected one-hot, from 0 to 1, found 255 to 255. Of a mask of 0 and 255 give "
+     "target > 0"),
+    (GeneralizedDiceLoss(), HALF, HALF[:, :, 1:],
+     "target: expected shape (2, 2, 3, 3), found (2, 2, 2, 3)"),
+    (BoundaryLoss(), HALF, HALF[:, :1, 1:],
+     "distance: expected shape (2, 1, 3, 3), found (2, 1, 2, 3)"),
+    (BoundaryLoss(), HALF[:, 0], HALF[:, :1],
+     "probs: expected shape (B, K, H, W) or (B, K, D, H, W), found (2, 3, 3). Of probabilities p "
+     "of a sigmoid give torch.stack([1 - p, p], 1)"),
+    (BoundaryLoss(softmax=True), HALF[:, :1], HALF[:, :1],
+     "logits: expected at least 2 channels on axis 1, for the classes 1, found 1" + OF_LOGITS),
+    (BoundaryLoss((0,), softmax=True), HALF[:, :1], HALF[:, :1],
+     "logits: expected at least 2 channels on axis 1, for the classes 0, found 1" + OF_LOGITS)])
+def test_what_is_not_as_expected_is_said_in_full(loss, values, other, message):
+    with pytest.raises(ValueError) as error:
+        loss(values, other)
+    assert str(error.value) == message
+
+
+def test_one_channel_is_enough_for_probabilities_of_class_0():
+    assert BoundaryLoss((0,))(HALF[:, :1], HALF[:, :1]) == 0.25
 
 
 @pytest.mark.parametrize("value", [True, 1, 1.0])

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from test_losses import one_hot, random_case, two_classes
 from torch.autograd import gradcheck
 
+from distance import signed_distance
 from losses import BoundaryLoss, JointLoss
 from losses_regional import (
     REGIONAL_LOSSES,
@@ -33,11 +34,21 @@ def options_of(name, classes=2):
     return {"weights": [1.0 + k for k in range(classes)]} if name == "wce" else None
 
 
+def maps_of(loss, target):
+    """What a JointLoss needs of these labels, {"distance": ..., "maps": ...}."""
+    labels, first, maps = target.argmax(1).numpy(), 0 if loss.needs_background else 1, None
+    phi = np.array([[signed_distance(image == k) for k in range(first, target.shape[1])]
+                    for image in labels])
+    if loss.make_maps:
+        maps = torch.from_numpy(np.array([loss.make_maps(image) for image in labels]))
+    return {"distance": torch.from_numpy(phi), "maps": maps}
+
+
 def value(name, logits, target, options=None):
     """The regional loss of logits by its name, in their dtype."""
     classes = logits.shape[1]
     loss = build_loss(name, classes, None, options or options_of(name, classes))
-    return loss(logits.softmax(1), target, logits=logits)[0]
+    return loss(logits.softmax(1), target, logits=logits, **maps_of(loss, target))[0]
 
 
 def row(*foreground):
@@ -292,7 +303,8 @@ def test_gradient(name, classes, spatial):
     assert gradcheck(lambda logits: value(name, logits, target), probs.log().requires_grad_())
 
 
-@pytest.mark.parametrize("name", NAMES)
+# But for rwl, which is negative.
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "rwl"])
 @pytest.mark.parametrize("batch, classes, spatial", ANY_SHAPE)
 def test_the_perfect_prediction_gives_about_0_and_the_opposite_more(name, batch, classes, spatial):
     _, target = random_case(4, batch, classes, spatial)
@@ -348,13 +360,13 @@ WEIGHTED = [(name, [0.3, 0.7]) for name in ("ce", "wce", "focal", "dice+ce")]
 def test_autocast_changes_nothing(name, weights):
     probs, target = random_case(7)
     logits = probs.float().log()
-    phi = torch.as_tensor(np.random.default_rng(7).normal(size=(3, 1, 6, 7))).float()
     options = {"weights": weights} if weights else options_of(name)
     loss = build_loss(f"{name}+boundary", 2, None, options)
+    given = {"weights": (0.5, 0.5), "logits": logits, **maps_of(loss, target)}
 
-    plain = loss(logits.softmax(1), target, phi, (0.5, 0.5), logits)[0]
+    plain = loss(logits.softmax(1), target, **given)[0]
     with torch.autocast("cpu", torch.bfloat16):
-        assert loss(logits.float().softmax(1), target, phi, (0.5, 0.5), logits)[0] == plain
+        assert loss(logits.float().softmax(1), target, **given)[0] == plain
 
 
 @pytest.mark.parametrize("name, weights", WEIGHTED)
@@ -371,9 +383,10 @@ def test_half_precision_is_computed_in_float32(name):
     probs, target = random_case(8, 2, 2, (4, 5))
     rounded = probs.log().to(torch.bfloat16)
     loss = build_loss(name, 2, None, options_of(name))
+    maps = maps_of(loss, target)
 
-    expected, _ = loss(rounded.double().softmax(1), target, logits=rounded.double())
-    found, _ = loss(rounded.float().softmax(1), target, logits=rounded)
+    expected, _ = loss(rounded.double().softmax(1), target, logits=rounded.double(), **maps)
+    found, _ = loss(rounded.float().softmax(1), target, logits=rounded, **maps)
     assert_allclose(found.double(), expected, rtol=1e-6)
 
 
@@ -382,12 +395,12 @@ def test_half_precision_is_computed_in_float32(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_joined_with_the_boundary_loss_it_is_weighted_like_the_gdl(name):
     probs, target = random_case(9, 2, 3)
-    logits, phi = probs.log(), torch.as_tensor(np.random.default_rng(9).normal(size=(2, 2, 6, 7)))
-    joint = build_loss(f"{name}+boundary", 3, None, options_of(name, 3))
-    loss, terms = joint(probs, target, phi, (0.25, 0.75), logits)
+    logits, joint = probs.log(), build_loss(f"{name}+boundary", 3, None, options_of(name, 3))
+    maps = maps_of(joint, target)
+    loss, terms = joint(probs, target, weights=(0.25, 0.75), logits=logits, **maps)
 
     regional = value(name, logits, target).item()
-    boundary = BoundaryLoss((1, 2))(probs, phi).item()
+    boundary = BoundaryLoss((1, 2))(probs, maps["distance"][:, -2:]).item()
     assert loss.item() == pytest.approx(0.25 * regional + 0.75 * boundary)
     assert terms.keys() == {name.replace("+", "_"), "boundary"}
     assert terms["boundary"].item() == pytest.approx(boundary)
@@ -447,7 +460,9 @@ def test_one_channel_of_a_sigmoid_is_named(kind):
 @pytest.mark.parametrize("kind", [CrossEntropyLoss, FocalLoss, DiceCELoss])
 def test_one_channel_of_logits_is_named_and_two_are_the_same_sigmoid(kind):
     z, target = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4).round().clamp(0, 1)
-    message = r"^logits: .* on axis 1, .* found 1\. .* torch\.cat\(\[torch\.zeros_like\(z\), z\],"
+    classes = "1" if kind is DiceCELoss else "0, 1"
+    message = (f"^logits: .* on axis 1, for the classes {classes}, "
+               r"found 1\. .* torch\.cat\(\[torch\.zeros_like\(z\), z\],")
     with pytest.raises(ValueError, match=message):
         kind()(z, target)
 
@@ -461,6 +476,18 @@ def test_class_indices_for_a_target_are_named_with_what_to_give(kind):
     for indices in (torch.zeros(2, 4, 4), torch.zeros(2, 1, 4, 4)):
         with pytest.raises(ValueError, match=r"^target: expected shape .*one_hot\(.*\.movedim"):
             kind()(torch.full((2, 2, 4, 4), 0.5), indices)
+
+
+@pytest.mark.parametrize("kind, name", [
+    *((kind, "softmax") for kind in SIZED), (DiceLoss, "batch"), (TverskyLoss, "batch")])
+def test_a_flag_is_named(kind, name):
+    with pytest.raises(ValueError, match=f"^{name}: expected 0 or 1, found 2$"):
+        kind(**{name: 2})
+
+
+def test_one_channel_of_logits_is_named_where_the_loss_applies_the_softmax():
+    with pytest.raises(ValueError, match="^logits: expected at least 2 channels on axis 1, "):
+        HausdorffLoss(softmax=True)(torch.rand(1, 1, 3, 3), torch.rand(1, 1, 3, 3))
 
 
 @pytest.mark.parametrize("kind", [*SIZED, DiceCELoss])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from test_claims import best_scores, made_run, made_set
+from test_losses_regional import maps_of
 from test_makefile import clone, make  # noqa: F401
 
 import main
@@ -17,7 +17,6 @@ from reporting import formats, study_figures
 from run_folders import write_run, write_set
 from scoring import runs
 from scoring.rows import label
-from studies import claims
 from training import checkpoint
 from training.best_model import load_model
 from training.run_folder import COLUMNS
@@ -50,14 +49,15 @@ def test_a_step_with_every_loss_and_network(loss, network):
 
     labels = torch.zeros(2, 16, 16, dtype=torch.uint8)
     labels[0, 4:9, 5:8] = 1
-    batch = Batch(torch.rand(2, 1, 16, 16), labels, torch.rand(2, 1, 16, 16))
+    maps = maps_of(joint, one_hot(labels, 2).float())
+    batch = Batch(torch.rand(2, 1, 16, 16), labels, maps["distance"])
 
     head = trainer.network.head
     before = {key: value.clone() for key, value in head.named_parameters()}
     batch = trainer.begin_step(batch)
     logits = trainer.forward(batch.images)
     value, parts = trainer.loss(logits.softmax(1), one_hot(batch.labels, 2), batch.distance,
-                                (0.5, 0.5), logits)
+                                (0.5, 0.5), logits, maps["maps"])
     bad = trainer.end_step(value)
     assert not bad and parts.keys() == {loss.replace("+", "_"), "boundary"}
     assert all(not torch.equal(before[key], value) for key, value in head.named_parameters())
@@ -140,10 +140,10 @@ def test_an_option_that_makes_no_sense_is_refused(data, tmp_path):
     ("focal", ["--loss-options", "gamma"], "NAME=NUMBER"),
     ("focal", ["--loss-options", "gamma=a"], "NAME=NUMBER"),
     ("dice", ["--loss-options", "gamma=1"], "expected batch, smooth, squared for dice"),
-    ("gdl", ["--loss-options", "softmax=1"], "expected batch for gdl"),
+    ("gdl", ["--loss-options", "softmax=1"], "expected absent_size, batch for gdl"),
     ("dice", ["--gdl-max-weight", 1], "a loss with gdl"),
     ("dice+focal", [], "expected one of gdl, ce, wce, focal, dice, dice+ce, tversky, "
-                       "focal_tversky, hausdorff, boundary")])
+                       "focal_tversky, hausdorff, rwl, gsl, cc_dice_ce, boundary")])
 def test_options_that_do_not_fit_the_loss_end_with_status_2(data, tmp_path, loss, options, word):
     result = train(data, tmp_path / "run", *options, loss=loss)
     assert result.returncode == 2
@@ -220,33 +220,7 @@ def test_the_labels_of_the_losses_are_sound_latex():
     assert formats.tex_label("focal_tversky+boundary-switch5") == expected
 
 
-# C6, figure ---------------------------------------------------------------------------------------
-
-def strategies(schedule, increase, collapsed=False):
-    """A set with the schedule, "increase" and two constants, of these scores."""
-    foreground = 0 if collapsed else 0.1
-    made = {
-        "gdl_boundary": made_run("gdl+boundary", [schedule], foreground=foreground),
-        "gdl_boundary-increase": made_run("gdl+boundary", [increase], schedule="increase"),
-        "gdl_boundary-alpha0.5": made_run("gdl+boundary", [0.75], schedule="constant:0.5"),
-        "gdl_boundary-alpha0.9": made_run("gdl+boundary", [0.6], schedule="constant:0.9"),
-    }
-    return made_set(**{row: [run] for row, run in made.items()})
-
-
-def test_c6_is_decided_by_the_schedule_and_names_the_other_strategies(monkeypatch):
-    monkeypatch.setattr(claims, "row_scores", best_scores)
-    result = claims.c6(strategies(0.7, 0.9))
-    assert result["verdict"] == "not supported" and result["schedule"] == "gdl+boundary"
-    expected = ("0.700 with the schedule; 0.900 with increase; "
-                "0.750 with alpha 0.5, 0.600 with alpha 0.9")
-    assert expected in result["statistic"]
-
-
-def test_c6_is_not_measured_where_the_schedules_row_collapsed(monkeypatch):
-    monkeypatch.setattr(claims, "row_scores", best_scores)
-    assert claims.c6(strategies(0.7, 0.9, collapsed=True))["verdict"] == "not measured"
-
+# Figure ---------------------------------------------------------------------------------------
 
 def test_the_figure_draws_every_strategy(tmp_path):
     folder = write_set(tmp_path, losses={"gdl+boundary": [[0.7] * 8]})

@@ -134,7 +134,7 @@ def test_from_hearts_to_a_table_of_classes_and_new_scans(hearts, data, tmp_path)
     runs = tmp_path / "results" / "hearts"
 
     # two runs
-    for loss, more in (("gdl", []), ("gdl+boundary", ["--boundary-classes", "1", "3"])):
+    for loss, more in (("gdl", []), ("gdl+boundary", ["--boundary-classes", "0", "3"])):
         out = runs / loss / "seed0"
         result = run("main.py", "--data", data, "--out", out, "--loss", loss, "--width", 2,
                      "--epochs", 2, "--quiet", *more)
@@ -145,7 +145,7 @@ def test_from_hearts_to_a_table_of_classes_and_new_scans(hearts, data, tmp_path)
               for name in ("right_ventricle", "myocardium", "left_ventricle")]
     assert float(rows[0]["val_dice_3d"]) == pytest.approx(np.mean(scores))
     config = json.loads((runs / "gdl+boundary" / "seed0" / "config.json").read_text())
-    assert config["boundary_classes"] == [1, 3]
+    assert config["boundary_classes"] == [0, 3]
 
     # the table
     result = run("report.py", "--runs", runs)
@@ -175,7 +175,7 @@ def test_from_hearts_to_a_table_of_classes_and_new_scans(hearts, data, tmp_path)
 
 def test_classes_that_the_data_lack_are_refused_before_a_folder_is_made(data, tmp_path):
     result = run("main.py", "--data", data, "--out", tmp_path / "run", "--boundary-classes", 4)
-    refuses(result, "--boundary-classes", "1 to 3")
+    refuses(result, "--boundary-classes", "0 to 3")
     assert not (tmp_path / "run").exists()
 
 

@@ -5,6 +5,8 @@ import re
 import pytest
 
 from checkout import ROOT
+from losses_regional import REGIONAL_LOSSES
+from scoring.rows import FLAGS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -28,6 +30,13 @@ def test_every_row_of_the_protocol_table_points_to_a_test():
     table = README.split("## Paper text, 2018 code, here")[1].split("##")[0]
     rows = [line for line in table.splitlines() if line.startswith("|")][2:]
     assert len(rows) >= 15 and all("`test_" in row and "::test_" in row for row in rows)
+
+
+def test_every_loss_and_every_change_of_a_row_stands_in_the_table_of_losses():
+    table = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    lines = [line.split("|")[1] for line in table.splitlines() if line.startswith("|")]
+    named = {*REGIONAL_LOSSES, "boundary", *(f"-{flag}" for flag in FLAGS)}
+    assert not {name for name in named if not any(f"`{name}`" in cell for cell in lines)}
 
 
 def test_pictures_and_files_that_the_readme_links_are_there():

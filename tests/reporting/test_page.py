@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import metrics
+from made_runs import made_set
 from reporting import notes, table1
 from reporting.page import build, curves, scores
 from reporting.page.svg import Axes, band, labelled, line
@@ -63,7 +64,7 @@ def test_names_from_files_are_escaped_in_the_page(tmp_path):
 
 
 def test_claims_appear_on_the_page_once_they_are_measured(tmp_path):
-    folder = write_set(tmp_path)
+    folder = write_set(tmp_path, source="own")
     assert build.claims_of(load(folder)) == {}
     claim = {"claim": "it <works>", "verdict": "supported", "statistic": "+0.1 [0.0, 0.2]"}
     (folder / "claims.json").write_text(json.dumps({"set": "x", "claims": {"C1": claim}}))
@@ -199,17 +200,50 @@ class Tags(HTMLParser):
 
 
 def test_claims_are_counted_and_told_by_a_sign_too(tmp_path):
-    folder = write_set(tmp_path)
-    verdicts = ("supported", "supported", "not supported", "not measured")
-    claims = {f"C{at}": {"claim": "c", "verdict": verdict, "statistic": "s"}
-              for at, verdict in enumerate(verdicts)}
-    (folder / "claims.json").write_text(json.dumps({"claims": claims}))
+    folder = write_set(tmp_path, source="own")
+    write_claims(folder, "supported", "supported", "refuted", "undecided", "not measured")
     page = page_of(folder)
-    assert "2 of 4 supported" in page
-    assert page.count("✓ supported") == 2 and page.count("✗ not supported") == 1
+    assert "2 supported, 1 refuted, 1 undecided, 1 not measured" in page
+    assert page.count("✓ supported") == 2 and page.count("✗ refuted") == 1
 
 
-def test_deviations_from_reported_numbers_are_told_in_colour_and_words(tmp_path):
+def write_claims(folder, *verdicts, **options):
+    """claims.json with a claim of each verdict."""
+    claims = {f"C{at}": {"claim": f"claim {at}", "verdict": verdict, "statistic": "+0.1 [0, 0.2]",
+                         **options} for at, verdict in enumerate(verdicts, 1)}
+    (folder / "claims.json").write_text(json.dumps({"claims": claims}))
+
+
+@pytest.mark.parametrize("excludes_0, colour", [(True, "better"), (False, "")])
+def test_a_verdict_has_a_colour_only_where_its_interval_leaves_out_0(tmp_path, excludes_0, colour):
+    folder = write_set(tmp_path, source="own")
+    write_claims(folder, "supported", excludes_0=excludes_0)
+    assert f'<span class="chip {colour}">✓ supported</span>' in page_of(folder)
+
+
+def test_an_undecided_claim_has_no_colour_whatever_its_interval(tmp_path):
+    folder = write_set(tmp_path, source="own")
+    write_claims(folder, "undecided", "not measured", excludes_0=True)
+    page = page_of(folder)
+    assert page.count('<span class="chip ">') == 2
+
+
+def test_a_phantoms_page_says_what_ran_and_judges_no_claim(tmp_path):
+    folder = write_set(tmp_path)
+    write_claims(folder, "supported", "refuted", excludes_0=True)  # of an earlier version
+    page = page_of(folder)
+    assert "6 runs of L_B, L_GD, L_GD + L_B, 48 epochs in all, trained in 1 min 12 s." in page
+    assert "No claim is judged on a phantom" in page and "+0.1 [0, 0.2]" in page
+    assert 'href="#what-ran"' in page and 'id="claims"' not in page and 'class="chip' not in page
+    assert not re.search(r"supported|refuted|undecided|too few scans", page)
+
+
+def test_nothing_but_a_verdict_is_coloured_better_or_worse(tmp_path):
+    page = page_of(write_set(tmp_path, source="own"))  # two scans decide nothing
+    assert "▲" in page and not re.search(r'<(td|span)[^>]*class="[^"]*\b(better|worse)\b', page)
+
+
+def test_deviations_from_reported_numbers_are_told_by_a_sign_and_words(tmp_path):
     page = page_of(write_set(tmp_path, source="challenge"))
     # GDL: 0.550 (0.071) against 0.727 (0.006); GDL + boundary: 0.800 (0.141) against 0.748 (0.005)
     assert '<small class="worse">▼ -0.177, worse</small>' in page
@@ -307,22 +341,42 @@ def test_the_papers_marks_stand_beside_its_own_data_only(tmp_path):
 # Scan by scan -------------------------------------------------------------------------------------
 
 def test_paired_differences_are_means_over_scans_with_their_direction(tmp_path):
-    rows = {row["name"]: row for row in scores.paired_differences(load(write_set(tmp_path)))}
+    results = load(write_set(tmp_path, source="own"))
+    rows = {row["name"]: row for row in scores.paired_differences(results)}
     dsc, hd95 = rows["3-D DSC"], rows["HD95 (mm)"]
     assert dsc["gdl"] == pytest.approx((0.5 + 48 / 68) / 2)
     assert dsc["both"] == pytest.approx((0.75 + 58 / 68) / 2)
     assert dsc["difference"] == pytest.approx(dsc["both"] - dsc["gdl"])
     assert (dsc["better"], dsc["worse"]) == (2, 0)
-    assert (dsc["low"], dsc["verdict"]) == (None, "")  # two scans: no interval
+    assert (dsc["low"], dsc["verdict"]) == (None, "too few scans")
+    assert dsc["epochs"] == "best epoch"
     assert (hd95["better"], hd95["worse"]) == (2, 0)  # smaller distances are better
 
 
 @pytest.mark.parametrize("low, high, less_is_better, expected", [
     (0.1, 0.2, False, "better"), (-0.2, -0.1, False, "worse"),
     (-0.2, -0.1, True, "better"), (0.1, 0.2, True, "worse"),
-    (-0.1, 0.1, False, ""), (0.0, 0.1, False, ""), (None, None, True, "")])
+    (-0.1, 0.1, False, "undecided"), (0.0, 0.1, False, "undecided")])
 def test_an_interval_decides_where_it_leaves_out_zero(low, high, less_is_better, expected):
     assert scores.verdict({"low": low, "high": high}, less_is_better) == expected
+
+
+def test_the_last_epochs_stand_before_the_best_one_and_one_seed_decides_nothing(tmp_path):
+    results = made_set(tmp_path, gdl=[0.4, 0.41], gdl_boundary=[0.6, 0.61])
+    found = scores.paired_differences(results)
+    assert [row["epochs"] for row in found] == ["last 3 epochs"] * 5 + ["best epoch"] * 5
+    assert [row["verdict"] for row in found] == ["better"] * 10
+
+    results.losses["gdl"].pop()
+    one = scores.paired_differences(made_set(tmp_path, **{
+        "gdl": results.losses["gdl"], "gdl_boundary": results.losses["gdl+boundary"]}))
+    assert {row["verdict"] for row in one} == {"one seed"} and one[0]["low"] is None
+
+
+def test_a_phantoms_differences_have_no_verdict(tmp_path):
+    results = made_set(tmp_path, source="phantom", gdl=[0.4, 0.41], gdl_boundary=[0.6, 0.61])
+    rows = scores.paired_differences(results)
+    assert {row["verdict"] for row in rows} == {""} and rows[0]["low"] > 0
 
 
 def test_scatter_points_stand_where_their_scores_are(tmp_path):
@@ -346,12 +400,12 @@ def test_recall_by_volume_counts_each_lesion_once(tmp_path):
     found = scores.by_volume(load(write_set(tmp_path)))
     bins = {row["name"]: (row["lesions"], row["recall"]) for row in found["bins"]}
     assert bins == {  # 2x2, 4x4 and 8x8 pixels of 1x1x3 mm
-        "0.01 to 0.03 ml": (1, {"gdl": 0, "gdl+boundary": 1}),
-        "0.03 to 0.1 ml": (1, {"gdl": 1, "gdl+boundary": 1}),
-        "0.1 to 0.3 ml": (1, {"gdl": 1, "gdl+boundary": 1}),
-        "all": (3, {"gdl": pytest.approx(2 / 3), "gdl+boundary": 1})}
+        "0.01 to 0.03 ml": (1, {"boundary": 0, "gdl": 0, "gdl+boundary": 1}),
+        "0.03 to 0.1 ml": (1, {"boundary": 0, "gdl": 1, "gdl+boundary": 1}),
+        "0.1 to 0.3 ml": (1, {"boundary": 0, "gdl": 1, "gdl+boundary": 1}),
+        "all": (3, {"boundary": 0, "gdl": pytest.approx(2 / 3), "gdl+boundary": 1})}
     # GDL's 2x2 square touches nothing, in one of two scans
-    assert found["false"] == {"gdl": 0.5, "gdl+boundary": 0}
+    assert found["false"] == {"boundary": 0, "gdl": 0.5, "gdl+boundary": 0}
 
 
 def test_recall_by_volume_agrees_with_the_metric(tmp_path):

@@ -36,7 +36,7 @@ def page(tmp_path_factory):
     for loss, seeds in DSC.items():
         for seed, dsc in enumerate(seeds):
             write_run(root / "results" / "wmh" / loss / f"seed{seed}", data, loss, seed, dsc)
-    verdicts = ("supported", "not supported", "not measured")
+    verdicts = ("supported", "refuted", "not measured")
     claims = {f"C{at}": {"claim": f"claim {at}", "verdict": verdict, "statistic": "+0.1 [0.0, 0.2]"}
               for at, verdict in enumerate(verdicts, 1)}
     (root / "results" / "wmh" / "claims.json").write_text(json.dumps({"claims": claims}))

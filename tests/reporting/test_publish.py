@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+from test_test_set import column, write_masks, write_test_scans
 
 from checkout import ROOT
 from conftest import refuses, run, train
@@ -90,6 +91,20 @@ def test_the_report_of_folds_has_its_table_and_page(made):
         rows = [row for row in csv.DictReader(file) if row["loss"] == "gdl" and row["mean"]]
     assert {row["seeds"] for row in rows} == {"1"} and len(rows) >= 4
     assert "gdl/seed0" in (made[0] / "report" / "report.html").read_text()
+
+
+def test_each_folds_model_is_scored_on_the_test_scans(made, tmp_path):
+    shutil.copytree(made[1], tmp_path / "results")
+    write_test_scans(tmp_path / "raw" / "wmh")
+    for place in (tmp_path / "results").glob("gdl/seed0-fold*"):
+        write_masks(place, column(1, 1))
+        (place / "best.pt").unlink()  # which would have to be the one that wrote them
+    result = run("scoring.test_set", "--runs", tmp_path / "results", "--data", made[2], "--raw",
+                 tmp_path / "raw")
+    assert result.returncode == 0, result.stderr
+    text = (tmp_path / "results" / "test_set.md").read_text()
+    assert "| L_GD | 3 models | 0.667 " in text
+    assert "not predicted: L_GD + L_B, seed0-fold0; L_GD + L_B, seed0-fold1;" in text
 
 
 # Packs -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
+from made_runs import made_run, made_set
 from run_folders import write_set
 from scoring import intervals
 from scoring.row_scores import row_scores, sum_scores
@@ -36,8 +37,42 @@ def test_an_interval_covers_the_spread_of_seeds_where_scans_agree():
     mean, low, high = intervals.paired_interval(with_term, [[0.5] * 5])
     assert mean == pytest.approx(0)
     # each draw is the mean of two seeds, 0.3 off or 0; enlarged by sqrt(2), since two seeds show
-    # half of their variance
-    assert (low, high) == pytest.approx((-0.3 * 2 ** 0.5, 0.3 * 2 ** 0.5))
+    # half of their variance, and by t(1) / 1.96 = 12.706 / 1.96, since they show it badly
+    assert high == pytest.approx(0.3 * 2 ** 0.5 * 12.706 / 1.96, rel=1e-3)
+    assert low == pytest.approx(-high)
+
+
+@pytest.mark.parametrize("seeds, quantile", [(2, 12.706), (3, 4.303), (6, 2.571), (30, 2.045)])
+def test_what_few_seeds_differ_by_is_widened_by_students_t(seeds, quantile):
+    expected = (seeds / (seeds - 1)) ** 0.5 * quantile / 1.96
+    assert intervals.widening(seeds) == pytest.approx(expected, rel=1e-3)
+    assert intervals.widening(1) == 1
+
+
+def test_seeds_that_agree_widen_nothing():
+    scans = np.linspace(0, 1, 8)
+    assert intervals.paired_interval([scans] * 2, [scans * 0] * 2) == \
+        pytest.approx(intervals.paired_interval(scans, scans * 0))
+
+
+def test_the_seeds_of_each_row_are_widened_by_their_own_number():
+    mean, _, high = intervals.paired_interval([[0.5] * 5] * 6, [[0.2] * 5, [0.8] * 5])
+    assert mean == 0 and high == pytest.approx(0.3 * 2 ** 0.5 * 12.706 / 1.96, rel=1e-3)
+
+
+def test_a_scan_without_a_score_in_one_row_stays_out():
+    nan = np.nan
+    mean, low, high = intervals.paired_interval([[1, 2, nan, 4.0, 5, 5]], [[0, 1, 1, 3, 4, nan]])
+    assert (mean, low, high) == (1, 1, 1)
+    # of two seeds one has a score
+    assert intervals.paired_interval([[1.0] * 6, [nan] * 6], [[0.5] * 6])[0] == 0.5
+    assert all(map(math.isnan, intervals.paired_interval([[nan] * 5], [[1.0] * 5])))
+
+
+def test_scans_without_a_lesion_do_not_weigh_in_a_share_of_lesions():
+    # found 3 of 4, 1 of 4, and nothing to find in three scans
+    mean, low, high = intervals.paired_interval([[3, 1, 0, 0, 0]], [[0] * 5], [4, 4, 0, 0, 0])
+    assert (mean, low, high) == (0.5, 0.25, 0.75)
 
 
 def test_scans_are_drawn_for_both_rows_alike():
@@ -83,7 +118,7 @@ def test_scores_of_several_classes_are_means_over_them():
     assert score["dsc"] == pytest.approx(0.5, abs=1e-6) and score["hd_legacy"] == pytest.approx(0.5)
 
 
-def test_row_scores_leave_out_unfinished_collapsed_and_maskless_runs(tmp_path):
+def test_row_scores_leave_out_unfinished_and_maskless_runs_but_count_empty_ones(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.3] * 8] * 4, "boundary": [[0.5] * 8]})
     (folder / "gdl" / "seed1" / "summary.json").unlink()
     (folder / "gdl" / "seed2" / "predictions.npz").unlink()
@@ -94,8 +129,25 @@ def test_row_scores_leave_out_unfinished_collapsed_and_maskless_runs(tmp_path):
     assert scores["dsc"].shape == (2, 2)  # seeds 0 and 3, scans a and b
     assert scores["slices"].tolist() == [[2, 2]] * 2
     assert scores["dsc"][0].tolist() == scores["dsc"][1].tolist()
-    assert row_scores(results, "boundary") is None
+    empty = row_scores(results, "boundary")
+    assert empty["dsc_3d"].max() < 1e-8 and empty["lesions_predicted"].sum() == 0
     assert row_scores(results, "gdl+boundary") is None
+    assert row_scores(results, "gdl", "last") is None  # without scores.csv
+
+
+def test_scores_of_the_last_epochs_are_means_over_them(tmp_path):
+    runs = [made_run("gdl", seed=seed) for seed in range(2)]
+    for row in runs[1].scans:
+        row["dsc_3d"] = row["epoch"] / 10
+        row["false_distance"] = None if row["epoch"] == 11 else row["epoch"]
+    results = made_set(tmp_path, gdl=runs)  # twelve epochs, of which the last three count
+    last = row_scores(results, "gdl", "last")
+    assert last["dsc_3d"].tolist() == [[0.5] * 6, [pytest.approx((0.9 + 1.0 + 1.1) / 3)] * 6]
+    assert last["false_distance"][1].tolist() == [9.5] * 6
+    assert last["false_mm"][1].tolist() == [pytest.approx(2 * (9 + 10 + 0) / 3)] * 6
+    assert row_scores(results, "gdl")["dsc_3d"][1].tolist() == [0] * 6  # the first of equal epochs
+    assert last["recall_small"][0].tolist() == [1] * 6
+    assert last["small_lesions"][0].tolist() == [2] * 6
 
 
 def test_slice_metrics_differ_over_slices_and_scan_metrics_over_scans():
@@ -104,6 +156,15 @@ def test_slice_metrics_differ_over_slices_and_scan_metrics_over_scans():
     with_term = {**without, "dsc": np.array([[2.0, 0.0]]), "dsc_3d": np.array([[0.5, 0.0]])}
     assert intervals.difference(with_term, without, "dsc")["difference"] == 0.2
     assert intervals.difference(with_term, without, "dsc_3d")["difference"] == 0.25
+
+
+def test_scores_up_to_1_differ_by_1_at_most_and_distances_by_more():
+    # the seeds differ by 0.6: 0.3 x sqrt(2) x 6.48 = 2.75
+    rows = {name: np.array([[0.2] * 5, [0.8] * 5]) for name in ("dsc_3d", "hd")}
+    other = {name: np.full((1, 5), 0.5) for name in ("dsc_3d", "hd")}
+    found = {name: intervals.difference(rows, other, name) for name in rows}
+    assert (found["dsc_3d"]["low"], found["dsc_3d"]["high"]) == (-1, 1)
+    assert found["hd"]["high"] == pytest.approx(2.75, abs=0.01)
 
 
 def test_statistics_of_values_by_hand():
@@ -167,4 +228,5 @@ def test_no_sample_makes_the_bootstrap_warn(values):
 def test_a_change_in_words_has_a_sign_and_an_interval_or_is_a_dash():
     value = {"difference": 0.0124, "low": -0.003, "high": 0.0271}
     assert intervals.change_in_words(value) == "+0.012 [-0.003, +0.027]"
+    assert intervals.change_in_words({**value, "low": None, "high": None}) == "+0.012"
     assert intervals.change_in_words({"difference": None, "low": None, "high": None}) == "–"

@@ -22,25 +22,33 @@ def test_a_row_says_loss_schedule_and_cap(name, loss, schedule, cap):
     assert (row.loss, row.schedule, row.gdl_max_weight) == (loss, schedule, cap)
 
 
-@pytest.mark.parametrize("name, loss, batch", [
-    ("dice+ce-batch", "dice+ce", True), ("gdl+boundary-batch-alpha0.5", "gdl+boundary", True),
-    ("gdl-cap1-batch", "gdl", True), ("gdl-cap1", "gdl", False)])
-def test_a_row_says_whether_sums_run_over_the_batch(name, loss, batch):
+@pytest.mark.parametrize("name, loss, flags", [
+    ("dice+ce-batch", "dice+ce", ["batch"]), ("gdl-cap1", "gdl", []),
+    ("gdl+boundary-batch-alpha0.5", "gdl+boundary", ["batch"]),
+    ("gdl-lesionslices-cap1-medianabsent", "gdl", ["lesionslices", "medianabsent"]),
+    ("boundary-background", "boundary", ["background"])])
+def test_a_row_says_its_changes_without_a_number(name, loss, flags):
     row = rows.parse(name)
-    assert (row.loss, row.batch) == (loss, batch)
+    assert (row.loss, row.flags) == (loss, flags)
 
 
 @pytest.mark.parametrize("name, label, without, schedule", [
     ("dice+ce+boundary-batch", "L_Dice + L_CE + L_B, batch", "dice+ce-batch", "the schedule"),
     ("gdl+boundary-batch-increase0.1-cap1", "L_GD + L_B, batch, increase 0.1, cap 1",
-     "gdl-batch-cap1", "increase 0.1")])
-def test_sums_over_the_batch_belong_to_the_regional_loss(name, label, without, schedule):
+     "gdl-batch-cap1", "increase 0.1"),
+    ("gdl+boundary-medianabsent", "L_GD + L_B, absent: median size", "gdl-medianabsent",
+     "the schedule"),
+    ("rwl+boundary-lesionslices", "L_RW + L_B, lesion slices only", "rwl-lesionslices",
+     "the schedule"),
+    ("gdl+boundary-background-batch", "L_GD + L_B, with background, batch", "gdl-batch",
+     "the schedule")])
+def test_what_does_not_change_the_boundary_loss_stays_without_it(name, label, without, schedule):
     assert rows.label(name) == label and rows.without_boundary(name) == without
     assert rows.schedule_in_words(name) == schedule and rows.is_variant(name)
 
 
 @pytest.mark.parametrize("name", [
-    "gdl-batch1", "gdl-batch-batch", "gdl-batches",
+    "gdl-batch1", "gdl-batch-batch", "gdl-batches", "gdl-lesionslices-lesionslices",
     "gdl-alpha", "gdl-cap", "gdl+boundary-switch", "gdl-beta1", "gdl-", "gdl-alpha0.5.5",
     "gdl-alpha.", "gdl-cap1-cap2", "gdl+boundary-alpha0.5-switch3"])
 def test_a_name_that_is_no_row_is_refused(name):
@@ -68,8 +76,19 @@ def test_main_takes_a_row_for_loss_schedule_and_cap():
     assert (args.loss, args.loss_options) == ("dice+boundary", {"smooth": 1.0, "batch": 1.0})
     assert parsed().loss == "gdl+boundary" and not hasattr(parsed(), "row")
 
+    args = parsed("--row", "gdl+boundary-medianabsent-lesionslices-background",
+                  "--boundary-classes", "1")
+    assert args.loss_options == {"absent_size": "median"}
+    assert args.lesion_slices and args.boundary_classes == ["all"]
+    args = parsed("--loss-options", "absent_size=90,4", "--boundary-classes", "0", "2")
+    assert args.loss_options == {"absent_size": [90.0, 4.0]}
+    assert not args.lesion_slices and args.boundary_classes == [0, 2]
+
 
 @pytest.mark.parametrize("words", [
+    ("--boundary-classes", "all", "1"), ("--boundary-classes", "both"),
+    ("--row", "gdl-lesionslices", "--dims", "3"), ("--loss-options", "absent_size=mean"),
+    ("--row", "ce-medianabsent"), ("--row", "gsl-batch"),
     ("--row", "gdl-x"), ("--row", "gdl", "--loss", "ce"), ("--row", "ce-batch")])
 def test_main_refuses_a_row_that_says_something_else(words, capsys):
     with pytest.raises(SystemExit) as stop:

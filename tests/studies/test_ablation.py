@@ -73,6 +73,8 @@ def test_a_collapsed_run_has_no_distance_here_either(tmp_path):
     _, text = table(base, variant)
     line = next(line for line in text.splitlines() if line.startswith("| L_GD + L_B | paper's map"))
     assert line.split(" | ")[6:8] == ["NA", "NA"]
+    assert text.endswith("best epoch or the last: base/gdl+boundary/seed0, "
+                         f"base/gdl+boundary/seed1.\n\n{base / 'ablation.md'}\n")
 
 
 def test_a_variant_that_has_not_finished_is_left_out_and_named(tmp_path):

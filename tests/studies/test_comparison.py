@@ -68,7 +68,7 @@ def test_the_last_column_is_what_the_boundary_loss_changes(folder, monkeypatch):
     scores = {"gdl": [[0.1] * 6, [0.3] * 6], "gdl+boundary": [[0.7] * 6], "focal": [[0.0] * 6],
               "gdl+boundary-alpha0.5": [[0.4] * 6]}
     monkeypatch.setattr(comparison, "row_scores",
-                        lambda results, name, collapsed: {"dsc_3d": np.array(scores[name])})
+                        lambda results, name: {"dsc_3d": np.array(scores[name])})
     lines = lines_of(folder)
     assert lines["gdl+boundary"]["difference"] == pytest.approx(0.5)
     assert lines["gdl+boundary"]["low"] <= 0.5 <= lines["gdl+boundary"]["high"]
@@ -79,7 +79,7 @@ def test_the_last_column_is_what_the_boundary_loss_changes(folder, monkeypatch):
 @pytest.mark.parametrize("scans, made", [(4, False), (5, True)])
 def test_too_few_scans_give_no_interval(folder, monkeypatch, scans, made):
     monkeypatch.setattr(comparison, "row_scores",
-                        lambda results, name, collapsed: {"dsc_3d": np.full((2, scans), 0.5)})
+                        lambda results, name: {"dsc_3d": np.full((2, scans), 0.5)})
     lines = comparison.build_rows(load_set(folder), "wmh")
     assert [line["difference"] is not None for line in lines
             if "boundary" in line["loss"]] == [made, made]

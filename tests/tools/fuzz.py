@@ -130,6 +130,7 @@ def child(name, valid, folder, memory, libfuzzer):
     corpus.mkdir(exist_ok=True)
     for seed in target.seeds:
         (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
+    for seed in target.warm_up:
         target(seed)  # what is imported late is imported now
 
     limit_memory(memory)

@@ -35,12 +35,18 @@ class Case:
 
 
 class Target:
-    """A list of Cases; called with an input, raises what the programs raise, except UserError."""
+    """A list of Cases; called with an input, raises what the programs raise, except UserError.
 
-    def __init__(self, cases):
+    Args:
+        cases: the Cases.
+        slow: an input takes seconds: only files as they are serve as seeds, and one as warm-up.
+    """
+
+    def __init__(self, cases, slow=False):
         self.cases, self.last = cases, cases[0]
-        self.seeds = [bytes([number]) + seed
-                      for number, case in enumerate(cases) for seed in case.seeds]
+        self.seeds = [bytes([number]) + seed for number, case in enumerate(cases)
+                      for seed in case.seeds if not slow or seed == case.valid]
+        self.warm_up = self.seeds[:1] if slow else self.seeds
 
     def __call__(self, data):
         """True if the programs took the input, False if they refused it with a UserError."""

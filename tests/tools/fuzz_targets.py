@@ -331,10 +331,10 @@ def runs(folder):
 
 
 def page(folder):
-    """As runs, with every figure: a second an input."""
+    """As runs, with every figure."""
     arrays = folder / RUNS["gdl+boundary"] / "predictions.npz"
     paths = [*run_files(folder), arrays, *list(folder.glob("data/subjects/*/meta.json"))[:1]]
-    return Target([case for path in paths for case in cases_of(path, draw_page)])
+    return Target([case for path in paths for case in cases_of(path, draw_page)], slow=True)
 
 
 def read_data():

@@ -1,0 +1,105 @@
+"""Claims C3 and C4: are validation curves smooth, and what is left in the end?"""
+
+from scoring.cases import validation_names
+from scoring.rows import ALONE, PAIR
+from scoring.runs import without_foreground
+from studies.smoothness import changes, jitter_ratio
+from studies.verdicts import (
+    NOT_MEASURED,
+    REFUTED,
+    SUPPORTED,
+    UNDECIDED,
+    claim,
+    decide,
+    empty_in_words,
+    join,
+    lacking,
+    not_measured,
+    settings_as,
+)
+
+FEWEST_EPOCHS = 12
+CURVES = {"val_dice": "DSC", "val_hd_legacy": "legacy HD"}  # those of the paper's Figure 3
+
+
+def c3(results):
+    """Ratio of the two losses' jitter, GDL + boundary over GDL: below 1 where it is smoother.
+
+    Runs that end empty count with their curves, whose flat end is smooth; but the claim is not
+    supported where more of them end empty with the term than without.
+    """
+    pair = [results.finished(row) for row in PAIR]
+    if not all(pair):
+        return hint(results, PAIR)
+    window = min(50, min(len(run.rows) for runs in pair for run in runs) // 2)
+    series = {column: [[changes(run, column, window) for run in runs] for runs in pair]
+              for column in CURVES}
+    if any(len(line) < window - 1 for both in series.values() for runs in both for line in runs):
+        return not_measured("the runs again whose metrics.csv lacks val_dice or val_hd_legacy in "
+                            "some epochs")
+
+    lack = lack_in_words(results, PAIR)
+    if window < 3:
+        return claim(NOT_MEASURED, lack)
+    ratios = {column: jitter_ratio(*both) for column, both in series.items()}
+    statistic = jitter_in_words(ratios, window) + empty_in_words(pair[0] + pair[1])
+    values = {"window": window, "ratios": ratios}
+    unstable = [len(without_foreground(runs)) / sum(len(run.parts) for run in runs)
+                for runs in pair]
+    if not lack and max(unstable) == 1:
+        lack = "no run of a row keeps its foreground"
+    if lack:
+        return claim(NOT_MEASURED, f"{lack}; {statistic}", **values)
+
+    verdict = join([decide({key: ratio[key] - 1 for key in ("low", "high")}, -1)
+                    for ratio in ratios.values()])
+    if verdict == SUPPORTED and unstable[1] > unstable[0]:
+        verdict = UNDECIDED
+    return claim(verdict, statistic, excludes_0=verdict != UNDECIDED, **values)
+
+
+def jitter_in_words(ratios, window):
+    """The statistic of C3."""
+    parts = []
+    for column, found in ratios.items():
+        gdl, both = (sum(found[key]) / len(found[key]) for key in ("gdl", "gdl_boundary"))
+        parts.append(f"{CURVES[column]} GDL {gdl:.4f}, GDL + boundary {both:.4f}, ratio "
+                     f"{found['ratio']:.2f} [{found['low']:.2f}, {found['high']:.2f}]")
+    return (f"std of the epoch-to-epoch change over the last {window} epochs: {'; '.join(parts)}, "
+            "over seeds and blocks of epochs")
+
+
+def c4(results):
+    """How many runs of the boundary loss alone predict nothing in the end."""
+    parts = [part for run in results.finished(ALONE) for part in run.parts]
+    if not parts:
+        return hint(results, [ALONE])
+    final = [part.rows[-1].get("val_foreground") for part in parts]
+    if None in final:
+        return not_measured("the boundary runs again: their metrics.csv lacks val_foreground")
+
+    empty, lack = final.count(0), lack_in_words(results, [ALONE])
+    statistic = (f"{empty} of {len(parts)} runs end without any foreground, "
+                 f"{sum(part.collapsed for part in parts)} best models predict none; foreground in "
+                 f"the last epoch {', '.join(f'{value:.4%}' for value in final)}")
+    values = {"collapsed": empty, "runs": len(parts), "final_foreground": final}
+    if lack:
+        return claim(NOT_MEASURED, f"{lack}; {statistic}", **values)
+    verdict = SUPPORTED if empty == len(parts) else UNDECIDED if empty else REFUTED
+    return claim(verdict, statistic, **values)
+
+
+def hint(results, rows):
+    return not_measured(f"make custom NAME={results.folder.name} LOSSES='{' '.join(rows)}', "
+                        + settings_as(results))
+
+
+def lack_in_words(results, rows):
+    """Which seeds, scans or epochs are missing for a verdict on these rows; "" for none."""
+    runs = {row: results.finished(row) for row in rows}
+    epochs = min(len(run.rows) for of_row in runs.values() for run in of_row)
+    lack = lacking({row: len(of_row) for row, of_row in runs.items()},
+                   len(validation_names(results)))
+    if not lack and epochs < FEWEST_EPOCHS:
+        lack = f"needs at least {FEWEST_EPOCHS} epochs, found {epochs}"
+    return lack

@@ -1,0 +1,30 @@
+"""The verdicts that stand in committed results."""
+
+import pytest
+
+from checkout import ROOT
+from scoring.run_files import Claims
+from studies import verdicts
+from studies.claims import TEXTS
+from utils import read_description
+
+FILES = sorted((ROOT / "results" / "published").glob("**/claims.json"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
+def test_published_claims_are_judged_by_the_rules_of_today(path):
+    found = read_description(path, Claims).claims
+    assert list(found) == list(TEXTS)
+    assert {claim.verdict for claim in found.values()} <= {
+        verdicts.SUPPORTED, verdicts.REFUTED, verdicts.UNDECIDED, verdicts.NOT_MEASURED}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
+def test_published_verdicts_follow_from_their_intervals(path):
+    for claim in read_description(path, Claims).claims.values():
+        changes, deciding = claim.get("differences"), claim.get("decided_by")
+        if changes and claim.verdict != verdicts.NOT_MEASURED:
+            sign = -1 if "hd" in deciding else 1
+            judged = [verdicts.decide(changes[name], sign, claim.get("margin", 0.0))
+                      for name in deciding]
+            assert verdicts.join(judged) == claim.verdict
