@@ -55,7 +55,7 @@ class CrossEntropyLoss(nn.Module):
 
     def __init__(self, weights=None):
         super().__init__()
-        self.weights = checked_weights(weights)
+        self.register_buffer("weights", checked_weights(weights), persistent=False)
 
     def forward(self, logits, target):
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
@@ -83,7 +83,8 @@ class FocalLoss(nn.Module):
 
     def __init__(self, gamma=2.0, weights=None):
         super().__init__()
-        self.gamma, self.weights = checked_number("gamma", gamma, 0), checked_weights(weights)
+        self.gamma = checked_number("gamma", gamma, 0)
+        self.register_buffer("weights", checked_weights(weights), persistent=False)
 
     def forward(self, logits, target):
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
@@ -119,9 +120,9 @@ def log_of_truth(log_s, g):
 def pixel_weights(g, weights):
     """Weight of each pixel, (B, N), by its class; g (B, K, N) one-hot, weights (K,).
 
-    The weights stay numbers: the CPU would wait for their copy to a GPU.
+    The weights are a buffer of the loss: moved to a GPU with it, no step waits for them.
     """
-    return sum(weight * channel for weight, channel in zip(weights, g.unbind(1), strict=True))
+    return (weights.to(g)[:, None] * g).sum(1)
 
 
 def weighted_mean(values, g, weights):
@@ -438,8 +439,9 @@ class GeneralizedSurfaceLoss(nn.Module):
 
     def __init__(self, classes=(0, 1), weights=None, softmax=False):
         super().__init__()
-        self.classes, self.weights = checked_classes(classes), checked_weights(weights)
-        if self.weights and len(self.weights) != len(self.classes):
+        self.classes = checked_classes(classes)
+        self.register_buffer("weights", checked_weights(weights), persistent=False)
+        if self.weights is not None and len(self.weights) != len(self.classes):
             raise ValueError(f"weights: expected {len(self.classes)} of them, one per class, "
                              f"found {len(self.weights)}")
         self.from_logits = checked_flag("softmax", softmax)
@@ -465,10 +467,8 @@ class GeneralizedSurfaceLoss(nn.Module):
             return (self.sum_classes(wrong) / self.sum_classes(squares.sum(2))).mean() * factor
 
     def sum_classes(self, values):
-        """Weighted sum over the classes of (B, k): (B,). The weights stay numbers, see CE."""
-        weights = self.weights or [1] * len(self.classes)
-        return sum(weight * column for weight, column in zip(weights, values.unbind(1),
-                                                             strict=True))
+        """Weighted sum over the classes of (B, k): (B,)."""
+        return (values if self.weights is None else values * self.weights.to(values)).sum(1)
 
 
 class ComponentDiceCELoss(nn.Module):
@@ -672,11 +672,11 @@ def checked_number(name, value, least):
 
 
 def checked_weights(weights):
-    """Class weights as a list, or None; ValueError unless finite, not negative and not all 0."""
+    """Class weights (K,) float64, or None; ValueError unless finite, not negative, not all 0."""
     if weights is None:
         return None
 
     weights = [checked_number("weights", float(value), 0) for value in weights]
     if not any(weights):
         raise ValueError("weights: expected one above 0, found none")
-    return weights
+    return torch.tensor(weights, dtype=torch.float64)
