@@ -3,7 +3,11 @@
 This file needs NumPy and SciPy and nothing else, so it can be copied into another project as it is.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt, label
 
 CONVENTIONS = ("paper", "official")
@@ -13,7 +17,8 @@ CONVENTIONS = ("paper", "official")
 WHOLE = 1.001e-3
 
 
-def signed_distance(mask, spacing=None, convention="paper"):
+def signed_distance(mask: ArrayLike, spacing: ArrayLike | None = None,
+                    convention: str = "paper") -> NDArray[np.float32]:
     """Level set phi_G of a mask: negative inside G, positive outside (Eq. 4).
 
     Args:
@@ -50,7 +55,8 @@ def signed_distance(mask, spacing=None, convention="paper"):
     return np.where(mask, 1 - inside, outside).astype(np.float32)
 
 
-def signed_distance_slices(masks, spacing=None, convention="paper"):
+def signed_distance_slices(masks: NDArray[np.bool_], spacing: ArrayLike | None = None,
+                           convention: str = "paper") -> NDArray[np.float32]:
     """`signed_distance` of every 2-D slice of (S, H, W) masks on its own; float32 (S, H, W)."""
     maps = np.zeros(masks.shape, np.float32)
     for index in np.flatnonzero(masks.any(axis=(1, 2))):  # empty slices keep their zero map
@@ -58,7 +64,9 @@ def signed_distance_slices(masks, spacing=None, convention="paper"):
     return maps
 
 
-def signed_distance_of_scan(mask, spacing, convention="paper", unit="px", dims=2, truncate=False):
+def signed_distance_of_scan(mask: NDArray[np.bool_], spacing: Sequence[float],
+                            convention: str = "paper", unit: str = "px", dims: int = 2,
+                            truncate: bool = False) -> NDArray[np.float32]:
     """phi_G of a class in a whole scan, as a data folder's dataset.json says it.
 
     Args:
@@ -73,14 +81,15 @@ def signed_distance_of_scan(mask, spacing, convention="paper", unit="px", dims=2
     Returns:
         float32 (S, H, W).
     """
-    measure, voxel = signed_distance, spacing
     if dims == 2:
-        measure, voxel = signed_distance_slices, spacing[1:]
-    phi = measure(mask, voxel if unit == "mm" else None, convention)
+        in_plane = spacing[1:] if unit == "mm" else None
+        phi = signed_distance_slices(mask, in_plane, convention)
+    else:
+        phi = signed_distance(mask, spacing if unit == "mm" else None, convention)
     return np.trunc(phi) if truncate else phi
 
 
-def boundary(mask):
+def boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The boundary set dG: points of G with a face neighbour in the background (Section 2).
 
     Args:
@@ -93,7 +102,7 @@ def boundary(mask):
     return mask & ~binary_erosion(mask, border_value=1)
 
 
-def depth_in_class(labels, spacing=None):
+def depth_in_class(labels: NDArray[Any], spacing: ArrayLike | None = None) -> NDArray[np.float32]:
     """How deep each pixel lies in its class: d / max d of the class, above 0 and up to 1.
 
     d is the distance to the nearest pixel of another class, so it is 1 pixel beside one.
@@ -117,7 +126,7 @@ def depth_in_class(labels, spacing=None):
     return depth
 
 
-def nearest_component(mask, spacing=None):
+def nearest_component(mask: ArrayLike, spacing: ArrayLike | None = None) -> NDArray[np.int32]:
     """The number of the connected component of a mask that lies nearest to each pixel.
 
     So the pixels of one number are a component's Voronoi region. Pixels that touch at a corner are
@@ -140,7 +149,7 @@ def nearest_component(mask, spacing=None):
     return numbers[tuple(nearest)].astype(np.int32)
 
 
-def whole_numbers(values):
+def whole_numbers(values: NDArray[Any]) -> NDArray[Any]:
     """Numbers up to 1e-3 off a whole one as that whole number; what is farther off as NaN.
 
     Args:
@@ -153,7 +162,7 @@ def whole_numbers(values):
         return np.where(abs(values - rounded) <= WHOLE, rounded, np.nan)
 
 
-def _as_bool(mask):
+def _as_bool(mask: ArrayLike) -> NDArray[np.bool_]:
     """The mask as a bool array, or ValueError."""
     mask = np.asarray(mask)
     if mask.ndim not in (2, 3):
@@ -170,7 +179,7 @@ def _as_bool(mask):
     return whole.astype(bool)
 
 
-def _checked_spacing(spacing, ndim):
+def _checked_spacing(spacing: ArrayLike | None, ndim: int) -> tuple[float, ...]:
     """The pixel size as a tuple of `ndim` floats, or ValueError."""
     if spacing is None:
         return (1.0,) * ndim

@@ -9,11 +9,14 @@ the moved label. Any other change of the label (small rotations, scaling, crops,
 not, so the map is computed again.
 """
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
@@ -33,7 +36,8 @@ class DistanceMap(tv_tensors.TVTensor):
 torch.serialization.add_safe_globals([DistanceMap])
 
 
-def distance_map(label, classes=2, spacing=None, convention="paper", one_hot=False):
+def distance_map(label: ArrayLike | Tensor, classes: int = 2, spacing: ArrayLike | None = None,
+                 convention: str = "paper", one_hot: bool = False) -> DistanceMap:
     """phi_G of every foreground class of a label.
 
     Args:
@@ -67,7 +71,7 @@ def distance_map(label, classes=2, spacing=None, convention="paper", one_hot=Fal
     return DistanceMap(torch.from_numpy(np.stack(maps)))
 
 
-def to_array(label):
+def to_array(label: ArrayLike | Tensor) -> NDArray[Any]:
     """A tensor on any device, or what NumPy takes for an array, as an array."""
     if not isinstance(label, torch.Tensor):
         return np.asarray(label)
@@ -75,7 +79,7 @@ def to_array(label):
     return (label.float() if label.dtype == torch.bfloat16 else label).numpy()
 
 
-def checked_label(values, classes):
+def checked_label(values: NDArray[Any], classes: int) -> NDArray[Any]:
     """The label as whole numbers from 0 to classes - 1; ValueError if it holds others.
 
     Args:
@@ -100,7 +104,7 @@ def checked_label(values, classes):
     return whole
 
 
-def read_one_hot(values, classes):
+def read_one_hot(values: NDArray[Any], classes: int) -> NDArray[Any]:
     """The label (H, W) or (D, H, W) of a one-hot array (classes, *spatial), or ValueError."""
     if values.ndim not in (3, 4) or values.shape[0] != classes:
         raise ValueError(f"label: expected one-hot ({classes}, H, W) or ({classes}, D, H, W), "
@@ -113,7 +117,7 @@ def read_one_hot(values, classes):
     return whole.argmax(0)
 
 
-def own_spacing(label, dims):
+def own_spacing(label: Any, dims: int) -> tuple[float, ...] | None:
     """The pixel size of a MONAI MetaTensor in mm, a tuple; None of other labels.
 
     Args:
@@ -168,9 +172,10 @@ class _AddDistance:
             `distance_map`.
     """
 
-    def __init__(self, key="label", out="distance", channel=True,
-                 classes=2, spacing=None, convention="paper", one_hot=False,
-                 allow_missing_keys=False):
+    def __init__(self, key: str | Sequence[str] = "label", out: str = "distance",
+                 channel: bool = True, classes: int = 2, spacing: ArrayLike | None = None,
+                 convention: str = "paper", one_hot: bool = False,
+                 allow_missing_keys: bool = False) -> None:
         if one_hot and not channel:
             raise ValueError("one_hot: expected False without a channel axis, found True")
 
@@ -182,10 +187,10 @@ class _AddDistance:
                              "for each")
 
         self.key, self.out, self.channel = self.keys[0], out, channel
-        self.options = {"classes": classes, "spacing": spacing, "convention": convention,
-                        "one_hot": one_hot}
+        self.options: dict[str, Any] = {
+            "classes": classes, "spacing": spacing, "convention": convention, "one_hot": one_hot}
 
-    def __call__(self, sample):
+    def __call__(self, sample: Mapping[Any, Any]) -> Mapping[Any, Any]:
         if self.allow_missing_keys and self.key not in sample:
             return sample
         label = sample[self.key]
@@ -195,7 +200,7 @@ class _AddDistance:
         distance = distance_map(label, **self.options)
         return {**sample, self.out: distance.as_subclass(torch.Tensor)}
 
-    def only_channel(self, label):
+    def only_channel(self, label: Any) -> Any:
         """The label without its channel axis, or ValueError."""
         shape = tuple(label.shape)
         if len(shape) not in (3, 4) or shape[0] != 1:
@@ -206,18 +211,19 @@ class _AddDistance:
         return label[0]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> type[_AddDistance]:
     """AddDistance, once it is asked for: importing MONAI takes longer than all the rest here."""
     if name != "AddDistance":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+    bases: tuple[Any, ...]
     try:
         from monai.transforms import MapTransform
         bases = (_AddDistance, MapTransform)
     except ImportError:
         bases = (_AddDistance,)
 
-    class AddDistance(*bases):
+    class AddDistance(*bases):  # type: ignore[misc]  # mypy knows no bases that depend on the import
         __doc__, __qualname__ = _AddDistance.__doc__, "AddDistance"  # found by pickle
 
     globals()[name] = AddDistance
@@ -227,12 +233,12 @@ def __getattr__(name):
 # Augmentation -------------------------------------------------------------------------------------
 
 @functional.register_kernel(functional.horizontal_flip, DistanceMap)
-def _flip_columns(distance, *_, **__):
+def _flip_columns(distance: DistanceMap, *_: Any, **__: Any) -> DistanceMap:
     return tv_tensors.wrap(distance.as_subclass(torch.Tensor).flip(-1), like=distance)
 
 
 @functional.register_kernel(functional.vertical_flip, DistanceMap)
-def _flip_rows(distance, *_, **__):
+def _flip_rows(distance: DistanceMap, *_: Any, **__: Any) -> DistanceMap:
     return tv_tensors.wrap(distance.as_subclass(torch.Tensor).flip(-2), like=distance)
 
 
@@ -242,10 +248,10 @@ class RandomRotate90(v2.Transform):
     Images that are not square change shape.
     """
 
-    def make_params(self, flat_inputs):
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         return {"turns": int(torch.randint(4, ()))}
 
-    def transform(self, inpt, params):  # torchvision's names
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:  # torchvision's names
         if not isinstance(inpt, tv_tensors.Image | tv_tensors.Mask | DistanceMap):
             return inpt
         rotated = inpt.as_subclass(torch.Tensor).rot90(params["turns"], (-2, -1))
@@ -278,18 +284,21 @@ class Augment:
             again, or by RandomRotation or RandomAffine of more than 45 degrees.
     """
 
-    def __init__(self, transforms, classes=2, spacing=None, convention="paper"):
+    def __init__(self, transforms: nn.Module | Iterable[nn.Module], classes: int = 2,
+                 spacing: ArrayLike | None = None, convention: str = "paper") -> None:
         transforms = [transforms] if isinstance(transforms, nn.Module) else list(transforms)
         steps = [step for transform in transforms for step in steps_of(transform)]
         if spacing is not None and np.unique(np.ravel(spacing)[-2:]).size > 1:
             check_axes(steps, spacing)
 
         self.transforms = transforms
-        self.options = {"classes": classes, "spacing": spacing, "convention": convention}
+        self.options: dict[str, Any] = {
+            "classes": classes, "spacing": spacing, "convention": convention}
         self.steps = [rebuilt(transform, self) for transform in transforms]
         self.knows_maps = False  # was one that was given found to be what would be computed?
 
-    def __call__(self, image, label, distance=None):
+    def __call__(self, image: Tensor, label: Tensor,
+                 distance: Tensor | None = None) -> tuple[Tensor, ...]:
         """The three as plain tensors, transformed.
 
         Args:
@@ -305,7 +314,7 @@ class Augment:
         """
         if self.options["spacing"] is None and hasattr(label, "affine"):
             sizes = own_spacing(label, label.ndim)
-            if not np.allclose(sizes, 1, rtol=1e-3):
+            if sizes and not np.allclose(sizes, 1, rtol=1e-3):
                 raise ValueError(f"spacing: expected that of the MetaTensor, {sizes}, found None. "
                                  "Give it to Augment, or (1, 1) for a map in pixels")
 
@@ -323,7 +332,8 @@ class Augment:
             parts = step(*parts)
         return tuple(part.as_subclass(torch.Tensor) for part in parts)
 
-    def computed_again(self, label, label_before, distance_before):
+    def computed_again(self, label: Tensor, label_before: Tensor,
+                       distance_before: Tensor) -> DistanceMap:
         """The map of a label that was changed; ValueError if the one before was another kind."""
         if not self.knows_maps and distance_before.any():
             computed, found = distance_map(label_before, **self.options), distance_before.cpu()
@@ -336,12 +346,13 @@ class Augment:
         return distance_map(label, **self.options)
 
 
-def wrapped(image, label, distance):
+def wrapped(image: Tensor, label: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The three as what torchvision's transforms tell apart."""
     return tv_tensors.Image(image), tv_tensors.Mask(label), DistanceMap(distance)
 
 
-def apply(transform, augment, image, label, distance):
+def apply(transform: nn.Module, augment: Augment, image: Tensor, label: Tensor,
+          distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A step of Augment: the transform, and the map moved with it or computed again."""
     before = label
     # A Lambda may give plain tensors, the second of which the next transform would leave alone.
@@ -364,12 +375,12 @@ CONTAINERS = {  # type -> the same, with other transforms inside
 }
 
 
-def children(container):
+def children(container: Any) -> list[nn.Module]:
     """The transforms in one of CONTAINERS."""
     return list(container if isinstance(container, nn.Sequential) else container.transforms)
 
 
-def steps_of(transform):
+def steps_of(transform: nn.Module) -> list[nn.Module]:
     """The transforms that are no containers, in this one or it alone.
 
     Raises:
@@ -389,7 +400,7 @@ def steps_of(transform):
     return [transform]
 
 
-def holds_transforms(transform):
+def holds_transforms(transform: nn.Module) -> bool:
     """Has it a module, or a list, tuple or dictionary with one, among its attributes?"""
     for value in vars(transform).values():
         values = list(value.values()) if isinstance(value, dict) else value
@@ -399,7 +410,7 @@ def holds_transforms(transform):
     return False
 
 
-def rebuilt(transform, augment):
+def rebuilt(transform: nn.Module, augment: Augment) -> Callable[..., Any]:
     """The transform with `apply` around each that is no container; they draw as they would."""
     rebuild = CONTAINERS.get(type(transform))
     if rebuild is None:
@@ -407,22 +418,22 @@ def rebuilt(transform, augment):
     return rebuild(transform, [rebuilt(child, augment) for child in children(transform)])
 
 
-def check_axes(steps, spacing):
+def check_axes(steps: Iterable[nn.Module], spacing: ArrayLike) -> None:
     """ValueError if pixels that are not square would change their axes, but not their spacing."""
     rotates = any(isinstance(step, RandomRotate90) for step in steps)
     recomputes = not all(isinstance(step, MOVES_THE_MAP) for step in steps)
     if rotates and recomputes:
         raise ValueError("spacing: expected one pixel size with RandomRotate90 and transforms "
-                         f"after which the map is computed again, found {spacing}")
+                         f"after which the map is computed again, found {spacing!s}")
 
     for step in steps:
         if isinstance(step, TURNS) and not keeps_axes(step.degrees):
             raise ValueError(
                 f"spacing: expected one pixel size with {type(step).__name__} of more than 45 "
-                f"degrees, found {spacing}")
+                f"degrees, found {spacing!s}")
 
 
-def keeps_axes(degrees):
+def keeps_axes(degrees: Sequence[float]) -> bool:
     """Are rotations by angles between these two nearer to 0 or 180 degrees than to 90?"""
     low, high = degrees
     half_turn = 180 * round((low + high) / 360)
