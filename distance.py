@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import binary_erosion, distance_transform_edt, label
+from scipy.ndimage import distance_transform_edt, label
 
 CONVENTIONS = ("paper", "official")
 
@@ -46,13 +46,43 @@ def signed_distance(mask: ArrayLike, spacing: ArrayLike | None = None,
     if mask.all() or not mask.any():
         return np.zeros(mask.shape, np.float32)
 
+    phi = _distance_to(boundary(mask), spacing)  # outside G its nearest point is on dG
     if convention == "paper":
-        to_boundary = distance_transform_edt(~boundary(mask), sampling=spacing)
-        return np.where(mask, -to_boundary, to_boundary).astype(np.float32)
+        return np.negative(phi, out=phi, where=mask)
 
-    outside = distance_transform_edt(~mask, sampling=spacing)
-    inside = distance_transform_edt(mask, sampling=spacing)
-    return np.where(mask, 1 - inside, outside).astype(np.float32)
+    box = _around(mask)
+    inside = distance_transform_edt(mask[box], sampling=spacing)
+    np.copyto(phi[box], 1 - inside, where=mask[box], casting="same_kind")
+    return phi
+
+
+def _distance_to(points: NDArray[np.bool_], spacing: tuple[float, ...]) -> NDArray[np.float32]:
+    """Distance from each pixel to the nearest of the points, of which there is one at least.
+
+    In pixels, SciPy's float64 is spared: squares are whole numbers, exact in float32 below 2^24, so
+    that their roots are those of float64, rounded.
+    """
+    exact = sum(size ** 2 for size in points.shape) < 2 ** 24
+    if not exact or any(size != 1 for size in spacing):
+        return distance_transform_edt(~points, sampling=spacing).astype(np.float32)
+
+    nearest = distance_transform_edt(~points, return_distances=False, return_indices=True)
+    squares = np.zeros(points.shape, np.float32)
+    for axis, places in enumerate(nearest):                         # (H, W) or (D, H, W), int32
+        here = np.arange(points.shape[axis], dtype=np.int32)
+        places -= here.reshape([-1 if a == axis else 1 for a in range(points.ndim)])
+        steps = places.astype(np.float32)
+        squares += np.square(steps, out=steps)
+    return np.sqrt(squares, out=squares)
+
+
+def _around(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest box around a mask that is not empty, and a pixel more on each side."""
+    box = []
+    for axis in range(mask.ndim):
+        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        box.append(slice(max(used[0] - 1, 0), used[-1] + 2))
+    return tuple(box)
 
 
 def signed_distance_slices(masks: NDArray[np.bool_], spacing: ArrayLike | None = None,
@@ -99,7 +129,12 @@ def boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     Returns:
         bool array of the mask's shape.
     """
-    return mask & ~binary_erosion(mask, border_value=1)
+    inside = mask.copy()
+    for axis in range(mask.ndim):
+        whole, part = np.moveaxis(mask, axis, 0), np.moveaxis(inside, axis, 0)  # views
+        part[1:] &= whole[:-1]
+        part[:-1] &= whole[1:]
+    return mask & ~inside
 
 
 def depth_in_class(labels: NDArray[Any], spacing: ArrayLike | None = None) -> NDArray[np.float32]:

@@ -10,7 +10,9 @@ not, so the map is computed again.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from distance import signed_distance, whole_numbers
+from distance import WHOLE, signed_distance, whole_numbers
+
+CHUNK = 2 ** 24  # elements of the largest tensor on the way to a map on a GPU, 64 MiB of float32
 
 # Distance maps ------------------------------------------------------------------------------------
 
@@ -41,9 +45,9 @@ def distance_map(label: ArrayLike | Tensor, classes: int = 2, spacing: ArrayLike
     """phi_G of every foreground class of a label.
 
     Args:
-        label: (H, W) or (D, H, W), tensor or array, on any device, of the whole numbers 0 to K-1,
-            up to 1e-3 off. With `one_hot`, (K, H, W) or (K, D, H, W) of zeros and ones. A batch of
-            2-D labels cannot be told from a volume: give each label on its own.
+        label: (H, W) or (D, H, W), tensor or array, of the whole numbers 0 to K-1, up to 1e-3 off.
+            With `one_hot`, (K, H, W) or (K, D, H, W) of zeros and ones. A batch of 2-D labels
+            cannot be told from a volume: `distance_maps` takes it.
         classes: number of classes K including background. A label beyond them is an error and not
             background, since 255 may mean foreground: set what is no class to 0 first.
         spacing: size of a pixel along each axis in mm. None: that of a MONAI MetaTensor; of other
@@ -52,23 +56,65 @@ def distance_map(label: ArrayLike | Tensor, classes: int = 2, spacing: ArrayLike
         one_hot: does the label's first axis hold the classes, background first?
 
     Returns:
-        DistanceMap (K - 1, *spatial) float32 on the CPU; BoundaryLoss takes a batch of them.
+        DistanceMap (K - 1, *spatial) float32; BoundaryLoss takes a batch of them. It lies where the
+        label lies. On a GPU the CPU waits for nothing, so that a label of other values is no error
+        there: its map is NaN.
 
     Raises:
         ValueError: the label has another shape or holds other values, there are fewer than two
             classes, or `spacing` or a MetaTensor's own does not fit.
     """
+    maps = maps_of([label], classes, spacing, convention, one_hot)[0]
+    return maps.as_subclass(DistanceMap)
+
+
+def distance_maps(labels: ArrayLike | Tensor, classes: int = 2, spacing: ArrayLike | None = None,
+                  convention: str = "paper", one_hot: bool = False) -> Tensor:
+    """phi_G of a batch of labels, as BoundaryLoss takes it: `distance_map` of each.
+
+    On a CPU in as many threads as torch has there (torch.get_num_threads; 1 in the workers of a
+    DataLoader). On a GPU all together; that takes a few times the maps' own memory, and 64 MiB at a
+    time for the search (see `nearest_along`).
+
+    Args:
+        labels: (B, H, W) or (B, D, H, W); with `one_hot`, (B, K, H, W) or (B, K, D, H, W).
+        classes, spacing, convention, one_hot: see `distance_map`.
+
+    Returns:
+        (B, K - 1, *spatial) float32, where the labels lie.
+    """
+    labels = labels if isinstance(labels, Tensor) else np.asarray(labels)
+    if not len(labels):
+        raise ValueError(f"labels: expected one at least, found shape {tuple(labels.shape)}")
+    return maps_of(list(labels), classes, spacing, convention, one_hot)
+
+
+def maps_of(labels: Sequence[Any], classes: int, spacing: ArrayLike | None, convention: str,
+            one_hot: bool) -> Tensor:
+    """(B, K - 1, *spatial) of B labels of one shape; see `distance_map`."""
     if not isinstance(classes, int | np.integer) or classes < 2:
         raise ValueError("classes: expected at least 2, background included, as a whole number, "
                          f"found {classes!r}")
+    first = labels[0]
+    if isinstance(first, Tensor) and first.device.type != "cpu":
+        return maps_on_device(labels, classes, spacing, convention, one_hot)
 
-    values = to_array(label)
-    values = read_one_hot(values, classes) if one_hot else checked_label(values, classes)
-    if spacing is None:
-        spacing = own_spacing(label, values.ndim)
+    masks, spacings = [], []
+    for label in labels:
+        values = to_array(label)
+        values = read_one_hot(values, classes) if one_hot else checked_label(values, classes)
+        masks += [values == k for k in range(1, classes)]
+        voxel = own_spacing(label, values.ndim) if spacing is None else spacing
+        spacings += [voxel] * (classes - 1)
 
-    maps = [signed_distance(values == k, spacing, convention) for k in range(1, classes)]
-    return DistanceMap(torch.from_numpy(np.stack(maps)))
+    given = masks, spacings, repeat(convention)
+    threads = min(torch.get_num_threads(), len(masks))
+    if threads < 2:
+        maps = list(map(signed_distance, *given))
+    else:
+        with ThreadPoolExecutor(threads) as pool:  # SciPy lets go of Python's lock
+            maps = list(pool.map(signed_distance, *given))
+    return torch.from_numpy(np.stack(maps)).unflatten(0, (len(labels), classes - 1))
 
 
 def to_array(label: ArrayLike | Tensor) -> NDArray[Any]:
@@ -144,6 +190,121 @@ def own_spacing(label: Any, dims: int) -> tuple[float, ...] | None:
     raise ValueError(f"spacing: expected that of the {dims} axes of this label, found {listed} in "
                      "the MetaTensor. Give spacing=")
 
+
+# On a GPU -----------------------------------------------------------------------------------------
+
+def maps_on_device(labels: Sequence[Tensor], classes: int, spacing: ArrayLike | None,
+                   convention: str, one_hot: bool) -> Tensor:
+    """`maps_of` for tensors on a GPU, where nothing is waited for."""
+    dims = labels[0].ndim - one_hot
+    voxels = [own_spacing(label, dims) if spacing is None else spacing for label in labels]
+    values = torch.stack([label.detach().as_subclass(Tensor) for label in labels])
+
+    one_hots, factor = one_hot_on_device(values, classes, one_hot)      # (B, K, *spatial), (B,)
+    masks = one_hots[:, 1:]
+    if all(voxel is voxels[0] or voxel == voxels[0] for voxel in voxels):
+        maps = signed_distances(masks.flatten(0, 1), voxels[0], convention)
+    else:
+        maps = torch.cat([signed_distances(mask, voxel, convention)
+                          for mask, voxel in zip(masks, voxels)])
+    return maps.unflatten(0, masks.shape[:2]) * factor.reshape(-1, *[1] * (dims + 1))
+
+
+def one_hot_on_device(values: Tensor, classes: int, one_hot: bool) -> tuple[Tensor, Tensor]:
+    """(bools (B, K, *spatial), factor (B,): 1, or NaN of a label with other values)."""
+    label, dims = tuple(values.shape[1:]), values.ndim - 1 - one_hot
+    expected = f"one-hot ({classes}, H, W) or ({classes}, D, H, W)" if one_hot else (
+        "shape (H, W) or (D, H, W)")
+    if dims not in (2, 3) or one_hot and label[0] != classes:
+        raise ValueError(f"label: expected {expected}, found shape {label}")
+    if values.is_complex():
+        raise ValueError(f"label: expected whole numbers, found dtype {values.dtype}")
+
+    if not one_hot:
+        values = torch.stack([near(values, k) for k in range(classes)], 1)
+        fits = values.any(1)
+    else:
+        ones = near(values, 1)
+        fits = (near(values, 0) | ones).all(1) & (ones.sum(1) == 1)
+        values = ones
+    fits = fits.flatten(1).all(1)
+    return values, torch.ones(len(values), device=values.device).masked_fill(~fits, torch.nan)
+
+
+def near(values: Tensor, number: int) -> Tensor:
+    """Where the values are this number, up to 1e-3 off if they are floats; a bool tensor."""
+    if not values.is_floating_point():
+        return values == number
+    return (values.float() - number).abs() <= WHOLE
+
+
+def signed_distances(masks: Tensor, spacing: ArrayLike | None = None,
+                     convention: str = "paper") -> Tensor:
+    """`distance.signed_distance` of each of N masks by torch operations, where they lie.
+
+    Exact: by the paper's convention in pixels the values are SciPy's, bit by bit; otherwise up to
+    the rounding of float32, 1e-6 of them.
+
+    Args:
+        masks: bool (N, H, W) or (N, D, H, W).
+        spacing, convention: see `distance.signed_distance`.
+
+    Returns:
+        float32 of that shape.
+
+    Raises:
+        ValueError: as of `distance.signed_distance`.
+    """
+    signed_distance(np.zeros((1,) * (masks.ndim - 1), bool), spacing, convention)  # its checks
+    voxel = [1.0] * (masks.ndim - 1) if spacing is None else np.ravel(spacing).tolist()
+
+    inside = masks.clone()  # what has no face neighbour in the background
+    for axis in range(1, masks.ndim):
+        whole, part = masks.movedim(axis, 0), inside.movedim(axis, 0)   # views
+        part[1:] &= whole[:-1]
+        part[:-1] &= whole[1:]
+
+    phi = distance_to(masks & ~inside, voxel)
+    within = -phi if convention == "paper" else 1 - distance_to(~masks, voxel)
+    phi = torch.where(masks, within, phi)
+    return phi.where(phi.isfinite(), 0)  # where there is no boundary
+
+
+def distance_to(points: Tensor, voxel: Sequence[float]) -> Tensor:
+    """Distance to the nearest of the points (N, *spatial) of each image; inf where it has none.
+
+    The squares of the distances along the last axis come from the positions of the points before
+    and after. Each further axis takes the least of (square + step^2) over all steps along it.
+    """
+    squares = squares_along_last(points) * voxel[-1] ** 2
+    for axis in range(points.ndim - 2, 0, -1):
+        squares = nearest_along(squares, axis, voxel[axis - 1])
+    return squares.sqrt()
+
+
+def squares_along_last(points: Tensor) -> Tensor:
+    """Squared distance in pixels to the nearest point of the row, float32; inf of none."""
+    here = torch.arange(points.shape[-1], device=points.device, dtype=torch.float32)
+    before = here.where(points, -torch.inf).cummax(-1).values
+    after = here.where(points, torch.inf).flip(-1).cummin(-1).values.flip(-1)
+    return torch.minimum(here - before, after - here) ** 2
+
+
+def nearest_along(squares: Tensor, axis: int, size: float) -> Tensor:
+    """The least of square + step^2 over all steps along an axis, whose pixels have this size.
+
+    Every step is tried: L additions for each element, in parts of CHUNK elements.
+    """
+    squares = squares.movedim(axis, -1).contiguous()                    # (N, ..., L)
+    places = torch.arange(squares.shape[-1], device=squares.device, dtype=torch.float32)
+    steps = (places[:, None] - places) ** 2 * size ** 2                 # (L, L)
+
+    rows = max(1, CHUNK // max(1, squares.numel()))                     # places that fit together
+    least = [(squares[..., None, :] + part).amin(-1) for part in steps.split(rows)]
+    return torch.cat(least, -1).movedim(-1, axis)
+
+
+# MONAI's pipelines --------------------------------------------------------------------------------
 
 class _AddDistance:
     """A dictionary transform of MONAI's: adds phi_G of a label under another key.
