@@ -15,6 +15,7 @@ import numpy as np
 
 from losses_regional import parts_of, term_name
 from scoring import scan_scores
+from scoring.emptying import NOTHING_SCORES, is_empty, rate_in_words
 from scoring.run_files import SCORES, MetricsRow, Summary
 from scoring.scores import class_columns
 from training import best_model, checkpoint, config, nonfinite
@@ -94,8 +95,12 @@ class RunFolder:
         return f"continues at epoch {self.epoch}" if self.epoch else "starts"
 
     def best_in_words(self):
-        score = self.settings["score"]
-        return f"best {SCORES[score]} {self.best[score]:.3f} at epoch {self.best['epoch']}"
+        score, epoch = self.settings["score"], self.best["epoch"]
+        words = f"best {SCORES[score]} {self.best[score]:.3f} at epoch {epoch}"
+        if is_empty(self.best):
+            words += f", which predicts no foreground ({NOTHING_SCORES[score]})"
+            words += f"; {rate}" if (rate := rate_in_words(self.rows, epoch)) else ""
+        return words
 
     @property
     def seconds(self):

@@ -174,7 +174,8 @@ def test_a_resumed_run_draws_the_devices_random_numbers_on(data, tmp_path, monke
     monkeypatch.setattr(main, "build", with_dropout)
     with pretended_cuda():
         for name, epochs in (("whole", 2), ("parts", 1), ("parts", 2)):
-            assert train(data, tmp_path / name, *BF16, epochs=epochs).returncode == 0
+            options = (*BF16, "--schedule", "rebalance")
+            assert train(data, tmp_path / name, *options, epochs=epochs).returncode == 0
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
