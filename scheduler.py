@@ -20,7 +20,8 @@ With a WARM_UP the fall begins so many epochs later: rebalance:0.25:0.5:2 is 1, 
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 STEP, FLOOR = 0.01, 0.01  # the paper's: what alpha loses after each epoch, and where it stops
 LONGEST = 10 ** 6         # epochs of a run
@@ -56,7 +57,7 @@ KINDS = {
 
 # Weights of the losses ----------------------------------------------------------------------------
 
-def alpha(schedule, epoch):
+def alpha(schedule: str, epoch: int) -> float:
     """Weight of the regional loss in Eq. 6 at an epoch.
 
     Args:
@@ -74,7 +75,7 @@ def alpha(schedule, epoch):
     return max(floor, round(1 - fallen, 10))  # rounded: 0.99, not 0.98999...
 
 
-def weights(schedule, epoch):
+def weights(schedule: str, epoch: int) -> tuple[float, float]:
     """(regional, boundary) weights at an epoch: (alpha, 1 - alpha) in Eq. 6.
 
     "increase" keeps the regional weight at 1. "code2018" starts the boundary weight at 0.01 and
@@ -90,7 +91,7 @@ def weights(schedule, epoch):
     return (1.0, boundary) if kind == "increase" else (regional, boundary)
 
 
-def floor_epoch(schedule):
+def floor_epoch(schedule: str) -> int | None:
     """The first epoch with alpha at its floor; None if alpha does not fall, or in no run's life.
 
     floor_epoch("rebalance") is 99, floor_epoch("switch:50") is 50.
@@ -111,7 +112,7 @@ def floor_epoch(schedule):
 
 # Texts of schedules -------------------------------------------------------------------------------
 
-def for_epochs(epochs):
+def for_epochs(epochs: int) -> str:
     """The paper's schedule in a run of so many epochs: as in its 200, the fall ends half way.
 
     for_epochs(200) is "rebalance", for_epochs(50) is "rebalance:0.04".
@@ -119,7 +120,7 @@ def for_epochs(epochs):
     return changed("rebalance", step=float(f"{min(1, 2 / epochs):.6g}"))
 
 
-def changed(schedule, **numbers):
+def changed(schedule: str, **numbers: Any) -> str:
     """The text of a schedule with another step, floor or warm_up.
 
     changed("rebalance:0.02", floor=0.5) is "rebalance:0.02:0.5".
@@ -144,17 +145,17 @@ def changed(schedule, **numbers):
     return text
 
 
-def _number(value):
+def _number(value: float) -> str:
     """As text: 50, 0.0769231."""
     return str(value) if isinstance(value, int) else f"{value:.12g}"
 
 
-def differ_in_step(first, second):
+def differ_in_step(first: str, second: str) -> bool:
     """Do two schedules differ in how fast alpha falls, or in nothing?"""
     return parse(first)._replace(step=None) == parse(second)._replace(step=None)
 
 
-def parse(text):
+def parse(text: str) -> Schedule:
     """The Schedule that a text says; ValueError if it says none."""
     kind, _, rest = text.partition(":")
     words = rest.split(":") if rest else []
@@ -162,8 +163,9 @@ def parse(text):
 
     try:
         if plain and needed <= len(words) <= len(names):
-            found = plain._replace(**{name: int(word) if name == "warm_up" else float(word)
-                                      for name, word in zip(names, words)})
+            numbers: dict[str, Any] = {name: int(word) if name == "warm_up" else float(word)
+                                       for name, word in zip(names, words)}
+            found = plain._replace(**numbers)
             if found.warm_up >= 0 and 0 <= found.floor <= 1 and 0 <= (found.step or 0) <= 1:
                 return found
     except ValueError:
@@ -177,7 +179,7 @@ def parse(text):
 
 # Learning rate ------------------------------------------------------------------------------------
 
-def plateau_lr(scores, lr=1e-3, patience=20):
+def plateau_lr(scores: Iterable[float], lr: float = 1e-3, patience: int = 20) -> float:
     """Learning rate of the next epoch, halved after `patience` epochs without a better score.
 
     As Section 3.2 has it.
@@ -195,7 +197,7 @@ def plateau_lr(scores, lr=1e-3, patience=20):
     return lr
 
 
-def code2018_lr(scores, lr=1e-3, patience=20):
+def code2018_lr(scores: Iterable[float], lr: float = 1e-3, patience: int = 20) -> float:
     """The authors' code: halved after each epoch with epoch % (best_epoch + 20) == 0.
 
     That holds at epoch 0 too.
