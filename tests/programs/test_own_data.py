@@ -1,4 +1,4 @@
-"""The steps of docs/data.md for your own data: one modality, three classes, one entry in datasets.py."""
+"""docs/data.md on own data: one modality, three classes, one entry in datasets.py."""
 
 import json
 import re

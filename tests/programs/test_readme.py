@@ -1,4 +1,4 @@
-"""What the README and docs/ say is there: tests, losses, files. test_documents.py has links and commands."""
+"""What README and docs/ say is there: tests, losses, files; test_documents.py: links, commands."""
 
 import re
 
