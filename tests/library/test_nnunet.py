@@ -13,9 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from test_loops import blocks
 
 from checkout import ROOT
-from test_loops import blocks
 
 pytest.importorskip("nnunetv2", reason="pip install -r requirements-nnunet.txt")
 pytestmark = pytest.mark.slow
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 TINY = """
 
 class nnUNetTrainerTiny(nnUNetTrainerBoundary):
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cpu")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 3, 2, 1
 
     def on_train_epoch_end(self, outputs):
