@@ -12,7 +12,7 @@ from losses import BoundaryLoss
 from losses_regional import HausdorffLoss
 from transforms import distance_maps
 
-MAPS_TARGET, LOSS_TARGET = 5, 50
+TARGET = 5  # of maps of slices
 
 
 def run(args, folder):
@@ -22,7 +22,8 @@ def run(args, folder):
         one_hot = torch.stack([labels == 0, labels == 1], 1).float()            # (B, 2, *spatial)
         logits = torch.randn(one_hot.shape, generator=torch.Generator().manual_seed(0))
         size = "x".join(map(str, shape))
-        results[name] = {**maps(labels, one_hot, size, args.rounds),
+        target = TARGET if name == "slices" else None
+        results[name] = {**maps(labels, one_hot, size, args.rounds, target),
                          **losses(labels, one_hot, logits.requires_grad_(), size, args.rounds)}
     return results
 
@@ -40,7 +41,7 @@ def lesions(shape):
     return labels
 
 
-def maps(labels, one_hot, size, rounds):
+def maps(labels, one_hot, size, rounds, target):
     """What a map costs in every step: MONAI's, and distance_maps of the same convention."""
     theirs = partial(monai.losses.BoundaryLoss().compute_distance_map, one_hot[:, 1:])
     ours = partial(distance_maps, labels, convention="official")
@@ -48,8 +49,8 @@ def maps(labels, one_hot, size, rounds):
 
     official = alternate(theirs, ours, rounds)
     paper = alternate(theirs, partial(distance_maps, labels), rounds)
-    return {"maps_official": show(f"maps, official, {size}", official, MAPS_TARGET),
-            "maps": show(f"maps, the paper's, {size}", paper, MAPS_TARGET)}
+    return {"maps_official": show(f"maps, official, {size}", official, target),
+            "maps": show(f"maps, the paper's, {size}", paper, target)}
 
 
 def losses(labels, one_hot, logits, size, rounds):
@@ -72,7 +73,7 @@ def losses(labels, one_hot, logits, size, rounds):
                  partial(both, HausdorffLoss(softmax=True), one_hot))
     return {
         "loss": show(f"loss + gradient, map at hand, {size}",
-                     alternate(theirs, precomputed, rounds), LOSS_TARGET),
+                     alternate(theirs, precomputed, rounds)),
         "loss_with_maps": show(f"loss + gradient, map in each call, {size}",
                                alternate(theirs, with_maps, rounds)),
         "hausdorff": show(f"Hausdorff loss + gradient, {size}", alternate(*hausdorff, rounds)),
