@@ -34,17 +34,22 @@ class nnUNetTrainerTiny(nnUNetTrainerBoundary):
 
 
 @pytest.fixture(scope="module")
-def nnunet(installed, tmp_path_factory):
-    """A folder with nnU-Net's three and the trainer's, and the environment of its programs."""
-    folder = tmp_path_factory.mktemp("nnunet")
-    trainer = folder / "trainers" / "nnUNetTrainerBoundary.py"
-    trainer.parent.mkdir()
-    trainer.write_text(blocks("docs/library.md", "In nnU-Net")[0] + TINY)
+def trainers(tmp_path_factory):
+    """A folder with the trainer of the page, and one like it that trains for a moment."""
+    folder = tmp_path_factory.mktemp("trainers")
+    text = blocks("docs/library.md", "In nnU-Net")[0]
+    (folder / "nnUNetTrainerBoundary.py").write_text(text + TINY)
+    return folder
 
+
+@pytest.fixture(scope="module")
+def nnunet(installed, trainers, tmp_path_factory):
+    """A folder with nnU-Net's own three, and the environment of its programs."""
+    folder = tmp_path_factory.mktemp("nnunet")
     environment = {
         **os.environ, **{f"nnUNet_{name}": str(folder / name)
                          for name in ("raw", "preprocessed", "results")},
-        "nnUNet_extTrainer": str(trainer.parent), "nnUNet_compile": "f", "nnUNet_n_proc_DA": "1",
+        "nnUNet_extTrainer": str(trainers), "nnUNet_compile": "f", "nnUNet_n_proc_DA": "1",
         "nnUNet_def_n_proc": "1", "PYTHONPATH": str(installed)}
     write_phantom(folder)
     program(environment, "nnUNetv2_plan_and_preprocess", "-d", 1, "-c", "2d", "3d_fullres",
@@ -98,16 +103,17 @@ def test_nnunet_trains_and_predicts_with_the_boundary_term(nnunet, configuration
     assert list((results / "fold_0" / "validation").glob("case_*.nii.gz"))
 
 
-def test_at_alpha_1_the_loss_is_nnunets_own_and_below_it_the_boundary_term_is_added(nnunet):
+def test_at_alpha_1_the_loss_is_nnunets_own_and_at_0_the_boundary_loss(
+        trainers, installed, monkeypatch):
     from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
     from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 
-    folder, _ = nnunet
-    sys.path.insert(0, str(folder / "trainers"))
+    monkeypatch.syspath_prepend(str(installed))
+    monkeypatch.syspath_prepend(str(trainers))
     from nnUNetTrainerBoundary import WithBoundary
 
-    own = DeepSupervisionWrapper(DC_and_CE_loss({"batch_dice": True, "do_bg": False}, {}),
-                                 [2 / 3, 1 / 3])
+    dice = {"batch_dice": True, "do_bg": False, "ddp": False}
+    own = DeepSupervisionWrapper(DC_and_CE_loss(dice, {}), [2 / 3, 1 / 3])
     loss = WithBoundary(own, 2, [2.0, 1.0, 1.0])
     label = torch.zeros(2, 1, 8, 16, 16)
     label[0, 0, 2:5, 4:9, 4:9] = 1
