@@ -37,6 +37,8 @@ GPUS       = ## processes, one per GPU, that train each run together (1)
 JOBS       = 1 ## runs side by side
 THREADS    = ## CPU threads of each run (all cores)
 DETERMINISTIC = ## yes: runs are bit-identical on a GPU too, and slower
+COMPILE    = ## yes: network and loss are compiled, which pays after some minutes of training
+GRAPH      = ## yes: the training step is launched as one CUDA graph (no device has run it yet)
 ALPHAS     = 0.1 0.25 0.5 0.75 0.9 ## make sweep: the constants
 STRATEGIES = $(strategies) ## make sweep: the other ways for alpha to go (increase, switch at 1/4)
 COMPARE    = gdl ce dice focal hausdorff ## make compare: the losses
@@ -287,6 +289,7 @@ device_of = $(word $(shell expr \( $(call position,$(1)) - 1 \) % $(words $(DEVI
 train = $(PY) $(if $(filter-out 0 1,$(GPUS)),-m torch.distributed.run --standalone \
 	--nproc-per-node $(GPUS)) main.py
 option = $(if $($(1)),--$(2) $($(1)))
+switch = $(if $(filter-out no 0,$($(1))),--$(2))
 path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 # A name stands as it is, and what is not given leaves no blank, so that the settings of older data
 # read the same; a path is quoted
@@ -301,7 +304,8 @@ run_settings = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protoc
 	$(call option,DIMS,dims) \
 	$(call option,PATCH,patch)
 machine = --device $(call device_of,$(1)) $(call option,THREADS,threads) \
-	$(if $(DETERMINISTIC),--deterministic) $(if $(filter-out 1,$(JOBS)),--quiet)
+	$(call switch,DETERMINISTIC,deterministic) $(call switch,COMPILE,compile) \
+	$(call switch,GRAPH,cuda-graph) $(if $(filter-out 1,$(JOBS)),--quiet)
 
 runs: ## the runs of a matrix, one a line: make runs NAME=wmh
 	@printf '%s\n' $(if $(set),$(matrix))
@@ -348,7 +352,7 @@ results/$(name)/claims.json: $(matrix:=/evaluation.csv)
 $(matrix:=/test.csv): results/$(name)/%/test.csv: results/$(name)/%/summary.json
 	scans=$$($(test_scans)) && $(if $(THREADS),OMP_NUM_THREADS=$(THREADS)) $(PY) predict.py \
 		--resume --checkpoint results/$(name)/$*/best.pt --out results/$(name)/$*/test \
-		--device $(call device_of,$*) $(if $(DETERMINISTIC),--deterministic) "$$scans" > /dev/null
+		--device $(call device_of,$*) $(call switch,DETERMINISTIC,deterministic) "$$scans" > /dev/null
 	$(PY) -m scoring.test_set --runs results/$(name) --only $* --raw=$(call quote,$(RAW))
 
 results/$(name)/test_set.csv: $(matrix:=/test.csv)

@@ -9,9 +9,7 @@ about logits stands at the top of losses.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
 from inspect import signature
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -57,10 +55,11 @@ class CrossEntropyLoss(nn.Module):
     """
 
     from_logits = True
+    weights: Tensor | None
 
     def __init__(self, weights: Iterable[float] | None = None) -> None:
         super().__init__()
-        self.weights = checked_weights(weights)
+        self.register_buffer("weights", checked_weights(weights), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
@@ -85,10 +84,12 @@ class FocalLoss(nn.Module):
     """
 
     from_logits = True
+    weights: Tensor | None
 
     def __init__(self, gamma: float = 2.0, weights: Iterable[float] | None = None) -> None:
         super().__init__()
-        self.gamma, self.weights = checked_number("gamma", gamma, 0), checked_weights(weights)
+        self.gamma = checked_number("gamma", gamma, 0)
+        self.register_buffer("weights", checked_weights(weights), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
@@ -121,16 +122,15 @@ def log_of_truth(log_s: Tensor, g: Tensor) -> Tensor:
     return (g * log_s).where(g != 0, 0).sum(1)
 
 
-def pixel_weights(g: Tensor, weights: list[float]) -> Tensor:
+def pixel_weights(g: Tensor, weights: Tensor) -> Tensor:
     """Weight of each pixel, (B, N), by its class; g (B, K, N) one-hot, weights (K,).
 
-    The weights stay numbers: the CPU would wait for their copy to a GPU.
+    The weights are a buffer of the loss: moved to a GPU with it, no step waits for them.
     """
-    return reduce(add, (weight * channel
-                        for weight, channel in zip(weights, g.unbind(1), strict=True)))
+    return (weights.to(g)[:, None] * g).sum(1)
 
 
-def weighted_mean(values: Tensor, g: Tensor, weights: list[float] | None) -> Tensor:
+def weighted_mean(values: Tensor, g: Tensor, weights: Tensor | None) -> Tensor:
     """Mean of values (B, N) over pixels, weighted by their class in g (B, K, N)."""
     if weights is None:
         return values.mean()
@@ -445,12 +445,14 @@ class GeneralizedSurfaceLoss(nn.Module):
     """
 
     takes_distance = True
+    weights: Tensor | None
 
     def __init__(self, classes: Iterable[int] = (0, 1), weights: Iterable[float] | None = None,
                  softmax: bool = False) -> None:
         super().__init__()
-        self.classes, self.weights = checked_classes(classes), checked_weights(weights)
-        if self.weights and len(self.weights) != len(self.classes):
+        self.classes = checked_classes(classes)
+        self.register_buffer("weights", checked_weights(weights), persistent=False)
+        if self.weights is not None and len(self.weights) != len(self.classes):
             raise ValueError(f"weights: expected {len(self.classes)} of them, one per class, "
                              f"found {len(self.weights)}")
         self.from_logits = checked_flag("softmax", softmax)
@@ -476,10 +478,8 @@ class GeneralizedSurfaceLoss(nn.Module):
             return (self.sum_classes(wrong) / self.sum_classes(squares.sum(2))).mean() * factor
 
     def sum_classes(self, values: Tensor) -> Tensor:
-        """Weighted sum over the classes of (B, k): (B,). The weights stay numbers, see CE."""
-        weights = self.weights or [1] * len(self.classes)
-        return reduce(add, (weight * column
-                            for weight, column in zip(weights, values.unbind(1), strict=True)))
+        """Weighted sum over the classes of (B, k): (B,)."""
+        return (values if self.weights is None else values * self.weights.to(values)).sum(1)
 
 
 class ComponentDiceCELoss(nn.Module):
@@ -686,12 +686,12 @@ def checked_number(name: str, value: float, least: float) -> float:
     return value
 
 
-def checked_weights(weights: Iterable[float] | None) -> list[float] | None:
-    """Class weights as a list, or None; ValueError unless finite, not negative and not all 0."""
+def checked_weights(weights: Iterable[float] | None) -> Tensor | None:
+    """Class weights (K,) float64, or None; ValueError unless finite, not negative, not all 0."""
     if weights is None:
         return None
 
-    weights = [checked_number("weights", float(value), 0) for value in weights]
-    if not any(weights):
+    found = [checked_number("weights", float(value), 0) for value in weights]
+    if not any(found):
         raise ValueError("weights: expected one above 0, found none")
-    return weights
+    return torch.tensor(found, dtype=torch.float64)

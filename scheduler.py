@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 STEP, FLOOR = 0.01, 0.01  # the paper's: what alpha loses after each epoch, and where it stops
+LONGEST = 10 ** 6         # epochs of a run
 
 
 class Schedule(NamedTuple):
@@ -91,15 +92,17 @@ def weights(schedule: str, epoch: int) -> tuple[float, float]:
 
 
 def floor_epoch(schedule: str) -> int | None:
-    """The first epoch with alpha at its floor; None if alpha does not fall.
+    """The first epoch with alpha at its floor; None if alpha does not fall, or in no run's life.
 
     floor_epoch("rebalance") is 99, floor_epoch("switch:50") is 50.
     """
     kind, step, floor, warm_up = parse(schedule)
-    if kind == "constant" or step == 0 or floor == 1:
+    if kind == "constant" or floor == 1:
         return None
     if step is None:
         return warm_up
+    if step * LONGEST < 1 - floor:
+        return None
 
     epoch = warm_up + math.ceil((1 - floor) / step) - 1  # at most one early: alpha is rounded
     while alpha(schedule, epoch) > floor:
@@ -137,9 +140,14 @@ def changed(schedule: str, **numbers: Any) -> str:
     found = found._replace(**numbers)
     while len(names) > needed and getattr(found, names[-1]) == getattr(plain, names[-1]):
         names = names[:-1]
-    text = ":".join([found.kind, *(f"{getattr(found, name):.12g}" for name in names)])
+    text = ":".join([found.kind, *(_number(getattr(found, name)) for name in names)])
     parse(text)  # in range?
     return text
+
+
+def _number(value: float) -> str:
+    """As text: 50, 0.0769231."""
+    return str(value) if isinstance(value, int) else f"{value:.12g}"
 
 
 def differ_in_step(first: str, second: str) -> bool:

@@ -96,10 +96,12 @@ class Monitor:
         run: its folder.
         epochs: of the whole run.
         floor_epoch: the first one with alpha at its floor; None if there is none.
+        hidden: show nothing, as one of several processes.
     """
 
-    def __init__(self, run, epochs, floor_epoch=None):
-        self.run, self.epochs, self.floor_epoch = Path(run), epochs, floor_epoch
+    def __init__(self, run, epochs, floor_epoch=None, hidden=False):
+        self.run, self.epochs, self.hidden = Path(run), epochs, hidden
+        self.floor_epoch = floor_epoch
         self.writer, self.missing = None, set()
         self.drawn, self.cost = -float("inf"), 0.0  # when progress.png was, and how long it took, s
 
@@ -112,6 +114,8 @@ class Monitor:
             best: is it the best epoch so far?
             overlays: called for [(name, (H, W, 3) uint8)] if it is.
         """
+        if self.hidden:
+            return
         words = for_people(row, rows, self.epochs)
         bar.set_postfix_str(words)
         if bar.disable:

@@ -49,6 +49,9 @@ def parse(argv, description):
     if args.deterministic and args.compile:
         parser.error("--deterministic: not with --compile, whose kernels are chosen by their "
                      "speed; leave one of them out")
+    if args.cuda_graph and parts_of(args.loss)[0] == "hausdorff":
+        parser.error("--cuda-graph: not with hausdorff, which computes on the CPU in every step; "
+                     "leave one of them out")
     check_limits(args, parser.error)
     return args
 
@@ -122,7 +125,10 @@ def add_machine(add):
         help="autocast (default auto: bf16 where native, but not for volumes on a CPU; fp16, with "
         "a scaled loss, on GPUs that have only that)")
     add("--compile", action="store_true",
-        help="torch.compile the network: pays after some minutes of training")
+        help="torch.compile network and loss: pays after some minutes of training")
+    add("--cuda-graph", action="store_true", help="record the training step and launch it as one, "
+        "which pays where a GPU waits for its CPU: small networks and slices (no device has run "
+        "it yet; not with hausdorff)")
     add("--deterministic", action="store_true", help="bit-identical runs on one kind of CUDA "
         "device, as they are on a CPU without it: slower operations there, no TF32; an operation "
         "that has no such form ends the run (not with --compile)")

@@ -695,6 +695,19 @@ def test_devices_are_dealt_to_the_runs_and_each_is_trained_by_as_many_processes_
     assert "torch.distributed" not in alone and "--device auto" in alone
 
 
+@pytest.mark.parametrize(
+    "variable, option",
+    [("COMPILE", "compile"), ("DETERMINISTIC", "deterministic"), ("GRAPH", "cuda-graph")],
+)
+def test_switches_reach_the_training_unless_they_are_off(variable, option):
+    def plan(*words):
+        return make("-n", "results/mine/gdl/seed0/summary.json", "NAME=mine", *words).stdout
+
+    assert f" --{option}" in plan(f"{variable}=yes")
+    for off in ("", f"{variable}=", f"{variable}=no", f"{variable}=0"):
+        assert f"--{option}" not in plan(*filter(None, [off]))
+
+
 def test_a_task_of_a_job_array_makes_its_run(tmp_path):
     real = shutil.which("make")
     (tmp_path / "make").write_text(
