@@ -691,7 +691,7 @@ def checked_weights(weights: Iterable[float] | None) -> Tensor | None:
     if weights is None:
         return None
 
-    weights = [checked_number("weights", float(value), 0) for value in weights]
-    if not any(weights):
+    found = [checked_number("weights", float(value), 0) for value in weights]
+    if not any(found):
         raise ValueError("weights: expected one above 0, found none")
-    return torch.tensor(weights, dtype=torch.float64)
+    return torch.tensor(found, dtype=torch.float64)
