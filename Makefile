@@ -17,12 +17,13 @@ EPOCHS     = 200 ## of each run; a higher number continues finished runs
 NETWORK    = $(if $(filter 3,$(DIMS)),unet3d,unet) ## see main.py --help (unet; unet3d with DIMS=3)
 WIDTH      = 64 ## channels of the network at full resolution
 BATCH      = ## slices or patches in a step (8 slices, 2 patches)
-SCHEDULE   = ## how alpha goes, e.g. rebalance:0.02; see main.py --help (the protocol's)
+SCHEDULE   = ## how alpha goes, e.g. rebalance:0.02; see main.py --help (to its floor half way)
 SCORE      = ## what chooses the best epoch: val_dice, val_dice_3d, ... (val_dice, the paper's)
 PROTOCOL   = paper ## the paper's text, or code2018: the authors' first code
 DIMS       = ## 3: train on patches of volumes; make wmh then makes the set wmh-dims3
 PATCH      = ## their size, "slices rows columns" (fits the scans)
 SIZE       = 256 ## rows and columns of a slice after resampling
+FILL       = ## of them those that the scan takes up; background around it (all)
 SUBJECTS   = ## use only so many subjects (all)
 VAL        = ## number of validation scans (the paper's)
 SPLIT      = ## code2018, or a CSV table that says which scans validate (drawn by seed)
@@ -60,9 +61,15 @@ PYTHON    ?= python3 ## Python 3.11 or newer, which builds the environment
 PY        ?= .venv/bin/python ## a Python that has the packages already; nothing is then installed
 ENVS      ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/boundary-loss ## where environments are built
 
-# The switch comes where alpha passes 0.5 if it is to reach its floor half way
-strategies = increase$(patsubst rebalance:%,%,$(filter rebalance:%,$(SCHEDULE))) \
-	switch$(shell expr $(EPOCHS) / 4)
+# They fall as the schedule does (its step, floor and warm-up); the switch comes where alpha passes
+# 0.5 if it is to reach its floor half way
+own_schedule = $(or $(SCHEDULE),$(if $(filter paper,$(PROTOCOL)),$(shell $(PYTHON) -c "import sys, \
+	scheduler; print(scheduler.for_epochs(int(sys.argv[1])))" $(EPOCHS))))
+falls      = $(subst :, ,$(filter rebalance:%,$(own_schedule)))
+floor      = $(addprefix -floor,$(word 3,$(1)))
+strategies = $(call strategies_of,$(falls))
+strategies_of = increase$(word 2,$(1))$(call floor,$(1))$(addprefix -warm,$(word 4,$(1))) \
+	switch$(shell expr $(EPOCHS) / 4)$(call floor,$(1))
 
 makefile  := $(firstword $(MAKEFILE_LIST))
 variables := $(shell sed -nE 's/^([A-Z][A-Z0-9_]*) *\??= .*/\1/p' $(makefile))
@@ -163,10 +170,11 @@ demo wmh isles custom sweep compare: checked
 checked: $(ready)
 	@$(PY) -m scoring.rows $(rows)
 
-$(foreach _,EPOCHS=30 WIDTH=8 BATCH=4 SIZE=96 JOBS=2 THREADS=1,$(eval demo: $_))
-small = $(foreach _,EPOCHS WIDTH BATCH SIZE JOBS THREADS,$_="$($_)") SUBJECTS= VAL= SPLIT= \
+$(foreach _,EPOCHS=30 WIDTH=8 BATCH=4 SIZE=96 JOBS=2 THREADS=1 DEVICE=cpu,$(eval demo: $_))
+small = $(foreach _,EPOCHS WIDTH BATCH SIZE JOBS THREADS DEVICE,$_="$($_)") SUBJECTS= VAL= SPLIT= \
 	PATIENTS= LAYOUT=$(1) RAW=data/phantom/$(1)
 demo: ## the whole chain on a small phantom, on the CPU, in minutes
+	@echo "the demo trains on: $(DEVICE)$(if $(filter cpu,$(DEVICE)), (DEVICE=cuda takes a GPU))"
 	$(PY) -m scans.phantom --layout wmh --subjects 18 --out data/phantom/wmh
 	$(PY) -m scans.phantom --layout isles --subjects 24 --out data/phantom/isles
 	+@$(call on,phantom-wmh,$(call small,wmh) chain)
@@ -244,8 +252,11 @@ clean: ## remove phantoms, their runs, preprocessed slices, caches; raw scans an
 		$(wildcard .coverage.* __pycache__ */__pycache__ */*/__pycache__)
 
 # ---- For those who change the programs -----------------------------------------------------------
+# Tests compute on the CPU; those that need a GPU come last, one at a time, where there is one
 test: $(tools) ## the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+	@! $(PY) -c "import sys, torch; sys.exit(not torch.cuda.is_available())" || \
+		OMP_NUM_THREADS=1 $(PY) -m pytest -m cuda
 
 coverage: $(tools) ## the tests, with the lines of the library that they reach; fails under 95 %
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --cov --cov-report=term-missing
@@ -280,9 +291,10 @@ train = $(PY) $(if $(filter-out 0 1,$(GPUS)),-m torch.distributed.run --standalo
 option = $(if $($(1)),--$(2) $($(1)))
 switch = $(if $(filter-out no 0,$($(1))),--$(2))
 path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
-# A name stands as it is, so that the settings of older data read the same; a path is quoted
+# A name stands as it is, and what is not given leaves no blank, so that the settings of older data
+# read the same; a path is quoted
 layout = $(if $(findstring .,$(LAYOUT)),--layout=$(call quote,$(LAYOUT)),--layout $(LAYOUT))
-data_settings = $(layout) --size $(SIZE) --protocol $(PROTOCOL) \
+data_settings = $(layout) --size $(SIZE)$(if $(FILL), --fill $(FILL)) --protocol $(PROTOCOL) \
 	$(call option,SUBJECTS,subjects) $(call option,VAL,val) \
 	$(if $(FOLDS),--split folds:$(FOLDS),$(call path_option,SPLIT,split)) \
 	$(call path_option,PATIENTS,patients) $(call option,CONVENTION,convention) \

@@ -439,8 +439,9 @@ class GeneralizedSurfaceLoss(nn.Module):
 
     def __init__(self, classes=(0, 1), weights=None, softmax=False):
         super().__init__()
-        self.classes, self.weights = checked_classes(classes), checked_weights(weights)
-        if self.weights and len(self.weights) != len(self.classes):
+        self.classes = checked_classes(classes)
+        self.register_buffer("weights", checked_weights(weights), persistent=False)
+        if self.weights is not None and len(self.weights) != len(self.classes):
             raise ValueError(f"weights: expected {len(self.classes)} of them, one per class, "
                              f"found {len(self.weights)}")
         self.from_logits = checked_flag("softmax", softmax)
@@ -466,10 +467,8 @@ class GeneralizedSurfaceLoss(nn.Module):
             return (self.sum_classes(wrong) / self.sum_classes(squares.sum(2))).mean() * factor
 
     def sum_classes(self, values):
-        """Weighted sum over the classes of (B, k): (B,). The weights stay numbers, see CE."""
-        weights = self.weights or [1] * len(self.classes)
-        return sum(weight * column for weight, column in zip(weights, values.unbind(1),
-                                                             strict=True))
+        """Weighted sum over the classes of (B, k): (B,)."""
+        return (values if self.weights is None else self.weights.to(values) * values).sum(1)
 
 
 class ComponentDiceCELoss(nn.Module):

@@ -10,9 +10,10 @@ Examples:
       --out results/wmh-dims3/gdl+boundary/seed0
 
 The defaults are the paper's: UNet of width 64, Adam 1e-3, batch 8, learning rate halved after 20
-epochs without a better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs. The loss is
-alpha L_regional + (1 - alpha) L_boundary (Eq. 6); without one of the two parts, the other alone.
-The best epoch is that of the highest mean DSC over the 2-D validation slices (--score).
+epochs without a better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs; of another
+number of them alpha falls by 2 / epochs, so that its fall ends half way there too (--schedule). The
+loss is alpha L_regional + (1 - alpha) L_boundary (Eq. 6); without one of the two parts, the other
+alone. The best epoch is that of the highest mean DSC over the 2-D validation slices (--score).
 
 With --dims 3 it trains on random patches of the volumes and predicts by overlapping patches; the
 boundary loss then wants 3-D distance maps (preprocess.py --map-dims 3 --unit mm). An epoch draws as
@@ -21,7 +22,7 @@ many patches as take up the volumes' voxels.
 The same command continues an unfinished run, bit for bit on a CPU, and does nothing on a finished
 one; with more --epochs a finished run continues. Ctrl-C ends after the step under way, which is
 kept. Precision, device, threads and epochs may change when a run continues; whatever defines the
-run may not, and is refused with the difference.
+run may not, and is refused with the difference. Without --schedule a run keeps its own.
 
 Written to --out:
   config.json, metrics.csv       all settings and versions; a row per epoch
@@ -48,7 +49,7 @@ from losses_regional import build_loss, parts_of
 from networks import build
 from scans.folder import is_data_folder
 from scans.resampling import export_predictions
-from training import monitor, options
+from training import monitor, options, schedules
 from training.best_model import describe_model
 from training.config import checked_settings, open_training
 from training.devices import choose_amp, seed_everything, set_up_device
@@ -84,6 +85,8 @@ def main(argv=None):
 
         log(f"{out}: {run_folder.where_it_begins()}, "
             f"{monitor.describe_run(args, trainer, train, val)}")
+        for line in schedules.lines(args, train.steps(args.batch_size)):
+            log(f"{out}: {line}")
         if run_folder.epoch < args.epochs and group.first:
             run_folder.note_session(args.epochs)
 
@@ -101,7 +104,8 @@ def main(argv=None):
 
 def run_epochs(args, trainer, train, val, run_folder, stop, bar):
     """Train and validate, from the epoch under way or the next one to the last."""
-    shown = monitor.Monitor(run_folder.path, args.epochs, hidden=not trainer.group.first)
+    shown = monitor.Monitor(run_folder.path, args.epochs, schedules.floor_of(args),
+                            hidden=not trainer.group.first)
 
     for epoch in range(run_folder.epoch, args.epochs):
         alpha, beta = weights_of_parts(args, epoch)

@@ -16,7 +16,8 @@ The checkpoint holds all that is needed: network and width, modalities and their
 in-plane size, normalisation, precision; of a network of volumes also the patch, and such scans are
 predicted by overlapping patches. Each modality is normalised over its volume and resampled as in
 training; the modalities of a scan must share one grid. A validation scan gives exactly the mask of
-the run's own predictions/.
+the run's own predictions/, in the same precision: where the device has no fast bfloat16 or float16,
+float32 is taken, and a line says so.
 
 Written to --out, each file whole or not at all; what this program wrote before is replaced, other
 files of the same name are refused:
@@ -60,6 +61,7 @@ from training.devices import (
     choose_amp,
     choose_device,
     choose_memory_format,
+    is_native,
     logits_of,
 )
 from training.inference import sliding_window
@@ -82,7 +84,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     if args.deterministic:
         be_deterministic()
-    device = choose_device(args.device)
+    device = torch.device("cpu") if args.describe else choose_device(args.device)
 
     # the checkpoint
     network, trained = load_model(args.checkpoint, device)
@@ -95,11 +97,7 @@ def main(argv=None):
         log(f"{args.checkpoint}: trained on a phantom; its masks show that the program works, and "
             "nothing about patients")
 
-    # autocast as in training, unless --amp says otherwise
-    if network.dims == 3 and device.type == "cpu":
-        amp = amp_of_volumes(args.amp, device, trained.build, trained.patch)
-    else:
-        amp = choose_amp(AMP.get(trained.amp, "auto") if args.amp == "auto" else args.amp, device)
+    amp = precision(args, trained, device)
     network.to(memory_format=choose_memory_format(amp, device, network.dims))
     model = Model(network, trained, device, amp, by_model(args.checkpoint))
 
@@ -126,23 +124,42 @@ def main(argv=None):
     return 0
 
 
+def precision(args, trained, device):
+    """The autocast dtype: what --amp says or, by itself, the one of the training.
+
+    Where the device would only emulate that one, which takes several times as long, it is float32.
+    """
+    if args.amp != "auto" or trained.amp not in AMP:
+        if trained.patch:
+            return amp_of_volumes(args.amp, device, trained.build, trained.patch)
+        return choose_amp(args.amp, device)
+
+    amp = choose_amp(AMP[trained.amp], device)
+    fast = is_native(amp, device) and not (amp and trained.patch and device.type == "cpu")
+    if not fast:
+        log(f"{args.checkpoint}: trained in {trained.amp}, predicted in float32, since this device "
+            f"has no fast {trained.amp}: a few pixels may differ from the run's own masks "
+            f"(--amp {AMP[trained.amp]} takes it all the same)")
+    return amp if fast else None
+
+
 def predict_scan(name, files, model, args):
     """Segment one scan and write what was asked for; returns the line that is printed about it."""
     data = model.trained.data
     volumes, image = read_scan(files, data.modalities)
-    slices = network_input(volumes, data.size)                     # (S, C, H, W) uint16
+    slices = network_input(volumes, data.size, data.fill)          # (S, C, H, W) uint16
     mask, probabilities = segment(model, slices, args.batch_size)
 
     # back to the scan's own grid; the mask is written last, when the rest of the scan is there
-    voxels = restore_array(mask, image.stored_affine, image.stored_shape)
+    voxels = restore_array(mask, image.stored_affine, image.stored_shape, data.fill)
     classes, spacing = data.classes[1:], nib.affines.voxel_sizes(image.affine)
     if args.probabilities:
         write_image(args.out / "probabilities" / f"{name}.nii.gz",
-                    soft_voxels(probabilities, image), image, model.written_by)
+                    soft_voxels(probabilities, image, data.fill), image, model.written_by)
     if args.preview:
         from reporting.preview import draw_preview  # matplotlib takes long to import
         sides = volumes[0].shape[:2]
-        step = [size * length / slices.shape[-1] for size, length in zip(spacing, sides)]
+        step = [size * length / (data.fill or data.size) for size, length in zip(spacing, sides)]
         draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step, classes,
                      BY_PREDICT)
     write_image(args.out / f"{name}.nii.gz", voxels, image, model.written_by)
@@ -183,11 +200,11 @@ def segment(model, slices, batch_size):
     return torch.cat(masks).numpy(), torch.cat(probabilities).numpy()
 
 
-def soft_voxels(probabilities, image):
+def soft_voxels(probabilities, image, fill=None):
     """The softmax of the foreground on the scan's own grid; of several classes, one volume each."""
     foreground = np.moveaxis(probabilities, 1, 0)[1:]                 # (K - 1, S, H, W)
     volumes = [restore_array(np.ascontiguousarray(channel), image.stored_affine,
-                             image.stored_shape) for channel in foreground]
+                             image.stored_shape, fill) for channel in foreground]
     return volumes[0] if len(volumes) == 1 else np.stack(volumes, -1)
 
 
@@ -253,6 +270,7 @@ def describe(trained, path):
     network, channels, _, width = trained.build
     data, patch = trained.data, trained.patch
     patches = f", patches of {'x'.join(map(str, patch))}" if patch else ""
+    filled = f", the scan in the middle {data.fill}" if data.fill else ""
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(data.classes))
     return "\n".join([
         f"{path}: {network} of width {width}, {channels} channels, "
@@ -260,7 +278,7 @@ def describe(trained, path):
         f"modalities: {', '.join(data.modalities)}; layout {data.layout}, "
         f"trained on {data.source} scans",
         f"classes: {classes}",
-        f"in-plane size {data.size} px{patches}; {NORMALISATION}; "
+        f"in-plane size {data.size} px{filled}{patches}; {NORMALISATION}; "
         f"{trained.get('amp', 'precision not noted')}"])
 
 
@@ -279,8 +297,9 @@ def parse_arguments(argv):
         help="leave out scans whose outputs by this checkpoint are there, newer than the scan")
     add("--device", default="auto",
         help="auto, cpu, cuda, cuda:1 (default auto: a GPU if there is one)")
-    add("--amp", default="auto", choices=("auto", "bf16", "off"),
-        help="autocast (default auto: as in training)")
+    add("--amp", default="auto", choices=("auto", "bf16", "fp16", "off"),
+        help="autocast (default auto: as in training, or off where the device has that only by "
+        "emulation)")
     add("--deterministic", action="store_true",
         help="the same bits every time on a CUDA device, without TF32, as with main.py")
     add("--batch-size", type=int, default=8, metavar="N",

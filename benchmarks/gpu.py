@@ -1,127 +1,166 @@
-"""Training on a GPU: slices per second and model FLOP utilisation, beside a step of 2018."""
+"""Training on a GPU: steps beside eager PyTorch's, an epoch and its parts, runs side by side.
 
+Each part is recorded as soon as it is measured, in gpu.json and as a table in gpu.md; what an
+earlier call measured on the same card stays there.
+"""
+
+import json
+import os
+import shutil
 import subprocess
-import sys
-import time
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import ROOT, seconds, significant
-from benchmarks.common import run as run_program
-from benchmarks.training import BaselineStep, Step
+from benchmarks import gpu_epoch, gpu_steps
+from benchmarks.common import save, significant
+from training import gpus
+from training.devices import choose_device
 
-TARGET, UTILISATION_TARGET = 4, 0.45
-BATCH = 8            # slices of a step
-EPOCH_SLICES = 3000  # training slices of WMH, about
-SIDE_BY_SIDE, EPOCHS = (1, 2, 4), 3  # runs of a small set at a time, and the length of each
-
-
-def run(args, folder, device="cuda", width=64, size=256, steps=30):
-    if device == "cuda" and not torch.cuda.is_available():
-        sys.exit("error: gpu: expected a CUDA device, found none that torch can use. "
-                 "Run it on a machine with one.")
-    rate = matmul_rate(device, 8192 if device == "cuda" else 256)
-    print(f"bfloat16 matrix product: {rate / 1e12:.3g} TFLOP/s", flush=True)
-
-    results = {"matmul_tflops": significant(rate / 1e12), "device": device}
-    for network in ("unet", "unet2018"):
-        results[network] = measure(network, width, size, device, steps, rate)
-    return results | {"side_by_side": side_by_side(folder, device, width, size)}
+PARTS = ("device", "steps", "epoch", "side_by_side")
+COPIED = {"cuda": 2**30, "cpu": 2**24}  # bytes, by the kind of device
+QUEUED = 1500  # products of 8192x8192, 1.1 TFLOP each: two to ten seconds
+QUERY = ("name", "driver_version", "vbios_version", "pstate", "clocks.sm", "clocks.max.sm",
+         "clocks.mem", "clocks.max.mem", "power.draw", "power.limit", "temperature.gpu",
+         "ecc.mode.current", "mig.mode.current")
 
 
-def measure(network, width, size, device, steps, rate):
-    """Slices per second of a network's step, and its share of the device's rate in FLOP/s."""
-    work = flop(Step(network, width, size, BATCH, device)) / BATCH  # of a slice
-    variants = {
-        "eager fp32, 2018": BaselineStep(network, width, size, BATCH, device),
-        "bf16": Step(network, width, size, BATCH, device, torch.bfloat16),
-        "bf16, compiled": Step(network, width, size, BATCH, device, torch.bfloat16, compiled=True)}
-
-    found = alternate_rates(variants, steps, device)
-    use = {name: value * work / rate for name, value in found.items()}
-    for name, value in found.items():
-        gain = value / found["eager fp32, 2018"]
-        print(f"{network}, width {width}, {name:<20} {value:>8.1f} slices/s, {gain:.2f}x, "
-              f"{use[name]:.1%} of the matrix rate (aims {TARGET}x, {UTILISATION_TARGET:.0%}); "
-              f"epoch of {EPOCH_SLICES} slices {EPOCH_SLICES / value:.1f} s, "
-              f"floor {EPOCH_SLICES * work / rate:.1f} s", flush=True)
-    return {"gflop_per_slice": significant(work / 1e9),
-            "slices_per_second": {name: significant(value) for name, value in found.items()},
-            "utilisation": {name: significant(value) for name, value in use.items()}}
+def run(args, folder):
+    device = choose_device(args.device)  # one line where there is no GPU, or one not to be used
+    measure = {"device": device_part, "steps": gpu_steps.run, "epoch": gpu_epoch.run,
+               "side_by_side": gpu_epoch.side_by_side}
+    results = earlier(args.out / "gpu.json", device)
+    for part in args.parts:
+        results[part] = measure[part](args, folder, device)
+        save("gpu", results, args.out)
+        (args.out / "gpu.md").write_text(markdown(results), encoding="utf-8")
+    return results
 
 
-def isles_data(folder, size, subjects=94):
-    """A data folder of phantoms as many and as large as the scans of ISLES."""
-    raw, data = folder / "isles-scans", folder / "isles-data"
-    run_program(["-m", "scans.phantom", "--layout", "isles", "--scale", "full",
-                 "--subjects", subjects, "--out", raw])
-    run_program(["preprocess.py", "--layout", "isles", "--raw", raw, "--size", size, "--out", data])
-    return data
+def earlier(path, device):
+    """The parts that were measured on the same card before."""
+    here = {"card": card_name(device)}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return here
+    if found.get("card") != here["card"]:
+        return here
+    return here | {part: found[part] for part in PARTS if part in found}
 
 
-def side_by_side(folder, device, width, size):
-    """{count: runs per hour} of a set of ISLES' size with so many on the device at a time.
+def card_name(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
-    So `make JOBS=4` runs them. The set has about 400 slices; EPOCHS stand for the 200 of a run,
-    start-up included.
-    """
-    data, found = isles_data(folder, size), {}
-    for count in SIDE_BY_SIDE:
-        def together(count=count):
-            runs = [start(data, folder / f"side{count}-{seed}", seed, device, width)
-                    for seed in range(count)]
-            if any(process.wait() for process in runs):
-                sys.exit(f"error: main.py failed with {count} runs at a time; its output is above")
 
-        spent = seconds(together)
-        found[count] = significant(count * EPOCHS / spent * 3600 / 200)
-        print(f"{count} at a time: {found[count]:.3g} runs of 200 epochs per hour", flush=True)
+# The device itself --------------------------------------------------------------------------------
+
+def device_part(args, folder, device):
+    """What it is, and what it gives in practice: matrix products and copies."""
+    rates = {}
+    for name, dtype, tf32 in (("bfloat16", torch.bfloat16, False), ("TF32", torch.float32, True),
+                              ("float32", torch.float32, False)):
+        with gpu_steps.switches(tf32=tf32):
+            rates[name] = {size: significant(rate)
+                           for size, rate in gpu_steps.matmul_rates(device, dtype).items()}
+        best = max(rates[name].values())
+        print(f"matrix product, {name:<9} {best / 1e12:>8.3g} TFLOP/s", flush=True)
+
+    copied = significant(gpu_steps.copy_rate(device, COPIED[device.type]))
+    print(f"memory, read and written {copied / 1e9:>8.4g} GB/s", flush=True)
+    return {"name": card_name(device), **libraries(device), "flops": rates,
+            "peak_flops": {name: max(found.values()) for name, found in rates.items()},
+            "bytes_per_second": copied, "idle": smi(device), "under_load": smi_under_load(device)}
+
+
+def libraries(device):
+    found = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    if device.type == "cuda":
+        capability = gpus.capability_of(device)
+        free, total = torch.cuda.mem_get_info(device)
+        found |= {"capability": list(capability), "memory_bytes": total, "free_bytes": free}
     return found
 
 
-def start(data, out, seed, device, width):
-    """Start main.py; returns its process."""
-    words = ["main.py", "--data", data, "--out", out, "--seed", seed, "--device", device,
-             "--width", width, "--epochs", EPOCHS, "--quiet"]
-    return subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT,
-                            stdout=subprocess.DEVNULL)
+def smi_under_load(device):
+    """What nvidia-smi says while matrix products are queued: the clocks that training has."""
+    if device.type != "cuda":
+        return None
+    size = gpu_steps.SIZES["cuda"][1]
+    matrix = torch.ones(size, size, device=device, dtype=torch.bfloat16)
+    for _ in range(QUEUED):
+        matrix @ matrix
+    found = smi(device)
+    torch.cuda.synchronize(device)
+    return found
 
 
-def flop(step):
-    """FLOP of the network's forward and backward for one batch."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops()
+def smi(device):
+    """{field: text} of nvidia-smi for the device, None where there is no such program."""
+    program = shutil.which("nvidia-smi")
+    if device.type != "cuda" or not program:
+        return None
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    index = device.index or 0
+    which = shown[index] if index < len(shown) and shown[index] else str(index)
+    try:
+        text = subprocess.run(
+            [program, f"--id={which}", f"--query-gpu={','.join(QUERY)}",
+             "--format=csv,noheader"], capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    values = [value.strip() for value in text.strip().split(",")]
+    return dict(zip(QUERY, values, strict=True)) if len(values) == len(QUERY) else None
 
 
-def matmul_rate(device, size):
-    """FLOP/s of a bfloat16 matrix product: what the device gives in practice."""
-    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-    return 2 * size ** 3 / timed(lambda: a @ a, 20, device)
+# gpu.md -------------------------------------------------------------------------------------------
+
+def markdown(results):
+    """What was measured, as tables."""
+    parts = {"device": of_device, "steps": of_steps, "epoch": of_epoch,
+             "side_by_side": of_side_by_side}
+    texts = [f"# {results['card']}: measured by `python -m benchmarks gpu`"]
+    texts += [parts[part](results[part]) for part in PARTS if part in results]
+    return "\n\n".join(texts) + "\n"
 
 
-def alternate_rates(variants, steps, device):
-    """{name: slices per second}, the best of three rounds in which every variant runs in turn."""
-    spent = {name: [] for name in variants}
-    for _ in range(3):
-        for name, step in variants.items():
-            spent[name].append(timed(step, steps, device))
-    return {name: BATCH / min(values) for name, values in spent.items()}
+def table(head, rows):
+    lines = [f"| {' | '.join(map(str, row))} |" for row in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
-def timed(function, count, device):
-    """Seconds a call, of `count` calls queued one behind the other after a warm-up."""
-    for _ in range(3):
-        function()
-    wait(device)
-    start = time.perf_counter()
-    for _ in range(count):
-        function()
-    wait(device)
-    return (time.perf_counter() - start) / count
+def of_device(found):
+    load = found["under_load"] or found["idle"] or {}
+    rows = [*(("matrix product, " + name, f"{rate / 1e12:.3g} TFLOP/s")
+              for name, rate in found["peak_flops"].items()),
+            ("memory, read and written", f"{found['bytes_per_second'] / 1e9:.4g} GB/s"),
+            ("CUDA, cuDNN", f"{found['cuda']}, {found['cudnn']}"),
+            *((name, load[name]) for name in QUERY[1:] if name in load)]
+    return table(("device", "best, or under load"), rows)
 
 
-def wait(device):
-    if device == "cuda":
-        torch.cuda.synchronize()
+def of_steps(found):
+    rows = [[f"`{network}`", name, f"{1000 * step['seconds']:.3g} ms",
+             f"{step['slices_per_second']:.1f}",
+             f"{step['gain']:.2f}x" if step["gain"] else "–", f"{step['use']:.0%}",
+             f"{step['memory_bytes'] / 2**30:.1f} GiB", f"{step['start_seconds']:.1f} s"]
+            if step else [f"`{network}`", name, "does not fit", *["–"] * 5]
+            for network, steps in found["networks"].items() for name, step in steps.items()]
+    return table(("network", f"step of {found['shape']}", "time", "slices/s",
+                  "against eager float32", "of the matrix rate", "memory", "first step"), rows)
+
+
+def of_epoch(found):
+    rows = [(name, f"{seconds:.3g} s", f"{seconds / found['epoch_seconds']:.0%}")
+            for name, seconds in found["seconds"].items()]
+    rows += [("the epoch", f"{found['epoch_seconds']:.3g} s", ""),
+             *((f"beside it: {name}", f"{seconds:.3g} s", "")
+               for name, seconds in found["beside"].items()),
+             ("loader alone", f"{found['loader_slices_per_second']:.0f} slices/s",
+              "slices on the device" if found["resident"] else "slices read from files")]
+    return table((f"epoch of {found['train']} and {found['val']} slices", "time", "share"), rows)
+
+
+def of_side_by_side(found):
+    rows = [(count, f"{each['epoch_seconds']:.3g} s", f"{each['slices_per_second']:.1f}")
+            for count, each in found.items()]
+    return table(("runs at a time", "an epoch of each", "slices/s of all"), rows)

@@ -3,6 +3,8 @@
 import csv
 import importlib
 import io
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +21,12 @@ from utils import run_program
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts background processes
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config):
+    """Tests compute on the CPU, whatever the machine has, but for those of `-m cuda`."""
+    if not re.search(r"(?<!not )\bcuda\b", config.getoption("markexpr", "") or ""):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the programs that tests start too
 
 
 @pytest.fixture(scope="session", autouse=True)

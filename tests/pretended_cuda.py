@@ -24,13 +24,15 @@ What it cannot see:
     operations inside torch that branch on the device, such as a fused dropout;
   - the lists of operations that CUDA's autocast runs in which type: the CPU's are used, and an
     autocast of "cpu" would act on the device's tensors;
-  - streams and events: everything runs in order, and memory is never reused too early;
+  - streams and events: everything runs in order, and memory is never reused too early; an event
+    notes the host's time;
   - memory: how much is taken, and running out of it;
   - a second device, NCCL and whatever is between processes; torch.compile and CUDA graphs;
   - gradients through a copy between devices, and threads: an operation in a thread other than the
     one that entered the context is done, but not judged.
 """
 
+import time
 import traceback
 from contextlib import contextmanager
 
@@ -50,16 +52,17 @@ true_device = torch.Tensor.device.__get__
 
 
 @contextmanager
-def pretended_cuda(hollow=False, memory=MEMORY):
+def pretended_cuda(hollow=False, memory=MEMORY, capability=(9, 0)):
     """Inside, there is a CUDA device. Yields the Device, whose counts can be read.
 
     Args:
         hollow: the device computes nothing; see above.
         memory: bytes that torch.cuda.mem_get_info says are free.
+        capability: (major, minor), for which torch was built.
     """
     device = Device(hollow)
     with pytest.MonkeyPatch.context() as patch:
-        install(patch, device, memory)
+        install(patch, device, memory, capability)
         with Operations(device), Calls(device):
             yield device
 
@@ -185,7 +188,20 @@ class Autocast(torch.autocast):
         super().__init__("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
 
 
-def install(patch, device, memory):
+class Event:
+    """torch.cuda.Event: everything runs in order, so the time of the host serves."""
+
+    def __init__(self, **_):
+        self.time = None
+
+    def record(self, *_):
+        self.time = time.perf_counter()
+
+    def elapsed_time(self, later):
+        return 1000 * (later.time - self.time)
+
+
+def install(patch, device, memory, capability):
     """Patch torch so that there is this Device, until the patch ends."""
     # Keeps torch from looking for a driver when a FakeTensor is on cuda:0.
     torch._C._ensureCUDADeviceGuardSet()
@@ -204,13 +220,16 @@ def install(patch, device, memory):
     for name, answer in {
         "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
         "get_device_name": lambda *_: "a pretended device",
-        "get_device_capability": lambda *_: (9, 0),
-        "is_bf16_supported": lambda *_, **__: True,
+        "get_device_capability": lambda *_: capability,
+        "get_arch_list": lambda: ["sm_{}{}".format(*capability)],
+        "is_bf16_supported": lambda *_, **__: capability >= (8, 0),
         "mem_get_info": lambda *_: (memory, memory),
         "get_rng_state": lambda *_: device.random.clone(), "set_rng_state": set_random,
         "manual_seed": device.seed, "manual_seed_all": device.seed,
         "synchronize": lambda *_: device.wait("synchronize"),
-        "set_device": is_cuda, "empty_cache": lambda: None,
+        "set_device": is_cuda, "empty_cache": lambda: None, "Event": Event,
+        "memory_allocated": lambda *_: 0, "max_memory_allocated": lambda *_: 0,
+        "reset_peak_memory_stats": lambda *_: None,
     }.items():
         patch.setattr(torch.cuda, name, answer)
 

@@ -14,7 +14,8 @@ from training.devices import amp_name
 from utils import Description, UserError
 
 NEEDED = ("network", "build", "data")
-AMP = {"bfloat16": "bf16", "float32": "off"}  # how best.pt names a precision -> --amp
+# How best.pt names a precision -> --amp
+AMP = {"bfloat16": "bf16", "float16": "fp16", "float32": "off"}
 
 DO = "Give the best.pt of a run."
 
@@ -45,7 +46,7 @@ class BestModel(Description):
         description="dataset.json of the data folder it was trained on")
     patch: Patch | None = Field(None, description="slices, rows, columns; null: trained on slices")
     normalisation: str | None = Field(None, description="of the intensities; scans.folder's")
-    amp: str | None = Field(None, description="precision of the training: bfloat16 or float32")
+    amp: str | None = Field(None, description="of the training: bfloat16, float16 or float32")
 
     def check(self):
         """ValueError unless the network fits the data that it was trained on, and its patch."""

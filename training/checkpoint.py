@@ -111,6 +111,7 @@ def check_state(path, state, settings, network, columns):
             "other rows" if not rows_are_sound(state["rows"], columns) else
             "another best epoch" if not best_is_sound(state, network) else
             "another part of an epoch" if not epoch_under_way_is_sound(state["part"]) else
+            "another scale of float16" if not scaler_is_sound(state.get("scaler")) else
             "no optimizer" if "param_groups" not in state["optimizer"] else None)
     except (KeyError, TypeError, AttributeError) as error:
         problem = f"other contents ({type(error).__name__}: {error})"
@@ -142,6 +143,15 @@ def epoch_under_way_is_sound(entry):
         and entry["bad"].dtype == torch.bool and entry["bad"].ndim == 1
         and all(value.shape == () and value.is_floating_point()
                 for value in entry["sums"].values()))
+
+
+def scaler_is_sound(entry):
+    """Is it what a GradScaler's state_dict gives, {} of one that scales nothing, or not there?"""
+    return not entry or (
+        set(entry) == set(torch.amp.GradScaler("cpu").state_dict())
+        and all(type(value) in (int, float) and 0 <= value < float("inf")
+                for value in entry.values())
+        and entry["scale"] > 0)
 
 
 def optimizer_is_sound(optimizer, settings):

@@ -7,14 +7,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from training import gpus
 from utils import UserError, keep_freed_memory
+
+BF16_FROM, FP16_FROM = (8, 0), (7, 0)  # compute capability whose tensor cores have the type
 
 
 def set_up_device(args, group):
     """Set torch up as main.py's options say; returns the device of this process of the group."""
     if args.deterministic:
         be_deterministic()
-    device = group.device(choose_device(args.device))
+    device = choose_device(args.device)
+    if (own := group.device(device)) != device:
+        device = choose_device(str(own))
+    if device.index is not None:
+        torch.cuda.set_device(device)  # or page-locked memory would begin the first device's too
     if args.threads:
         torch.set_num_threads(args.threads)
     # cuDNN times its algorithms on each new shape; there are few.
@@ -31,14 +38,13 @@ def seed_everything(seed):
 
 
 def choose_device(name):
-    """"auto" -> cuda where there is one, else cpu.
+    """"auto" -> cuda where the machine has a GPU, else cpu.
 
     Raises:
-        UserError: the device asked for is not there.
+        UserError: the device asked for is not there, or there is a GPU that torch cannot use.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
+        name = "cuda" if gpus.count() or gpus.in_sight() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -46,30 +52,39 @@ def choose_device(name):
     if device is None or device.type not in ("cpu", "cuda"):
         raise UserError("--device", "auto, cpu, cuda or cuda:N", repr(name), "Choose one of them.")
 
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        found = f"{count} of them" if torch.cuda.is_available() else "none that torch can use"
-        raise UserError("--device", f"a CUDA device for {name}", found, "Use --device cpu or auto.")
+    if device.type == "cuda":
+        gpus.check(device)
     return device
 
 
 def choose_amp(name, device, dims=2):
-    """The autocast dtype: torch.bfloat16, or None for float32 without autocast.
+    """The autocast dtype: torch.bfloat16, torch.float16, or None for float32 without autocast.
 
-    "auto" is bfloat16 where the processor computes it natively, else float32. On a CPU a network of
-    volumes (dims 3) computes in float32: see volumes_in_bfloat16.py.
+    "auto" is bfloat16 where the device computes it natively, float16 on GPUs that have only that,
+    else float32. On a CPU a network of volumes (dims 3) computes in float32: see
+    volumes_in_bfloat16.py.
     """
     if name == "auto":
-        if device.type == "cuda":
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            native = dims == 2 and "avx512_bf16" in cpu_flags()
-        name = "bf16" if native else "off"
-    return {"bf16": torch.bfloat16, "off": None}[name]
+        if device.type == "cpu" and dims == 3:
+            return None
+        kinds = (torch.bfloat16, torch.float16) if device.type == "cuda" else (torch.bfloat16,)
+        return next((amp for amp in kinds if is_native(amp, device)), None)
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[name]
+
+
+def is_native(amp, device):
+    """Has this very device the type (an autocast dtype, or None), without emulating it slowly?"""
+    if amp is None:
+        return True
+    if device.type == "cpu":
+        needed = {torch.bfloat16: "avx512_bf16", torch.float16: "avx512_fp16"}[amp]
+        return needed in cpu_flags()
+    least = {torch.bfloat16: BF16_FROM, torch.float16: FP16_FROM}[amp]
+    return bool(torch.version.hip) or gpus.capability_of(device) >= least
 
 
 def amp_name(amp):
-    """The precision as config.json and checkpoints name it: "bfloat16", or "float32" for None."""
+    """The precision as config.json and checkpoints name it: "bfloat16"; "float32" for None."""
     return str(amp or "float32").removeprefix("torch.")
 
 

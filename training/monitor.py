@@ -13,8 +13,10 @@ import torch
 
 from metrics import surface
 from networks import flops
+from scoring import scan_scores
+from scoring.emptying import ADVICE, found_nothing
 from scoring.scores import pace
-from utils import atomic_path, log, progress
+from utils import UserError, atomic_path, log, progress
 
 SHARE = 0.02  # of the time that drawing may take: shorter epochs than 50 drawings share one
 OVERLAYS = 3  # validation slices shown in TensorBoard
@@ -93,11 +95,13 @@ class Monitor:
     Args:
         run: its folder.
         epochs: of the whole run.
+        floor_epoch: the first one with alpha at its floor; None if there is none.
         hidden: show nothing, as one of several processes.
     """
 
-    def __init__(self, run, epochs, hidden=False):
-        self.run, self.epochs, self.hidden = Path(run), epochs, hidden
+    def __init__(self, run, epochs, floor_epoch=None, hidden=False):
+        self.run, self.epochs, self.floor_epoch = Path(run), epochs, floor_epoch
+        self.hidden = hidden
         self.writer, self.missing = None, set()
         self.drawn, self.cost = -float("inf"), 0.0  # when progress.png was, and how long it took, s
 
@@ -120,6 +124,8 @@ class Monitor:
                 for_machines(self.run, row, rows, self.epochs))
         if row["val_foreground"] == 0 and (len(rows) == 1 or rows[-2]["val_foreground"]):
             log(f"{self.run}: the model of epoch {row['epoch']} predicts no foreground")
+        if row["epoch"] + 1 == self.floor_epoch:
+            self.optional("the warning of alpha's floor", self.warn_of_floor)
 
         self.optional("tensorboard", lambda: self.write_events(row, overlays if best else list))
 
@@ -129,13 +135,19 @@ class Monitor:
             self.drawn = time.perf_counter()
             self.cost = self.drawn - start
 
+    def warn_of_floor(self):
+        """Say, in the epoch before alpha reaches its floor, if no lesion has been found so far."""
+        if found_nothing(scan_scores.read(self.run), self.floor_epoch):
+            log(f"{self.run}: warning: no validation lesion has been found so far, and alpha is at "
+                f"its floor from epoch {self.floor_epoch} on: such networks were emptied. {ADVICE}")
+
     def optional(self, what, do):
         """Call `do`; say once if its packages are missing or the disk did not take its file."""
         if what in self.missing:
             return
         try:
             do()
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, UserError) as error:
             self.missing.add(what)
             log(f"{self.run}: {what} not written from here on ({error})")
 

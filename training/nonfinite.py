@@ -50,6 +50,20 @@ def put_back_if(bad, buffers, before):
                                    for values, buffer in zip(kept, buffers, strict=True)])
 
 
+def is_failure(bad, loss, scaler):
+    """bool (), on the device: is a step that was left out more than float16's scale too high?
+
+    It is where the loss itself is not finite, or the gradient even without scaling.
+
+    Args:
+        bad: bool (), see `is_bad`.
+        loss: the loss, not scaled.
+        scaler: the torch.amp.GradScaler, before its update.
+    """
+    scale = scaler.scale(torch.ones_like(loss.detach()))
+    return bad & (~loss.detach().isfinite() | (scale <= 1))
+
+
 def left_out(bad_steps, order, batch_size, scans_of):
     """(steps left out, slices left out, the first such step in words); waits for the device once.
 

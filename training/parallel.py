@@ -11,10 +11,10 @@ from inspect import signature
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+
+from training import gpus
+from training.batch_norm import synchronise
 
 
 class Group:
@@ -41,7 +41,7 @@ class Group:
 
     def __enter__(self):
         if self.world > 1:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if gpus.count() else "gloo")
             if not self.first:  # prints nothing until it ends
                 sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         return self
@@ -53,8 +53,7 @@ class Group:
     def device(self, device):
         """This process's own device: with several on CUDA, the one of its number."""
         if self.world > 1 and device.type == "cuda":
-            device = torch.device("cuda", self.local)
-            torch.cuda.set_device(device)
+            return torch.device("cuda", self.local)
         return device
 
     def wrap(self, network):
@@ -110,68 +109,3 @@ class Group:
         """This process's part of a list: neighbours, as many as the others have, or one more."""
         count = len(items)
         return items[count * self.rank // self.world:count * (self.rank + 1) // self.world]
-
-
-class Sum(torch.autograd.Function):
-    """Sum over the processes, with a gradient: the sum in each depends on the values of all."""
-
-    @staticmethod
-    def forward(ctx, values):
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return Sum.forward(ctx, gradient.contiguous())
-
-
-class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation over the global batch, on any device; torch's own needs a GPU."""
-
-    group = None
-
-    def _check_input_dim(self, input):
-        pass
-
-    def forward(self, input):
-        if not self.training:
-            return functional.batch_norm(input, self.running_mean, self.running_var, self.weight,
-                                         self.bias, eps=self.eps)
-
-        with torch.autocast(input.device.type, enabled=False):
-            axes, shape = [0, *range(2, input.ndim)], (1, -1, *[1] * (input.ndim - 2))
-            x = input.float()                                               # (B, C, *spatial)
-
-            count = self.group.slices * x[0, 0].numel()
-            mean = self.total(x.sum(axes)) / count                          # (C,)
-            centred = x - mean.view(shape)
-            variance = self.total(centred.square().sum(axes)) / count       # (C,)
-            scale = self.weight / (variance + self.eps).sqrt()
-
-            with torch.no_grad():
-                self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-
-            return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
-
-    def total(self, values):
-        """Sum over the processes; one that has no slice of its own adds nothing."""
-        return Sum.apply(values if self.group.present else values * 0)
-
-
-def synchronise(network, group):
-    """Replace every batch normalisation of a network by one over all processes.
-
-    The names of its tensors and the tensors stay the same.
-    """
-    buffers = ("running_mean", "running_var", "num_batches_tracked")
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
-                other = SyncBatchNorm(child.num_features, child.eps, child.momentum)
-                other.weight, other.bias, other.group = child.weight, child.bias, group
-                for buffer in buffers:
-                    setattr(other, buffer, getattr(child, buffer))
-                setattr(module, name, other)

@@ -19,6 +19,7 @@ import numpy as np
 
 from losses_regional import parts_of, term_name
 from scoring import scan_scores
+from scoring.emptying import NOTHING_SCORES, is_empty, rate_in_words
 from scoring.run_files import SCORES, MetricsRow, Summary
 from scoring.scores import class_columns
 from training import best_model, best_network, checkpoint, config, nonfinite
@@ -102,8 +103,12 @@ class RunFolder:
         return f"continues at epoch {self.epoch}" if self.epoch else "starts"
 
     def best_in_words(self):
-        score = self.settings["score"]
-        return f"best {SCORES[score]} {self.best[score]:.3f} at epoch {self.best['epoch']}"
+        score, epoch = self.settings["score"], self.best["epoch"]
+        words = f"best {SCORES[score]} {self.best[score]:.3f} at epoch {epoch}"
+        if is_empty(self.best):
+            words += f", which predicts no foreground ({NOTHING_SCORES[score]})"
+            words += f"; {rate}" if (rate := rate_in_words(self.rows, epoch)) else ""
+        return words
 
     @property
     def seconds(self):
@@ -159,6 +164,8 @@ class RunFolder:
             group["capturable"] = own["capturable"]  # of --cuda-graph
         checkpoint.lay_out_moments(optimizer)
         checkpoint.set_random_state(state, self.trainer.device)
+        if state.get("scaler"):  # {} unless it was trained in float16
+            self.trainer.scaler.load_state_dict(state["scaler"])
 
         self.rows, self.best, entry = (state[name] for name in ("rows", "best", "part"))
         self.best_of_old = state.get("best_network")
@@ -287,6 +294,7 @@ class RunFolder:
             "settings": self.identity,
             "network": network,
             "optimizer": optimizer.state_dict(),
+            "scaler": self.trainer.scaler.state_dict(),
             **checkpoint.random_state(self.trainer.device),
             "part": entry,
         })

@@ -19,7 +19,8 @@ class Trainer:
         network: images (B, C, *spatial) -> logits (B, K, *spatial); moved to the device.
         loss: a losses.JointLoss; moved to the device.
         device: torch.device.
-        amp: autocast dtype, or None for float32 throughout.
+        amp: autocast dtype, or None for float32 throughout. With float16 the loss is scaled, and
+            the scale lowered after a step whose gradient overflowed.
         lr, betas: of Adam.
         compiled: torch.compile what `step` is given, and the network for validation.
         group: the parallel.Group of processes that train together; None: this process alone,
@@ -47,6 +48,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(network.parameters(), self.lr if graphed else lr, betas,
                                           fused=True, capturable=graphed)
 
+        self.scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)
         self.buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
         self.buffers_before = [buffer.clone() for buffer in self.buffers]
         self.counting = [module for module in network.modules()
@@ -115,19 +117,26 @@ class Trainer:
         return logits_of(self.network_for_training, images, self.amp).float()
 
     def end_step(self, loss):
-        """Backward pass and Adam's step; returns bool (), on the device: was the step left out?
+        """Backward pass and Adam's step; returns bool (), on the device: did the step fail?
 
-        It is left out where the loss or a gradient is not finite.
+        It is left out where the loss or a gradient is not finite. That is a failure unless
+        float16's scale, which is lowered then, explains it.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        (loss if self.share == 1 else self.share * loss).backward()
+        self.scaler.scale(loss if self.share == 1 else self.share * loss).backward()
+        self.scaler.unscale_(self.optimizer)
 
         bad = self.group.any(nonfinite.is_bad(loss, self.network.parameters()))
         nonfinite.step_unless(bad, self.optimizer, self.buffers, self.buffers_before)
         self.show_counts(self.counts)
         if self.counts:
             torch._foreach_add_(self.counts, 1)
-        return bad
+
+        if not self.scaler.is_enabled():
+            return bad
+        failed = self.group.any(nonfinite.is_failure(bad, loss, self.scaler))
+        self.scaler.update()
+        return failed
 
     def show_counts(self, counts):
         """Give each batch normalisation its count of batches, or None.

@@ -35,7 +35,7 @@ def amp_of_volumes(name, device, architecture, patch, batch=1):
         batch: patches of a step.
     """
     amp = choose_amp(name, device, dims=3)
-    if not amp or device.type != "cpu":
+    if amp != torch.bfloat16 or device.type != "cpu":
         return amp
 
     problem = problem_of_bfloat16(architecture, patch, batch)

@@ -263,6 +263,15 @@ def test_the_demo_may_score_the_phantoms_test_scans_and_passes_isles_over(clone)
     assert len(predicted) == 6 and all("results/phantom-wmh/" in line for line in predicted)
 
 
+def test_the_demo_takes_the_cpu_and_says_so(clone):
+    for words, device in (((), "cpu"), (("DEVICE=cuda",), "cuda")):
+        plan = make("-n", "demo", *words, folder=clone).stdout.replace("\\\n", " ")
+        steps = [" ".join(line.split()) for line in plan.splitlines()
+                 if "main.py" in line or "studies.claims" in line]
+        assert len(steps) == 14 and all(f"--device {device} " in line for line in steps)
+        assert f"the demo trains on: {device}" in plan
+
+
 def test_custom_without_a_name_says_what_is_missing(clone):
     result = make("custom", folder=clone)
     assert result.returncode == 2 and "NAME: expected a name" in result.stderr
@@ -306,13 +315,13 @@ def test_the_chain_ends_in_a_report_and_a_second_make_runs_nothing_again(clone, 
     again = make(*words, folder=clone)
     assert again.returncode == 0 and "main.py" not in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    longer = make(*words, "EPOCHS=2", folder=clone)  # more epochs continue the runs
+    longer = make(*words, "EPOCHS=3", folder=clone)  # more epochs continue the runs
     assert longer.returncode == 0, longer.stderr
-    assert json.loads((folder / "gdl" / "seed0" / "summary.json").read_text())["epochs"] == 2
+    assert json.loads((folder / "gdl" / "seed0" / "summary.json").read_text())["epochs"] == 3
     shutil.rmtree(
         folder / "gdl"
     )  # a run that was removed is trained again, and a further seed as well
-    more = make(*words, "EPOCHS=2", "SEEDS=0 1", "JOBS=2", folder=clone)
+    more = make(*words, "EPOCHS=3", "SEEDS=0 1", "JOBS=2", folder=clone)
     assert more.returncode == 0, more.stderr
     assert len(list(folder.glob("*/seed*/summary.json"))) == 4
     changed = make(*words, "SIZE=64", folder=clone)

@@ -17,7 +17,8 @@ from conftest import preprocess, refuses, run, write_wmh_subject
 from main import main as train
 from networks import build
 from scans import unlabelled
-from training import best_model
+from scans.resampling import export_predictions
+from training import best_model, devices
 
 
 @pytest.fixture(scope="module", params=["off", "bf16"])
@@ -27,10 +28,14 @@ def trained(tmp_path_factory, request):
     for number in range(6):
         write_wmh_subject(root / "raw" / f"s{number}", seed=number)
     assert preprocess(root / "raw", root / "data").returncode == 0
-    assert train(["--data", str(root / "data"), "--out", str(root / "run"), "--loss", "gdl",
-                  "--width", "4", "--epochs", "12", "--lr", "0.01", "--quiet", "--threads", "1",
-                  "--amp", request.param]) == 0
-    return root
+
+    native = {"avx512_bf16"} if request.param == "bf16" else set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "cpu_flags", lambda: native)
+        assert train(["--data", str(root / "data"), "--out", str(root / "run"), "--loss", "gdl",
+                      "--width", "4", "--epochs", "12", "--lr", "0.01", "--quiet", "--threads", "1",
+                      "--amp", request.param]) == 0
+        yield root
 
 
 @pytest.fixture
@@ -64,6 +69,47 @@ def test_a_validation_scan_gives_the_runs_own_mask_voxel_for_voxel(trained, mask
         assert voxels(own).any()  # else everything would be equal
         assert np.array_equal(voxels(folder / own.name), voxels(own))
         assert np.array_equal(nib.load(folder / own.name).affine, nib.load(own).affine)
+
+
+def test_a_precision_that_the_processor_emulates_is_not_taken_and_that_is_said(
+    trained, masks, monkeypatch
+):
+    amp = torch.load(trained / "run" / "best.pt")["amp"]
+    monkeypatch.setattr(devices, "cpu_flags", set)
+    taken = []
+    logits_of = predict.logits_of
+    monkeypatch.setattr(predict, "logits_of", lambda *words: taken.append(words[2])
+                        or logits_of(*words))
+
+    result, _ = masks(trained / "raw" / "s0")
+    said = "trained in bfloat16, predicted in float32" in result.stdout
+    assert said == (amp == "bfloat16") and set(taken) == {None}
+    taken.clear()
+    masks("--amp", "bf16", trained / "raw" / "s0")
+    assert set(taken) == {torch.bfloat16}  # asked for
+
+
+def test_of_a_scan_in_the_middle_of_its_slices_the_masks_are_its_own_size(trained, tmp_path):
+    """A network of the same weights, told that scans fill 20 of 32 pixels."""
+    assert preprocess(trained / "raw", tmp_path / "data", "--fill", 20).returncode == 0
+    state = torch.load(trained / "run" / "best.pt", weights_only=True)
+    torch.save({**state, "data": {**state["data"], "fill": 20}}, tmp_path / "best.pt")
+    result = run("predict.py", "--checkpoint", tmp_path / "best.pt", "--out", tmp_path / "masks",
+                 "--probabilities", "--preview", trained / "raw" / "s0")
+    assert result.returncode == 0, result.stderr
+    soft = voxels(tmp_path / "masks" / "probabilities" / "s0.nii.gz")
+    found = voxels(tmp_path / "masks" / "s0.nii.gz")
+    assert found.any() and np.array_equal(soft > 0.5, found == 1)
+
+    # what main.py writes of the network's masks of the preprocessed slices
+    cpu, amp = torch.device("cpu"), None if state["amp"] == "float32" else torch.bfloat16
+    model = predict.Model(*best_model.load_model(tmp_path / "best.pt", cpu), cpu, amp)
+    slices = np.load(tmp_path / "data" / "subjects" / "s0" / "images.npy")
+    masks = predict.segment(model, slices, 8)[0]
+    export_predictions({"s0": masks}, tmp_path / "data", tmp_path / "predictions")
+    assert np.array_equal(voxels(tmp_path / "predictions" / "s0.nii.gz"), found)
+    assert "the scan in the middle 20" in run(
+        "predict.py", "--checkpoint", tmp_path / "best.pt", "--describe").stdout
 
 
 def test_another_orientation_of_the_scan_gives_the_same_mask_turned(trained, masks, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pretended_cuda import pretended_cuda
 from scoring.run_files import Config
 from studies import claims, step_time
 
@@ -59,3 +60,41 @@ def test_c5_is_decided_by_the_terms_share_of_a_step(monkeypatch, extra, verdict)
     monkeypatch.setattr(step_time, "step_and_loss_times", lambda *_: (steps, losses))
     result = claims.c5(CONFIG, 1, 2, CPU, repeats=20)
     assert result["verdict"] == verdict and result["share"] == pytest.approx(extra)
+
+
+# On a GPU -----------------------------------------------------------------------------------------
+
+@pytest.fixture
+def cuda(monkeypatch):
+    monkeypatch.setattr(step_time, "SIZE", 8)
+    with pretended_cuda(hollow=True) as device:
+        yield device
+
+
+def test_on_cuda_a_call_is_timed_by_events_behind_other_work(cuda, monkeypatch):
+    said = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            said.append("event")
+
+        def elapsed_time(self, later):
+            return 30.0  # ms
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: said.append("wait"))
+    found = step_time.seconds(lambda: said.append("call"), torch.device("cuda"))
+    assert found == 30e-3 / step_time.QUEUED
+    assert said == ["wait", "event", *["call"] * step_time.QUEUED, "event", "wait"]
+    assert cuda.launches.count("mm") == step_time.AHEAD  # before the first event
+
+
+def test_c5_on_cuda_waits_only_around_what_it_times(cuda):
+    share = step_time.share_of_step(CONFIG, 1, 2, torch.device("cuda"), repeats=2)
+    assert share["step_seconds"] > 0
+    waits = [wait.split(" at ")[0] for wait in cuda.waits]
+    timed = waits[waits.index("synchronize"):]  # before it, the network is moved to the device
+    assert set(timed) == {"synchronize"}

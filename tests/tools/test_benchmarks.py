@@ -1,13 +1,12 @@
 """The benchmarks compare like with like: the baseline computes what this repository computes."""
 
-import argparse
 import sys
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import baseline, common, gpu, growth, losses, training
+from benchmarks import baseline, common, growth, losses, training
 from distance import signed_distance
 from losses_regional import REGIONAL_LOSSES, build_loss
 
@@ -71,27 +70,6 @@ def test_every_loss_is_timed_beside_the_gdl(capsys):
     assert set(found) == {*REGIONAL_LOSSES, "boundary"} and found["gdl"]["times_gdl"] == 1
     assert all(result["seconds"] > 0 and result["times_gdl"] > 0 for result in found.values())
     assert capsys.readouterr().out.count("times the GDL") == len(found)
-
-
-def test_the_gpu_benchmark_runs_through_on_a_small_network(monkeypatch, tmp_path, data):
-    monkeypatch.setattr(torch, "compile", lambda network, **options: network)
-    monkeypatch.setattr(gpu, "SIDE_BY_SIDE", (2,))
-    monkeypatch.setattr(gpu, "EPOCHS", 1)
-    monkeypatch.setattr(gpu, "isles_data", lambda folder, size: data)
-
-    results = gpu.run(argparse.Namespace(rounds=1), tmp_path, device="cpu", width=2, size=32,
-                      steps=1)
-    variants = {"eager fp32, 2018", "bf16", "bf16, compiled"}
-    assert set(results["unet2018"]["slices_per_second"]) == variants
-    assert results["unet"]["gflop_per_slice"] > 0 and results["side_by_side"][2] > 0
-    finished = sorted(path.parent.name for path in tmp_path.glob("*/summary.json"))
-    assert finished == ["side2-0", "side2-1"]
-
-
-def test_without_a_cuda_device_the_gpu_benchmark_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit, match="expected a CUDA device"):
-        gpu.run(argparse.Namespace(rounds=1), tmp_path)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")

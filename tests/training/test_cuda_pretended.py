@@ -177,7 +177,8 @@ def test_a_resumed_run_draws_the_devices_random_numbers_on(data, tmp_path, monke
     monkeypatch.setattr(main, "build", with_dropout)
     with pretended_cuda():
         for name, epochs in (("whole", 2), ("parts", 1), ("parts", 2)):
-            assert train(data, tmp_path / name, *BF16, epochs=epochs).returncode == 0
+            options = (*BF16, "--schedule", "rebalance")
+            assert train(data, tmp_path / name, *options, epochs=epochs).returncode == 0
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -190,7 +191,8 @@ def train_at(place, data, out, epochs):
     """Train, or go on, at a (device, precision); returns the weights that are reached."""
     device, amp = place
     with pretended_cuda() if device == "cuda" else nullcontext():
-        result = train(data, out, "--device", device, "--amp", amp, "--lr", 0.003, epochs=epochs)
+        result = train(data, out, "--device", device, "--amp", amp, "--lr", 0.003, "--schedule",
+                       "rebalance:0.01", epochs=epochs)
     assert result.returncode == 0, result.stderr
     network = weights(out, "last.pt")
     return torch.cat([value.double().flatten() for name, value in network.items()
