@@ -468,7 +468,7 @@ class GeneralizedSurfaceLoss(nn.Module):
 
     def sum_classes(self, values):
         """Weighted sum over the classes of (B, k): (B,)."""
-        return (values if self.weights is None else self.weights.to(values) * values).sum(1)
+        return (values if self.weights is None else values * self.weights.to(values)).sum(1)
 
 
 class ComponentDiceCELoss(nn.Module):

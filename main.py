@@ -212,7 +212,7 @@ def prepare(args, train, group):
     amp = (amp_of_volumes(args.amp, device, architecture, args.patch, args.batch_size)
            if args.dims == 3 else choose_amp(args.amp, device))
     trainer = Trainer(network, loss, device, amp, args.lr, betas, args.compile, group,
-                      can_record(args.cuda_graph, device, group))
+                      can_record(args.cuda_graph, device, group, amp))
 
     model = describe_model(architecture, data, args.patch, trainer.amp)
     run_folder = RunFolder(args.out, trainer, settings, model, columns_of(args.loss, data.classes))

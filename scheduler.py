@@ -23,6 +23,7 @@ import math
 from typing import NamedTuple
 
 STEP, FLOOR = 0.01, 0.01  # the paper's: what alpha loses after each epoch, and where it stops
+LONGEST = 10 ** 6         # epochs of a run
 
 
 class Schedule(NamedTuple):
@@ -90,15 +91,17 @@ def weights(schedule, epoch):
 
 
 def floor_epoch(schedule):
-    """The first epoch with alpha at its floor; None if alpha does not fall.
+    """The first epoch with alpha at its floor; None if alpha does not fall, or in no run's life.
 
     floor_epoch("rebalance") is 99, floor_epoch("switch:50") is 50.
     """
     kind, step, floor, warm_up = parse(schedule)
-    if kind == "constant" or step == 0 or floor == 1:
+    if kind == "constant" or floor == 1:
         return None
     if step is None:
         return warm_up
+    if step * LONGEST < 1 - floor:
+        return None
 
     epoch = warm_up + math.ceil((1 - floor) / step) - 1  # at most one early: alpha is rounded
     while alpha(schedule, epoch) > floor:
@@ -136,9 +139,14 @@ def changed(schedule, **numbers):
     found = found._replace(**numbers)
     while len(names) > needed and getattr(found, names[-1]) == getattr(plain, names[-1]):
         names = names[:-1]
-    text = ":".join([found.kind, *(f"{getattr(found, name):.12g}" for name in names)])
+    text = ":".join([found.kind, *(_number(getattr(found, name)) for name in names)])
     parse(text)  # in range?
     return text
+
+
+def _number(value):
+    """As text: 50, 0.0769231."""
+    return str(value) if isinstance(value, int) else f"{value:.12g}"
 
 
 def differ_in_step(first, second):

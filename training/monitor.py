@@ -100,8 +100,8 @@ class Monitor:
     """
 
     def __init__(self, run, epochs, floor_epoch=None, hidden=False):
-        self.run, self.epochs, self.floor_epoch = Path(run), epochs, floor_epoch
-        self.hidden = hidden
+        self.run, self.epochs, self.hidden = Path(run), epochs, hidden
+        self.floor_epoch = floor_epoch
         self.writer, self.missing = None, set()
         self.drawn, self.cost = -float("inf"), 0.0  # when progress.png was, and how long it took, s
 

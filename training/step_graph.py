@@ -12,11 +12,15 @@ from utils import log
 WARM_UP = 3  # steps before it is recorded, in which torch and cuDNN settle what they allocate
 
 
-def can_record(asked, device, group):
-    """Are steps recorded on this device? Where that was asked for in vain, a line says so."""
-    possible = device.type == "cuda" and group.world == 1
+def can_record(asked, device, group, amp=None):
+    """Are steps recorded on this device? Where that was asked for in vain, a line says so.
+
+    Not in float16, whose scale another step may change.
+    """
+    possible = device.type == "cuda" and group.world == 1 and amp != torch.float16
     if asked and not possible:
-        where = "on a CPU" if device.type == "cpu" else "with several processes"
+        where = ("on a CPU" if device.type == "cpu" else
+                 "with several processes" if group.world > 1 else "in float16")
         log(f"--cuda-graph: without effect {where}")
     return asked and possible
 

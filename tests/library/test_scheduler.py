@@ -94,6 +94,8 @@ def test_a_floor_or_warm_up_that_makes_no_sense_is_named(schedule):
 @pytest.mark.parametrize("schedule, epoch", [
     ("rebalance", 99), ("rebalance:0.25:0.5:2", 4), ("rebalance:0.3", 4), ("increase:0.5:0.5", 1),
     ("switch:50", 50), ("switch:0:0.5", 0), ("code2018", 90), ("rebalance:1", 1),
+    ("rebalance:2e-6", 495_000), ("rebalance:1e-7", None), ("rebalance:5e-324:0.12345678896", None),
+    (f"rebalance:1:0:{10**30}", 10**30 + 1), (f"switch:{10**30}", 10**30),
     ("constant:0.5", None), ("rebalance:0", None), ("rebalance:0.1:1", None), ("switch:3:1", None)])
 def test_the_epoch_of_the_floor_written_out(schedule, epoch):
     assert floor_epoch(schedule) == epoch
@@ -124,6 +126,7 @@ def test_a_run_of_any_length_ends_its_fall_half_way(epochs, schedule):
     ("rebalance:0.02", {"warm_up": 50}, "rebalance:0.02:0.01:50"),
     ("increase:0.02:0.3:4", {"floor": 0.5, "warm_up": 0}, "increase:0.02:0.5"),
     ("rebalance:0.02:0.3:4", {"step": 0.01, "floor": 0.01, "warm_up": 0}, "rebalance"),
+    ("rebalance", {"warm_up": 10**400}, f"rebalance:0.01:0.01:{10**400}"),
     ("switch:50", {"floor": 0.5}, "switch:50:0.5"),
     ("switch:0:0.5", {"floor": 0.01}, "switch:0")])
 def test_a_schedule_with_other_numbers(schedule, numbers, expected):
