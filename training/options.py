@@ -85,7 +85,7 @@ def add_network(add):
     add("--seed", type=int, default=0,
         help="fixes the initial weights and the order of the slices (default 0)")
     add("--network", choices=NETWORKS,
-        help="the README says what each is (default unet, with --dims 3 unet3d)")
+        help="docs/losses.md says what each is (default unet, with --dims 3 unet3d)")
     add("--dims", type=int, choices=(2, 3), help="train on slices, or on patches of volumes "
         "(default: what the network takes)")
     add("--patch", type=int, nargs=3, metavar=("SLICES", "ROWS", "COLUMNS"), help="of --dims 3, "

@@ -131,9 +131,9 @@ class Trainer:
         self.show_counts(self.counts)
         if self.counts:
             torch._foreach_add_(self.counts, 1)
+
         if not self.scaler.is_enabled():
             return bad
-
         failed = self.group.any(nonfinite.is_failure(bad, loss, self.scaler))
         self.scaler.update()
         return failed

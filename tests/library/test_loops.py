@@ -12,6 +12,12 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from checkout import ROOT
+from wheel import install
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    return install(tmp_path_factory.mktemp("package"))
 
 
 def blocks(page, heading):

@@ -8,6 +8,13 @@ import sys
 import pytest
 
 from checkout import ROOT
+from wheel import install
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    return install(tmp_path_factory.mktemp("package"))
+
 
 ONE_STEP = """
 import sys

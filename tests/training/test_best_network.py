@@ -145,15 +145,16 @@ def first_is_best(monkeypatch):
 def test_a_checkpoint_that_holds_the_best_network_itself_still_resumes(
     data, tmp_path, first_is_best
 ):
-    train(data, tmp_path / "whole", epochs=3)
-    train_unfinished(data, tmp_path / "old", epochs=2)
+    options = ("--schedule", "rebalance:0.01")
+    train(data, tmp_path / "whole", *options, epochs=3)
+    train_unfinished(data, tmp_path / "old", *options, epochs=2)
     old = checkpoint.read_state(tmp_path / "old" / "last.pt")
     old["best_network"] = checkpoint.read_state(tmp_path / "old" / "best.pt")["network"]
     torch.save(old, tmp_path / "old" / "last.pt")
     for name in ("best.pt", "last.best.pt", "previous.pt"):
         (tmp_path / "old" / name).unlink()
 
-    assert train(data, tmp_path / "old", epochs=3).returncode == 0
+    assert train(data, tmp_path / "old", *options, epochs=3).returncode == 0
     assert_same_run(tmp_path / "whole", tmp_path / "old")
     assert not (tmp_path / "old" / "previous.best.pt").exists()
 

@@ -191,7 +191,8 @@ def train_at(place, data, out, epochs):
     """Train, or go on, at a (device, precision); returns the weights that are reached."""
     device, amp = place
     with pretended_cuda() if device == "cuda" else nullcontext():
-        result = train(data, out, "--device", device, "--amp", amp, "--lr", 0.003, epochs=epochs)
+        result = train(data, out, "--device", device, "--amp", amp, "--lr", 0.003, "--schedule",
+                       "rebalance", epochs=epochs)
     assert result.returncode == 0, result.stderr
     network = weights(out, "last.pt")
     return torch.cat([value.double().flatten() for name, value in network.items()

@@ -5,18 +5,14 @@ import subprocess
 import sys
 import zipfile
 
-import pytest
-
 from checkout import ROOT
 
 SOURCES = ("pyproject.toml", "setup.py", "LICENSE", "README.md", "distance.py", "losses.py",
            "losses_regional.py", "metrics.py", "scheduler.py", "transforms.py", "networks")
 
 
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory):
+def install(folder):
     """A folder with the package in it, built from the files that belong to it and no others."""
-    folder = tmp_path_factory.mktemp("package")
     for name in SOURCES:
         source, target = ROOT / name, folder / "source" / name
         target.parent.mkdir(parents=True, exist_ok=True)
