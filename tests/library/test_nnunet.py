@@ -16,6 +16,7 @@ import torch
 from test_loops import blocks
 
 from checkout import ROOT
+from wheel import install
 
 pytest.importorskip("nnunetv2", reason="pip install -r requirements-nnunet.txt")
 pytestmark = pytest.mark.slow
@@ -31,6 +32,12 @@ class nnUNetTrainerTiny(nnUNetTrainerBoundary):
         super().on_train_epoch_end(outputs)
         self.print_to_log_file("alpha", self.loss.alpha)
 """
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with the package in it."""
+    return install(tmp_path_factory.mktemp("package"))
 
 
 @pytest.fixture(scope="module")
