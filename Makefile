@@ -23,6 +23,7 @@ PROTOCOL   = paper ## the paper's text, or code2018: the authors' first code
 DIMS       = ## 3: train on patches of volumes; make wmh then makes the set wmh-dims3
 PATCH      = ## their size, "slices rows columns" (fits the scans)
 SIZE       = 256 ## rows and columns of a slice after resampling
+FILL       = ## of them those that the scan takes up; background around it (all)
 SUBJECTS   = ## use only so many subjects (all)
 VAL        = ## number of validation scans (the paper's)
 SPLIT      = ## code2018, or a CSV table that says which scans validate (drawn by seed)
@@ -281,9 +282,10 @@ train = $(PY) $(if $(filter-out 0 1,$(GPUS)),-m torch.distributed.run --standalo
 	--nproc-per-node $(GPUS)) main.py
 option = $(if $($(1)),--$(2) $($(1)))
 path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
-# A name stands as it is, so that the settings of older data read the same; a path is quoted
+# A name stands as it is, and what is not given leaves no blank, so that the settings of older data
+# read the same; a path is quoted
 layout = $(if $(findstring .,$(LAYOUT)),--layout=$(call quote,$(LAYOUT)),--layout $(LAYOUT))
-data_settings = $(layout) --size $(SIZE) --protocol $(PROTOCOL) \
+data_settings = $(layout) --size $(SIZE)$(if $(FILL), --fill $(FILL)) --protocol $(PROTOCOL) \
 	$(call option,SUBJECTS,subjects) $(call option,VAL,val) \
 	$(if $(FOLDS),--split folds:$(FOLDS),$(call path_option,SPLIT,split)) \
 	$(call path_option,PATIENTS,patients) $(call option,CONVENTION,convention) \

@@ -147,19 +147,19 @@ def predict_scan(name, files, model, args):
     """Segment one scan and write what was asked for; returns the line that is printed about it."""
     data = model.trained.data
     volumes, image = read_scan(files, data.modalities)
-    slices = network_input(volumes, data.size)                     # (S, C, H, W) uint16
+    slices = network_input(volumes, data.size, data.fill)          # (S, C, H, W) uint16
     mask, probabilities = segment(model, slices, args.batch_size)
 
     # back to the scan's own grid; the mask is written last, when the rest of the scan is there
-    voxels = restore_array(mask, image.stored_affine, image.stored_shape)
+    voxels = restore_array(mask, image.stored_affine, image.stored_shape, data.fill)
     classes, spacing = data.classes[1:], nib.affines.voxel_sizes(image.affine)
     if args.probabilities:
         write_image(args.out / "probabilities" / f"{name}.nii.gz",
-                    soft_voxels(probabilities, image), image, model.written_by)
+                    soft_voxels(probabilities, image, data.fill), image, model.written_by)
     if args.preview:
         from reporting.preview import draw_preview  # matplotlib takes long to import
         sides = volumes[0].shape[:2]
-        step = [size * length / slices.shape[-1] for size, length in zip(spacing, sides)]
+        step = [size * length / (data.fill or data.size) for size, length in zip(spacing, sides)]
         draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step, classes,
                      BY_PREDICT)
     write_image(args.out / f"{name}.nii.gz", voxels, image, model.written_by)
@@ -200,11 +200,11 @@ def segment(model, slices, batch_size):
     return torch.cat(masks).numpy(), torch.cat(probabilities).numpy()
 
 
-def soft_voxels(probabilities, image):
+def soft_voxels(probabilities, image, fill=None):
     """The softmax of the foreground on the scan's own grid; of several classes, one volume each."""
     foreground = np.moveaxis(probabilities, 1, 0)[1:]                 # (K - 1, S, H, W)
     volumes = [restore_array(np.ascontiguousarray(channel), image.stored_affine,
-                             image.stored_shape) for channel in foreground]
+                             image.stored_shape, fill) for channel in foreground]
     return volumes[0] if len(volumes) == 1 else np.stack(volumes, -1)
 
 
@@ -270,6 +270,7 @@ def describe(trained, path):
     network, channels, _, width = trained.build
     data, patch = trained.data, trained.patch
     patches = f", patches of {'x'.join(map(str, patch))}" if patch else ""
+    filled = f", the scan in the middle {data.fill}" if data.fill else ""
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(data.classes))
     return "\n".join([
         f"{path}: {network} of width {width}, {channels} channels, "
@@ -277,7 +278,7 @@ def describe(trained, path):
         f"modalities: {', '.join(data.modalities)}; layout {data.layout}, "
         f"trained on {data.source} scans",
         f"classes: {classes}",
-        f"in-plane size {data.size} px{patches}; {NORMALISATION}; "
+        f"in-plane size {data.size} px{filled}{patches}; {NORMALISATION}; "
         f"{trained.get('amp', 'precision not noted')}"])
 
 

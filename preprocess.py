@@ -10,9 +10,11 @@ Examples:
   python preprocess.py --layout my.toml --raw scans/ --out data/mine
 
 Each modality is min-max normalised over its volume and resampled in plane to --size (Section 3.2 of
-the paper), labels to the nearest pixel. phi_G, the signed distance to the lesions' boundary, is
-computed once: per slice, zero on those without a lesion, or with --map-dims 3 per volume. What a
-layout is made of is said in docs/data.md; subjects are found at any depth below --raw.
+the paper), labels to the nearest pixel. With --fill PX the scan is resampled to PX pixels and put
+in the middle of slices of --size, whose rest is background: its lesions get smaller, and masks
+still come back to its grid. phi_G, the signed distance to the lesions' boundary, is computed once:
+per slice, zero on those without a lesion, or with --map-dims 3 per volume. What a layout is made of
+is said in docs/data.md; subjects are found at any depth below --raw.
 
 Every scan is checked: all files there and readable, one 3-D grid, finite intensities with contrast,
 known labels. If any has a problem, all problems are listed and nothing is written. The same command
@@ -129,11 +131,13 @@ def parse_arguments(argv):
     if args.protocol == "code2018" and args.map_dims == 3:
         parser.error("--map-dims 3: the 2018 code made a map for each slice; "
                      "leave one of the two options out")
-    for name, least, most in (("size", 32, 4096), ("jobs", 1, 256), ("seed", 0, 2**63 - 1),
-                              ("val", 1, 10**6)):
+    for name, least, most in (("size", 32, 4096), ("fill", 8, args.size), ("jobs", 1, 256),
+                              ("seed", 0, 2**63 - 1), ("val", 1, 10**6)):
         value = getattr(args, name)
         if value is not None and not least <= value <= most:
             parser.error(f"--{name}: at least {least} and at most {most}, found {value}")
+    if args.fill == args.size:
+        args.fill = None
     return args
 
 
@@ -162,6 +166,9 @@ def add_arguments(add):
     # What is made of a scan
     add("--size", type=int, default=256, metavar="PX",
         help="in-plane size of a slice (default 256)")
+    add("--fill", type=int, metavar="PX",
+        help="resample the scan to PX pixels in plane and surround it with background up to --size "
+        "(default: no border)")
     add("--protocol", choices=("paper", "code2018"), default="paper",
         help="code2018: integer official maps, labels interpolated linearly, the authors' split "
         "(default paper)")

@@ -1,26 +1,43 @@
-"""Figure 3: validation scores against the epoch."""
+"""Figure 3: validation scores against the epoch, a panel each."""
+
+import math
+import textwrap
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
-from reporting.drawing import FAINT, legend_entries, line_colour, new_figure, say
-from scoring.rows import ALONE, PAIR, in_words, is_variant
+from reporting.drawing import FAINT, GREY, legend_entries, line_colour, line_style, new_figure, say
+from scoring.epochs import EMPTY, series
+from scoring.nothing import scores_of_nothing
+from scoring.rows import PAIR, in_words, is_variant
 
-DISTANCES = ("val_hd", "val_hd95", "val_hd_legacy")
-SHORT = {"val_dice": "DSC", "val_dice_3d": "3-D DSC", "val_hd95": "HD95",
-         "val_hd_legacy": "legacy HD"}
+DISTANCES = ("val_hd", "val_hd95", "val_hd_legacy", "val_false_distance")
+PAPERS = {"val_dice": "dsc", "val_hd_legacy": "hd"}  # the measures of the paper's Figure 3
+ACROSS = 4  # panels of a grid side by side
 
+
+# The figure ---------------------------------------------------------------------------------------
 
 def figure3(sets, measures, reported):
-    """A column per set, a row per measure.
+    """The measures of each set against the epoch.
+
+    One or two measures are rows, with a column per set. More are a grid for each set, one below
+    the other, the legend in its last place.
 
     Args:
         sets: the ResultSets.
-        measures: (column of metrics.csv, label of the axis) of each row.
+        measures: (column for `scoring.epochs`, label) of each.
         reported: results/reported.json, whose curves are marked beside challenge scans; or None.
 
     Returns:
         (figure, title, caption, alternative text).
     """
+    draw = draw_grids if len(measures) > 2 else draw_columns
+    return draw(sets, measures, reported), *figure3_texts(sets, measures, reported)
+
+
+def draw_columns(sets, measures, reported):
+    """A column per set, a row per measure, the legend below."""
     figure, axes = new_figure(len(measures), len(sets), (max(4.8, 3.4 * len(sets)), 5.2),
                               sharex="col")
     for column, results in enumerate(sets):
@@ -33,21 +50,65 @@ def figure3(sets, measures, reported):
     handles, labels = legend_entries(axes.flat)
     if labels:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(5, 1 + len(sets)))
-    return figure, *figure3_texts(sets, measures, reported)
+    return figure
 
+
+def draw_grids(sets, measures, reported):
+    """A grid of panels per set."""
+    down = math.ceil((1 + len(measures)) / ACROSS)  # one place is the legend's
+    figure, axes = new_figure(down * len(sets), ACROSS, (10.4, 2.05 * down * len(sets) + 0.3))
+    for number, results in enumerate(sets):
+        block = axes[number * down:(number + 1) * down]
+        for axis, (key, name) in zip(block.flat, measures):
+            draw_panel(axis, results, key, reported)
+            axis.set_title(name)
+        for axis in block.flat[len(measures):]:
+            axis.set_axis_off()
+        for axis in block[-1, :len(measures) - ACROSS * (down - 1)]:
+            axis.set_xlabel("epoch")
+
+        handles, labels = legend_entries(block.flat)
+        if labels:
+            block.flat[len(measures)].legend(
+                handles, labels, loc="upper left", title=textwrap.fill(results.title, 30),
+                alignment="left",
+                title_fontproperties={"weight": "bold"}, borderaxespad=0, handlelength=3.2)
+    return figure
+
+
+def has_values(sets, key):
+    """Was a measure computed at some epoch of some run?"""
+    return any(value is not None for results in sets for run in results.runs
+               for value in series(run, key))
+
+
+# A panel ------------------------------------------------------------------------------------------
 
 def draw_panel(axis, results, key, reported):
     """One measure of one set, or the words that there is nothing of it to draw."""
     draw_curves(axis, results, key)
-    if reported and results.challenge:
-        measure = "dsc" if key == "val_dice" else "hd"
-        draw_paper_marks(axis, reported["figure3"][results.challenge], measure)
-    axis.grid(axis="y", color=FAINT, linewidth=0.5)
-
     if not axis.lines:
-        computed = any(row.get(key) is not None for run in results.runs for row in run.rows)
+        computed = has_values([results], key)
         say(axis, "no epoch with foreground" if computed else "not computed in these runs",
             frame=True)
+        return
+
+    if key in PAPERS:
+        draw_nothing(axis, scores_of_nothing(results).get(key))
+    if reported and results.challenge and key in PAPERS:
+        draw_paper_marks(axis, reported["figure3"][results.challenge], PAPERS[key])
+    axis.grid(axis="y", color=FAINT, linewidth=0.5)
+
+
+def draw_nothing(axis, value):
+    """A line at what an empty prediction scores, which the axis is made to hold."""
+    if value is None:
+        return
+    axis.axhline(value, color=GREY, linewidth=1.1, linestyle=(0, (1, 1.2)), zorder=1,
+                 label="predicts nothing")
+    low, high = axis.get_ylim()
+    margin = 0.04 * (high - low)
+    axis.set_ylim(min(low, value - margin), max(high, value + margin))
 
 
 def plain_rows(results):
@@ -57,39 +118,41 @@ def plain_rows(results):
 
 
 def draw_curves(axis, results, key):
-    """Mean over the finished seeds as a line, their range as a band, each seed thin.
-
-    Unfinished seeds are dotted.
-    """
+    """Mean over the finished seeds as a thick line, each seed thin; unfinished seeds are dotted."""
     rows = plain_rows(results)
-    for name, runs in rows.items():
-        colour, dashes = line_colour(name, rows), "--" if name == ALONE else "-"
-        series = [(run, *points(run, key)) for run in runs]
-        series = [entry for entry in series if np.isfinite(entry[2]).any()]
+    for place, (name, runs) in enumerate(rows.items()):
+        colour, dashes, marker = line_style(name, rows)
+        curves = [(run, *points(run, key)) for run in runs]
+        curves = [entry for entry in curves if np.isfinite(entry[2]).any()]
 
-        for run, epochs, values in series:
-            if run.finished:
-                axis.plot(epochs, values, dashes, color=colour, linewidth=0.5, alpha=0.45)
-            else:
+        for run, epochs, values in curves:
+            if not run.finished:
                 axis.plot(epochs, values, ":", color=colour, linewidth=1.1,
                           label=f"{in_words(name)}, unfinished")
+            elif key != EMPTY:
+                axis.plot(epochs, values, "-", color=colour, linewidth=0.5, alpha=0.4)
 
-        finished = [(epochs, values) for run, epochs, values in series if run.finished]
+        finished = [(epochs, values) for run, epochs, values in curves if run.finished]
         if finished:
             stack = np.stack([values for _, values in finished])  # (seeds, epochs)
-            draw_mean(axis, finished[0][0], stack, colour, dashes, in_words(name))
-    if key in DISTANCES:
-        frame_main_curves(axis, results, key)
+            mean = np.where(np.isfinite(stack).all(axis=0), stack.mean(axis=0), np.nan)
+            axis.plot(finished[0][0], mean, color=colour, linestyle=dashes, linewidth=1.7,
+                      marker=marker, markersize=4, markevery=marks(mean, place, len(rows)),
+                      markeredgecolor="white", markeredgewidth=0.5, label=in_words(name))
+    frame(axis, results, key)
 
 
-def draw_mean(axis, epochs, stack, colour, dashes, label):
-    """The mean of a stack (seeds, epochs) as a line, from its lowest to its highest as a band."""
-    seen = np.isfinite(stack).all(axis=0)  # a mean over other seeds than its neighbours' would jump
-    low, mean, high = (np.where(seen, values, np.nan)
-                       for values in (stack.min(axis=0), stack.mean(axis=0), stack.max(axis=0)))
-    axis.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
-    axis.plot(epochs, mean, dashes, color=colour, linewidth=1.5,
-              marker="o" if len(epochs) == 1 else None, label=label)
+def marks(values, place, rows):
+    """The epochs at which a curve has its marker: some five, shifted from row to row.
+
+    Args:
+        values: of the curve, NaN where it has none.
+        place, rows: number of the row, and of how many.
+    """
+    step = max(1, len(values) // 5)
+    chosen = [at for at in range(int(step * place / rows), len(values), step)
+              if np.isfinite(values[at])]
+    return chosen or [int(at) for at in np.flatnonzero(np.isfinite(values))[:1]]
 
 
 def points(run, key):
@@ -99,9 +162,25 @@ def points(run, key):
     segmented.
     """
     epochs = np.array([row["epoch"] for row in run.rows], float)
-    values = [None if key in DISTANCES and row.get("val_foreground") == 0 else row.get(key)
-              for row in run.rows]
+    values = [None if key in DISTANCES and row.get("val_foreground") == 0 else value
+              for row, value in zip(run.rows, series(run, key), strict=True)]
     return epochs, np.array([np.nan if value is None else value for value in values], float)
+
+
+def frame(axis, results, key):
+    """Whole epochs on the x axis, and what a measure asks of the y axis.
+
+    Numbers of lesions begin in the thousands and may end at none. Distances are those of the
+    paper's two curves: before it collapses, boundary alone lies far above them.
+    """
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    if key == "val_false_lesions":
+        axis.set_yscale("symlog", linthresh=1)
+        axis.set_ylim(bottom=0)
+    elif key == EMPTY:
+        axis.set_ylim(-0.04, 1.04)
+    elif key in DISTANCES:
+        frame_main_curves(axis, results, key)
 
 
 def frame_main_curves(axis, results, key):
@@ -139,12 +218,16 @@ def figure3_texts(sets, measures, reported):
     """(title, caption, alternative text); arguments as of `figure3`."""
     number = "Figure 3" if reported is not None else "Figure 3 in mm"
     names = " and ".join(name for _, name in measures)
+    if len(measures) > 2:
+        names = "validation measures"
     where = ", ".join(results.title for results in sets)
 
     caption = (
-        "Line: mean over the finished seeds; band: lowest to highest seed; thin lines: each seed; "
-        "dotted: unfinished runs. Distances are not drawn at epochs at which the model segments "
-        "nothing; GDL and GDL + boundary set the distance axis.")
+        "Thick, with markers: mean over the finished seeds; thin: each seed; dotted: unfinished "
+        "runs. Distances are not drawn at epochs at which the model segments nothing; GDL and GDL "
+        "+ boundary set the distance axis.")
+    if any(key in PAPERS for key, _ in measures):
+        caption += " Grey dots: what a model that predicts nothing scores."
     if reported and any(results.challenge for results in sets):
         caption += (
             " Ticks at the right edge: the paper's Figure 3, digitised (thick: its best epoch, "
@@ -152,15 +235,14 @@ def figure3_texts(sets, measures, reported):
 
     ends = "; ".join(
         f"{results.title}, {in_words(name)} "
-        + ", ".join(last_values(runs, key) for key, _ in measures)
+        + ", ".join(last_values(runs, *measure) for measure in measures)
         for results in sets for name, runs in plain_rows(results).items())
     return f"{number}: {names} against epoch", caption, \
         f"{names} against training epoch for {where}: {ends}"
 
 
-def last_values(runs, key):
+def last_values(runs, key, name):
     """The mean of a row's last values, in words."""
     values = [points(run, key)[1] for run in runs]
-    ends = [series[-1] for series in values if series.size and np.isfinite(series[-1])]
-    name = SHORT[key]
+    ends = [curve[-1] for curve in values if curve.size and np.isfinite(curve[-1])]
     return f"{name} ends at {np.mean(ends):.2f}" if ends else f"{name} undefined at the end"

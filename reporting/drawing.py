@@ -26,6 +26,18 @@ CLASSES = ("#ff5a4f", "#4fc3ff", "#ffd54f", "#7ee07e", "#d49bff", "#ffa64f")  # 
 FAINT = "#dddddd"  # the lines of a grid
 
 
+# Lines differ in dashes and markers too, in turn, for print in grey and for the colour-blind
+DASHES = ((0, (5, 1.5)), "-", (0, (6, 1.5, 1.5, 1.5)), (0, (2, 1)), (0, (9, 2)),
+          (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)), (0, (3, 1, 1, 1)), (0, (12, 2, 3, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def line_style(row, rows):
+    """(colour, dashes, marker) of a row's curve among these rows of the table."""
+    number = style(row, rows)
+    return (line_colour(row, rows), DASHES[number % len(DASHES)], MARKERS[number % len(MARKERS)])
+
+
 def line_colour(row, rows):
     """The colour of a row's curve among these rows of the table."""
     number = style(row, rows)
@@ -63,16 +75,19 @@ def legend_entries(axes):
 
 def corner(axis, text, colour="white"):
     """Words in the upper left corner of a picture."""
-    axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", ha="left", color=colour,
-              fontsize=8, path_effects=[effects.withStroke(linewidth=2, foreground="black")])
+    words = axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", ha="left",
+                      color=colour, fontsize=8,
+                      path_effects=[effects.withStroke(linewidth=2, foreground="black")])
+    words.set_in_layout(False)  # a long name does not shrink the panels
 
 
 def say(axis, text, frame=False):
     """Words on a panel that has nothing to show."""
     if not frame:
         axis.set_axis_off()
-    axis.text(0.5, 0.5, textwrap.fill(text, 26), transform=axis.transAxes, ha="center", va="center",
-              color="#555555")
+    words = axis.text(0.5, 0.5, textwrap.fill(text, 24), transform=axis.transAxes, ha="center",
+                      va="center", color="#555555")
+    words.set_in_layout(False)  # long words do not shrink the panels
 
 
 def below(figure, text):

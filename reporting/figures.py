@@ -5,7 +5,8 @@ import io
 import matplotlib
 
 from reporting import drawing, pictures, study_figures
-from reporting.curves import figure3
+from reporting.curves import PAPERS, figure3, has_values
+from reporting.measures import MEASURES
 from utils import atomic_path
 
 STYLE = {
@@ -16,8 +17,7 @@ STYLE = {
     "legend.fontsize": 8, "legend.frameon": False,
     "pdf.fonttype": 42, "savefig.dpi": 300, "figure.dpi": 100}
 
-# Figure 3 in the paper's measures, and in those that mean what they say: column, label of the axis
-LEGACY = (("val_dice", "validation DSC (slice mean)"), ("val_hd_legacy", "validation HD (legacy)"))
+# Two measures of Figure 3 larger: column, label of the axis
 IN_MM = (("val_dice_3d", "validation DSC (per scan)"), ("val_hd95", "validation HD95 (mm)"))
 
 
@@ -36,7 +36,7 @@ def draw_all(sets, reported, out, identity=None):
     with matplotlib.rc_context(STYLE):
         drawn = [save("figure1", out, *pictures.figure1(sets)),
                  save("figure2", out, *pictures.figure2(sets)),
-                 save("figure3", out, *figure3(sets, LEGACY, reported)),
+                 save("figure3", out, *figure3(sets, shown_measures(sets), reported)),
                  save("figure3_mm", out, *figure3(sets, IN_MM, None)),
                  save("figure4", out, *pictures.figure4(sets))]
 
@@ -45,6 +45,12 @@ def draw_all(sets, reported, out, identity=None):
         if identity:
             drawn.append(save("identity", out, *study_figures.convergence(identity)))
         return drawn
+
+
+def shown_measures(sets):
+    """(column, title) of each measure that some run has, and of the paper's own two."""
+    return [(measure.column, measure.title) for measure in MEASURES
+            if measure.column in PAPERS or has_values(sets, measure.column)]
 
 
 def save(name, out, figure, title, caption, alt):

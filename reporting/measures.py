@@ -1,78 +1,100 @@
-"""What an empty prediction cannot win, in a table of its own beside Table 1.
+"""What an empty prediction cannot win, in tables of their own beside Table 1.
 
 Slice-mean DSC is (share of empty slices) x (share of them left clean) + (share of lesion slices) x
 (DSC there), so that predicting nothing scores the share of empty slices. Here its parts stand
-apart, with scores of whole scans and of lesions.
+apart, with scores of whole scans and of lesions; docs/protocol.md says what each is.
 """
 
 import statistics
 from typing import NamedTuple
 
-from reporting.table1 import averaged, empty_fraction, spread, value_of
+from reporting.table1 import averaged, spread
+from scoring import epochs
+from scoring.nothing import scores_of_nothing
 from scoring.rows import label
+from scoring.run_files import LARGE, SMALL
 
 NOTHING = "predicts nothing"
 
 
 class Measure(NamedTuple):
-    """A measure: its key in measures.csv, title, column of metrics.csv, and what nothing scores."""
+    """A measure: its key in measures.csv, its title, and its column for `scoring.epochs`."""
 
     key: str
     title: str
     column: str
-    nothing: float | None = None  # None: that is not a number
     digits: int = 3
-    is_distance: bool = False
+    sign: int = 1  # 1 if more is better, -1 if less is
 
 
+# Those that say whether lesions are found come first; the paper's own two, which an empty
+# prediction can win, last
 MEASURES = (
-    Measure("clean", "empty slices left clean", "val_clean", 1.0),
-    Measure("dsc_lesion", "DSC, lesion slices", "val_dice_lesion", 0.0),
-    Measure("dsc_3d", "3-D DSC", "val_dice_3d", 0.0),
-    Measure("lesion_recall", "lesion recall", "val_lesion_recall", 0.0),
-    Measure("lesion_precision", "lesion precision", "val_lesion_precision", 1.0),
-    Measure("lesion_f1", "lesion F1", "val_lesion_f1", 0.0),
-    Measure("hd95_mm", "HD95 (mm)", "val_hd95", None, 1, True),
-    Measure("dsc", "slice DSC", "val_dice"),  # the share of empty slices
+    Measure("clean", "empty slices left clean", "val_clean"),
+    Measure("dsc_lesion", "DSC, lesion slices", "val_dice_lesion"),
+    Measure("dsc_3d", "3-D DSC", "val_dice_3d"),
+    Measure("lesion_recall", "lesion recall", "val_lesion_recall"),
+    Measure("lesion_precision", "lesion precision", "val_lesion_precision"),
+    Measure("lesion_f1", "lesion F1", "val_lesion_f1"),
+    Measure("recall_small", f"recall below {SMALL:g} ml", "val_recall_small"),
+    Measure("recall_medium", f"recall, {SMALL:g} to {LARGE:g} ml", "val_recall_medium"),
+    Measure("recall_large", f"recall from {LARGE:g} ml", "val_recall_large"),
+    Measure("false_lesions", "false lesions per scan", "val_false_lesions", 1, -1),
+    Measure("false_distance", "distance of false lesions (mm)", "val_false_distance", 1),
+    Measure("hd95_mm", "HD95 (mm)", "val_hd95", 1, -1),
+    Measure("empty", "runs that predict nothing", epochs.EMPTY, 2, -1),
+    Measure("dsc", "slice DSC", "val_dice"),
+    Measure("hd_legacy", "legacy HD", "val_hd_legacy", 3, -1),
 )
 STATISTICS = ("last", "best")
 
 
-def measures_table(results):
-    """The table of a set.
+def measures_tables(results):
+    """The tables of a set: of the last epochs, and of the best one.
 
     Returns:
-        {"headings", "rows": [{"label", "cells": [text, ...]}]}, the last row what an empty
-        prediction scores.
+        [{"title", "headings", "rows": [{"label", "cells": [text, ...]}]}], the last row of each
+        what an empty prediction scores.
     """
-    heads = ["runs", "best or last model empty"]
-    heads += [f"{measure.title}, {statistic_in_words(results, statistic)}"
-              for measure in MEASURES for statistic in STATISTICS]
-    rows = [{"label": label(row), "cells": cells_of(results, averaged(runs))}
-            for row, runs in results.losses.items()]
-    return {"headings": heads, "rows": [*rows, {"label": NOTHING, "cells": nothing(results)}]}
+    heads = ["runs", *(measure.title for measure in MEASURES)]
+    tables = []
+    for statistic in STATISTICS:
+        rows = [{"label": label(row), "cells": cells_of(results, averaged(runs), statistic)}
+                for row, runs in results.losses.items()]
+        rows.append({"label": NOTHING, "cells": ["–", *map(nothing(results).get, MEASURES)]})
+        tables.append({"title": statistic_in_words(results, statistic), "headings": heads,
+                       "rows": rows})
+    return tables
 
 
 def statistic_in_words(results, statistic):
-    return "best epoch" if statistic == "best" else f"last {results.window}"
+    """The title of a table."""
+    if statistic == "best":
+        return "Best epoch"
+    return f"Last {results.window} epochs" if results.window > 1 else "Last epoch"
 
 
-def cells_of(results, runs):
-    """The cells of a row as text; a run that ends empty counts in every mean but the distances."""
-    parts = [part for run in runs for part in run.parts]
-    empty = sum(part.collapsed or part.ends_empty for part in parts)
-    cells = [str(len(parts)), f"{empty} of {len(parts)}"]
+def cells_of(results, runs, statistic):
+    """The cells of a row as text; a run that predicts nothing counts in every mean."""
+    cells = [str(sum(len(run.parts) for run in runs))]
     for measure in MEASURES:
-        for statistic in STATISTICS:
-            mean, std, _ = mean_of(results, runs, measure, statistic)
+        mean, std, count = mean_of(results, runs, measure, statistic)
+        if measure.column == epochs.EMPTY and count:
+            cells.append(f"{mean * count:g} of {count}")
+        else:
             cells.append("–" if mean is None else spread(mean, std, measure.digits))
     return cells
 
 
 def mean_of(results, runs, measure, statistic):
-    """(mean, standard deviation or None, number of runs) of a measure; (None, None, 0) without."""
-    values = [value_of(run, measure.column, statistic, results.window) for run in runs
-              if not (measure.is_distance and run.collapsed)]
+    """(mean, standard deviation or None, number of runs) of a measure; (None, None, 0) without.
+
+    Of cross-validation the folds count together, but each on its own as a run that may predict
+    nothing.
+    """
+    if measure.column == epochs.EMPTY:
+        runs = [part for run in runs for part in run.parts]
+    values = [value_of(run, measure.column, statistic, results.window) for run in runs]
     values = [value for value in values if value is not None]
     if not values:
         return None, None, 0
@@ -80,33 +102,58 @@ def mean_of(results, runs, measure, statistic):
     return statistics.fmean(values), std, len(values)
 
 
+def value_of(run, column, statistic, window):
+    """A column of a run at its best epoch, or over its last ones; None if it was not computed."""
+    if statistic == "best":
+        return epochs.at_best(run, column)
+    return epochs.over_last(run, column, window)
+
+
 def nothing(results):
-    """The cells of an empty prediction, which is the same at every epoch."""
-    cells = ["–", "–"]
-    for measure in MEASURES:
-        text = "–" if measure.nothing is None else f"{measure.nothing:.{measure.digits}f}"
-        if measure.key == "dsc":
-            text = empty_fraction(results)
-        cells += [text] * len(STATISTICS)
-    return cells
+    """{Measure: text} of an empty prediction, which is the same at every epoch."""
+    scores = scores_of_nothing(results)
+    values = {measure: scores.get(measure.column) for measure in MEASURES}
+    return {measure: "–" if value is None else f"{value:.{measure.digits}f}"
+            for measure, value in values.items()}
+
+
+def empty_runs(results):
+    """A sentence that names the runs whose best or last model predicts nothing; "" for none."""
+    parts = [part for runs in results.losses.values() for run in averaged(runs)
+             for part in run.parts]
+    names = [f"{part.name} ({'best' if part.collapsed else 'last'} epoch)" for part in parts
+             if part.collapsed or part.ends_empty]
+    if not names:
+        return ""
+    return (f"{len(names)} of {len(parts)} runs predict no foreground at all: {', '.join(names)}. "
+            "They count in every mean; their distances are the image's diagonal.")
 
 
 def markdown(sets):
     """Sections for table1.md, one per set."""
     parts = []
     for results in sets:
-        table = measures_table(results)
-        lines = [["Loss", *table["headings"]], ["---"] * (1 + len(table["headings"])),
-                 *([row["label"], *row["cells"]] for row in table["rows"])]
-        parts += [f"## {results.title}: what an empty prediction cannot win",
-                  "\n".join(f"| {' | '.join(line)} |" for line in lines)]
-    return "\n".join(f"\n{part}\n" for part in parts)
+        parts.append(f"## {results.title}: what an empty prediction cannot win")
+        for table in measures_tables(results):
+            lines = [["Loss", *table["headings"]], ["---"] * (1 + len(table["headings"])),
+                     *([row["label"], *row["cells"]] for row in table["rows"])]
+            parts += [f"{table['title']}:",
+                      "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        parts += filter(None, [empty_runs(results)])
+    return "\n" + "\n\n".join(parts) + "\n"
 
 
 def tidy_rows(sets):
-    """measures.csv: one row per set, loss, measure and statistic."""
-    return [{"set": results.title, "loss": row, "measure": measure.key, "statistic": statistic,
+    """measures.csv: one row per set, loss, measure and statistic, and those of predicting nothing.
+
+    The mean of "empty" is the share of runs that predict nothing, folds counted one by one.
+    """
+    rows = [{"set": results.title, "loss": row, "measure": measure.key, "statistic": statistic,
              **dict(zip(("mean", "std", "runs"),
                         mean_of(results, averaged(runs), measure, statistic)))}
             for results in sets for row, runs in results.losses.items()
             for measure in MEASURES for statistic in STATISTICS]
+    return rows + [
+        {"set": results.title, "loss": NOTHING, "measure": measure.key, "statistic": statistic,
+         "mean": scores_of_nothing(results).get(measure.column), "std": None, "runs": 0}
+        for results in sets for measure in MEASURES for statistic in STATISTICS]

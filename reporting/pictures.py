@@ -1,6 +1,7 @@
-"""Figures of single slices (1, 2 and 4); RULE1 and RULE4 of scoring.cases choose them."""
+"""Figures of single slices (1, 2 and 4); the rules of scoring.cases choose them."""
 
 import numpy as np
+from scipy import ndimage
 
 from reporting.drawing import (
     TRUTH,
@@ -19,11 +20,13 @@ from reporting.drawing import (
 from scoring.cases import (
     RULE1,
     RULE4,
+    RULE_EMPTY,
     most_parts,
     ranked_cases,
     shown_modality,
     shown_run,
     validation_cases,
+    worst_empty_slice,
 )
 from scoring.rows import BOTH, IN_WORDS, PAIR, REGIONAL
 
@@ -31,7 +34,8 @@ from scoring.rows import BOTH, IN_WORDS, PAIR, REGIONAL
 def draw_prediction(axis, results, loss, case, index, window):
     """One panel: a slice with the contours of a loss's prediction, and its DSC in the corner.
 
-    Of a single class the ground truth is drawn too, thin.
+    Of a single class the ground truth is drawn too, thin. On a slice without a lesion the corner
+    says what is predicted there.
 
     Returns:
         the DSC, None without predictions.
@@ -50,8 +54,18 @@ def draw_prediction(axis, results, loss, case, index, window):
     contours(axis, labels[index], results.classes[1:], window, contour_colour(loss))
 
     score = case.slice_dice(labels, index)
-    corner(axis, f"DSC {score:.2f}" + ("" if run.finished else " (unfinished)"))
+    said = f"DSC {score:.2f}" if case.lesion[index].any() else false_area(labels[index])
+    corner(axis, said + ("" if run.finished else " (unfinished)"))
     return score
+
+
+def false_area(labels):
+    """What is predicted on a slice (H, W) without a lesion, in words."""
+    area = int(np.count_nonzero(labels))
+    if not area:
+        return "clean"
+    parts = ndimage.label(labels, np.ones((3, 3)))[1]  # corners touch
+    return f"false: {area} px\nin {parts} part{'s' * (parts != 1)}"
 
 
 def draw_pair(axes, results, case, index, window):
@@ -214,17 +228,24 @@ def draw_region(figure, axis, phi, region, window, step, unit):
 # Figure 4 -----------------------------------------------------------------------------------------
 
 def figure4(sets):
-    """Image, ground truth, GDL, GDL + boundary; up to three scans of each set, chosen by RULE4."""
-    cases = [(results, *ranked) for results in sets for ranked in ranked_cases(results)]
-    figure, axes = panels(max(1, len(cases)), 4, 6.9, 1.98)
-    told = [draw_case(row, *case) for row, case in zip(axes, cases, strict=False)]
-    if not cases:
-        for axis in axes[0]:
-            say(axis, "no validation scan bears a lesion")
+    """Image, ground truth, GDL, GDL + boundary of each set, a slice a row.
+
+    They are up to three scans with a lesion, chosen by RULE4, and a slice without one, by
+    RULE_EMPTY.
+    """
+    of_sets = [(results, ranked_cases(results)) for results in sets]
+    figure, axes = panels(sum(max(1, len(cases)) + 1 for _, cases in of_sets), 4, 6.9, 1.98)
+    rows, told = iter(axes), []
+    for results, cases in of_sets:
+        told += [draw_case(next(rows), results, *case) for case in cases]
+        if not cases:
+            for axis in next(rows):
+                say(axis, f"{results.title}: no validation scan bears a lesion")
+        told.append(draw_empty(next(rows), results))
 
     modality = " / ".join(dict.fromkeys(shown_modality(results)[1] for results in sets))
     set_titles(axes[0], modality, "ground truth")
-    caption = (f"Cases chosen by rule: {RULE4}. DSC of the slice in the corner."
+    caption = (f"Cases chosen by rule: {RULE4}; last, {RULE_EMPTY}. DSC of the slice in the corner."
                f"{legend_and_sentence(figure, sets)} The patient's left is on the left. "
                f"{seeds_shown(sets)}")
     return figure, "Figure 4: predictions on validation scans", caption, \
@@ -244,3 +265,30 @@ def draw_case(row, results, rank, volume, case, index):
     return f"{results.title}, {rank} ({case.name}, slice {index}): " + ", ".join(
         f"{IN_WORDS[loss]} DSC {score:.2f}"
         for loss, score in zip(PAIR, scores, strict=True) if score is not None)
+
+
+def draw_empty(row, results):
+    """The four panels of the slice without a lesion; returns what the alternative text says."""
+    found = worst_empty_slice(results)
+    if found is None:
+        said = f"{results.title}: no predictions yet"
+        if any(shown_run(results, loss) for loss in PAIR):
+            said = (f"{results.title}: no validation slice without a lesion in which GDL or GDL + "
+                    "boundary predicts anything")
+        for axis in row:
+            say(axis, said)
+        return said
+
+    case, index = found
+    image, step = case.slice_image(index), case.pixel
+    window = head_box(image, case_masks(results, case, index), step)
+    for axis in row[:2]:
+        show(axis, image, window, step)
+    corner(row[0], f"{results.title}\nempty slice, {case.name}")
+    corner(row[1], "no lesion")
+    draw_pair(row[2:], results, case, index, window)
+
+    areas = [(loss, case.predicted(run)) for loss in PAIR if (run := shown_run(results, loss))]
+    return f"{results.title}, a slice without a lesion ({case.name}, slice {index}): " + ", ".join(
+        f"{IN_WORDS[loss]} {' '.join(false_area(labels[index]).split())}"
+        for loss, labels in areas if labels is not None)

@@ -39,11 +39,12 @@ def make_settings(args, spec, subjects, split, patients):
     challenge = recognise(subjects, spec)
     source = "phantom" if any(map(is_phantom, subjects)) else "challenge" if challenge else "own"
     described = {} if args.layout in DATASETS else {"spec": to_plain(spec)}
+    filled = {"fill": args.fill} if args.fill else {}  # without it nothing new, as in older folders
 
     return {
         "name": Path(args.out).name, "layout": args.layout, **described, "source": source,
         "modalities": list(spec.modalities), "classes": list(spec.classes),
-        "ignore": list(spec.ignore), "size": args.size, "protocol": args.protocol,
+        "ignore": list(spec.ignore), "size": args.size, **filled, "protocol": args.protocol,
         "distance": {"convention": "official" if code2018 else args.convention,
                      "unit": args.unit, "dims": args.map_dims, "truncate": code2018},
         "label_interpolation": "linear2018" if code2018 and args.layout == "wmh" else "nearest",
@@ -143,14 +144,14 @@ def convert_subject(subject, volumes, spec, out, settings):
         out: the data folder, or the one where converted subjects wait.
         settings: a folder.Dataset.
     """
-    size = settings.size
+    size, fill = settings.size, settings.fill
     scans = [volumes[name][0] for name in spec.modalities]
     raw_label, label_image = label_values(volumes["label"][0]), volumes["label"][1]
-    scale = np.array(raw_label.shape[:2]) / size
+    scale = np.array(raw_label.shape[:2]) / (fill or size)
     spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
 
-    images = network_input(scans, size)                                            # (S, C, H, W)
-    labels = resample_label(raw_label, spec.label_map, size, settings.label_interpolation)
+    images = network_input(scans, size, fill)                                      # (S, C, H, W)
+    labels = resample_label(raw_label, spec.label_map, size, settings.label_interpolation, fill)
     maps = distance_maps(labels, len(spec.classes), spacing, settings.distance)
     write_reference(folder.reference_path(out, subject.name), raw_label, spec, label_image)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from utils import (
     Description,
@@ -129,6 +129,9 @@ class Dataset(Description):
     modalities: list[str] = Field(
         description="names of the modalities, in the order of the network's channels",
         **in_words("a list of names"))
+    fill: int | None = Field(
+        None, description="pixels of a slice's rows and columns that the scan takes up, in their "
+        "middle; null: all")
     name: str = Field("", description="name of the folder when it was made")
     spec: dict = Field({}, description="the layout itself, if it is not in scans/datasets.py")
     ignore: list[int] = Field([], description="label values that evaluation leaves out")
@@ -137,6 +140,14 @@ class Dataset(Description):
     label_interpolation: str = Field("nearest", description="nearest or linear2018")
     split: dict = Field({}, description="how the split was made")
     subjects: list[str] = Field([], description="names of the scans, sorted")
+
+    @field_validator("fill")
+    @classmethod
+    def check_fill(cls, fill, info):
+        size = info.data.get("size", fill)
+        if fill is not None and not 0 < fill <= size:
+            raise ValueError(f"a whole number from 1 to {size}, the size")
+        return fill
 
 
 class Part(Description):
@@ -256,11 +267,11 @@ def refuse_other_settings(folder, settings):
     """UserError unless `folder` is new, empty, or was begun with the same settings."""
     if dataset_path(folder).exists():
         old = read_dataset(folder, "Choose another --out, or remove that folder.").as_dict()
-        different = [key for key in settings
-                     if key != "name" and old.get(key) != settings[key]]  # a folder may be renamed
+        different = [key for key in {**settings, **old}  # a folder may be renamed
+                     if key != "name" and old.get(key) != settings.get(key)]
         if different:
             key = different[0]
-            values = _old_and_new(old.get(key), settings[key])
+            values = _old_and_new(old.get(key), settings.get(key))
             raise UserError(folder, "a new folder or one of the same settings",
                             f"a data set with another {key} ({values})",
                             "Choose another --out (with make, another NAME), "

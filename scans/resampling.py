@@ -9,23 +9,41 @@ import gzip
 import numpy as np
 from scipy import ndimage
 
-from scans.folder import INTENSITY_MAX, read_geometry
+from scans.folder import INTENSITY_MAX, read_dataset, read_geometry
 from scans.geometry import BY_MAIN, from_ras, image_like, orientation
 from utils import atomic_path, log
 
 
-def network_input(volumes, size):
+def network_input(volumes, size, fill=None):
     """What a network sees of a scan: (X, Y, Z) per modality -> (S, C, size, size) uint16.
 
     The only place where scans are normalised and resampled, for training and prediction alike.
+
+    Args:
+        volumes: (X, Y, Z) of each modality.
+        size: rows and columns of a slice, px.
+        fill: of them those that the scan takes up, see `inside`; around it every modality has its
+            volume's least intensity.
     """
-    images = np.empty((volumes[0].shape[2], len(volumes), size, size), np.uint16)
+    images = np.zeros((volumes[0].shape[2], len(volumes), size, size), np.uint16)
+    scan = images[inside(size, fill)]
     for channel, volume in enumerate(volumes):
-        planes = resampled(normalise(volume), size)
-        for plane, out in zip(planes, images[:, channel], strict=True):
+        planes = resampled(normalise(volume), fill or size)
+        for plane, out in zip(planes, scan[:, channel], strict=True):
             plane *= INTENSITY_MAX
             out[:] = np.rint(plane, out=plane)
     return images
+
+
+def inside(size, fill=None):
+    """Where a scan lies in its slices, as an index of the last two axes of (..., size, size).
+
+    It is their middle of `fill` x `fill` pixels, with an odd pixel more behind it than before it;
+    all of them where `fill` is None.
+    """
+    fill = fill or size
+    start = (size - fill) // 2
+    return (..., slice(start, start + fill), slice(start, start + fill))
 
 
 def normalise(volume):
@@ -78,18 +96,25 @@ def nearest(slices, shape):
     return np.ascontiguousarray(slices)
 
 
-def resample_label(raw_label, label_map, size, interpolation):
-    """(X, Y, Z) label values -> (Z, size, size) uint8 classes.
+def resample_label(raw_label, label_map, size, interpolation, fill=None):
+    """(X, Y, Z) label values -> (Z, size, size) uint8 classes, background around the scan.
 
-    "nearest" maps the values to classes, then takes the nearest pixel. "linear2018" repeats the
-    authors' code, which interpolated the values linearly, cut them to integers and only then
-    dropped label 2.
+    `fill` is as for `network_input`. "nearest" maps the values to classes, then takes the nearest
+    pixel. "linear2018" repeats the authors' code, which interpolated the values linearly, cut them
+    to integers and only then dropped label 2.
     """
-    lookup = label_lookup(label_map)
+    lookup, side = label_lookup(label_map), fill or size
     if interpolation == "linear2018":
-        values = resample(raw_label.astype(np.float32), size, "bilinear")
-        return lookup[values.astype(np.int64)]
-    return resample(lookup[raw_label], size, "nearest")
+        values = resample(raw_label.astype(np.float32), side, "bilinear")
+        classes = lookup[values.astype(np.int64)]
+    else:
+        classes = resample(lookup[raw_label], side, "nearest")
+    if side == size:
+        return classes
+
+    padded = np.zeros((len(classes), size, size), np.uint8)
+    padded[inside(size, fill)] = classes
+    return padded
 
 
 def label_lookup(label_map):
@@ -99,7 +124,7 @@ def label_lookup(label_map):
     return lookup
 
 
-def restore_mask(mask, affine, shape, geometry=None, description=""):
+def restore_mask(mask, affine, shape, geometry=None, description="", fill=None):
     """A mask on the network's grid back on the scan's own, by the nearest pixel.
 
     Args:
@@ -108,11 +133,13 @@ def restore_mask(mask, affine, shape, geometry=None, description=""):
         geometry: the scan's folder.Geometry; without one, as in data folders of earlier versions,
             the header says the affine alone.
         description: of who writes it, for the header.
+        fill: pixels of a slice that the scan takes up, see `inside`; what was predicted around it
+            lies outside the scan and is left out.
 
     Returns:
         nibabel Nifti1Image with the scan's shape and orientation, at its place.
     """
-    volume = restore_array(mask, affine, shape)
+    volume = restore_array(mask, affine, shape, fill)
     if geometry:
         return image_like(volume, geometry, description)
 
@@ -123,8 +150,10 @@ def restore_mask(mask, affine, shape, geometry=None, description=""):
     return image
 
 
-def restore_array(mask, affine, shape):
+def restore_array(mask, affine, shape, fill=None):
     """The voxels of `restore_mask`, in the order in which the scan's are stored."""
+    if fill:
+        mask = mask[inside(mask.shape[-1], fill)]
     turns = orientation(affine)
     ras_shape = [shape[k] for k in np.argsort(turns[:, 0])]
     volume = np.moveaxis(nearest(mask, ras_shape[:2]), 0, 2)                  # (X, Y, Z) in RAS+
@@ -148,9 +177,11 @@ def export_predictions(masks, data, folder):
             "predictions.npz holds the masks")
         return
 
+    fill = read_dataset(data).fill
     with atomic_path(folder) as partial:
         partial.mkdir()
         for name, mask in masks.items():
             meta = read_geometry(data, name)
-            image = restore_mask(mask, meta.affine, meta.original_shape, meta.geometry, BY_MAIN)
+            image = restore_mask(mask, meta.affine, meta.original_shape, meta.geometry, BY_MAIN,
+                                 fill)
             (partial / f"{name}.nii.gz").write_bytes(gzipped(image))

@@ -9,12 +9,15 @@ from scipy import ndimage
 
 from metrics import dice
 from scans import folder
+from scoring.rows import PAIR
 from utils import UserError
 
 RULE1 = ("the validation slice whose ground truth has the most separate parts (the larger one on "
          "ties), whatever the predictions are")
 RULE4 = ("validation scans that bear a lesion, ranked by lesion volume: the smallest, the median "
          "and the largest; in each the slice with the largest lesion area")
+RULE_EMPTY = ("of the validation slices without a lesion the one in which GDL predicts the most "
+              "foreground (GDL + boundary on ties, then the first one)")
 
 
 @dataclass(eq=False)
@@ -133,6 +136,19 @@ def ranked_cases(results):
     return [(ranks[at] if last else "only", found[at][0], found[at][2],
              int(found[at][2].lesion.sum(axis=(1, 2)).argmax()))
             for at in sorted(ranks) if 0 <= at <= last]
+
+
+def worst_empty_slice(results):
+    """RULE_EMPTY -> (Case, slice); None if no slice is empty, or no run predicts anything there."""
+    runs = [run for run in (shown_run(results, row) for row in PAIR) if run]
+    most, found = [0] * len(runs), None
+    for case in validation_cases(results):
+        masks = [case.predicted_lesion(run) for run in runs]
+        for index in np.flatnonzero(~case.lesion.any(axis=(1, 2))):
+            area = [0 if mask is None else int(mask[index].sum()) for mask in masks]
+            if area > most:
+                most, found = area, (case, int(index))
+    return found
 
 
 def most_parts(results):

@@ -49,6 +49,10 @@ class PooledRun(Run):
                 "epoch": statistics.fmean(epochs)}
 
     @cached_property
+    def scans(self):
+        return [row for run in self.parts for row in run.scans]
+
+    @cached_property
     def best_scans(self):
         return [row for run in self.parts for row in run.best_scans]
 

@@ -86,7 +86,8 @@ def score_rater(masks, data, dataset, names):
         check_label(path, values, spec)
         check_grid(path, image, read_labels(reference)[1], reference, RESAMPLE)
 
-        classes = resample_label(values, spec.label_map, dataset.size, dataset.label_interpolation)
+        classes = resample_label(values, spec.label_map, dataset.size, dataset.label_interpolation,
+                                 dataset.fill)
         truth = np.asarray(folder.open_array(data, name, "labels"))
         spacing = folder.read_meta(data, name).spacing
         scores.append(score_scan(classes, truth, spacing, len(spec.classes)))

@@ -73,6 +73,12 @@ class Run:
         """The rows of scores.csv; [] for a run of an earlier version, which has none."""
         return scan_scores.read(self.folder)
 
+    @cached_property
+    def further(self):
+        """{epoch: what scores.csv adds to its row of metrics.csv}, see `scan_scores.further`."""
+        return {epoch: scan_scores.further(rows)
+                for epoch, rows in scan_scores.by_epoch(self.scans).items()}
+
     @property
     def best_scans(self):
         """Those of the best epoch."""

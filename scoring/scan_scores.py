@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scoring.run_files import ScanScores, read_numbers
-from scoring.scores import class_columns, lesion_detection_of
+from scoring.scores import BINS, class_columns, lesion_detection_of
 from utils import atomic_path, remove
 
 FILE = "scores.csv"
@@ -18,6 +18,10 @@ WORDS = ("subject", "class_name")  # the columns that are not numbers
 ALWAYS = [name for name, field in ScanScores.model_fields.items()  # never empty
           if field.is_required() and name not in WORDS]
 DO = "Repeat the run that wrote it."
+
+# What `further` gives: the share of the lesions of a volume that is found, over all scans; the
+# false lesions of a scan, and their mean distance from the nearest true one, mm
+FURTHER = (*(f"val_recall_{name}" for name in BINS), "val_false_lesions", "val_false_distance")
 
 
 def rows_of(epoch, scans, classes):
@@ -100,6 +104,24 @@ def class_means(rows):
         **{f"val_lesion_{name}": _mean([counts[name] for counts in detected])
            for name in ("recall", "precision", "f1")},
     }
+
+
+def further(rows):
+    """The measures that metrics.csv lacks, from the rows of one epoch; see FURTHER."""
+    false = sum(row["lesions_false"] for row in rows)
+    apart = [(row["lesions_false"], row["false_distance"]) for row in rows
+             if row["false_distance"] is not None]
+    near = sum(count for count, _ in apart)
+    return {
+        **{f"val_recall_{name}": _share(sum(row[f"{name}_found"] for row in rows),
+                                        sum(row[f"{name}_lesions"] for row in rows))
+           for name in BINS},
+        "val_false_lesions": _share(false, len(rows)),
+        "val_false_distance": _share(sum(count * mm for count, mm in apart), near)}
+
+
+def _share(part, whole):
+    return part / whole if whole else None
 
 
 def _mean(values):

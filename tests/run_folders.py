@@ -14,7 +14,7 @@ from checkout import ROOT
 from distance import signed_distance
 from reporting import formats, table1
 from reporting.notes import table_notes
-from scoring import runs
+from scoring import runs, scan_scores
 from training.run_folder import COLUMNS
 from utils import read_json
 
@@ -120,6 +120,19 @@ def write_run(folder, data, loss, seed, dsc, finished=True, epochs=8, **settings
         (folder / "summary.json").write_text(json.dumps(summary))
         np.savez_compressed(folder / "predictions.npz", **predictions(data, loss))
     return folder
+
+
+SCAN = {"class_name": "lesion", "slices": 2, "slices_empty": 1, "slices_clean": 1, "dsc": 0.5,
+        "dsc_lesion": 0.4, "dsc_3d": 0.3, "hd": 10.0, "hd95": 5.0, "hd_legacy": 2.0,
+        "foreground": 0.01, "lesions": 4, "lesions_found": 2, "lesions_predicted": 5,
+        "lesions_false": 2, "false_distance": 8.0, "small_lesions": 1, "small_found": 0,
+        "medium_lesions": 3, "medium_found": 2, "large_lesions": 0, "large_found": 0}
+
+
+def write_scores(folder, change=lambda epoch: {}, epochs=8):
+    """scores.csv of a run: SCAN for both scans at every epoch, but for what `change` returns."""
+    scan_scores.append(folder, [{**SCAN, "epoch": epoch, "subject": subject, **change(epoch)}
+                                for epoch in range(1, epochs + 1) for subject in ("a", "b")])
 
 
 def predictions(data, loss):

@@ -8,22 +8,28 @@ from pathlib import Path
 
 import jinja2
 
-from reporting import class_table
+from reporting import class_table, measures
 from reporting.formats import caption
-from reporting.measures import measures_table
+from reporting.measures import (
+    MEASURES,
+    STATISTICS,
+    mean_of,
+    measures_tables,
+    statistic_in_words,
+)
 from reporting.page.curves import curves_view
 from reporting.page.run_times import duration, stages
 from reporting.page.scores import (
     PER_SCAN,
     by_volume,
+    measure_changes,
     paired_differences,
     scan_scores,
     scatter,
 )
 from reporting.page.slices import BUDGET, browser
-from reporting.table1 import cell, columns, heading
 from scoring import test_table
-from scoring.rows import BOTH, IN_WORDS, PAIR, PAPER, REGIONAL, label
+from scoring.rows import IN_WORDS, PAIR, PAPER, label
 from scoring.run_files import Claims, number
 from scoring.runs import without_foreground
 from scoring.test_set import load_rows
@@ -60,9 +66,10 @@ def set_view(results, index, reported, budget):
 
     return {
         "set": results, "index": index, "headlines": headlines(results),
+        "last": statistic_in_words(results, "last"),
         "claims": claims, "stale": claims_are_stale(results),
         "verdicts": count_verdicts(claims), "ran": what_ran(results), "empty": empty_runs(results),
-        "measures": measures_table(results),
+        "measures": measures_tables(results), "empty_note": measures.empty_runs(results),
         "classes": class_table.class_table(results), "curves": curves_view(results, reported),
         "scans": scans, "paired": paired_differences(results),
         "scatters": [plot for plot in scatters if plot], "sizes": by_volume(results),
@@ -75,24 +82,43 @@ def set_view(results, index, reported, budget):
 
 
 def headlines(results):
-    """What the boundary term changed, measure by measure.
+    """What the boundary term changed, measure by measure, over the last epochs and at the best one.
 
     [] until both losses have a finished run.
+
+    Returns:
+        [{"name", "last", "best": {"texts": (GDL, GDL + boundary, change with interval), "verdict":
+        see `measure_changes`}}].
     """
     if not all(results.finished(loss) for loss in PAIR):
         return []
 
+    changes = {statistic: measure_changes(results, statistic) for statistic in STATISTICS}
     found = []
-    for metric, statistic in columns(results):
-        if statistic == "reported" or metric.key in ("hd_mm", "dsc_lesion"):
-            continue
-        gdl, both = (cell(results, loss, metric, statistic, {}).mean for loss in (REGIONAL, BOTH))
-        if gdl is None or both is None:
-            continue
-        digits = metric.digits
-        found.append({"name": heading(results, metric, statistic), "gdl": f"{gdl:.{digits}f}",
-                      "both": f"{both:.{digits}f}", "change": f"{both - gdl:+.{digits}f}"})
+    for measure in MEASURES:
+        means = {statistic: [mean_of(results, results.finished(loss), measure, statistic)[0]
+                             for loss in PAIR] for statistic in STATISTICS}
+        if any(None not in pair for pair in means.values()):
+            found.append({"name": measure.title, **{
+                statistic: pair_in_words(*means[statistic], changes[statistic].get(measure.key),
+                                         measure.digits) for statistic in STATISTICS}})
     return found
+
+
+def pair_in_words(gdl, both, change, digits):
+    """{"texts", "verdict"} of a measure of GDL and GDL + boundary, either of them perhaps None.
+
+    Args:
+        change: of `measure_changes`; None where it has none of this measure.
+    """
+    if gdl is None or both is None:
+        return {"texts": ["–" if value is None else f"{value:.{digits}f}"
+                          for value in (gdl, both)] + ["–"], "verdict": ""}
+    text = f"{both - gdl:+.{digits}f}"
+    if change and change["low"] is not None:
+        text += f" [{change['low']:+.{digits}f}, {change['high']:+.{digits}f}]"
+    return {"texts": [f"{gdl:.{digits}f}", f"{both:.{digits}f}", text],
+            "verdict": change["verdict"] if change else ""}
 
 
 def settings_of(results):

@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reporting.curves import DISTANCES, figure3_texts, plain_rows, points
+from reporting import measures
+from reporting.curves import DISTANCES, PAPERS, figure3_texts, has_values, plain_rows, points
 from reporting.page.svg import Axes, band, line
 from scoring import rows as row_names
+from scoring.epochs import EMPTY
+from scoring.nothing import scores_of_nothing
 from scoring.rows import PAIR
 
 
@@ -24,10 +27,8 @@ class Measure(NamedTuple):
 
 
 MEASURES = (
-    Measure("val_dice", "DSC, slice mean", 3, "dsc"),
-    Measure("val_hd_legacy", "legacy HD", 3, "hd"),
-    Measure("val_dice_3d", "DSC per scan (3-D)", 3),
-    Measure("val_hd95", "HD95 (mm)", 1),
+    *(Measure(shown.column, shown.title, shown.digits, PAPERS.get(shown.column))
+      for shown in measures.MEASURES),
     Measure("alpha", "alpha", 2),
     Measure("lr", "learning rate", 6),
 )
@@ -58,14 +59,19 @@ def limits(key, values):
     """The y axis of a panel, None without a value.
 
     It spans all values, but of a distance only those of GDL and GDL + boundary where these exist:
-    before it collapses, boundary alone lies far above them.
+    before it collapses, boundary alone lies far above them. Of the number of false lesions, which
+    may begin in the thousands, it spans the second half of the epochs.
 
     Args:
         key: column of metrics.csv.
         values: {row: (seeds, epochs)}.
     """
+    if key == EMPTY:
+        return 0.0, 1.02
     pair = [values[name] for name in PAIR if name in values]
     shown = pair if key in DISTANCES and pair else values.values()
+    if key == "val_false_lesions":
+        shown = [stack[:, stack.shape[1] // 2:] for stack in shown]
     chosen = np.concatenate([np.ravel(stack) for stack in shown])
     chosen = chosen[np.isfinite(chosen)]
     if not chosen.size:
@@ -113,8 +119,12 @@ def panel(results, measure, rows, epochs, paper):
     if marks and span:
         known = [mark["value"] for mark in marks]
         span = min(span[0], min(known) * 0.97), max(span[1], max(known) * 1.03)
+    nothing = scores_of_nothing(results).get(measure.key) if measure.paper and span else None
+    if nothing is not None:
+        span = min(span[0], nothing), max(span[1], 1.02 * nothing)
     axes = Axes(**BOX, x=(epochs[0], epochs[-1]), y=span or (0, 1))
     found |= {"span": axes.y, "ticks": axes.ticks(columns=5, whole=True),
+              "nothing": None if nothing is None else axes.at(0, nothing)[1],
               "marks": [{**mark, "y": axes.at(0, mark["value"])[1]} for mark in marks],
               "lines": [], "means": [], "bests": []}
 
@@ -174,7 +184,8 @@ def curves_view(results, reported):
 
     epochs = list(range(min(numbers), max(numbers) + 1))
     paper = reported["figure3"][results.challenge] if results.challenge else None
-    panels = [panel(results, measure, rows, epochs, paper) for measure in MEASURES]
+    panels = [panel(results, measure, rows, epochs, paper) for measure in MEASURES
+              if measure.paper or measure.key in SETTINGS or has_values([results], measure.key)]
     losses = numbered_runs(results, rows)
     measured = [(measure.key, measure.title) for measure in MEASURES if measure.key not in SETTINGS]
     return {"panels": panels, "losses": losses, "data": script_data(epochs, panels, losses),

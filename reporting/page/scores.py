@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics import lesion_sizes
+from reporting.measures import MEASURES
 from reporting.page.svg import Axes
 from scoring.cases import validation_cases
 from scoring.intervals import FEWEST_SCANS, FEWEST_SEEDS, difference
@@ -32,6 +33,7 @@ SCORES = (
     Score("hd_legacy", "legacy HD", 3, True),
 )
 PER_SCAN = ("dsc_3d", "hd95")                          # those listed scan by scan
+NAMES = {"hd95_mm": "hd95", "false_lesions": "lesions_false"}  # of measures in `row_scores`
 EDGES = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)      # ml: between the bins of lesion volume
 SQUARE = {"left": 46, "top": 12, "width": 300, "height": 300}  # of a plot's 360 x 350 units
 
@@ -103,11 +105,7 @@ def paired_differences(results):
 
 def compare(without, with_term, score, judged):
     """A row of `paired_differences`, from the row_scores of both losses."""
-    change, lack = difference(with_term, without, score.name), ""
-    if without[score.name].shape[1] < FEWEST_SCANS:
-        lack = "too few scans"
-    elif min(len(without["dsc"]), len(with_term["dsc"])) < FEWEST_SEEDS:
-        lack = "one seed"
+    change, lack = difference(with_term, without, score.name), lack_of(without, with_term)
     if lack:
         change |= {"low": None, "high": None}
 
@@ -118,6 +116,44 @@ def compare(without, with_term, score, judged):
         "gdl": mean_score(without, score.name), "both": mean_score(with_term, score.name),
         **change, "better": int((gains > 1e-9).sum()), "worse": int((gains < -1e-9).sum()),
         "verdict": (lack or verdict(change, score.less_is_better)) if judged else ""}
+
+
+def lack_of(without, with_term):
+    """What keeps two row_scores from a verdict, in words; "" if nothing does."""
+    if without["dsc"].shape[1] < FEWEST_SCANS:
+        return "too few scans"
+    return "one seed" if min(len(without["dsc"]), len(with_term["dsc"])) < FEWEST_SEEDS else ""
+
+
+def measure_changes(results, statistic):
+    """What the boundary term changed in the measures of `reporting.measures`, paired over scans.
+
+    Args:
+        results: a ResultSet.
+        statistic: "last" epochs, which takes scores.csv, or "best" epoch.
+
+    Returns:
+        {key of a measure: {"difference", "low", "high", "verdict"}}, as of `paired_differences`; {}
+        until both losses have a usable run. The distance of false lesions has none: it is a mean
+        over lesions, of which a scan may have none.
+    """
+    without, with_term = (row_scores(results, loss, statistic) for loss in PAIR)
+    if without is None or with_term is None:
+        return {}
+
+    found, judged = {}, not results.is_phantom
+    for measure in MEASURES:
+        name, lack = NAMES.get(measure.key, measure.key), lack_of(without, with_term)
+        if name not in without or measure.key == "false_distance":
+            continue
+        change = difference(with_term, without, name)
+        if not np.isfinite(list(change.values())).all():
+            lack = lack or "too few scans"  # some resamples have no slice, or lesion, that counts
+        if lack:
+            change |= {"low": None, "high": None}
+        found[measure.key] = {
+            **change, "verdict": (lack or verdict(change, measure.sign < 0)) if judged else ""}
+    return found
 
 
 def mean_score(scores, name):

@@ -10,7 +10,7 @@ import pytest
 PROGRAMS = ("preprocess", "main", "evaluate", "report", "predict",
             "scans.download", "scans.phantom", "scans.test_scans", "scoring.raters",
             "scoring.status", "scoring.test_set", "studies.ablation", "studies.claims",
-            "studies.comparison")
+            "studies.comparison", "studies.decision_rule")
 
 
 class Parsed(Exception):

@@ -17,6 +17,7 @@ from conftest import preprocess, refuses, run, write_wmh_subject
 from main import main as train
 from networks import build
 from scans import unlabelled
+from scans.resampling import export_predictions
 from training import best_model, devices
 
 
@@ -86,6 +87,29 @@ def test_a_precision_that_the_processor_emulates_is_not_taken_and_that_is_said(
     taken.clear()
     masks("--amp", "bf16", trained / "raw" / "s0")
     assert set(taken) == {torch.bfloat16}  # asked for
+
+
+def test_of_a_scan_in_the_middle_of_its_slices_the_masks_are_its_own_size(trained, tmp_path):
+    """A network of the same weights, told that scans fill 20 of 32 pixels."""
+    assert preprocess(trained / "raw", tmp_path / "data", "--fill", 20).returncode == 0
+    state = torch.load(trained / "run" / "best.pt", weights_only=True)
+    torch.save({**state, "data": {**state["data"], "fill": 20}}, tmp_path / "best.pt")
+    result = run("predict.py", "--checkpoint", tmp_path / "best.pt", "--out", tmp_path / "masks",
+                 "--probabilities", "--preview", trained / "raw" / "s0")
+    assert result.returncode == 0, result.stderr
+    soft = voxels(tmp_path / "masks" / "probabilities" / "s0.nii.gz")
+    found = voxels(tmp_path / "masks" / "s0.nii.gz")
+    assert found.any() and np.array_equal(soft > 0.5, found == 1)
+
+    # what main.py writes of the network's masks of the preprocessed slices
+    cpu, amp = torch.device("cpu"), None if state["amp"] == "float32" else torch.bfloat16
+    model = predict.Model(*best_model.load_model(tmp_path / "best.pt", cpu), cpu, amp)
+    slices = np.load(tmp_path / "data" / "subjects" / "s0" / "images.npy")
+    masks = predict.segment(model, slices, 8)[0]
+    export_predictions({"s0": masks}, tmp_path / "data", tmp_path / "predictions")
+    assert np.array_equal(voxels(tmp_path / "predictions" / "s0.nii.gz"), found)
+    assert "the scan in the middle 20" in run(
+        "predict.py", "--checkpoint", tmp_path / "best.pt", "--describe").stdout
 
 
 def test_another_orientation_of_the_scan_gives_the_same_mask_turned(trained, masks, tmp_path):

@@ -67,6 +67,30 @@ def test_maps_of_3_dimensions_are_the_slices_of_the_volumes_map(raw, tmp_path, u
     assert (maps[0] > 0).all()
 
 
+def test_a_scan_in_the_middle_of_its_slices_has_maps_of_their_pixels(raw, tmp_path):
+    """With --fill 20 a scan of 20x24 pixels of 1 mm lies in the middle of 32x32."""
+    assert preprocess(raw, tmp_path / "data", "--fill", 20, "--unit", "mm").returncode == 0
+    folder = tmp_path / "data" / "subjects" / "s0"
+    labels, maps = np.load(folder / "labels.npy"), np.load(folder / "distance.npy")
+    assert read_meta(tmp_path / "data", "s0").spacing_mm == pytest.approx([1, 24 / 20, 3])
+    np.testing.assert_array_equal(
+        maps[1, 0], signed_distance(labels[1] == 1, (1, 1.2)).astype(np.float32))
+
+    # the lesion's rows 5 to 10 of 20 lie 6 further; its area shrinks with the columns, 24 to 20
+    rows = np.flatnonzero(labels[1].any(1))
+    assert rows.tolist() == list(range(11, 17)) and labels[1].sum() == 6 * round(5 * 20 / 24)
+
+    settings = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    assert (settings["size"], settings["fill"]) == (32, 20)
+
+
+def test_a_fill_of_the_whole_slice_is_none(raw, data, tmp_path):
+    assert preprocess(raw, tmp_path / "whole", "--fill", 32).returncode == 0
+    first, second = ((folder / "fingerprint.json").read_text() for folder in (
+        data, tmp_path / "whole"))
+    assert first == second
+
+
 def test_the_2018_code_had_no_maps_of_3_dimensions(raw, tmp_path):
     result = preprocess(raw, tmp_path / "old", "--protocol", "code2018", "--map-dims", 3)
     assert result.returncode == 2 and "--map-dims 3" in result.stderr
@@ -210,6 +234,12 @@ def test_a_folder_of_another_data_set_is_refused(raw, data):
     refuses(preprocess(raw, data, "--map-dims", 3, "--unit", "mm"), data,
             "another distance (unit px, asked for mm; dims 2, asked for 3)",
             "with make, another NAME")
+    refuses(preprocess(raw, data, "--fill", 20), data, "another fill (None, asked for 20)")
+
+
+def test_a_folder_with_a_border_is_refused_without_one(raw, tmp_path):
+    assert preprocess(raw, tmp_path / "data", "--fill", 20).returncode == 0
+    refuses(preprocess(raw, tmp_path / "data"), "another fill (20, asked for None)")
 
 
 def test_a_scan_that_was_corrected_in_place_is_done_again(raw, data):
@@ -233,7 +263,8 @@ def test_one_phantom_among_the_scans_makes_the_set_a_phantom(raw, tmp_path):
 
 
 @pytest.mark.parametrize("option, value",
-                         [("--jobs", 0), ("--seed", -1), ("--val", 0), ("--size", 8)])
+                         [("--jobs", 0), ("--seed", -1), ("--val", 0), ("--size", 8),
+                          ("--fill", 7), ("--fill", 33)])
 def test_a_number_that_makes_no_sense_ends_with_status_2(raw, tmp_path, option, value):
     result = preprocess(raw, tmp_path / "data", option, value)
     assert result.returncode == 2 and f"{option}: at least" in result.stderr

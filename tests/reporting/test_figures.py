@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from reporting import curves, drawing, figures, pictures
 from reporting.page import scores
 from reporting.preview import draw_preview
-from run_folders import REPORTED, square, write_run, write_set
+from run_folders import REPORTED, square, write_run, write_scores, write_set
 from scoring import runs
 from utils import UserError
 
@@ -73,13 +73,62 @@ def test_a_score_that_the_runs_have_not_computed_is_said_to_be_missing(tmp_path)
     assert "HD95 undefined at the end" in alt
 
 
-@pytest.mark.parametrize("epochs, marker", [(1, "o"), (2, "None")])
-def test_a_run_of_one_epoch_is_a_point(tmp_path, epochs, marker):
+@pytest.mark.parametrize("epochs", [1, 2, 8])
+def test_a_curve_has_its_markers_where_it_has_values(tmp_path, epochs):
     folder, data = write_set(tmp_path, losses={}), tmp_path / "data" / "wmh"
     write_run(folder / "gdl" / "seed0", data, "gdl", 0, [0.5] * epochs, epochs=epochs)
     figure, _, _, _ = curves.figure3(load(folder), IN_MM, None)
-    assert {line.get_marker() for line in figure.axes[0].lines
-            if line.get_label() == "GDL"} == {marker}
+    mean = next(line for line in figure.axes[0].lines if line.get_label() == "GDL")
+    assert mean.get_marker() == "o" and len(mean.get_markevery()) == epochs
+
+
+def test_rows_differ_in_dashes_and_markers_as_in_colour():
+    rows = ["gdl", "gdl+boundary", "boundary", "ce", "dice", "dice+ce", "focal", "hausdorff"]
+    styles = [drawing.line_style(row, rows) for row in rows]
+    assert [len(set(map(str, kind))) for kind in zip(*styles)] == [8, 8, 8]
+
+
+def labelled(figure, title):
+    """{label: y of each line} of the panel with this title."""
+    axis = next(axis for axis in figure.axes if axis.get_title() == title)
+    return {line.get_label(): np.asarray(line.get_ydata(), float) for line in axis.lines}
+
+
+def test_figure_3_has_every_measure_with_a_line_at_what_nothing_scores(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.6] * 8], "gdl+boundary": [[0.7] * 8] * 2})
+    for run in folder.glob("*/seed*"):
+        write_scores(run, lambda epoch: {"lesions_false": epoch})
+    sets = load(folder)
+    figure, title, caption, alt = curves.figure3(sets, figures.shown_measures(sets), REPORTED)
+    shown = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    # metrics.csv of these runs lacks the recalls, and there is no lesion from 0.5 ml on
+    assert shown == ["DSC, lesion slices", "3-D DSC", "recall below 0.05 ml",
+                     "recall, 0.05 to 0.5 ml", "false lesions per scan",
+                     "distance of false lesions (mm)", "HD95 (mm)", "runs that predict nothing",
+                     "slice DSC", "legacy HD"]
+    assert labelled(figure, "false lesions per scan")["GDL"].tolist() == list(range(1, 9))
+    assert labelled(figure, "slice DSC")["predicts nothing"] == pytest.approx(0.5)
+    assert "predicts nothing" not in labelled(figure, "3-D DSC")
+    assert title == "Figure 3: validation measures against epoch" and "predicts nothing" in caption
+    assert "false lesions per scan ends at 8.00" in alt
+
+
+def test_of_runs_without_scores_csv_figure_3_has_what_they_have(tmp_path):
+    sets = load(write_set(tmp_path))
+    titles = [title for _, title in figures.shown_measures(sets)]
+    assert titles == ["DSC, lesion slices", "3-D DSC", "HD95 (mm)", "runs that predict nothing",
+                      "slice DSC", "legacy HD"]
+
+
+def test_the_share_of_runs_that_predict_nothing_is_drawn(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.6] * 8] * 2})
+    path = folder / "gdl" / "seed1" / "metrics.csv"
+    *lines, last = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, last.replace(",0.01,", ",0,")]) + "\n")
+    sets = load(folder)
+    figure, *_ = curves.figure3(sets, figures.shown_measures(sets), None)
+    found = labelled(figure, "runs that predict nothing")
+    assert list(found) == ["GDL"] and found["GDL"].tolist() == [0] * 7 + [0.5]
 
 
 def test_where_no_epoch_has_foreground_that_is_said(tmp_path):
@@ -203,3 +252,50 @@ def test_figure_4_has_its_caption_below_also_with_a_legend(two_classes, tmp_path
     figure, title, caption, alt = pictures.figure4(two_classes)
     figures.save("figure4", tmp_path, figure, title, caption, alt)
     assert captions == [caption]
+
+
+# Figure 4, its last row ---------------------------------------------------------------------------
+
+def predict(folder, loss, **pixels):
+    """Predict so many pixels, one row of each, on the slice of each scan that has no lesion."""
+    labels = {"a": np.zeros((2, 24, 24), np.uint8), "b": np.zeros((2, 24, 24), np.uint8)}
+    for scan, count in pixels.items():
+        empty = {"a": 1, "b": 0}[scan]
+        labels[scan][empty, 3, :count] = 1
+    np.savez_compressed(folder / loss / "seed0" / "predictions.npz", **labels)
+
+
+@pytest.mark.parametrize("gdl, both, expected", [
+    ({"a": 3, "b": 5}, {"a": 9}, "(b, slice 0): GDL false: 5 px in 1 part, GDL + boundary clean"),
+    ({"a": 5, "b": 5}, {"b": 2}, "(b, slice 0): GDL false: 5 px in 1 part, "
+                                 "GDL + boundary false: 2 px in 1 part"),
+    ({"a": 5, "b": 5}, {}, "(a, slice 1): GDL false: 5 px in 1 part, GDL + boundary clean"),
+    ({}, {"b": 1}, "(b, slice 0): GDL clean, GDL + boundary false: 1 px in 1 part")])
+def test_figure_4_ends_with_the_empty_slice_on_which_gdl_paints_most(tmp_path, gdl, both, expected):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "gdl+boundary": [[0.5] * 8]})
+    predict(folder, "gdl", **gdl)
+    predict(folder, "gdl+boundary", **both)
+    figure, _, caption, alt = pictures.figure4(load(folder))
+    assert f"a slice without a lesion {expected}" in alt.split("; ")[-1]
+    assert "GDL predicts the most foreground" in caption
+    assert "no lesion" in words(figure)[-3] and "DSC" not in " ".join(words(figure)[-2:])
+
+
+def test_figure_4_says_where_every_empty_slice_is_left_clean(tmp_path):
+    figure, _, _, alt = pictures.figure4(load(write_set(tmp_path)))
+    said = "no validation slice without a lesion in which GDL or GDL + boundary predicts anything"
+    assert said in alt and sum(said in text for text in words(figure)) == 4
+
+
+def test_figure_4_says_where_there_are_no_predictions_of_empty_slices(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "gdl+boundary": [[0.5] * 8]})
+    predict(folder, "gdl", a=3)
+    np.savez_compressed(folder / "gdl+boundary" / "seed0" / "predictions.npz",
+                        b=np.zeros((2, 24, 24), np.uint8))
+    _, _, _, alt = pictures.figure4(load(folder))
+    assert alt.endswith("(a, slice 1): GDL false: 3 px in 1 part")
+
+    for path in folder.glob("*/*/predictions.npz"):
+        path.unlink()
+    _, _, _, alt = pictures.figure4(load(folder))
+    assert alt.endswith("no predictions yet")

@@ -15,7 +15,7 @@ from made_runs import made_set
 from reporting import notes, table1
 from reporting.page import build, curves, scores
 from reporting.page.svg import Axes, band, labelled, line
-from run_folders import DSC, REPORTED, write_data, write_run, write_set
+from run_folders import DSC, REPORTED, write_data, write_run, write_scores, write_set
 from scoring import runs
 from scoring.cases import validation_cases
 from utils import UserError, write_csv
@@ -294,7 +294,7 @@ def test_curves_hold_every_seed_and_the_mean_of_the_finished_ones(tmp_path):
         write_run(tmp_path / "r" / "gdl" / f"seed{seed}", data, "gdl", seed, dsc,
                   finished=seed < 2, epochs=2)
     drawn = curves.curves_view(load(tmp_path / "r"), REPORTED)
-    panel = drawn["panels"][0]
+    panel = panel_of(drawn, "val_dice")
     assert drawn["epochs"] == [1, 2]
     assert panel["values"] == [[0.2, 0.4], [0.6, 0.4], [0.9, None]]
     assert [curve["finished"] for curve in panel["lines"]] == [True, True, False]
@@ -305,9 +305,32 @@ def test_curves_hold_every_seed_and_the_mean_of_the_finished_ones(tmp_path):
     assert panel["means"][0]["path"] == line(axes, [1, 2], [0.4, 0.4])
 
 
+def panel_of(drawn, key):
+    return next(panel for panel in drawn["panels"] if panel["key"] == key)
+
+
+def test_what_nothing_scores_is_a_line_across_the_papers_measures_alone(tmp_path):
+    drawn = curves.curves_view(load(write_set(tmp_path)), REPORTED)
+    lines = {panel["key"]: panel["nothing"] for panel in drawn["panels"]}
+    panel = panel_of(drawn, "val_dice")
+    axes = Axes(**curves.BOX, x=(1, 8), y=panel["span"])
+    assert lines.pop("val_dice") == axes.at(0, 0.5)[1]  # two of four slices are empty
+    assert lines.pop("val_hd_legacy") and set(lines.values()) == {None}
+
+
+def test_the_axis_of_false_lesions_is_set_by_the_second_half(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
+    write_scores(folder / "gdl" / "seed0", lambda epoch: {"lesions_false": 2000 >> epoch})
+    drawn = curves.curves_view(load(folder), REPORTED)
+    # 2000 >> 5 = 62 in the fifth epoch of 8, 2000 >> 8 = 7 in the last
+    assert panel_of(drawn, "val_false_lesions")["span"] == (pytest.approx(7 - 0.05 * 55),
+                                                            pytest.approx(62 + 0.05 * 55))
+
+
 def test_an_axis_of_scores_that_are_as_good_as_0_goes_to_a_hundredth(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[1e-8, 2e-8] * 4]})
-    ticks = curves.curves_view(load(folder), REPORTED)["panels"][0]["ticks"]["y"]
+    drawn = curves.curves_view(load(folder), REPORTED)
+    ticks = panel_of(drawn, "val_dice_lesion")["ticks"]["y"]
     texts = [text for _, text in ticks]
     assert texts[0] in ("0.000", "0.0000") and "e-" not in str(texts)
 
@@ -332,8 +355,9 @@ def test_distances_have_gaps_and_an_axis_that_the_pair_sets(tmp_path):
 
 def test_the_papers_marks_stand_beside_its_own_data_only(tmp_path):
     ours = curves.curves_view(load(write_set(tmp_path / "a", source="challenge")), REPORTED)
-    theirs = [mark["value"] for mark in ours["panels"][0]["marks"]]
-    assert theirs == [0.735, 0.625, 0.754, 0.739] and ours["panels"][0]["span"][1] > 0.754
+    panel = panel_of(ours, "val_dice")
+    theirs = [mark["value"] for mark in panel["marks"]]
+    assert theirs == [0.735, 0.625, 0.754, 0.739] and panel["span"][1] > 0.754
     phantom = curves.curves_view(load(write_set(tmp_path / "b")), REPORTED)
     assert not any(panel["marks"] for panel in phantom["panels"])
 

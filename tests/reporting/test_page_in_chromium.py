@@ -199,7 +199,7 @@ def test_pointing_at_a_curve_reads_an_epoch_off(opened):
     opened.move("#curves-0 .plot", (46 + 320 * 4 / 7) / 380)  # the fifth of eight epochs
     assert text(opened, "#curves-0 output") == "5"
     assert text(opened, "#curves-0 .readout") == \
-        "epoch 5boundary alone 0.5GDL 0.5GDL + boundary 0.8"
+        "epoch 5boundary alone 0.125GDL 0.125GDL + boundary 0.2"  # DSC on lesion slices
     assert is_shown(opened, "#curves-0 .cursor")
 
 
@@ -208,14 +208,14 @@ def test_the_slider_of_epochs_speaks_its_values(opened):
     focus(opened, slider)
     opened.press("ArrowLeft")
     assert attribute(opened, slider, "aria-valuetext").startswith(
-        "epoch 7. DSC, slice mean: boundary alone 0.5, GDL 0.3, GDL + boundary 0.7. legacy HD: ")
+        "epoch 7. DSC, lesion slices: boundary alone 0.125, GDL 0.075, GDL + boundary 0.175. 3-D")
 
 
 def test_values_of_some_seeds_only_are_called_so(opened):
     focus(opened, "#curves-1 input[type=range]")
     opened.press("Home")
     # the unfinished run, where there is no other
-    assert text(opened, "#curves-1 .readout") == "epoch 1GDL 0.2"
+    assert text(opened, "#curves-1 .readout") == "epoch 1GDL 0.05"
     assert attribute(opened, "#curves-1 .unfinished", "d").startswith("M46 ")
 
 

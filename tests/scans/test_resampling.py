@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from scans.datasets import DATASETS
-from scans.resampling import normalise, resample, resample_label, restore_mask
+from scans.resampling import (
+    inside,
+    network_input,
+    normalise,
+    resample,
+    resample_label,
+    restore_mask,
+)
 
 WMH = DATASETS["wmh"]
 
@@ -104,3 +111,41 @@ def test_lesions_above_20_voxels_keep_their_shape_at_real_sizes(shape):
         drawn, found = (array[x - 5:x + 12, y - 5:y + 13] for array in (label, back))
         assert 2 * (drawn & found).sum() / (drawn.sum() + found.sum()) > 0.9
     assert shape != (256, 256) or (back == label).all()  # native size: Dice 1
+
+
+# A scan that fills the middle of its slices -------------------------------------------------------
+
+def test_a_scan_that_fills_2_of_5_pixels_has_1_before_it_and_2_behind():
+    volume = np.array([[[0], [1]], [[2], [4]]])                              # (X, Y, Z) = (2, 2, 1)
+    expected = np.zeros((5, 5))
+    expected[1:3, 1:3] = [[0, 0.25], [0.5, 1]]
+    images = network_input([volume, 4 - volume], 5, 2)                       # (S, C, H, W)
+    np.testing.assert_array_equal(images[0, 0], np.rint(65535 * expected))
+    assert images[0, 1, 1:3, 1:3].max() == 65535 and images[0, 1].sum(dtype=int) == images[
+        0, 1, 1:3, 1:3].sum(dtype=int)
+
+    label = np.array([[[0], [1]], [[1], [1]]])
+    assert resample_label(label, {0: 0, 1: 1}, 5, "nearest", 2).tolist() == [
+        [[0] * 5, [0, 0, 1, 0, 0], [0, 1, 1, 0, 0], [0] * 5, [0] * 5]]
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "linear2018"])
+@pytest.mark.parametrize("size, fill", [(32, 32), (32, 17), (33, 10)])
+def test_in_the_middle_lies_the_scan_as_it_is_at_that_size(size, fill, interpolation):
+    rng = np.random.default_rng(0)
+    volume, label = rng.random((20, 24, 3)), rng.integers(0, 3, (20, 24, 3)).astype(np.uint8)
+    middle = inside(size, fill)
+    np.testing.assert_array_equal(network_input([volume], size, fill)[middle],
+                                  network_input([volume], fill))
+    labels = resample_label(label, WMH.label_map, size, interpolation, fill)
+    np.testing.assert_array_equal(labels[middle],
+                                  resample_label(label, WMH.label_map, fill, interpolation))
+    assert labels.shape == (3, size, size) and labels.sum() == labels[middle].sum()
+
+
+def test_a_mask_comes_back_from_the_middle_and_what_lies_around_it_is_left_out():
+    affine, mask = np.diag([1.2, 1, 3, 1]), np.zeros((1, 7, 7), np.uint8)
+    mask[0, 1:5, 1:5] = np.arange(16).reshape(4, 4)
+    mask[0, 5:] = 99
+    image = restore_mask(mask, affine, [4, 4, 1], fill=4)
+    np.testing.assert_array_equal(np.asanyarray(image.dataobj)[..., 0], mask[0, 1:5, 1:5])

@@ -207,3 +207,19 @@ def test_more_folds_than_patients_are_refused(raw, tmp_path):
                      "--size", 32, "--split", text)
         refuses(result, "folds:N with 2 to 6 folds", text)
     assert preprocess(raw, tmp_path / "out").returncode == 0
+
+
+# What metrics.csv lacks ---------------------------------------------------------------------------
+
+def test_recall_by_volume_and_false_lesions_of_an_epoch_by_hand():
+    none = dict.fromkeys([f"{name}_{what}" for name in ("small", "medium", "large")
+                          for what in ("lesions", "found")], 0)
+    rows = [{**none, "small_lesions": 3, "small_found": 1, "lesions_false": 1,
+             "false_distance": 10.0},
+            {**none, "small_lesions": 1, "small_found": 1, "medium_lesions": 2, "lesions_false": 3,
+             "false_distance": 2.0},
+            {**none, "lesions_false": 5, "false_distance": None}]  # no true lesion to be far from
+    assert scan_scores.further(rows) == {
+        "val_recall_small": 2 / 4, "val_recall_medium": 0.0, "val_recall_large": None,
+        "val_false_lesions": 9 / 3, "val_false_distance": (10 + 3 * 2) / 4}
+    assert set(scan_scores.further([])) == set(scan_scores.FURTHER)

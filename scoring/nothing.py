@@ -1,0 +1,43 @@
+"""What predicting nothing scores on the validation scans, so that no row is read without it."""
+
+from functools import cache
+
+import numpy as np
+
+from scoring import scan_scores
+from scoring.cases import validation_cases
+from scoring.scores import score_scan
+
+
+@cache
+def scores_of_nothing(results):
+    """The columns of metrics.csv, and those that scores.csv adds, of an empty prediction.
+
+    They are computed from the labels. Without the data folder they are those of an epoch at which a
+    run has predicted nothing on a scan, as scores.csv tells; without such an epoch only the share
+    of empty slices is known, of a single class.
+
+    Args:
+        results: a ResultSet.
+    """
+    classes = results.classes
+    rows = of_labels(results) or of_empty_epochs(results)
+    if rows:
+        return {**scan_scores.means(rows, classes), **scan_scores.further(rows)}
+    empty = results.fingerprint.val.empty_fraction
+    return {"val_dice": empty} if len(classes) == 2 and empty is not None else {}
+
+
+def of_labels(results):
+    """The rows of scores.csv for an empty prediction; [] where the data folder is not there."""
+    scans = [(case.name, score_scan(np.zeros_like(case.truth), case.truth, case.spacing,
+                                    case.classes)) for case in validation_cases(results)]
+    return scan_scores.rows_of(0, scans, results.classes)
+
+
+def of_empty_epochs(results):
+    """The same from epochs at which some run predicted nothing; [] if that leaves out a scan."""
+    rows = [row for part in results.parts for row in part.scans]
+    found = {(row["subject"], row["class_name"]): row for row in rows if row["foreground"] == 0}
+    wanted = {(row["subject"], row["class_name"]) for row in rows}
+    return list(found.values()) if set(found) == wanted else []

@@ -1,0 +1,149 @@
+"""The tables of what an empty prediction cannot win: which measures, and beside nothing."""
+
+import shutil
+
+import pytest
+
+from reporting import measures
+from reporting.page import build
+from run_folders import SCAN, write_run, write_scores, write_set
+from scoring import runs, scan_scores
+from scoring.nothing import scores_of_nothing
+
+# in the order of docs/protocol.md
+ORDER = ["clean", "dsc_lesion", "dsc_3d", "lesion_recall", "lesion_precision", "lesion_f1",
+         "recall_small", "recall_medium", "recall_large", "false_lesions", "false_distance",
+         "hd95_mm", "empty", "dsc", "hd_legacy"]
+
+
+def load(folder):
+    return runs.load_sets([folder], None)[0]
+
+
+def cells(results, row, table=0):
+    """{heading: text} of a row of the table of the last epochs (0) or of the best one (1)."""
+    found = measures.measures_tables(results)[table]
+    texts = next(line["cells"] for line in found["rows"] if line["label"] == row)
+    return dict(zip(found["headings"], texts, strict=True))
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """One run of GDL; of 8 epochs the second is its best, and the last two count."""
+    folder = write_set(tmp_path, losses={"gdl": [[0.1, 0.9, *[0.5] * 6]]})
+    write_scores(folder / "gdl" / "seed0", lambda epoch: {
+        "small_found": int(epoch == 2), "lesions_false": epoch,
+        "false_distance": None if epoch == 7 else float(epoch)})
+    return load(folder)
+
+
+def test_the_measures_are_those_of_the_protocol_and_the_papers_own_come_last():
+    assert [measure.key for measure in measures.MEASURES] == ORDER
+
+
+def test_recall_by_volume_and_false_lesions_come_from_scores_csv(scored):
+    last, best = cells(scored, "L_GD"), cells(scored, "L_GD", 1)
+    assert (last["recall below 0.05 ml"], best["recall below 0.05 ml"]) == ("0.000 (–)",
+                                                                           "1.000 (–)")
+    assert last["recall, 0.05 to 0.5 ml"] == "0.667 (–)" and last["recall from 0.5 ml"] == "–"
+    assert (last["false lesions per scan"], best["false lesions per scan"]) == ("7.5 (–)",
+                                                                               "2.0 (–)")
+    distance = "distance of false lesions (mm)"
+    assert (last[distance], best[distance]) == ("8.0 (–)", "2.0 (–)")
+
+
+def test_predicting_nothing_scores_what_its_masks_score(scored):
+    nothing = cells(scored, "predicts nothing")
+    assert nothing["slice DSC"] == "0.500"  # two of four slices are empty
+    # rows of 4 and of 8 lesion pixels are 2 and 8 ** 0.5 from a row without any; two slices are 0
+    assert nothing["legacy HD"] == f"{(2 + 8 ** 0.5) / 4:.3f}"
+    assert nothing["empty slices left clean"] == nothing["lesion precision"] == "1.000"
+    for title in ("DSC, lesion slices", "3-D DSC", "lesion recall", "lesion F1",
+                  "recall from 0.5 ml"):
+        assert nothing[title] in ("0.000", "–"), title
+    assert nothing["distance of false lesions (mm)"] == "–"
+
+
+def test_without_the_data_an_empty_epoch_tells_what_nothing_scores(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
+    about = tmp_path / "data" / "wmh"
+    shutil.rmtree(about / "subjects")
+    run = folder / "gdl" / "seed0"
+    write_scores(run)
+    assert scores_of_nothing(load(folder)) == {"val_dice": 0.5}  # the fingerprint's
+
+    (run / "scores.csv").unlink()
+    write_scores(run, lambda epoch: {"foreground": 0.0, "hd_legacy": 1.5} if epoch == 3 else {})
+    assert scores_of_nothing(load(folder))["val_hd_legacy"] == 1.5
+
+
+def test_runs_that_end_empty_are_counted_in_every_mean_and_named(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8, [0.5] * 8], "boundary": [[0.5] * 8]})
+    path = folder / "gdl" / "seed1" / "metrics.csv"
+    *lines, last = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, last.replace(",10,5,2,", ",9,45,2,").replace(
+        ",0.01,", ",0,")]) + "\n")
+    results = load(folder)
+    last, best = (cells(results, "L_GD", table) for table in (0, 1))
+    assert (last["runs that predict nothing"], best["runs that predict nothing"]) == ("1 of 2",
+                                                                                     "0 of 2")
+    assert last["HD95 (mm)"] == "15.0 (14.1)"  # 5 and the mean of 5 and 45
+    assert cells(results, "L_B", 1)["HD95 (mm)"] == "5.0 (–)"
+    said = measures.empty_runs(results)
+    assert said.startswith("2 of 3 runs predict no foreground at all: boundary/seed0 (best epoch), "
+                           "gdl/seed1 (last epoch).") and said in measures.markdown([results])
+
+
+def test_measures_csv_has_every_measure_of_every_row_and_of_nothing(scored):
+    rows = measures.tidy_rows([scored])
+    assert [(row["loss"], row["measure"], row["statistic"]) for row in rows] == [
+        (loss, key, statistic) for loss in ("gdl", "predicts nothing") for key in ORDER
+        for statistic in ("last", "best")]
+    found = {(row["loss"], row["measure"]): row["mean"] for row in rows
+             if row["statistic"] == "last"}
+    assert found["gdl", "false_lesions"] == 7.5 and found["gdl", "empty"] == 0
+    assert found["predicts nothing", "dsc"] == pytest.approx(0.5)
+
+
+# The page's summary -------------------------------------------------------------------------------
+
+def write_pair(tmp_path, changes, source="own"):
+    """GDL and GDL + boundary on as many scans as there are changes of 3-D DSC between them."""
+    folder, names = write_set(tmp_path, losses={}, source=source), [
+        f"s{k}" for k in range(len(changes))]
+    data = tmp_path / "data" / "wmh"
+    (data / "split.csv").write_text("subject,subset\n" + "".join(f"{n},val\n" for n in names))
+    shutil.rmtree(data / "subjects")
+    for loss, gain in (("gdl", 0), ("gdl+boundary", 1)):
+        for seed in (0, 1):
+            run = write_run(folder / loss / f"seed{seed}", data, loss, seed, [0.5] * 8,
+                            finished=False)
+            (run / "summary.json").write_text('{"finished": true, "epochs": 8}')
+            scan_scores.append(run, [
+                {**SCAN, "epoch": epoch, "subject": name, "dsc_3d": 0.3 + gain * change}
+                for epoch in range(1, 9) for name, change in zip(names, changes, strict=True)])
+    return load(folder)
+
+
+def summary_of(results, name="3-D DSC"):
+    return next(line for line in build.headlines(results) if line["name"] == name)
+
+
+@pytest.mark.parametrize("changes, verdict", [
+    ((0.1, 0.2, 0.1, 0.2, 0.1), "better"), ((-0.1, -0.2, -0.1, -0.2, -0.1), "worse"),
+    ((0.3, -0.3, 0.2, -0.1, 0.0), "undecided"), ((0.1, 0.2, 0.1), "too few scans")])
+def test_a_verdict_stands_only_where_the_interval_leaves_out_0(tmp_path, changes, verdict):
+    line = summary_of(write_pair(tmp_path, changes))
+    for statistic in ("last", "best"):
+        assert line[statistic]["verdict"] == verdict
+        assert ("[" in line[statistic]["texts"][2]) == (len(changes) >= 5)
+
+
+def test_of_a_phantom_the_summary_has_no_verdict(tmp_path):
+    line = summary_of(write_pair(tmp_path, (0.1, 0.2, 0.1, 0.2, 0.1), "phantom"))
+    assert line["last"]["verdict"] == "" and "[" in line["last"]["texts"][2]
+
+
+def test_the_distance_of_false_lesions_has_a_change_and_no_interval(tmp_path):
+    line = summary_of(write_pair(tmp_path, (0.1,) * 5), "distance of false lesions (mm)")
+    assert line["last"] == {"texts": ["8.0", "8.0", "+0.0"], "verdict": ""}
