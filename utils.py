@@ -179,6 +179,12 @@ def start(program):
     run_program(module.main)
 
 
+def explain_part(name, text, program):
+    """What `python -m name` prints of a module that is part of a program: what it is for."""
+    argument_parser(f"{text}\nThis is no program of its own: python -m {program} runs it.",
+                    f"python -m {name}").print_help()
+
+
 def refuse_foreign(error):
     """Explain a ModuleNotFoundError, but not of a module of ours: that is a fault of the code."""
     name = (error.name or "").split(".")[0]

@@ -3,7 +3,6 @@
 Nothing here can change or stop the training.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,8 @@ import torch
 from metrics import surface
 from networks import flops
 from scoring.scores import pace
-from utils import atomic_path, log, progress
+from training.progress import StepBar, run_of, time_in_words
+from utils import atomic_path, log
 
 SHARE = 0.02  # of the time that drawing may take: shorter epochs than 50 drawings share one
 OVERLAYS = 3  # validation slices shown in TensorBoard
@@ -51,40 +51,40 @@ def terms_of(row):
 
 
 def for_people(row, rows, epochs):
-    """An epoch in words, for the right end of a progress bar."""
+    """An epoch in words, for the right end of a progress bar: what matters most comes first."""
     terms = " ".join(f"{name[6:]} {row[name]:.4f}" for name in terms_of(row))
-    return (f"epoch {row['epoch']} ({len(rows)}/{epochs}) alpha {row['alpha']:.2f} "
-            f"lr {row['lr']:g} loss {row['train_loss']:.4f} ({terms}) DSC {row['val_dice']:.3f} "
-            f"3-D {row['val_dice_3d']:.3f} HD95 {row['val_hd95']:.1f} mm, "
-            f"{row['seconds']:.1f} s, {seconds_left(rows, epochs) / 60:.1f} min left")
+    return (f"{short(row, rows, epochs)}, 3-D DSC {row['val_dice_3d']:.3f}, "
+            f"loss {row['train_loss']:.4f} ({terms}), alpha {row['alpha']:.2f}, "
+            f"lr {row['lr']:g}, {row['seconds']:.1f} s an epoch")
 
 
-def for_machines(run, row, rows, epochs):
-    """An epoch as key=value words: the columns of metrics.csv that have a value, and the time left.
-
-    The time left is in seconds.
-    """
-    words = {"run": run, "of": os.environ.get("RUN_OF"), **row, "epochs": epochs,
-             "seconds_left": seconds_left(rows, epochs)}
-    return " ".join(f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}"
-                    for key, value in words.items() if value is not None)
+def short(row, rows, epochs):
+    """The same in half a line: DSC and time left, the epoch, and HD95."""
+    left = seconds_left(rows, epochs)
+    left = f"{left / 60:.1f} min" if 60 <= left < 600 else time_in_words(left)
+    return (f"DSC {row['val_dice']:.3f}, {left} left, epoch {row['epoch']} ({len(rows)}/{epochs}), "
+            f"HD95 {row['val_hd95']:.1f} mm")
 
 
 def title(run):
     """The run's name, and under make which of how many it is."""
-    number = os.environ.get("RUN_OF")
-    return f"{run} (run {number.replace('/', ' of ')})" if number else str(run)
+    number = run_of()
+    return "{} (run {} of {})".format(run, *number) if number else str(run)
 
 
 # While it trains ----------------------------------------------------------------------------------
 
-def progress_bar(args, train, run_folder):
-    """A progress bar over the training steps of all epochs, on a terminal and without --quiet."""
+def progress_bar(args, train, run_folder, about=None):
+    """A progress bar over the training steps of all epochs, on a terminal and without --quiet.
+
+    `about` is told the seconds of a step, measured over the first ones of a run that begins.
+    """
     steps, under_way = train.steps(args.batch_size), run_folder.epoch_under_way
     done = steps * run_folder.epoch + (under_way.step if under_way else 0)
-    hidden = args.quiet or not run_folder.group.first or not sys.stderr.isatty()
-    return progress(total=steps * args.epochs, initial=done, desc=title(run_folder.path),
-                    unit="step", disable=hidden)
+    first = run_folder.group.first
+    return StepBar(steps * args.epochs, done, title(run_folder.path), steps,
+                   about if first and not done else None,
+                   disable=args.quiet or not first or not sys.stderr.isatty())
 
 
 class Monitor:
@@ -105,16 +105,13 @@ class Monitor:
 
         Args:
             row, rows: of metrics.csv: this epoch's, and all so far.
-            bar: a progress bar; where it is disabled, a line is printed.
+            bar: a progress bar; where it is disabled, a short line is printed.
             best: is it the best epoch so far?
             overlays: called for [(name, (H, W, 3) uint8)] if it is.
         """
-        words = for_people(row, rows, self.epochs)
-        bar.set_postfix_str(words)
+        bar.set_postfix_str(for_people(row, rows, self.epochs))
         if bar.disable:
-            on_terminal = sys.stdout.isatty()  # with --quiet
-            log(f"{title(self.run)}: {words}" if on_terminal else
-                for_machines(self.run, row, rows, self.epochs))
+            log(f"{title(self.run)}: {short(row, rows, self.epochs)}")
         if row["val_foreground"] == 0 and (len(rows) == 1 or rows[-2]["val_foreground"]):
             log(f"{self.run}: the model of epoch {row['epoch']} predicts no foreground")
 
