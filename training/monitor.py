@@ -5,6 +5,7 @@ Nothing here can change or stop the training.
 
 import sys
 import time
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from metrics import surface
 from networks import flops
 from scoring.scores import pace
 from training.progress import StepBar, run_of, time_in_words
-from utils import atomic_path, log
+from utils import COLUMN, PLOT_LINES, PLOT_STYLE, atomic_path, log
 
 SHARE = 0.02  # of the time that drawing may take: shorter epochs than 50 drawings share one
 OVERLAYS = 3  # validation slices shown in TensorBoard
-TRUTH, FOUND = (255, 217, 47), (255, 90, 79)
+TRUTH, FOUND = (255, 217, 47), (77, 163, 255)
 
 
 # Words --------------------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ def shown_rows(labels, scans, count=OVERLAYS):
 
 
 def overlay(image, truth, found):
-    """A grey image with the edges of truth (yellow) and prediction (red), each pixel as four.
+    """A grey image with the edges of truth (yellow) and prediction (blue), each pixel as four.
 
     Args:
         image: (H, W), in [0, 1].
@@ -198,42 +199,54 @@ def overlay(image, truth, found):
 
 def draw_progress(rows, path):
     """Loss, DSC, HD95, alpha and learning rate against the epoch as one PNG; needs matplotlib."""
+    import matplotlib
     from matplotlib.figure import Figure  # not pyplot: nothing global is touched
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True).flat
     terms = {name: "GDL" if name == "train_gdl" else name[6:].replace("_", " ")
              for name in terms_of(rows[-1])}
     plots = (
-        ("training loss", {"train_loss": "loss", **terms}),
-        ("validation DSC", {"val_dice": "slices", "val_dice_3d": "3-D",
+        ("Training loss", {"train_loss": "loss", **terms}),
+        ("Validation DSC", {"val_dice": "slices", "val_dice_3d": "3-D",
                             "val_dice_lesion": "lesion slices"}),
-        ("validation HD95 (mm)", {"val_hd95": "HD95"}),
-        ("alpha, learning rate", {"alpha": "alpha"}),
+        ("Validation HD95 (mm)", {"val_hd95": "HD95"}),
+        ("Alpha and learning rate", {"alpha": "alpha"}),
     )
-    for axis, (name, columns) in zip(panels, plots, strict=True):
-        draw_panel(axis, name, columns, rows)
+    with matplotlib.rc_context(PLOT_STYLE):
+        figure = Figure(figsize=(COLUMN, 4.0), layout="constrained")
+        panels = figure.subplots(2, 2, sharex=True)
+        for axis, (name, columns) in zip(panels.flat, plots, strict=True):
+            draw_panel(axis, name, columns, rows)
+        draw_rate(panels[1, 1], rows)
+        for axis in panels[1]:
+            axis.set_xlabel("epoch")
 
-    rate = axis.twinx()
-    rate.plot([row["epoch"] for row in rows], [row["lr"] for row in rows], color="#d62828",
-              linestyle="--", linewidth=1)
-    rate.set_ylim(0, 1.1 * max(row["lr"] for row in rows))
-    rate.set_ylabel("learning rate (dashed)", fontsize=8)
-
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="png", dpi=90)
+        with atomic_path(path) as partial:
+            figure.savefig(partial, format="png", dpi=150)
 
 
 def draw_panel(axis, name, columns, rows):
     """The columns {column of metrics.csv: label} of all rows against the epoch."""
     epochs = [row["epoch"] for row in rows]
-    for column, label in columns.items():
+    for (column, label), (colour, dashes, marker) in zip(columns.items(), cycle(PLOT_LINES)):
         values = [np.nan if row.get(column) is None else row[column] for row in rows]
         if np.isfinite(values).any():
-            axis.plot(epochs, values, label=label, linewidth=1.2,
-                      marker="." if len(rows) < 30 else "")
+            axis.plot(epochs, values, label=label, color=colour, linestyle=dashes, marker=marker,
+                      markevery=max(1, len(rows) // 6))
 
-    axis.set_title(name, fontsize=9)
-    axis.grid(color="#dddddd", linewidth=0.5)
-    axis.legend(fontsize=8, frameon=False)
-    axis.set_xlabel("epoch")
+    axis.set_title(name)
+    axis.grid()
+    axis.legend()
+
+
+def draw_rate(axis, rows):
+    """The learning rate on an axis of its own at the right, in the same legend."""
+    colour, dashes, marker = PLOT_LINES[1]
+    beside = axis.twinx()
+    beside.plot([row["epoch"] for row in rows], [row["lr"] for row in rows], color=colour,
+                linestyle=dashes, marker=marker, markevery=max(1, len(rows) // 6))
+    beside.set_ylim(0, 1.1 * max(row["lr"] for row in rows))
+    beside.set_ylabel("learning rate")
+    beside.spines["right"].set_visible(True)
+    axis.set_ylim(0, 1.05)
+    axis.set_ylabel("alpha")
+    axis.legend([axis.lines[0], beside.lines[0]], ["alpha", "learning rate (right)"])

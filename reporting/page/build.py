@@ -216,7 +216,7 @@ def test_set_of(results, reported):
 
 
 def evaluation(run):
-    """{score in words: text} of evaluation.csv, each the mean over scans and classes.
+    """{column: text} of the numbers of evaluation.csv, each the mean over scans and classes.
 
     They are evaluate.py's scores on the scans' own grid.
     """
@@ -229,8 +229,8 @@ def evaluation(run):
                 if value is not None:
                     values.setdefault(key, []).append(value)
 
-    return {words: f"{statistics.fmean(values[key]):.{digits}f} ({len(values[key])} of {count})"
-            for key, (words, digits) in EVALUATED.items() if key in values}
+    return {key: f"{statistics.fmean(values[key]):.{digits}f} ({len(values[key])} of {count})"
+            for key, (_, digits) in EVALUATED.items() if key in values}
 
 
 def evaluation_files(run):
@@ -259,7 +259,7 @@ def html(sets, table, notes, elsewhere, drawn, words, reported, elapsed, budget=
         lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.globals |= {"label": label, "class_texts": class_table.texts,
                             "duration": duration, "names": IN_WORDS,
-                            "setting_name": setting_name, "setting_value": setting_value,
+                            "evaluated": EVALUATED, "setting_name": setting_name, "setting_value": setting_value,
                             "test_headings": test_table.headings()}
 
     environment.filters["rounded"] = rounded
