@@ -63,9 +63,11 @@ def draw_columns(sets, measures, reported):
 
 
 def draw_grids(sets, measures, reported):
-    """A grid of panels per set."""
-    down = math.ceil((1 + len(measures)) / ACROSS)  # one place is the legend's
-    figure, axes = new_figure(down * len(sets), ACROSS, (COLUMN, 1.5 * down * len(sets) + 0.2))
+    """A grid of panels per set, the legend in its free place; of one set without, below it."""
+    below = len(sets) == 1 and len(measures) % ACROSS == 0
+    down = math.ceil((len(measures) + (not below)) / ACROSS)
+    height = 1.5 * down * len(sets) + (0.6 if below else 0.2)
+    figure, axes = new_figure(down * len(sets), ACROSS, (COLUMN, height))
     for number, results in enumerate(sets):
         block = axes[number * down:(number + 1) * down]
         for axis, (key, name) in zip(block.flat, measures):
@@ -73,15 +75,17 @@ def draw_grids(sets, measures, reported):
             axis.set_title(name)
         for axis in block.flat[len(measures):]:
             axis.set_axis_off()
-        for axis in block[-1, :len(measures) - ACROSS * (down - 1)]:
+        for axis in block.flat[max(0, len(measures) - ACROSS):len(measures)]:  # the lowest ones
             axis.set_xlabel("epoch")
 
         handles, labels = legend_entries(block.flat)
-        if labels:
-            block.flat[len(measures)].legend(
-                handles, labels, loc="upper left", title=textwrap.fill(title_in_words(results), 30),
-                alignment="left",
-                title_fontproperties={"weight": "bold"}, borderaxespad=0, handlelength=3.2)
+        options = {"title": textwrap.fill(title_in_words(results), 30), "handlelength": 3.2,
+                   "title_fontproperties": {"weight": "bold"}}
+        if labels and below:
+            figure.legend(handles, labels, loc="outside lower center", ncols=4, **options)
+        elif labels:
+            block.flat[len(measures)].legend(handles, labels, loc="upper left", alignment="left",
+                                             borderaxespad=0, **options)
     return figure
 
 

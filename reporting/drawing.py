@@ -60,11 +60,16 @@ def contour_colour(row):
 ACRONYMS = ("acdc", "atlas", "brats", "isles", "lgg", "ms", "wmh")
 
 
+def name_in_words(results):
+    """The name of a set in a sentence: lgg is LGG."""
+    first, *rest = results.title.split(" ")
+    return " ".join([first.upper() if first in ACRONYMS else first, *rest])
+
+
 def title_in_words(results):
     """The title of a set's panels: "LGG, validation"."""
-    words = results.title.split(" ")
-    words[0] = words[0].upper() if words[0] in ACRONYMS else words[0][:1].upper() + words[0][1:]
-    return f"{' '.join(words)}, validation"
+    name = name_in_words(results)
+    return f"{name[:1].upper()}{name[1:]}, validation"
 
 
 # Figures and their panels -------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import matplotlib
 from reporting import pictures, study_figures
 from reporting.curves import PAPERS, figure3, has_values
 from reporting.measures import MEASURES
+from scoring.cases import validation_cases
 from utils import PLOT_STYLE, atomic_path, write_text
 
 CAPTIONS = "captions.md"
@@ -17,6 +18,8 @@ IN_MM = (("val_dice_3d", "validation DSC (per scan)"), ("val_hd95", "validation 
 
 def draw_all(sets, reported, out, identity=None):
     """Write figure1..4 and figure3_mm, and sweep and identity where there is something to show.
+
+    Without the scans of any set Figures 1, 2 and 4 are left out.
 
     Their captions stand in captions.md.
 
@@ -30,11 +33,14 @@ def draw_all(sets, reported, out, identity=None):
         what a page needs to show them: see `save`.
     """
     with matplotlib.rc_context(PLOT_STYLE):
-        drawn = [save("figure1", out, *pictures.figure1(sets)),
-                 save("figure2", out, *pictures.figure2(sets)),
-                 save("figure3", out, *figure3(sets, shown_measures(sets), reported)),
-                 save("figure3_mm", out, *figure3(sets, IN_MM, None)),
-                 save("figure4", out, *pictures.figure4(sets))]
+        drawn = [save("figure3", out, *figure3(sets, shown_measures(sets), reported)),
+                 save("figure3_mm", out, *figure3(sets, IN_MM, None))]
+
+        # the others show scans, which a pack of results lacks
+        if any(map(validation_cases, sets)):
+            drawn[:0] = [save("figure1", out, *pictures.figure1(sets)),
+                         save("figure2", out, *pictures.figure2(sets))]
+            drawn.append(save("figure4", out, *pictures.figure4(sets)))
 
         if swept := [results for results in sets if study_figures.has_sweep(results)]:
             drawn.append(save("sweep", out, *study_figures.sweep(swept)))

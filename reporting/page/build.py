@@ -259,7 +259,8 @@ def html(sets, table, notes, elsewhere, drawn, words, reported, elapsed, budget=
         lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.globals |= {"label": label, "class_texts": class_table.texts,
                             "duration": duration, "names": IN_WORDS,
-                            "evaluated": EVALUATED, "setting_name": setting_name, "setting_value": setting_value,
+                            "evaluated": EVALUATED, "setting_name": setting_name,
+                            "setting_value": setting_value,
                             "test_headings": test_table.headings()}
 
     environment.filters["rounded"] = rounded

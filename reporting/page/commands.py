@@ -1,6 +1,7 @@
 """Every command behind a page, from the raw scans to the page itself."""
 
 import shlex
+from pathlib import Path
 
 from scoring.run_times import preprocessing_time
 from scoring.runs import about_data
@@ -11,16 +12,24 @@ def commands_of(results):
 
     A stage is left out where its outputs are not there.
     """
-    runs = [run for run in results.parts if run.rows]
-    scored = [run for run in runs if (run.folder / "evaluation.csv").exists()]
-    stages = [("Preprocessing", [preprocess_command(results)]),
+    scored = [run for run in results.parts if (run.folder / "evaluation.csv").exists()]
+    folder, data = places_of(results)
+    stages = [("Preprocessing", [preprocess_command(results, data)]),
               ("Training", [train_command(run) for run in results.parts]),
-              ("Scores on the scans' own grid", [evaluate_command(results, run)
+              ("Scores on the scans' own grid", [evaluate_command(folder / run.name, data)
                                                  for run in scored])]
     if (results.folder / "claims.json").exists():
-        stages.append(("Claims", [command("-m", "studies.claims", "--runs", results.folder,
-                                          "--data", results.data)]))
+        stages.append(("Claims", [command("-m", "studies.claims", "--runs", folder, "--data",
+                                          data)]))
     return [{"title": title, "lines": lines} for title, lines in stages if lines]
+
+
+def places_of(results):
+    """(folder of the runs, data folder); of a pack of results those that its runs name."""
+    if results.data != results.folder / "data":
+        return results.folder, results.data
+    name = results.folder.name
+    return Path("results", name), Path(results.runs[0].config.get("data") or Path("data", name))
 
 
 def command(*words):
@@ -28,7 +37,7 @@ def command(*words):
     return shlex.join(["python", *map(str, words)])
 
 
-def preprocess_command(results):
+def preprocess_command(results, folder):
     """The command as preprocess.py noted it, or the one that the data's settings amount to."""
     noted = preprocessing_time(results)
     if noted and noted.command:
@@ -36,7 +45,7 @@ def preprocess_command(results):
 
     data = results.dataset
     words = ["preprocess.py", "--layout", data.layout.partition(" ")[0], "--raw", "data/raw",
-             "--out", results.data, "--size", data.size]
+             "--out", folder, "--size", data.size]
     if data.fill:
         words += ["--fill", data.fill]
     if data.protocol != "paper":
@@ -68,7 +77,6 @@ def train_command(run):
     return command(*words)
 
 
-def evaluate_command(results, run):
-    return command("evaluate.py", "--predictions", run.folder / "predictions", "--data",
-                   results.data, "--csv", run.folder / "evaluation.csv", "--summary",
-                   run.folder / "evaluation.json")
+def evaluate_command(run, data):
+    return command("evaluate.py", "--predictions", run / "predictions", "--data", data, "--csv",
+                   run / "evaluation.csv", "--summary", run / "evaluation.json")

@@ -1,5 +1,6 @@
 """The first screen of the page: what was found, Table 1 set by set, and the claims as a list."""
 
+from reporting.drawing import name_in_words
 from reporting.measures import MEASURES, mean_of, statistic_in_words
 from reporting.page.scores import measure_changes
 from reporting.page.words import duration
@@ -41,24 +42,25 @@ def finding(results, claims):
         claims: {"C1": Claim, ...} of it, whose C1 has the interval where runs kept no scores of
             single scans.
     """
+    name = name_in_words(results)
     if results.is_phantom:
-        return (f"{results.title}: {what_ran(results).rstrip('.')}. Synthetic scans: every program "
+        return (f"{name}: {what_ran(results).rstrip('.')}. Synthetic scans: every program "
                 "works, and the numbers say nothing about the paper's.")
     if not all(results.finished(loss) for loss in PAIR):
         done = sum(part.finished for part in results.parts)
-        return (f"On {results.title} there is no comparison yet: {done} of {len(results.parts)} "
+        return (f"On {name} there is no comparison yet: {done} of {len(results.parts)} "
                 "runs have finished, and it takes one of GDL and one of GDL + boundary.")
 
     statistic = "last" if measure_changes(results, "last") else "best"
     changes = measure_changes(results, statistic)
     slices, whole = (means_of(results, key, statistic) for key in ("dsc", "dsc_3d"))
     if slices is None:
-        return f"On {results.title} the runs have no validation scores to compare."
+        return f"On {name} the runs have no validation scores to compare."
     change = changes.get("dsc") or change_of_claim(claims, statistic)
 
     verb = VERBS.get(change.get("verdict"), "takes")
     when = statistic_in_words(results, statistic)
-    sentence = (f"On {results.title}, adding the boundary loss to the GDL {verb} slice DSC from "
+    sentence = (f"On {name}, adding the boundary loss to the GDL {verb} slice DSC from "
                 f"{slices[0]:.3f} to {slices[1]:.3f} ({interval_in_words(slices, change)}; "
                 f"{when[0].lower() + when[1:]})")
     if whole:

@@ -167,4 +167,4 @@ def test_the_command_that_preprocessing_noted_is_the_one_that_is_listed(tmp_path
     folder = write_set(tmp_path)
     noted = {"seconds": 1, "scans": 2, "command": "python preprocess.py --layout wmh --val 2"}
     (tmp_path / "data" / "wmh" / "run_time.json").write_text(json.dumps(noted))
-    assert commands.preprocess_command(load(folder)) == noted["command"]
+    assert commands.preprocess_command(load(folder), "data") == noted["command"]
