@@ -17,7 +17,7 @@ EPOCHS     = 200 ## of each run; a higher number continues finished runs
 NETWORK    = $(if $(filter 3,$(DIMS)),unet3d,unet) ## name of the network, see main.py --help (unet; unet3d with DIMS=3)
 WIDTH      = 64 ## channels of the network at full resolution
 BATCH      = ## slices or patches in a step (8 slices, 2 patches)
-SCHEDULE   = ## of alpha over the epochs, e.g. rebalance:0.02; see main.py --help (the protocol's)
+SCHEDULE   = ## of alpha over the epochs, e.g. rebalance:0.02; see main.py --help (to its floor half way)
 SCORE      = ## score that chooses the best epoch, e.g. val_dice_3d (val_dice, the paper's)
 PROTOCOL   = paper ## paper: as its text says, or code2018: as the authors' first code does
 DIMS       = ## 3: train on patches of volumes; make wmh then makes the set wmh-dims3
@@ -37,6 +37,8 @@ GPUS       = ## processes, one per GPU, that train each run together (1)
 JOBS       = 1 ## runs that are trained side by side
 THREADS    = ## CPU threads of each run (all cores)
 DETERMINISTIC = ## yes: runs are bit-identical on a GPU too, and slower (no)
+COMPILE    = ## yes: network and loss are compiled, which pays after some minutes of training
+GRAPH      = ## yes: the training step is launched as one CUDA graph (no device has run it yet)
 ALPHAS     = 0.1 0.25 0.5 0.75 0.9 ## make sweep: values at which alpha is held
 STRATEGIES = $(strategies) ## make sweep: other schedules of alpha (increase, switch at 1/4)
 COMPARE    = gdl ce dice focal hausdorff ## make compare: losses to compare
@@ -59,9 +61,15 @@ PYTHON    ?= python3 ## Python 3.11 or newer, which builds the environment
 PY        ?= .venv/bin/python ## a Python with the packages: nothing is then installed
 ENVS      ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/boundary-loss ## folder that environments are built in
 
-# The switch comes where alpha passes 0.5 if it is to reach its floor half way
-strategies = increase$(patsubst rebalance:%,%,$(filter rebalance:%,$(SCHEDULE))) \
-	switch$(shell expr $(EPOCHS) / 4)
+# They fall as the schedule does (its step, floor and warm-up); the switch comes where alpha passes
+# 0.5 if it is to reach its floor half way
+own_schedule = $(or $(SCHEDULE),$(if $(filter paper,$(PROTOCOL)),$(shell $(PYTHON) -c "import sys, \
+	scheduler; print(scheduler.for_epochs(int(sys.argv[1])))" $(EPOCHS))))
+falls      = $(subst :, ,$(filter rebalance:%,$(own_schedule)))
+floor      = $(addprefix -floor,$(word 3,$(1)))
+strategies = $(call strategies_of,$(falls))
+strategies_of = increase$(word 2,$(1))$(call floor,$(1))$(addprefix -warm,$(word 4,$(1))) \
+	switch$(shell expr $(EPOCHS) / 4)$(call floor,$(1))
 
 makefile  := $(firstword $(MAKEFILE_LIST))
 variables := $(shell sed -nE 's/^([A-Z][A-Z0-9_]*) *\??= .*/\1/p' $(makefile))
@@ -282,6 +290,7 @@ device_of = $(word $(shell expr \( $(call position,$(1)) - 1 \) % $(words $(DEVI
 train = $(PY) $(if $(filter-out 0 1,$(GPUS)),-m torch.distributed.run --standalone \
 	--nproc-per-node $(GPUS)) main.py
 option = $(if $($(1)),--$(2) $($(1)))
+switch = $(if $(filter-out no 0,$($(1))),--$(2))
 path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 # A name stands as it is, and what is not given leaves no blank, so that the settings of older data
 # read the same; a path is quoted
@@ -296,7 +305,8 @@ run_settings = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protoc
 	$(call option,DIMS,dims) \
 	$(call option,PATCH,patch)
 machine = --device $(call device_of,$(1)) $(call option,THREADS,threads) \
-	$(if $(DETERMINISTIC),--deterministic) $(if $(filter-out 1,$(JOBS)),--quiet)
+	$(call switch,DETERMINISTIC,deterministic) $(call switch,COMPILE,compile) \
+	$(call switch,GRAPH,cuda-graph) $(if $(filter-out 1,$(JOBS)),--quiet)
 
 runs: ## the runs of a matrix, one a line: make runs NAME=wmh
 	@printf '%s\n' $(if $(set),$(matrix))
@@ -348,7 +358,7 @@ results/$(name)/claims.json: $(matrix:=/evaluation.csv)
 $(matrix:=/test.csv): results/$(name)/%/test.csv: results/$(name)/%/summary.json
 	scans=$$($(test_scans)) && $(if $(THREADS),OMP_NUM_THREADS=$(THREADS)) $(PY) predict.py \
 		--resume --checkpoint results/$(name)/$*/best.pt --out results/$(name)/$*/test \
-		--device $(call device_of,$*) $(if $(DETERMINISTIC),--deterministic) "$$scans" > /dev/null
+		--device $(call device_of,$*) $(call switch,DETERMINISTIC,deterministic) "$$scans" > /dev/null
 	$(PY) -m scoring.test_set --runs results/$(name) --only $* --raw=$(call quote,$(RAW))
 
 results/$(name)/test_set.csv: $(matrix:=/test.csv)

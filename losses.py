@@ -20,8 +20,11 @@ This file needs torch and nothing else, so it can be copied into another project
 losses that may take Eq. 1's place, and `build_loss`, are in losses_regional.py.
 """
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 EPSILON = 1e-10  # added to the size of a class: one without a pixel gets the weight 1e20 in Eq. 1
 SLACK = 0.01     # by which probabilities may lie outside [0, 1]: they may be rounded, or averaged
@@ -54,8 +57,9 @@ class GeneralizedDiceLoss(nn.Module):
             probabilities (see the top of this file), or an argument makes no sense.
     """
 
-    def __init__(self, classes=(0, 1), max_weight=None, batch=False, softmax=False,
-                 absent_size=None):
+    def __init__(self, classes: Iterable[int] = (0, 1), max_weight: float | None = None,
+                 batch: bool = False, softmax: bool = False,
+                 absent_size: Iterable[float] | None = None) -> None:
         super().__init__()
         if max_weight is not None and not max_weight > 0:
             raise ValueError(f"max_weight: expected a positive number or None, found {max_weight}")
@@ -64,7 +68,7 @@ class GeneralizedDiceLoss(nn.Module):
         self.from_logits = checked_flag("softmax", softmax)
         self.absent_size = checked_sizes(absent_size, self.classes)
 
-    def forward(self, probs, target):
+    def forward(self, probs: Tensor, target: Tensor) -> Tensor:
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
         with torch.autocast(probs.device.type, enabled=False):
             s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
@@ -81,7 +85,7 @@ class GeneralizedDiceLoss(nn.Module):
             # An image without a pixel of these classes, where none is predicted, is perfect.
             return loss.where(total != 0, 0).mean() * factor  # NaN, which is not 0, stays NaN
 
-    def usual_where_absent(self, size):
+    def usual_where_absent(self, size: Tensor) -> Tensor:
         """The sizes of the classes, (B or 1, k), with absent_size in the place of 0."""
         if self.absent_size is None:
             return size
@@ -111,12 +115,12 @@ class BoundaryLoss(nn.Module):
             top of this file), or an argument makes no sense.
     """
 
-    def __init__(self, classes=(1,), softmax=False):
+    def __init__(self, classes: Iterable[int] = (1,), softmax: bool = False) -> None:
         super().__init__()
         self.classes = checked_classes(classes)
         self.from_logits = checked_flag("softmax", softmax)
 
-    def forward(self, probs, distance):
+    def forward(self, probs: Tensor, distance: Tensor) -> Tensor:
         """The loss, a scalar.
 
         Args:
@@ -154,7 +158,8 @@ class JointLoss(nn.Module):
             counted from the last one.
     """
 
-    def __init__(self, regional=None, boundary=None, name="gdl"):
+    def __init__(self, regional: nn.Module | None = None, boundary: BoundaryLoss | None = None,
+                 name: str = "gdl") -> None:
         super().__init__()
         if boundary is not None and min(boundary.classes) < 0:
             raise ValueError("boundary: expected a loss of classes from 0, "
@@ -162,15 +167,17 @@ class JointLoss(nn.Module):
         self.regional, self.boundary, self.name = regional, boundary, name
 
     @property
-    def needs_background(self):
+    def needs_background(self) -> bool:
         takes_all = getattr(self.regional, "takes_distance", False)
         return takes_all or self.boundary is not None and 0 in self.boundary.classes
 
     @property
-    def make_maps(self):
+    def make_maps(self) -> Callable[..., Any] | None:
         return getattr(self.regional, "make_maps", None)
 
-    def forward(self, probs, target, distance=None, weights=(1.0, 1.0), logits=None, maps=None):
+    def forward(self, probs: Tensor, target: Tensor, distance: Tensor | None = None,
+                weights: tuple[float, float] = (1.0, 1.0), logits: Tensor | None = None,
+                maps: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """(loss, {name of a part: its value, unweighted and detached}).
 
         Args:
@@ -187,7 +194,8 @@ class JointLoss(nn.Module):
 
         return loss, {name: value.detach() for name, value in parts.items()}
 
-    def parts(self, probs, target, distance=None, logits=None, maps=None):
+    def parts(self, probs: Tensor, target: Tensor, distance: Tensor | None = None,
+              logits: Tensor | None = None, maps: Tensor | None = None) -> dict[str, Tensor]:
         """The terms of Eq. 6 that there are, {name: scalar}: the regional one, then "boundary".
 
         Args:
@@ -203,7 +211,7 @@ class JointLoss(nn.Module):
 
         if self.regional is not None:
             values = self._values_for(self.regional, self.name, probs, logits)
-            given = [target]
+            given: list[Tensor | None] = [target]
             if getattr(self.regional, "takes_distance", False):
                 given.append(self._maps_from(0, distance, values, self.name))
             elif self.make_maps:
@@ -221,7 +229,7 @@ class JointLoss(nn.Module):
         return parts
 
     @staticmethod
-    def _maps_from(first, distance, values, name):
+    def _maps_from(first: int, distance: Tensor | None, values: Tensor, name: str) -> Tensor:
         """The maps phi_G of the classes from `first` on, checked."""
         if distance is None:
             raise ValueError(f"distance: expected the maps phi_G of the {name} loss, found None")
@@ -229,7 +237,7 @@ class JointLoss(nn.Module):
         return distance
 
     @staticmethod
-    def _values_for(loss, name, probs, logits):
+    def _values_for(loss: nn.Module, name: str, probs: Tensor, logits: Tensor | None) -> Tensor:
         """What a loss takes: the logits if its attribute `from_logits` is true, else probs."""
         if not getattr(loss, "from_logits", False):
             return probs
@@ -239,7 +247,7 @@ class JointLoss(nn.Module):
         return logits
 
 
-def build_loss(name, *args, **options):
+def build_loss(name: str, *args: Any, **options: Any) -> JointLoss:
     """The training loss by its command-line name; see `losses_regional.build_loss`."""
     from losses_regional import build_loss as build  # here: that file imports this one
     return build(name, *args, **options)
@@ -247,7 +255,8 @@ def build_loss(name, *args, **options):
 
 # What every loss does first -----------------------------------------------------------------------
 
-def pixels_by_class(probs, target, classes, softmax):
+def pixels_by_class(probs: Tensor, target: Tensor, classes: list[int],
+                    softmax: bool) -> tuple[Tensor, Tensor, Tensor | int]:
     """(s, g, factor): these classes of probabilities and target, (B, k, N) each; see below.
 
     Raises:
@@ -260,7 +269,7 @@ def pixels_by_class(probs, target, classes, softmax):
     return s.flatten(2), g, factor * of_probs
 
 
-def probabilities(values, classes, softmax):
+def probabilities(values: Tensor, classes: list[int], softmax: bool) -> tuple[Tensor, Tensor | int]:
     """(s, factor): the probabilities of these classes, and what to multiply the loss by.
 
     Args:
@@ -282,7 +291,7 @@ def probabilities(values, classes, softmax):
                              "softmax=True")
 
 
-def within_0_and_1(values, message):
+def within_0_and_1(values: Tensor, message: str) -> Tensor | int:
     """The factor of a loss of these values: 1, or NaN where it cannot be an error instead.
 
     Raises:
@@ -306,13 +315,13 @@ def within_0_and_1(values, message):
     return torch.ones_like(low, dtype=torch.float32).masked_fill(outside, torch.nan)
 
 
-def sum_pixels(values, batch):
+def sum_pixels(values: Tensor, batch: bool) -> Tensor:
     """Sums over the pixels N of (B, k, N): (B, k), or (1, k) over the batch's images together."""
     sums = values.sum(2)
     return sums.sum(0, keepdim=True) if batch else sums
 
 
-def to_float32(tensor):
+def to_float32(tensor: Tensor) -> Tensor:
     """Half precision as float32, with a gradient that stays finite on its way back; else as is.
 
     Whole numbers and bools, as of a mask, become float32 too.
@@ -328,7 +337,7 @@ def to_float32(tensor):
     return full
 
 
-def select_classes(tensor, classes):
+def select_classes(tensor: Tensor, classes: list[int]) -> Tensor:
     """The channels `classes`, a list, of (B, K, *spatial).
 
     Neighbouring ones come as a view, the gradient of which needs no scatter. A list as an index
@@ -342,7 +351,7 @@ def select_classes(tensor, classes):
 
 # Checks -------------------------------------------------------------------------------------------
 
-def check_channels(values, classes, logits=False):
+def check_channels(values: Tensor, classes: Iterable[int], logits: bool = False) -> None:
     """ValueError unless values are (B, K, H, W) or (B, K, D, H, W) and have these classes.
 
     Args:
@@ -368,7 +377,7 @@ def check_channels(values, classes, logits=False):
                          f"{', '.join(map(str, classes))}, found {shape[1]}{hint}")
 
 
-def check_target(target, shape):
+def check_target(target: Tensor, shape: Sequence[int]) -> Tensor | int:
     """ValueError unless the target has this shape, (B, K, *spatial), and is from 0 to 1.
 
     Returns:
@@ -385,7 +394,7 @@ def check_target(target, shape):
                           "0 and 255 give target > 0")
 
 
-def check_maps(distance, values, classes):
+def check_maps(distance: Tensor, values: Tensor, classes: Sequence[int]) -> None:
     """ValueError unless the maps are (B, len(classes), *spatial), for values (B, K, *spatial)."""
     batch, _, *spatial = values.shape
     hint = ""
@@ -399,14 +408,14 @@ def check_maps(distance, values, classes):
     check_shape("distance", distance, (batch, len(classes), *spatial), hint)
 
 
-def check_shape(name, tensor, shape, hint=""):
+def check_shape(name: str, tensor: Tensor, shape: Sequence[int], hint: str = "") -> None:
     """ValueError, naming the argument, unless the tensor has this shape."""
     if tuple(tensor.shape) != tuple(shape):
         raise ValueError(f"{name}: expected shape {tuple(shape)}, found {tuple(tensor.shape)}"
                          f"{hint}")
 
 
-def checked_classes(classes):
+def checked_classes(classes: Iterable[int]) -> list[int]:
     """The classes as a list; ValueError unless they are different whole numbers."""
     try:
         found = [int(k) for k in classes]
@@ -417,7 +426,7 @@ def checked_classes(classes):
     return found
 
 
-def checked_sizes(sizes, classes):
+def checked_sizes(sizes: Iterable[float] | None, classes: list[int]) -> list[float] | None:
     """Sizes in pixels, one per class, as a list, or None; ValueError unless finite and above 0."""
     if sizes is None:
         return None
@@ -431,7 +440,7 @@ def checked_sizes(sizes, classes):
     return found
 
 
-def checked_flag(name, value):
+def checked_flag(name: str, value: float) -> bool:
     """The value as a bool; ValueError unless it is True, False, 1 or 0."""
     if value not in (0, 1):
         raise ValueError(f"{name}: expected 0 or 1, found {value}")

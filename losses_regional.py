@@ -8,12 +8,15 @@ logits, target) that returns a scalar, for 2-D and 3-D images and K >= 2 classes
 about logits stands at the top of losses.py.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
-from torch import nn
+from torch import Tensor, nn
 
 from distance import depth_in_class, nearest_component
 from losses import (
@@ -52,12 +55,13 @@ class CrossEntropyLoss(nn.Module):
     """
 
     from_logits = True
+    weights: Tensor | None
 
-    def __init__(self, weights=None):
+    def __init__(self, weights: Iterable[float] | None = None) -> None:
         super().__init__()
-        self.weights = checked_weights(weights)
+        self.register_buffer("weights", checked_weights(weights), persistent=False)
 
-    def forward(self, logits, target):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
         with torch.autocast(logits.device.type, enabled=False):
             log_s, g = log_probabilities(logits, target)        # (B, K, N)
@@ -80,12 +84,14 @@ class FocalLoss(nn.Module):
     """
 
     from_logits = True
+    weights: Tensor | None
 
-    def __init__(self, gamma=2.0, weights=None):
+    def __init__(self, gamma: float = 2.0, weights: Iterable[float] | None = None) -> None:
         super().__init__()
-        self.gamma, self.weights = checked_number("gamma", gamma, 0), checked_weights(weights)
+        self.gamma = checked_number("gamma", gamma, 0)
+        self.register_buffer("weights", checked_weights(weights), persistent=False)
 
-    def forward(self, logits, target):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
         with torch.autocast(logits.device.type, enabled=False):
             log_s, g = log_probabilities(logits, target)        # (B, K, N)
@@ -100,7 +106,7 @@ class FocalLoss(nn.Module):
             return values.mean()
 
 
-def log_probabilities(logits, target):
+def log_probabilities(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """(log softmax, one-hot target in its dtype), both (B, K, N), not in half precision."""
     check_channels(logits, (0, 1), logits=True)
     factor = check_target(target, logits.shape)
@@ -108,7 +114,7 @@ def log_probabilities(logits, target):
     return log_s * factor, target.flatten(2).to(log_s.dtype)
 
 
-def log_of_truth(log_s, g):
+def log_of_truth(log_s: Tensor, g: Tensor) -> Tensor:
     """log s_t of the true class t, (B, N), of log s and one-hot g (B, K, N).
 
     A class that a logit of -inf rules out costs nothing where it is not the true one.
@@ -116,15 +122,15 @@ def log_of_truth(log_s, g):
     return (g * log_s).where(g != 0, 0).sum(1)
 
 
-def pixel_weights(g, weights):
+def pixel_weights(g: Tensor, weights: Tensor) -> Tensor:
     """Weight of each pixel, (B, N), by its class; g (B, K, N) one-hot, weights (K,).
 
-    The weights stay numbers: the CPU would wait for their copy to a GPU.
+    The weights are a buffer of the loss: moved to a GPU with it, no step waits for them.
     """
-    return sum(weight * channel for weight, channel in zip(weights, g.unbind(1), strict=True))
+    return (weights.to(g)[:, None] * g).sum(1)
 
 
-def weighted_mean(values, g, weights):
+def weighted_mean(values: Tensor, g: Tensor, weights: Tensor | None) -> Tensor:
     """Mean of values (B, N) over pixels, weighted by their class in g (B, K, N)."""
     if weights is None:
         return values.mean()
@@ -132,7 +138,7 @@ def weighted_mean(values, g, weights):
     return (weight * values).sum() / weight.sum().clamp(min=torch.finfo(g.dtype).tiny)
 
 
-def inverse_frequency(counts):
+def inverse_frequency(counts: ArrayLike) -> list[float]:
     """Class weights N / (K n_k) from the pixels n_k of each class: a pixel weighs 1 on average.
 
     Args:
@@ -146,7 +152,7 @@ def inverse_frequency(counts):
     return [float(counts.sum() / (len(counts) * count)) if count else 0.0 for count in counts]
 
 
-def median_sizes(sizes):
+def median_sizes(sizes: ArrayLike) -> list[float]:
     """The median size of each class over the images that it is in, for GDL's absent_size.
 
     Args:
@@ -182,13 +188,14 @@ class DiceLoss(nn.Module):
         softmax: take logits, and apply the softmax over axis 1 here.
     """
 
-    def __init__(self, classes=(1,), squared=False, smooth=SMOOTH, batch=False, softmax=False):
+    def __init__(self, classes: Iterable[int] = (1,), squared: bool = False, smooth: float = SMOOTH,
+                 batch: bool = False, softmax: bool = False) -> None:
         super().__init__()
         self.classes, self.squared = checked_classes(classes), checked_flag("squared", squared)
         self.smooth, self.batch = checked_number("smooth", smooth, 0), checked_flag("batch", batch)
         self.from_logits = checked_flag("softmax", softmax)
 
-    def forward(self, probs, target):
+    def forward(self, probs: Tensor, target: Tensor) -> Tensor:
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
         with torch.autocast(probs.device.type, enabled=False):
             s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
@@ -215,19 +222,19 @@ class TverskyLoss(nn.Module):
         batch, softmax: see DiceLoss.
     """
 
-    def __init__(self, classes=(1,), alpha=0.3, beta=0.7, smooth=SMOOTH, batch=False,
-                 softmax=False):
+    def __init__(self, classes: Iterable[int] = (1,), alpha: float = 0.3, beta: float = 0.7,
+                 smooth: float = SMOOTH, batch: bool = False, softmax: bool = False) -> None:
         super().__init__()
         self.classes, self.smooth = checked_classes(classes), checked_number("smooth", smooth, 0)
         self.alpha, self.beta = checked_number("alpha", alpha, 0), checked_number("beta", beta, 0)
         self.batch = checked_flag("batch", batch)
         self.from_logits = checked_flag("softmax", softmax)
 
-    def forward(self, probs, target):
+    def forward(self, probs: Tensor, target: Tensor) -> Tensor:
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
         return self.shortfall(probs, target).mean()
 
-    def shortfall(self, probs, target):
+    def shortfall(self, probs: Tensor, target: Tensor) -> Tensor:
         """1 - TI of each image, or of the batch, and of each class, (B or 1, k).
 
         Not computed as a difference, so that it is exactly 0 where nothing is wrong.
@@ -256,12 +263,13 @@ class FocalTverskyLoss(TverskyLoss):
 
     LEAST = 1e-7  # of 1 - TI: the power has no finite slope at 0
 
-    def __init__(self, classes=(1,), alpha=0.3, beta=0.7, gamma=4 / 3, smooth=SMOOTH, batch=False,
-                 softmax=False):
+    def __init__(self, classes: Iterable[int] = (1,), alpha: float = 0.3, beta: float = 0.7,
+                 gamma: float = 4 / 3, smooth: float = SMOOTH, batch: bool = False,
+                 softmax: bool = False) -> None:
         super().__init__(classes, alpha, beta, smooth, batch, softmax)
         self.gamma = checked_number("gamma", gamma, 1e-3)
 
-    def forward(self, probs, target):
+    def forward(self, probs: Tensor, target: Tensor) -> Tensor:
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
         with torch.autocast(probs.device.type, enabled=False):
             shortfall = self.shortfall(probs, target).clamp(min=self.LEAST)
@@ -287,12 +295,13 @@ class DiceCELoss(nn.Module):
 
     from_logits = True
 
-    def __init__(self, classes=(1,), weights=None, smooth=SMOOTH, batch=False):
+    def __init__(self, classes: Iterable[int] = (1,), weights: Iterable[float] | None = None,
+                 smooth: float = SMOOTH, batch: bool = False) -> None:
         super().__init__()
         self.dice = DiceLoss(classes, smooth=smooth, batch=batch, softmax=True)
         self.ce = CrossEntropyLoss(weights)
 
-    def forward(self, logits, target):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
         with torch.autocast(logits.device.type, enabled=False):
             logits = to_float32(logits)
@@ -325,12 +334,13 @@ class HausdorffLoss(nn.Module):
         softmax: take logits, and apply the softmax over axis 1 here.
     """
 
-    def __init__(self, classes=(1,), power=2.0, softmax=False):
+    def __init__(self, classes: Iterable[int] = (1,), power: float = 2.0,
+                 softmax: bool = False) -> None:
         super().__init__()
         self.classes, self.power = checked_classes(classes), checked_number("power", power, 1e-3)
         self.from_logits = checked_flag("softmax", softmax)
 
-    def forward(self, probs, target):
+    def forward(self, probs: Tensor, target: Tensor) -> Tensor:
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
         check_channels(probs, self.classes, self.from_logits)
         of_target = check_target(target, probs.shape)
@@ -345,7 +355,7 @@ class HausdorffLoss(nn.Module):
             return ((s - g.to(s.dtype)) ** 2 * cost).mean() * factor
 
 
-def contour_distances(masks):
+def contour_distances(masks: Tensor) -> Tensor:
     """Distance of every pixel to the nearest one of the other side, in pixels; 0 if there is none.
 
     Args:
@@ -354,11 +364,11 @@ def contour_distances(masks):
     Returns:
         float32 tensor of the same shape, on the CPU.
     """
-    masks = masks.cpu().numpy()
-    distances = np.zeros(masks.shape, np.float32)
+    found = masks.cpu().numpy()
+    distances = np.zeros(found.shape, np.float32)
 
-    for index in np.ndindex(masks.shape[:2]):
-        mask = masks[index]
+    for index in np.ndindex(found.shape[:2]):
+        mask = found[index]
         if mask.any() and not mask.all():
             distances[index] = distance_transform_edt(mask) + distance_transform_edt(~mask)
 
@@ -385,17 +395,17 @@ class RegionWiseLoss(nn.Module):
         softmax: take logits, and apply the softmax over axis 1 here.
     """
 
-    def __init__(self, classes=(0, 1), softmax=False):
+    def __init__(self, classes: Iterable[int] = (0, 1), softmax: bool = False) -> None:
         super().__init__()
         self.classes = checked_classes(classes)
         self.from_logits = checked_flag("softmax", softmax)
 
     @staticmethod
-    def make_maps(labels, spacing=None):
+    def make_maps(labels: NDArray[Any], spacing: ArrayLike | None = None) -> NDArray[np.float32]:
         """Class numbers (H, W) or (D, H, W) -> what `forward` takes of an image, (1, *spatial)."""
         return depth_in_class(labels, spacing)[None]
 
-    def forward(self, probs, target, depth):
+    def forward(self, probs: Tensor, target: Tensor, depth: Tensor) -> Tensor:
         """The loss, a scalar.
 
         Args:
@@ -435,16 +445,19 @@ class GeneralizedSurfaceLoss(nn.Module):
     """
 
     takes_distance = True
+    weights: Tensor | None
 
-    def __init__(self, classes=(0, 1), weights=None, softmax=False):
+    def __init__(self, classes: Iterable[int] = (0, 1), weights: Iterable[float] | None = None,
+                 softmax: bool = False) -> None:
         super().__init__()
-        self.classes, self.weights = checked_classes(classes), checked_weights(weights)
-        if self.weights and len(self.weights) != len(self.classes):
+        self.classes = checked_classes(classes)
+        self.register_buffer("weights", checked_weights(weights), persistent=False)
+        if self.weights is not None and len(self.weights) != len(self.classes):
             raise ValueError(f"weights: expected {len(self.classes)} of them, one per class, "
                              f"found {len(self.weights)}")
         self.from_logits = checked_flag("softmax", softmax)
 
-    def forward(self, probs, target, distance):
+    def forward(self, probs: Tensor, target: Tensor, distance: Tensor) -> Tensor:
         """The loss, a scalar.
 
         Args:
@@ -464,11 +477,9 @@ class GeneralizedSurfaceLoss(nn.Module):
             wrong = (squares * (g + s) * (2 - g - s)).sum(2)                    # (B, k)
             return (self.sum_classes(wrong) / self.sum_classes(squares.sum(2))).mean() * factor
 
-    def sum_classes(self, values):
-        """Weighted sum over the classes of (B, k): (B,). The weights stay numbers, see CE."""
-        weights = self.weights or [1] * len(self.classes)
-        return sum(weight * column for weight, column in zip(weights, values.unbind(1),
-                                                             strict=True))
+    def sum_classes(self, values: Tensor) -> Tensor:
+        """Weighted sum over the classes of (B, k): (B,)."""
+        return (values if self.weights is None else values * self.weights.to(values)).sum(1)
 
 
 class ComponentDiceCELoss(nn.Module):
@@ -494,15 +505,16 @@ class ComponentDiceCELoss(nn.Module):
 
     from_logits = True
 
-    def __init__(self, classes=(1,), smooth=SMOOTH):
+    def __init__(self, classes: Iterable[int] = (1,), smooth: float = SMOOTH) -> None:
         super().__init__()
         self.classes, self.smooth = checked_classes(classes), checked_number("smooth", smooth, 0)
 
-    def make_maps(self, labels, spacing=None):
+    def make_maps(self, labels: NDArray[Any],
+                  spacing: ArrayLike | None = None) -> NDArray[np.int32]:
         """Class numbers (H, W) or (D, H, W) -> what `forward` takes of an image, (k, *spatial)."""
         return np.stack([nearest_component(labels == k, spacing) for k in self.classes])
 
-    def forward(self, logits, target, regions):
+    def forward(self, logits: Tensor, target: Tensor, regions: Tensor) -> Tensor:
         """The loss, a scalar.
 
         Args:
@@ -527,14 +539,14 @@ class ComponentDiceCELoss(nn.Module):
             return mean_of_regions(loss, pixels > 0).mean()
 
 
-def sum_regions(values, numbers):
+def sum_regions(values: Tensor, numbers: Tensor) -> Tensor:
     """Sums of (B, k, N) over the pixels of each number in (B, k, N): (B, k, N + 1)."""
     batch, classes, pixels = values.shape
     sums = values.new_zeros(batch, classes, pixels + 1)
     return sums.scatter_add(2, numbers, values)
 
 
-def mean_of_regions(values, there):
+def mean_of_regions(values: Tensor, there: Tensor) -> Tensor:
     """The mean of (B, k, regions) over those that are there, a bool of that shape: (B, k).
 
     Region 0 counts if there is no other.
@@ -564,7 +576,9 @@ REGIONAL_LOSSES = {
 SET_ELSEWHERE = {"classes", "max_weight", "softmax"}  # by build_loss, and by what JointLoss gives
 
 
-def build_loss(name, classes=2, gdl_max_weight=None, options=None, boundary_classes=None):
+def build_loss(name: str, classes: int = 2, gdl_max_weight: float | None = None,
+               options: Mapping[str, Any] | None = None,
+               boundary_classes: Sequence[int] | None = None) -> JointLoss:
     """The training loss by its command-line name: "gdl", "boundary", "gdl+boundary", "ce", ...
 
     Args:
@@ -601,7 +615,7 @@ def build_loss(name, classes=2, gdl_max_weight=None, options=None, boundary_clas
     return JointLoss(regional_loss, boundary_loss, term_name(regional))
 
 
-def parts_of(name):
+def parts_of(name: str) -> tuple[str | None, bool]:
     """(name of the regional loss or None, is there a boundary part?) of a loss's command-line name.
 
     Raises:
@@ -620,12 +634,13 @@ def parts_of(name):
     return regional, has_boundary
 
 
-def term_name(regional):
+def term_name(regional: str | None) -> str:
     """A regional loss's name among the terms and in metrics.csv: dice+ce -> dice_ce."""
     return (regional or "gdl").replace("+", "_")
 
 
-def checked_options(name, options, classes=None):
+def checked_options(name: str, options: Mapping[str, Any] | None,
+                    classes: int | None = None) -> dict[str, Any]:
     """The options of a loss's regional part, as a dict of their own.
 
     Raises:
@@ -646,7 +661,7 @@ def checked_options(name, options, classes=None):
     return options
 
 
-def checked_boundary_classes(chosen, classes, name):
+def checked_boundary_classes(chosen: Sequence[int] | None, classes: int, name: str) -> list[int]:
     """The classes of the boundary part: those chosen, or all of the foreground.
 
     Raises:
@@ -664,19 +679,19 @@ def checked_boundary_classes(chosen, classes, name):
     raise ValueError(f"boundary-classes: expected {expected}, found {', '.join(map(str, chosen))}")
 
 
-def checked_number(name, value, least):
+def checked_number(name: str, value: float, least: float) -> float:
     """The number; ValueError unless it is finite and at least `least`."""
     if not isinstance(value, int | float) or not least <= value < float("inf"):
         raise ValueError(f"{name}: expected a number of at least {least:g}, found {value}")
     return value
 
 
-def checked_weights(weights):
-    """Class weights as a list, or None; ValueError unless finite, not negative and not all 0."""
+def checked_weights(weights: Iterable[float] | None) -> Tensor | None:
+    """Class weights (K,) float64, or None; ValueError unless finite, not negative, not all 0."""
     if weights is None:
         return None
 
-    weights = [checked_number("weights", float(value), 0) for value in weights]
-    if not any(weights):
+    found = [checked_number("weights", float(value), 0) for value in weights]
+    if not any(found):
         raise ValueError("weights: expected one above 0, found none")
-    return weights
+    return torch.tensor(found, dtype=torch.float64)

@@ -10,9 +10,10 @@ Examples:
       --out results/wmh-dims3/gdl+boundary/seed0
 
 The defaults are the paper's: UNet of width 64, Adam 1e-3, batch 8, learning rate halved after 20
-epochs without a better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs. The loss is
-alpha L_regional + (1 - alpha) L_boundary (Eq. 6); without one of the two parts, the other alone.
-The best epoch is that of the highest mean DSC over the 2-D validation slices (--score).
+epochs without a better validation score, alpha 1 falling by 0.01 an epoch, 200 epochs; of another
+number of them alpha falls by 2 / epochs, so that its fall ends half way there too (--schedule). The
+loss is alpha L_regional + (1 - alpha) L_boundary (Eq. 6); without one of the two parts, the other
+alone. The best epoch is that of the highest mean DSC over the 2-D validation slices (--score).
 
 With --dims 3 it trains on random patches of the volumes and predicts by overlapping patches; the
 boundary loss then wants 3-D distance maps (preprocess.py --map-dims 3 --unit mm). An epoch draws as
@@ -21,12 +22,13 @@ many patches as take up the volumes' voxels.
 The same command continues an unfinished run, bit for bit on a CPU, and does nothing on a finished
 one; with more --epochs a finished run continues. Ctrl-C ends after the step under way, which is
 kept. Precision, device, threads and epochs may change when a run continues; whatever defines the
-run may not, and is refused with the difference.
+run may not, and is refused with the difference. Without --schedule a run keeps its own.
 
 Written to --out:
   config.json, metrics.csv       all settings and versions; a row per epoch
   scores.csv                     every measure of every validation scan, epoch by epoch
-  last.pt, best.pt               everything to continue; the best epoch's network, for predict.py
+  last.pt, last.best.pt          everything to continue
+  best.pt                        the best epoch's network, for predict.py
   predictions/, predictions.npz  the best epoch's validation masks, on each scan's own grid and on
                                  the network's
   progress.png, TensorBoard events, summary.json once it is finished
@@ -47,7 +49,7 @@ from losses_regional import build_loss, parts_of
 from networks import build
 from scans.folder import is_data_folder
 from scans.resampling import export_predictions
-from training import monitor, options
+from training import monitor, options, schedules
 from training.best_model import describe_model
 from training.config import checked_settings, open_training
 from training.devices import choose_amp, seed_everything, set_up_device
@@ -56,6 +58,7 @@ from training.maps import add_maps
 from training.parallel import Group
 from training.progress import announce
 from training.run_folder import RunFolder, columns_of, file_of_others, score_of
+from training.step_graph import can_record
 from training.stopping import StopRequest
 from training.trainer import Trainer
 from training.validation import predict, validate
@@ -83,12 +86,15 @@ def main(argv=None):
 
         log(f"{out}: {run_folder.where_it_begins()}, "
             f"{monitor.describe_run(args, trainer, train, val)}")
+        for line in schedules.lines(args, train.steps(args.batch_size)):
+            log(f"{out}: {line}")
         if run_folder.epoch < args.epochs and group.first:
             run_folder.note_session(args.epochs)
 
         stop = StopRequest(run_folder, group)
         about = announce(args, train, val, trainer.device)
-        with monitor.progress_bar(args, train, run_folder, about) as bar, stop.listening():
+        with (monitor.progress_bar(args, train, run_folder, about) as bar, stop.listening(),
+              run_folder.background):
             run_epochs(args, trainer, train, val, run_folder, stop, bar)
             if group.first:
                 finish(args, trainer, val, run_folder, stop)
@@ -100,7 +106,8 @@ def main(argv=None):
 
 def run_epochs(args, trainer, train, val, run_folder, stop, bar):
     """Train and validate, from the epoch under way or the next one to the last."""
-    shown = monitor.Monitor(run_folder.path, args.epochs)
+    shown = monitor.Monitor(run_folder.path, args.epochs, schedules.floor_of(args),
+                            hidden=not trainer.group.first)
 
     for epoch in range(run_folder.epoch, args.epochs):
         alpha, beta = weights_of_parts(args, epoch)
@@ -108,21 +115,24 @@ def run_epochs(args, trainer, train, val, run_folder, stop, bar):
         trainer.set_learning_rate(lr)
 
         trained = train_one_epoch(args, trainer, train, alpha, beta, run_folder, stop, bar)
-        scores, of_scans, masks = validate(trainer, val, args, epoch, stop.obey)
+        scores, all_scores, masks = validate(trainer, val, args, epoch, stop.obey)
         stop.obey()
 
         row = {"epoch": epoch, "alpha": scheduler.alpha(args.schedule, epoch), "lr": lr,
                **trained, **scores, "seconds": round(run_folder.epoch_under_way.elapsed(), 3)}
-        is_best = run_folder.save_epoch(row, of_scans)
-        if trainer.group.first:
-            shown.report(row, run_folder.rows, bar, is_best,
-                         lambda masks=masks: monitor.validation_overlays(val, masks))
+
+        # A thread writes it while the next epoch trains; once it is written it is shown.
+        run_folder.save_epoch(row, all_scores, lambda row, is_best, masks=masks: shown.report(
+            row, run_folder.rows, bar, is_best, lambda: monitor.validation_overlays(val, masks)))
+
+    run_folder.background.finish()
     shown.close()
 
 
 def train_one_epoch(args, trainer, train, alpha, beta, run_folder, stop, bar):
     """One pass over the training slices; returns the columns of metrics.csv about it."""
     trainer.network.train()
+    weights = trainer.set_weights(alpha, beta)  # on the device
     group, epoch, size = trainer.group, run_folder.epoch, args.batch_size
     order = train.order(args.seed, epoch)
     under_way = run_folder.begin_epoch(train.steps(size))
@@ -131,24 +141,29 @@ def train_one_epoch(args, trainer, train, alpha, beta, run_folder, stop, bar):
     # processes, of which each takes its share.
     rest = order[under_way.step * size:]
     for share in batches(train, rest, size, trainer.device, group.rank, group.world):
-        batch = trainer.begin_step(share, slices=min(size, len(order) - under_way.step * size))
+        # Forward pass and loss, backward pass, Adam's step.
+        slices = min(size, len(order) - under_way.step * size)
+        bad, losses = trainer.step(weighted_losses, share, slices, *weights)
 
-        # Forward pass: softmax s and one-hot ground truth g.
-        logits = trainer.forward(batch.images)                              # (B, K, *spatial)
-        s, g = logits.softmax(1), one_hot(batch.labels, logits.shape[1])    # (B, K, *spatial)
-
-        # Eq. 6, with Eq. 1 (or what --loss puts in its place) and Eq. 5.
-        parts = trainer.loss.parts(s, g, batch.distance, logits, batch.maps)
-        regional, boundary = parts.get(trainer.loss.name, 0), parts.get("boundary", 0)
-        loss = alpha * regional + beta * boundary
-
-        # Backward pass and step.
-        bad = trainer.end_step(loss)
-        under_way.add(bad, {"loss": loss, **parts}, len(share.images))
+        under_way.add(bad, losses, len(share.images))
         bar.update()
         stop.obey()
 
     return training_columns(under_way, train, order, size, group, run_folder.path, epoch)
+
+
+def weighted_losses(trainer, batch, alpha, beta):
+    """Eq. 6 of a batch, and its terms {name: scalar}; one graph with --compile."""
+    # Forward pass: softmax s and one-hot ground truth g.
+    logits = trainer.forward(batch.images)                                  # (B, K, *spatial)
+    s, g = logits.softmax(1), one_hot(batch.labels, logits.shape[1])        # (B, K, *spatial)
+
+    # Eq. 6, with Eq. 1 (or what --loss puts in its place) and Eq. 5.
+    terms = trainer.loss.parts(s, g, batch.distance, logits, batch.maps)
+    regional, boundary = terms.get(trainer.loss.name, 0), terms.get("boundary", 0)
+    loss = alpha * regional + beta * boundary
+
+    return loss, terms
 
 
 def weights_of_parts(args, epoch):
@@ -198,7 +213,8 @@ def prepare(args, train, group):
     betas = (0.9, 0.99) if args.protocol == "code2018" else (0.9, 0.999)
     amp = (amp_of_volumes(args.amp, device, architecture, args.patch, args.batch_size)
            if args.dims == 3 else choose_amp(args.amp, device))
-    trainer = Trainer(network, loss, device, amp, args.lr, betas, args.compile, group)
+    trainer = Trainer(network, loss, device, amp, args.lr, betas, args.compile, group,
+                      can_record(args.cuda_graph, device, group, amp))
 
     model = describe_model(architecture, data, args.patch, trainer.amp)
     run_folder = RunFolder(args.out, trainer, settings, model, columns_of(args.loss, data.classes))
@@ -208,7 +224,7 @@ def prepare(args, train, group):
 
 def finish(args, trainer, val, run_folder, stop):
     """Write the masks of the best epoch's network, and mark the run as finished."""
-    trainer.network.load_state_dict(run_folder.best_network)
+    trainer.network.load_state_dict(run_folder.read_best())
     scans = predict(trainer, val, val.scans, args, run_folder.epoch, stop.obey)
     masks = {scan.name: found for scan, found in scans}                     # (S, H, W) uint8 each
 

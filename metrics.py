@@ -13,10 +13,12 @@ it may stand beside those numbers.
 `surface_scores` and `lesion_scores` give several scores for the price of one search.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 SMOOTH = 1e-8  # of the 2018 code: makes the DSC of two empty masks 1
 
@@ -33,10 +35,12 @@ REACH = 3  # voxels
 # within a tolerance of 1.2 mm.
 ROUNDING = 1e-6
 
+Distances = tuple[NDArray[np.float64], NDArray[np.float64]]  # from pred to target, and back
+
 
 # Overlap and volume -------------------------------------------------------------------------------
 
-def dice(pred, target):
+def dice(pred: ArrayLike, target: ArrayLike) -> float:
     """Dice similarity coefficient, (2 |P & T| + 1e-8) / (|P| + |T| + 1e-8), in [0, 1].
 
     1.0 if both masks are empty.
@@ -46,24 +50,25 @@ def dice(pred, target):
     return (2 * overlap + SMOOTH) / (np.count_nonzero(pred) + np.count_nonzero(target) + SMOOTH)
 
 
-def precision(pred, target):
+def precision(pred: ArrayLike, target: ArrayLike) -> float:
     """Fraction of the predicted voxels that are true, |P & T| / |P|; 1.0 if none is predicted."""
     pred, target = _checked_masks(pred, target)
     return _fraction(np.count_nonzero(pred & target), np.count_nonzero(pred))
 
 
-def recall(pred, target):
+def recall(pred: ArrayLike, target: ArrayLike) -> float:
     """Fraction of the true voxels that are predicted, |P & T| / |T|; 1.0 if none is true."""
     pred, target = _checked_masks(pred, target)
     return _fraction(np.count_nonzero(pred & target), np.count_nonzero(target))
 
 
-def _fraction(part, whole):
+def _fraction(part: float | np.integer, whole: float | np.integer) -> float:
     """part / whole; 1.0 of nothing, since nothing is missing."""
     return float(part / whole) if whole else 1.0
 
 
-def volume_difference_ml(pred, target, spacing=None):
+def volume_difference_ml(pred: ArrayLike, target: ArrayLike,
+                         spacing: ArrayLike | None = None) -> float:
     """Predicted minus true volume in ml (1000 mm^3): positive where too much is predicted.
 
     Args:
@@ -75,7 +80,7 @@ def volume_difference_ml(pred, target, spacing=None):
     return (np.count_nonzero(pred) - np.count_nonzero(target)) * voxel_ml
 
 
-def absolute_volume_difference(pred, target):
+def absolute_volume_difference(pred: ArrayLike, target: ArrayLike) -> float:
     """| |P| - |T| | in percent of |T|; 0.0 if both masks are empty, inf if only the target is."""
     pred, target = (np.count_nonzero(mask) for mask in _checked_masks(pred, target))
     if target == 0:
@@ -83,7 +88,8 @@ def absolute_volume_difference(pred, target):
     return 100 * abs(pred - target) / target
 
 
-def leave_out(pred, target, ignored):
+def leave_out(pred: ArrayLike, target: ArrayLike,
+              ignored: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(pred, target) without the voxels of `ignored`, all bool arrays of one shape.
 
     The WMH challenge's rule for its label 2 (other pathology):
@@ -96,7 +102,8 @@ def leave_out(pred, target, ignored):
 
 # Distances between surfaces, in mm ----------------------------------------------------------------
 
-def hausdorff(pred, target, spacing=None, empty="diagonal"):
+def hausdorff(pred: ArrayLike, target: ArrayLike, spacing: ArrayLike | None = None,
+              empty: str = "diagonal") -> float:
     """Symmetric Hausdorff distance in mm: the largest from a surface voxel to the other surface.
 
     Surface voxels are those of the mask with a face neighbour in the background or outside the
@@ -112,7 +119,8 @@ def hausdorff(pred, target, spacing=None, empty="diagonal"):
     return hausdorff_pair(pred, target, spacing, empty=empty)[0]
 
 
-def hausdorff95(pred, target, spacing=None, pooled=True, empty="diagonal"):
+def hausdorff95(pred: ArrayLike, target: ArrayLike, spacing: ArrayLike | None = None,
+                pooled: bool = True, empty: str = "diagonal") -> float:
     """95th percentile of the surface distances, in mm; surfaces and empty masks as in `hausdorff`.
 
     Args:
@@ -124,7 +132,9 @@ def hausdorff95(pred, target, spacing=None, pooled=True, empty="diagonal"):
     return hausdorff_pair(pred, target, spacing, pooled, empty)[1]
 
 
-def hausdorff_pair(pred, target, spacing=None, pooled=True, empty="diagonal", distances=None):
+def hausdorff_pair(pred: ArrayLike, target: ArrayLike, spacing: ArrayLike | None = None,
+                   pooled: bool = True, empty: str = "diagonal",
+                   distances: Distances | None = None) -> tuple[float, float]:
     """(hausdorff, hausdorff95) for the price of one; arguments as in `hausdorff95`.
 
     `distances` is what `surface_distances` gave for these masks, where that is known already.
@@ -135,7 +145,8 @@ def hausdorff_pair(pred, target, spacing=None, pooled=True, empty="diagonal", di
     return of_both(_largest), of_both(partial(percentile95, pooled=pooled))
 
 
-def assd(pred, target, spacing=None, empty="diagonal"):
+def assd(pred: ArrayLike, target: ArrayLike, spacing: ArrayLike | None = None,
+         empty: str = "diagonal") -> float:
     """Average symmetric surface distance in mm: the mean of the distances of both directions.
 
     They are pooled, so that a voxel of either surface counts alike, as in medpy's `assd` and
@@ -145,7 +156,8 @@ def assd(pred, target, spacing=None, empty="diagonal"):
     return _in_mm(surface_distances(pred, target, spacing), np.shape(pred), spacing, empty)(_mean)
 
 
-def surface_dice(pred, target, spacing=None, tolerance=1.0):
+def surface_dice(pred: ArrayLike, target: ArrayLike, spacing: ArrayLike | None = None,
+                 tolerance: float = 1.0) -> float:
     """Normalized surface Dice (NSD): the fraction of both surfaces within reach of the other.
 
     Surface voxels are those of `hausdorff`, measured from centre to centre, and each counts alike,
@@ -163,7 +175,8 @@ def surface_dice(pred, target, spacing=None, tolerance=1.0):
     return _share_within(*surface_distances(pred, target, spacing), tolerance)
 
 
-def surface_scores(pred, target, spacing=None, tolerance=1.0, empty="diagonal"):
+def surface_scores(pred: ArrayLike, target: ArrayLike, spacing: ArrayLike | None = None,
+                   tolerance: float = 1.0, empty: str = "diagonal") -> dict[str, float]:
     """Every score of surfaces, for the price of one search.
 
     Args:
@@ -184,7 +197,8 @@ def surface_scores(pred, target, spacing=None, tolerance=1.0, empty="diagonal"):
     }
 
 
-def challenge_hausdorff95(pred, target, spacing=None, slice_axis=-1, empty="diagonal"):
+def challenge_hausdorff95(pred: ArrayLike, target: ArrayLike, spacing: ArrayLike | None = None,
+                          slice_axis: int = -1, empty: str = "diagonal") -> float:
     """The Hausdorff distance (95th percentile, mm) of the WMH 2017 challenge's program, in 3-D.
 
     Differs from `hausdorff95(pooled=False)` in its surfaces: they are found slice by slice. A voxel
@@ -218,7 +232,8 @@ def challenge_hausdorff95(pred, target, spacing=None, slice_axis=-1, empty="diag
     return percentile95(pred_to_target, target_to_pred, pooled=False)
 
 
-def _in_mm(distances, shape, spacing, empty):
+def _in_mm(distances: Distances, shape: tuple[int, ...], spacing: ArrayLike | None,
+           empty: str) -> Callable[[Callable[..., float]], float]:
     """A function that gives a score of `distances`, or what stands for it if a mask is empty.
 
     Args:
@@ -235,7 +250,8 @@ def _in_mm(distances, shape, spacing, empty):
     return lambda score: value
 
 
-def _without_surface(same, shape, spacing, empty):
+def _without_surface(same: bool, shape: tuple[int, ...], spacing: ArrayLike | None,
+                     empty: str) -> float:
     """The distance where a mask has no surface: 0.0 if the masks are the same, else by `empty`."""
     if same:
         return 0.0
@@ -244,35 +260,38 @@ def _without_surface(same, shape, spacing, empty):
     return float(np.linalg.norm(shape * _checked_spacing(spacing, len(shape))))
 
 
-def percentile95(pred_to_target, target_to_pred, pooled=True):
+def percentile95(pred_to_target: NDArray[np.float64], target_to_pred: NDArray[np.float64],
+                 pooled: bool = True) -> float:
     """95th percentile of two sets of distances (mm): of both together, or the larger of the two."""
     if pooled:
         return float(np.percentile(np.concatenate((pred_to_target, target_to_pred)), 95))
     return float(max(np.percentile(pred_to_target, 95), np.percentile(target_to_pred, 95)))
 
 
-def _largest(pred_to_target, target_to_pred):
+def _largest(pred_to_target: NDArray[np.float64], target_to_pred: NDArray[np.float64]) -> float:
     return float(max(pred_to_target.max(), target_to_pred.max()))
 
 
-def _mean(pred_to_target, target_to_pred):
+def _mean(pred_to_target: NDArray[np.float64], target_to_pred: NDArray[np.float64]) -> float:
     count = len(pred_to_target) + len(target_to_pred)
     return float((pred_to_target.sum() + target_to_pred.sum()) / count)
 
 
-def _share_within(pred_to_target, target_to_pred, tolerance):
+def _share_within(pred_to_target: NDArray[np.float64], target_to_pred: NDArray[np.float64],
+                  tolerance: float) -> float:
     """The fraction of all distances up to `tolerance`, mm; 1.0 if there are none."""
     if not isinstance(tolerance, int | float | np.number) or not 0 <= tolerance < np.inf:
         raise ValueError(f"tolerance: expected a distance in mm, 0 or more, got {tolerance!r}")
     within = tolerance * (1 + ROUNDING)
-    close = sum(np.count_nonzero(distances <= within)
+    close = sum(int(np.count_nonzero(distances <= within))
                 for distances in (pred_to_target, target_to_pred))
     return _fraction(close, len(pred_to_target) + len(target_to_pred))
 
 
 # From each surface voxel to the nearest of the other surface --------------------------------------
 
-def surface_distances(pred, target, spacing=None, method="auto"):
+def surface_distances(pred: ArrayLike, target: ArrayLike, spacing: ArrayLike | None = None,
+                      method: str = "auto") -> Distances:
     """Distances in mm from each surface voxel of one mask to the nearest one of the other mask.
 
     Args:
@@ -295,7 +314,7 @@ def surface_distances(pred, target, spacing=None, method="auto"):
     return _nearest(pred, target, spacing, method), _nearest(target, pred, spacing, method)
 
 
-def surface(mask):
+def surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The voxels of a bool array with a face neighbour in the background; outside is background."""
     inside = mask.copy()
     for axis in range(mask.ndim):
@@ -306,7 +325,7 @@ def surface(mask):
     return mask & ~inside
 
 
-def _slice_surface(mask, axes):
+def _slice_surface(mask: NDArray[np.bool_], axes: Iterable[int]) -> NDArray[np.bool_]:
     """The voxels of `mask` with background among their 3x3 neighbours along two `axes`.
 
     Outside the array there is no background.
@@ -320,7 +339,7 @@ def _slice_surface(mask, axes):
     return mask & ~inside
 
 
-def _bounding_box(mask, margin=0):
+def _bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...]:
     """Slices of the smallest box around all True voxels, empty if there are none, plus a margin."""
     box = []
     for axis in range(mask.ndim):
@@ -333,7 +352,8 @@ def _bounding_box(mask, margin=0):
     return tuple(box)
 
 
-def _nearest(queries, surface, spacing, method="auto"):
+def _nearest(queries: NDArray[np.bool_], surface: NDArray[np.bool_], spacing: NDArray[np.float64],
+             method: str = "auto") -> NDArray[np.float64]:
     """Distance in mm from each True voxel of `queries` to the nearest True voxel of `surface`.
 
     A k-d tree costs about the number of points, a distance transform costs the same for every voxel
@@ -344,7 +364,7 @@ def _nearest(queries, surface, spacing, method="auto"):
     flat = np.flatnonzero(queries)  # faster than argwhere, whose coordinates few of them need
     distances = np.full(len(flat), np.inf)
     distances[surface.ravel()[flat]] = 0  # on both surfaces
-    size = np.count_nonzero(surface)
+    size = int(np.count_nonzero(surface))
     if size == 0:
         return distances
 
@@ -367,12 +387,13 @@ def _nearest(queries, surface, spacing, method="auto"):
     return distances
 
 
-def _coordinates(flat, shape):
+def _coordinates(flat: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.intp]:
     """(N,) indices into the flattened array -> (N, ndim)."""
     return np.stack(np.unravel_index(flat, shape), axis=1)
 
 
-def _nearest_neighbours(points, surface, spacing):
+def _nearest_neighbours(points: NDArray[np.intp], surface: NDArray[np.bool_],
+                        spacing: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distances in mm (N,) from points (N, ndim) to the nearest True voxel.
 
     inf where there is none within about REACH voxels.
@@ -384,7 +405,7 @@ def _nearest_neighbours(points, surface, spacing):
 
     padded = np.pad(surface, REACH)
     steps = cube @ (np.array(padded.strides) // padded.itemsize)  # offsets in the flat array
-    padded, left = padded.ravel(), np.ravel_multi_index((points + REACH).T, padded.shape)
+    padded, left = padded.ravel(), np.array(np.ravel_multi_index((points + REACH).T, padded.shape))
 
     distances, rows = np.full(len(points), np.inf), np.arange(len(points))
     for k in order:  # nearest first: the first hit is the answer
@@ -396,7 +417,8 @@ def _nearest_neighbours(points, surface, spacing):
     return distances
 
 
-def _tree(points, surface, size, spacing, even_if_slow):
+def _tree(points: NDArray[np.intp], surface: NDArray[np.bool_], size: int,
+          spacing: NDArray[np.float64], even_if_slow: bool) -> Any:
     """A k-d tree over the `size` True voxels of `surface`.
 
     None where the distance transform is expected to win, unless `even_if_slow`.
@@ -421,7 +443,8 @@ def _tree(points, surface, size, spacing, even_if_slow):
     return tree if tree_ns + TREE_VISIT_NS * visits * len(points) < transform_ns else None
 
 
-def _nearest_by_transform(points, surface, spacing):
+def _nearest_by_transform(points: NDArray[np.intp], surface: NDArray[np.bool_],
+                          spacing: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distances in mm (N,) from points (N, ndim) to the nearest True voxel.
 
     By SciPy's exact feature transform. Computing the distances of these points only saves half.
@@ -437,7 +460,7 @@ def _nearest_by_transform(points, surface, spacing):
 
 # The "HD" of the paper's table --------------------------------------------------------------------
 
-def legacy_hausdorff(pred, target):
+def legacy_hausdorff(pred: ArrayLike, target: ArrayLike) -> float:
     """The quantity reported as "HD (mm)" in the paper's Table 1, for one 2-D slice; dimensionless.
 
     The 2018 code gave the raw 2-D background masks to scipy's `directed_hausdorff`, which takes
@@ -464,7 +487,7 @@ def legacy_hausdorff(pred, target):
     return float(np.sqrt(np.float64(max(squared.min(axis=1).max(), squared.min(axis=0).max()))))
 
 
-def _distinct_rows(mask):
+def _distinct_rows(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The rows of a bool array (H, W), each once."""
     # A dict of their bytes is ten times faster than np.unique.
     first = {row.tobytes(): k for k, row in enumerate(np.packbits(mask, axis=1))}
@@ -482,13 +505,13 @@ class LesionOverlaps(NamedTuple):
         shared: (N,) how many they share.
     """
 
-    pred_sizes: np.ndarray
-    target_sizes: np.ndarray
-    pairs: np.ndarray
-    shared: np.ndarray
+    pred_sizes: NDArray[np.intp]
+    target_sizes: NDArray[np.intp]
+    pairs: NDArray[np.int64]
+    shared: NDArray[np.intp]
 
 
-def lesion_detection(pred, target):
+def lesion_detection(pred: ArrayLike, target: ArrayLike) -> tuple[float, float, float]:
     """(recall, precision, F1) over lesions, with the WMH challenge's conventions.
 
     A lesion is a connected component including diagonal neighbours (26 in 3-D, 8 in 2-D). Recall is
@@ -499,17 +522,17 @@ def lesion_detection(pred, target):
     return _detection(lesion_overlaps(pred, target))
 
 
-def lesion_recall(pred, target):
+def lesion_recall(pred: ArrayLike, target: ArrayLike) -> float:
     """The fraction of the target's lesions that `pred` touches; see `lesion_detection`."""
     return lesion_detection(pred, target)[0]
 
 
-def lesion_f1(pred, target):
+def lesion_f1(pred: ArrayLike, target: ArrayLike) -> float:
     """Harmonic mean of lesion recall and precision; see `lesion_detection`."""
     return lesion_detection(pred, target)[2]
 
 
-def panoptic_quality(pred, target, threshold=0.5):
+def panoptic_quality(pred: ArrayLike, target: ArrayLike, threshold: float = 0.5) -> float:
     """Panoptic quality of lesions, sum of IoU over matches / (TP + FP / 2 + FN / 2), in [0, 1].
 
     Two lesions (see `lesion_detection`) match if their IoU exceeds the threshold. From 0.5 on, as
@@ -523,7 +546,7 @@ def panoptic_quality(pred, target, threshold=0.5):
     return _panoptic_quality(lesion_overlaps(pred, target), threshold)
 
 
-def lesion_scores(pred, target, threshold=0.5):
+def lesion_scores(pred: ArrayLike, target: ArrayLike, threshold: float = 0.5) -> dict[str, float]:
     """Every score of lesions, for the price of one labelling.
 
     Args:
@@ -543,7 +566,7 @@ def lesion_scores(pred, target, threshold=0.5):
     }
 
 
-def lesion_overlaps(pred, target):
+def lesion_overlaps(pred: ArrayLike, target: ArrayLike) -> LesionOverlaps:
     """The LesionOverlaps of two masks of one shape."""
     pred, target = _checked_masks(pred, target)
     box = _bounding_box(pred | target)
@@ -559,7 +582,7 @@ def lesion_overlaps(pred, target):
     return LesionOverlaps(pred_sizes, target_sizes, pairs, shared)
 
 
-def label_lesions(mask):
+def label_lesions(mask: ArrayLike) -> tuple[NDArray[np.int32], int]:
     """(labels, count): the number of each voxel's lesion, from 1, int32; 0 in the background.
 
     Lesions as in `lesion_detection`, in the order of their first voxels.
@@ -572,7 +595,8 @@ def label_lesions(mask):
     return label(mask, structure=np.ones((3,) * mask.ndim))
 
 
-def lesion_sizes(lesions, other):
+def lesion_sizes(lesions: ArrayLike,
+                 other: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """(voxels, touched) of each lesion of a mask: its size, and whether it meets the other mask.
 
     Args:
@@ -592,7 +616,7 @@ def lesion_sizes(lesions, other):
     return np.bincount(labels.ravel(), minlength=count + 1)[1:], touched
 
 
-def _detection(overlaps):
+def _detection(overlaps: LesionOverlaps) -> tuple[float, float, float]:
     """(recall, precision, F1) of `lesion_detection`."""
     found = [len(np.unique(overlaps.pairs[:, which])) for which in (1, 0)]
     recall = _fraction(found[0], len(overlaps.target_sizes))
@@ -601,7 +625,7 @@ def _detection(overlaps):
     return recall, precision, f1
 
 
-def _panoptic_quality(overlaps, threshold):
+def _panoptic_quality(overlaps: LesionOverlaps, threshold: float) -> float:
     """The score of `panoptic_quality`."""
     if not isinstance(threshold, int | float | np.number) or not 0 <= threshold < 1:
         raise ValueError(f"threshold: expected an IoU in [0, 1), got {threshold!r}")
@@ -622,7 +646,8 @@ def _panoptic_quality(overlaps, threshold):
 
 # Arguments ----------------------------------------------------------------------------------------
 
-def _checked_masks(pred, target, names=("pred", "target")):
+def _checked_masks(pred: ArrayLike, target: ArrayLike,
+                   names: Sequence[str] = ("pred", "target")) -> list[NDArray[np.bool_]]:
     """Both masks as bool arrays of one shape, or ValueError."""
     masks = [_as_bool(name, mask) for name, mask in zip(names, (pred, target))]
     if masks[0].shape != masks[1].shape:
@@ -631,7 +656,7 @@ def _checked_masks(pred, target, names=("pred", "target")):
     return masks
 
 
-def _as_bool(name, mask):
+def _as_bool(name: str, mask: ArrayLike) -> NDArray[np.bool_]:
     """The mask as a bool array, or ValueError, naming the argument."""
     mask = np.asarray(mask)
 
@@ -647,7 +672,7 @@ def _as_bool(name, mask):
     return mask
 
 
-def _checked_spacing(spacing, ndim):
+def _checked_spacing(spacing: ArrayLike | None, ndim: int) -> NDArray[np.float64]:
     """The voxel size as a float64 array (ndim,), or ValueError."""
     if spacing is None:
         return np.ones(ndim)

@@ -1,51 +1,88 @@
 """How the loss weights and the learning rate change: functions of the epoch and the scores so far.
 
 Nothing here has state, so a resumed run needs no more than its metrics.csv to go on exactly.
+
+A schedule of alpha is a text, its kind and the numbers of it; those in brackets may be left out,
+beginning with the last:
+
+    rebalance[:STEP[:FLOOR[:WARM_UP]]]   the paper's (Section 3.2): alpha is 1, and falls by STEP
+                                         (0.01) after each epoch to FLOOR (0.01)
+    increase[:STEP[:FLOOR[:WARM_UP]]]    the same alpha, but only the boundary weight 1 - alpha
+                                         moves: the regional weight stays at 1
+    switch:EPOCHS[:ALPHA]                1 for so many epochs, the regional loss alone, and ALPHA
+                                         (0.01) from then on
+    constant:ALPHA                       ALPHA throughout
+    code2018                             of the authors' code: max(0.1, 1 - 0.01 epoch), and a
+                                         boundary weight that grows without a cap
+
+With a WARM_UP the fall begins so many epochs later: rebalance:0.25:0.5:2 is 1, 1, 1, 0.75, 0.5,
+0.5, ... STEP, FLOOR and ALPHA are from 0 to 1, EPOCHS and WARM_UP whole numbers.
 """
 
-# Of alpha (Section 3.2): what it loses after each epoch, and where it stops.
-STEP, FLOOR = 0.01, 0.01
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+STEP, FLOOR = 0.01, 0.01  # the paper's: what alpha loses after each epoch, and where it stops
+LONGEST = 10 ** 6         # epochs of a run
+
+
+class Schedule(NamedTuple):
+    """What the text of a schedule says.
+
+    Attributes:
+        kind: its first word.
+        step: what alpha loses after each epoch; None of a switch and a constant.
+        floor: where it stops.
+        warm_up: epochs before it begins to fall, or switches.
+    """
+
+    kind: str
+    step: float | None = STEP
+    floor: float = FLOOR
+    warm_up: int = 0
+
+
+# Of each kind, the schedule without numbers, the numbers in the order of its text, how many of them
+# must be there, and which `changed` may change.
+FALL = ("step", "floor", "warm_up")
+KINDS = {
+    "rebalance": (Schedule("rebalance"), FALL, 0, FALL),
+    "increase": (Schedule("increase"), FALL, 0, FALL),
+    "switch": (Schedule("switch", None), ("warm_up", "floor"), 1, ("floor",)),
+    "constant": (Schedule("constant", None), ("floor",), 1, ()),
+    "code2018": (Schedule("code2018", STEP, 0.1), (), 0, ()),
+}
 
 
 # Weights of the losses ----------------------------------------------------------------------------
 
-def alpha(schedule, epoch):
-    """Weight of the regional loss in Eq. 6 at an epoch (0-based).
+def alpha(schedule: str, epoch: int) -> float:
+    """Weight of the regional loss in Eq. 6 at an epoch.
 
     Args:
-        schedule: one of
-            "rebalance": the paper's (Section 3.2): 1, falling by 0.01 after each epoch to 0.01.
-            "rebalance:0.05": falls by 0.05, for short runs.
-            "increase[:STEP]": the same alpha, but only the boundary weight 1 - alpha moves (see
-                `weights`).
-            "constant:0.5": stays at 0.5.
-            "switch:N[:ALPHA]": 1 for N epochs, the regional loss alone, and ALPHA from then on
-                (0.01, where "rebalance" ends).
-            "code2018": the regional weight of the authors' code, max(0.1, 1 - 0.01 epoch).
+        schedule: a text, such as "rebalance"; the head of this file has them all.
         epoch: 0, 1, ...
 
     Raises:
-        ValueError: the schedule is not one of these, a number of it is not in [0, 1], or N is not a
-            whole number of 0 or more.
+        ValueError: the text is not a schedule's, or a number in it is out of range.
     """
-    kind, number, warm_up = _parse(schedule)
-    if kind == "constant":
-        return number
-    if kind == "switch":
-        return 1.0 if epoch < warm_up else number
+    _, step, floor, warm_up = parse(schedule)
+    if step is None:
+        return 1.0 if epoch < warm_up else floor
 
-    floor = 0.1 if kind == "code2018" else FLOOR
-    return max(floor, round(1 - epoch * number, 10))  # rounded: 0.99, not 0.98999...
+    fallen = step * max(0, epoch - warm_up)
+    return max(floor, round(1 - fallen, 10))  # rounded: 0.99, not 0.98999...
 
 
-def weights(schedule, epoch):
+def weights(schedule: str, epoch: int) -> tuple[float, float]:
     """(regional, boundary) weights at an epoch: (alpha, 1 - alpha) in Eq. 6.
 
     "increase" keeps the regional weight at 1. "code2018" starts the boundary weight at 0.01 and
     adds 0.01 after each epoch without a cap, as the authors' code did, so that it passes 1 at
     epoch 100.
     """
-    kind, *_ = _parse(schedule)
+    kind = parse(schedule).kind
     regional = alpha(schedule, epoch)
     if kind == "code2018":
         return regional, round(0.01 + 0.01 * epoch, 10)
@@ -54,32 +91,95 @@ def weights(schedule, epoch):
     return (1.0, boundary) if kind == "increase" else (regional, boundary)
 
 
-def _parse(schedule):
-    """(kind, its number, epochs of warm-up)."""
-    kind, _, number = schedule.partition(":")
-    defaults = {"rebalance": STEP, "increase": STEP, "code2018": STEP, "switch": FLOOR}
-    known = schedule == "code2018" or kind in ("rebalance", "increase", "constant", "switch")
-    warm_up = 0
+def floor_epoch(schedule: str) -> int | None:
+    """The first epoch with alpha at its floor; None if alpha does not fall, or in no run's life.
+
+    floor_epoch("rebalance") is 99, floor_epoch("switch:50") is 50.
+    """
+    kind, step, floor, warm_up = parse(schedule)
+    if kind == "constant" or floor == 1:
+        return None
+    if step is None:
+        return warm_up
+    if step * LONGEST < 1 - floor:
+        return None
+
+    epoch = warm_up + math.ceil((1 - floor) / step) - 1  # at most one early: alpha is rounded
+    while alpha(schedule, epoch) > floor:
+        epoch += 1
+    return epoch
+
+
+# Texts of schedules -------------------------------------------------------------------------------
+
+def for_epochs(epochs: int) -> str:
+    """The paper's schedule in a run of so many epochs: as in its 200, the fall ends half way.
+
+    for_epochs(200) is "rebalance", for_epochs(50) is "rebalance:0.04".
+    """
+    return changed("rebalance", step=float(f"{min(1, 2 / epochs):.6g}"))
+
+
+def changed(schedule: str, **numbers: Any) -> str:
+    """The text of a schedule with another step, floor or warm_up.
+
+    changed("rebalance:0.02", floor=0.5) is "rebalance:0.02:0.5".
+
+    Raises:
+        ValueError: the schedule has no such number (a switch has a floor alone; a constant and
+            "code2018" have none), or it is out of range.
+    """
+    found = parse(schedule)
+    plain, names, needed, changeable = KINDS[found.kind]
+    if unknown := sorted(set(numbers) - set(changeable)):
+        raise ValueError(f"schedule: expected one with a {unknown[0].replace('_', '-')}, "
+                         f"found {schedule!r}")
+    if not numbers:
+        return schedule
+
+    found = found._replace(**numbers)
+    while len(names) > needed and getattr(found, names[-1]) == getattr(plain, names[-1]):
+        names = names[:-1]
+    text = ":".join([found.kind, *(_number(getattr(found, name)) for name in names)])
+    parse(text)  # in range?
+    return text
+
+
+def _number(value: float) -> str:
+    """As text: 50, 0.0769231."""
+    return str(value) if isinstance(value, int) else f"{value:.12g}"
+
+
+def differ_in_step(first: str, second: str) -> bool:
+    """Do two schedules differ in how fast alpha falls, or in nothing?"""
+    return parse(first)._replace(step=None) == parse(second)._replace(step=None)
+
+
+def parse(text: str) -> Schedule:
+    """The Schedule that a text says; ValueError if it says none."""
+    kind, _, rest = text.partition(":")
+    words = rest.split(":") if rest else []
+    plain, names, needed, _ = KINDS.get(kind, (None, (), 0, ()))
 
     try:
-        if kind == "switch":
-            epochs, _, number = number.partition(":")
-            warm_up = int(epochs)
-        value = float(number) if number else defaults[kind]
-        if known and 0 <= value <= 1 and warm_up >= 0:
-            return kind, value, warm_up
-    except (KeyError, ValueError):
+        if plain and needed <= len(words) <= len(names):
+            numbers: dict[str, Any] = {name: int(word) if name == "warm_up" else float(word)
+                                       for name, word in zip(names, words)}
+            found = plain._replace(**numbers)
+            if found.warm_up >= 0 and 0 <= found.floor <= 1 and 0 <= (found.step or 0) <= 1:
+                return found
+    except ValueError:
         pass
 
     raise ValueError(
         "schedule: expected rebalance[:STEP], increase[:STEP], constant:ALPHA, "
-        "switch:EPOCHS[:ALPHA] or code2018, with STEP and ALPHA from 0 to 1, "
-        f"found {schedule!r}")
+        "switch:EPOCHS[:ALPHA] or code2018 (STEP may be followed by :FLOOR[:WARM_UP]), with STEP "
+        f"and ALPHA from 0 to 1, found {text!r}")
 
 
 # Learning rate ------------------------------------------------------------------------------------
 
-def plateau_lr(scores, lr=1e-3, patience=20):
+def plateau_lr(scores: Iterable[float], lr: float = 1e-3, patience: int = 20) -> float:
     """Learning rate of the next epoch, halved after `patience` epochs without a better score.
 
     As Section 3.2 has it.
@@ -97,7 +197,7 @@ def plateau_lr(scores, lr=1e-3, patience=20):
     return lr
 
 
-def code2018_lr(scores, lr=1e-3, patience=20):
+def code2018_lr(scores: Iterable[float], lr: float = 1e-3, patience: int = 20) -> float:
     """The authors' code: halved after each epoch with epoch % (best_epoch + 20) == 0.
 
     That holds at epoch 0 too.

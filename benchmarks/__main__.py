@@ -23,7 +23,8 @@ from benchmarks.common import ROOT, save
 from benchmarks.gpu import PARTS
 from utils import argument_parser
 
-ALL = ("metrics", "losses", "loading", "training", "preprocessing", "growth", "startup")
+ALL = ("metrics", "surfaces", "losses", "boundary", "loading", "training", "preprocessing",
+       "growth", "startup")
 MORE = ("gpu", "arithmetic")
 
 

@@ -72,8 +72,7 @@ class Tally(TorchDispatchMode):
 def operations_of(network, width=WIDTH, size=SIZE, batch=BATCH, training=True):
     """The Operations of a step in bfloat16 or, of validation, of a forward pass."""
     tally = Tally()
-    # Modules of such tensors cannot be moved, and need not be.
-    with FakeTensorMode(), patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
+    with FakeTensorMode(), patch.object(torch.nn.Module, "to", lay_out):
         step = Step(network, width, size, batch, "cpu", torch.bfloat16)
         if training:
             step()  # makes Adam's moments
@@ -84,6 +83,16 @@ def operations_of(network, width=WIDTH, size=SIZE, batch=BATCH, training=True):
             with torch.inference_mode(), tally:
                 step.segment(step.batch.images)
     return tally.operations
+
+
+def lay_out(module, *_, memory_format=None, **__):
+    """Stands for Module.to, which cannot move such tensors; they need a layout alone."""
+    for each in module.modules() if memory_format else ():
+        for name, parameter in each.named_parameters(recurse=False):
+            if parameter.ndim == 4:
+                weights = parameter.detach().contiguous(memory_format=memory_format)
+                setattr(each, name, torch.nn.Parameter(weights))
+    return module
 
 
 class Work(NamedTuple):

@@ -15,7 +15,8 @@ from training.devices import cpu_flags
 from utils import git_commit, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "numpy", "scipy", "nibabel", "medpy", "scikit-image")
+PACKAGES = ("torch", "numpy", "scipy", "nibabel", "medpy", "monai", "scikit-image",
+            "surface-distance")
 
 
 def seconds(function):

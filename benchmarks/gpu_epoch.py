@@ -17,7 +17,7 @@ from benchmarks.common import ROOT, phantom_scans, significant
 from benchmarks.common import run as run_program
 from benchmarks.gpu_steps import BATCH, wait
 from dataloader import Slices, batches, make_resident
-from training import best_model, checkpoint, validation
+from training import best_model, best_network, checkpoint, validation
 from training.run_folder import RunFolder
 
 EPOCHS = 5             # of each run; the first and the last are not counted
@@ -28,7 +28,8 @@ SIDE_BY_SIDE = (1, 2, 4)
 PARTS = {"train": (main, "train_one_epoch"), "validate": (main, "validate"),
          "save": (RunFolder, "save_epoch")}
 BESIDE = {"scoring": [(validation, "score_scan")],
-          "writing checkpoints": [(checkpoint, "write_state"), (best_model, "write_state")]}
+          "writing checkpoints": [(module, "write_state")
+                                  for module in (checkpoint, best_model, best_network)]}
 
 
 def data_folder(args, folder):

@@ -31,12 +31,15 @@ class Step(Trainer):
         self.batch = Batch(*(tensor.to(device) for tensor in random_batch(batch, size)))
 
     def __call__(self):
-        batch = self.begin_step(self.batch)
-        logits = self.forward(batch.images)
-        probs, target = logits.softmax(1), one_hot(batch.labels, 2)
-        loss, _ = self.loss(probs, target, batch.distance, (0.5, 0.5), logits)
-        self.end_step(loss)
-        return loss.detach()
+        _, losses = self.step(losses_of, self.batch, len(self.batch.images))
+        return losses["loss"]
+
+
+def losses_of(step, batch):
+    """The loss of a batch and its parts."""
+    logits = step.forward(batch.images)
+    probs, target = logits.softmax(1), one_hot(batch.labels, 2)
+    return step.loss(probs, target, batch.distance, (0.5, 0.5), logits)
 
 
 class BaselineStep:

@@ -4,7 +4,10 @@ A network maps images (B, in_channels, H, W) to logits (B, classes, H, W), for a
 whose `dims` is 3 maps volumes (B, in_channels, D, H, W) to logits of that size.
 """
 
+from collections.abc import Sequence
+
 import torch
+from torch import nn
 from torch.func import functional_call
 
 from networks.enet import ENet
@@ -22,7 +25,7 @@ NETWORKS = {
 }
 
 
-def build(name, in_channels, classes, width=64):
+def build(name: str, in_channels: int, classes: int, width: int = 64) -> nn.Module:
     """A network by its command-line name.
 
     Args:
@@ -41,7 +44,7 @@ def build(name, in_channels, classes, width=64):
     return NETWORKS[name](in_channels, classes, width)
 
 
-def flops(network, shape):
+def flops(network: nn.Module, shape: Sequence[int]) -> int:
     """Floating-point operations of one image's forward pass.
 
     Two for each multiply-add of a convolution; other operations are not counted.

@@ -4,7 +4,7 @@
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from networks.padding import crop_to, pad_to_multiple
@@ -46,7 +46,7 @@ class ENet(nn.Module):
 
     dims = 2
 
-    def __init__(self, in_channels, classes, width=64):
+    def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
         super().__init__()
         w, first = width, max(width // 4, in_channels + 1)
 
@@ -66,7 +66,7 @@ class ENet(nn.Module):
         self.stage5 = Bottleneck(first)
         self.head = nn.ConvTranspose2d(first, classes, 2, stride=2)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """images (B, in_channels, H, W) -> logits (B, classes, H, W)."""
         x = pad_to_multiple(images, MULTIPLE)
         x = torch.cat([self.initial(x), functional.max_pool2d(x, 2)], dim=1)
@@ -89,7 +89,7 @@ class Bottleneck(nn.Module):
         dropout: probability that a channel of the branch is dropped.
     """
 
-    def __init__(self, channels, kind="regular", dropout=0.1):
+    def __init__(self, channels: int, kind: str = "regular", dropout: float = 0.1) -> None:
         super().__init__()
         inner = narrow(channels)
         self.branch = nn.Sequential(
@@ -98,7 +98,7 @@ class Bottleneck(nn.Module):
             *expansion(inner, channels, dropout))
         self.activation = nn.PReLU(channels)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.activation(x + self.branch(x))
 
 
@@ -108,7 +108,7 @@ class Downsampling(nn.Module):
     The pooled channels are padded with channels of zeros.
     """
 
-    def __init__(self, in_channels, out_channels, dropout):
+    def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
         super().__init__()
         inner = narrow(out_channels)
         self.extra = out_channels - in_channels
@@ -118,7 +118,7 @@ class Downsampling(nn.Module):
             *expansion(inner, out_channels, dropout))
         self.activation = nn.PReLU(out_channels)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (features at half the resolution, indices of the maxima)."""
         pooled, indices = functional.max_pool2d(x, 2, return_indices=True)
         pooled = functional.pad(pooled, (0, 0, 0, 0, 0, self.extra))
@@ -131,7 +131,7 @@ class Upsampling(nn.Module):
     The unpooled values come from a 1x1 convolution and go back where the maxima were.
     """
 
-    def __init__(self, in_channels, out_channels, dropout=0.1):
+    def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.1) -> None:
         super().__init__()
         inner = narrow(out_channels)
         self.main = nn.Sequential(
@@ -142,16 +142,16 @@ class Upsampling(nn.Module):
             *expansion(inner, out_channels, dropout))
         self.activation = nn.PReLU(out_channels)
 
-    def forward(self, x, indices):
+    def forward(self, x: Tensor, indices: Tensor) -> Tensor:
         return self.activation(max_unpool2d(self.main(x), indices) + self.branch(x))
 
 
-def narrow(channels):
+def narrow(channels: int) -> int:
     """Channels inside a bottleneck."""
     return max(1, channels // 4)
 
 
-def middle(channels, kind):
+def middle(channels: int, kind: str) -> tuple[nn.Module, ...]:
     """The convolution, or the two, between projection and expansion."""
     kind, _, dilation = kind.partition(" ")
     if kind == "asymmetric":
@@ -159,7 +159,7 @@ def middle(channels, kind):
     return (convolution(channels, channels, 3, dilation=int(dilation or 1)),)
 
 
-def expansion(in_channels, out_channels, dropout):
+def expansion(in_channels: int, out_channels: int, dropout: float) -> tuple[nn.Module, ...]:
     """1x1 convolution, batch normalisation, spatial dropout."""
     return (
         nn.Conv2d(in_channels, out_channels, 1, bias=False),
@@ -168,19 +168,21 @@ def expansion(in_channels, out_channels, dropout):
     )
 
 
-def convolution(in_channels, out_channels, kernel, stride=1, dilation=1):
+def convolution(in_channels: int, out_channels: int, kernel: int | tuple[int, int], stride: int = 1,
+                dilation: int = 1) -> nn.Sequential:
     """A convolution without bias, batch normalisation, PReLU.
 
     It keeps the size, or divides it by the stride.
     """
     sides = kernel if isinstance(kernel, tuple) else (kernel, kernel)
-    padding = (0, 0) if stride == 2 else tuple(dilation * (side // 2) for side in sides)
+    height, width = sides
+    padding = (0, 0) if stride == 2 else (dilation * (height // 2), dilation * (width // 2))
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, sides, stride, padding, dilation, bias=False),
         activation(out_channels))
 
 
-def transposed_convolution(channels):
+def transposed_convolution(channels: int) -> nn.Sequential:
     """3x3, without bias, to twice the resolution; batch normalisation, PReLU."""
     return nn.Sequential(
         nn.ConvTranspose2d(
@@ -188,6 +190,6 @@ def transposed_convolution(channels):
         activation(channels))
 
 
-def activation(channels):
+def activation(channels: int) -> nn.Sequential:
     """Batch normalisation, then PReLU with a slope of its own for each channel."""
     return nn.Sequential(nn.BatchNorm2d(channels), nn.PReLU(channels))

@@ -5,14 +5,14 @@ the networks that need them. Values and gradients are theirs, down to the choice
 several equal voxels.
 """
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 
 class MaxPool3d(nn.Module):
     """Maximum of 2x2x2 voxels: over 2x2 in plane, then over two slices."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """x (B, C, D, H, W), sides even -> (B, C, D/2, H/2, W/2)."""
         batch, _, depth, _, _ = x.shape
         planes = functional.max_pool2d(x.movedim(2, 1).flatten(0, 1), 2)    # (B D, C, H/2, W/2)
@@ -20,7 +20,7 @@ class MaxPool3d(nn.Module):
         return functional.max_pool2d(x.flatten(3), (2, 1)).unflatten(3, x.shape[3:])
 
 
-def max_unpool2d(x, indices):
+def max_unpool2d(x: Tensor, indices: Tensor) -> Tensor:
     """Each value back where it was the maximum of 2x2 pixels, zeros elsewhere.
 
     Args:

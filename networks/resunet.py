@@ -5,7 +5,7 @@ encoder, and the channels stop growing at 8w; here with batch normalisation and 
 near that of `unet`.
 """
 
-from torch import nn
+from torch import Tensor, nn
 
 from networks.ushape import UShape
 
@@ -24,7 +24,7 @@ class ResUNet(UShape):
 
     dims = 2
 
-    def __init__(self, in_channels, classes, width=64):
+    def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
         super().__init__()
         widths = [width * times for times in GROWTH]
         deep, shallow = widths[:0:-1], widths[-2::-1]  # of each step up
@@ -42,7 +42,7 @@ class ResUNet(UShape):
         self.start_weights()
 
 
-def residual_level(in_channels, out_channels, count, stride):
+def residual_level(in_channels: int, out_channels: int, count: int, stride: int) -> nn.Sequential:
     """`count` residual blocks, the first of which strides and changes the channels."""
     first = Residual(in_channels, out_channels, stride)
     return nn.Sequential(first, *(Residual(out_channels, out_channels) for _ in range(count - 1)))
@@ -54,7 +54,7 @@ class Residual(nn.Module):
     The shortcut is the identity, or a 1x1 convolution where channels or resolution change.
     """
 
-    def __init__(self, in_channels, out_channels, stride=1):
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
         self.branch = nn.Sequential(
             *convolution(in_channels, out_channels, stride=stride),
@@ -62,16 +62,17 @@ class Residual(nn.Module):
             *convolution(out_channels, out_channels))
 
         if in_channels == out_channels and stride == 1:
-            self.shortcut = nn.Identity()
+            self.shortcut: nn.Module = nn.Identity()
         else:
             self.shortcut = nn.Sequential(*convolution(in_channels, out_channels, 1, stride))
         self.activation = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.branch(x) + self.shortcut(x))
 
 
-def convolution(in_channels, out_channels, kernel=3, stride=1):
+def convolution(in_channels: int, out_channels: int, kernel: int = 3,
+                stride: int = 1) -> tuple[nn.Module, ...]:
     """A convolution without bias, and its batch normalisation."""
     return (
         nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),

@@ -22,7 +22,7 @@ class UNet(UShape):
 
     dims = 2
 
-    def __init__(self, in_channels, classes, width=64):
+    def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
         super().__init__()
         widths = [width * 2 ** level for level in range(LEVELS + 1)]
         ascending = widths[-2::-1]  # of the levels on the way up
@@ -37,7 +37,7 @@ class UNet(UShape):
         self.start_weights()
 
 
-def two_convolutions(in_channels, out_channels):
+def two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
     """Twice: 3x3 convolution, batch normalisation, ReLU."""
     layers = []
     for channels in (in_channels, out_channels):

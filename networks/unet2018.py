@@ -4,7 +4,7 @@
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from networks.padding import crop_to, pad_to_multiple
 
@@ -22,7 +22,7 @@ class UNet2018(nn.Module):
 
     dims = 2
 
-    def __init__(self, in_channels, classes, width=64):
+    def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
         super().__init__()
         w = width
         deep = (8 * w, 4 * w, 2 * w)  # channels below each level of the decoder
@@ -40,7 +40,7 @@ class UNet2018(nn.Module):
             for c in deep)
         self.head = nn.Conv2d(w, classes, 1)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """images (B, in_channels, H, W) -> logits (B, classes, H, W)."""
         x = pad_to_multiple(images, 2 ** LEVELS)
 
@@ -59,7 +59,7 @@ class UNet2018(nn.Module):
 class Upsample(nn.Sequential):
     """Nearest-neighbour x2, then two convolutions that keep the width."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__(
             nn.Upsample(scale_factor=2),
             convolution(channels, channels),
@@ -69,18 +69,18 @@ class Upsample(nn.Sequential):
 class Residual(nn.Module):
     """conv + BN + PReLU, conv with bias + BN, added to the input, leaky ReLU 0.2."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = convolution(channels, channels)
         self.second = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels))
         self.activation = nn.LeakyReLU(0.2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.activation(x + self.second(self.first(x)))
 
 
-def convolution(in_channels, out_channels, stride=1):
+def convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """3x3 convolution without bias, batch normalisation, PReLU with one slope."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),

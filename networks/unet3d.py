@@ -28,7 +28,7 @@ class UNet3d(UShape):
 
     dims = 3
 
-    def __init__(self, in_channels, classes, width=64):
+    def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
         super().__init__()
         widths = [width * 2 ** level for level in range(LEVELS + 1)]
         ascending = widths[-2::-1]  # of the levels on the way up
@@ -43,7 +43,7 @@ class UNet3d(UShape):
         self.start_weights()
 
 
-def two_convolutions(in_channels, middle, out_channels):
+def two_convolutions(in_channels: int, middle: int, out_channels: int) -> nn.Sequential:
     """3x3x3 convolution, batch normalisation, ReLU, to `middle` and then to `out_channels`."""
     layers = []
     for a, b in ((in_channels, middle), (middle, out_channels)):

@@ -1,7 +1,7 @@
 """What the U-shaped networks share: the way down, the way up with its skips, the first weights."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from networks.padding import crop_to, pad_to_multiple
 
@@ -16,13 +16,19 @@ class UShape(nn.Module):
         head: the last convolution.
     """
 
-    def start_weights(self):
+    down: nn.ModuleList
+    pool: nn.Module
+    up: nn.ModuleList
+    merge: nn.ModuleList
+    head: nn.Module
+
+    def start_weights(self) -> None:
         """Convolutions as He et al. 2015 have it for ReLU; transposed ones as torch does."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """images (B, in_channels, *spatial) -> logits (B, classes, *spatial), of any size."""
         x = pad_to_multiple(images, 2 ** len(self.up))
 

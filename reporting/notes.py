@@ -1,12 +1,25 @@
 """What a reader must know to read Table 1, in sentences."""
 
+import math
+
 from reporting.table1 import averaged, empty_fraction, seeds_text
+from scoring.emptying import (
+    HASTE,
+    NOTHING_SCORES,
+    empty_share,
+    floor_in_words,
+    floor_reached,
+    found_nothing,
+    is_hasty,
+    rate_in_words,
+)
 from scoring.rows import RATER, label
+from scoring.run_files import SCORES
 
 GENERAL = (
     "Measured: mean (sample standard deviation, n - 1) over the seeds that finished. Best epoch = "
-    "highest mean DSC over the 2-D validation slices, the first one on ties, chosen on the same "
-    "validation subset as in the paper; there is no test set.",
+    "highest {score}, the first one on ties, chosen on the same validation subset as in the paper; "
+    "there is no test set.",
     "Last epochs: mean over the last epochs of each run, then over seeds; the window is 50 epochs, "
     "at most a quarter of the run ({windows}).",
     "DSC: mean over 2-D slices, 1 where both masks are empty. 3-D DSC, HD and HD95: mean over "
@@ -22,8 +35,16 @@ GENERAL = (
 def table_notes(sets, reported):
     """What a reader must know to read the table: the general sentences, then those of each set."""
     windows = "; ".join(f"{results.title}: {results.window}" for results in sets)
-    general = [sentence.replace("{windows}", windows) for sentence in GENERAL]
+    scores = dict.fromkeys(score_in_words(results.runs[0].config.score) for results in sets)
+    general = [sentence.replace("{windows}", windows).replace("{score}", " or ".join(scores))
+               for sentence in GENERAL]
     return general + [note for results in sets for note in set_notes(results, reported)]
+
+
+def score_in_words(score):
+    """What chooses the best epoch, a column of metrics.csv."""
+    return ("mean DSC over the 2-D validation slices" if score == "val_dice" else
+            f"{SCORES[score]} of the validation scans")
 
 
 def set_notes(results, reported):
@@ -76,11 +97,15 @@ def row_notes(results, runs):
             "or left out of the mean), and its DSC is the fraction of empty validation slices, "
             f"{empty_fraction(results)} here.")
 
+    found += best_is_empty(results, shown)
+
     ended = [run.folder.name for run in shown if run.ends_empty]
     if ended:
         found.append(
             f"{', '.join(ended)} ({len(ended)} of {len(shown)} runs) ends with a model that "
             "predicts no foreground at all; its best epoch came before.")
+
+    found += floor_of_alpha(shown)
 
     skipped = {run.folder.name: sum(row.get("skipped_steps") or 0 for row in run.rows)
                for run in runs}
@@ -92,6 +117,48 @@ def row_notes(results, runs):
         partial = "Only finished runs are averaged." if any(run.finished for run in runs) else \
             "No run has finished: the numbers marked * are those so far."
         found.append(f"unfinished, {seeds_text(runs)}. {partial}")
+    return found
+
+
+def best_is_empty(results, runs):
+    """Of each run, or fold, whose best epoch predicts nothing: what that scores, and the rate."""
+    empty = [part for run in runs for part in run.parts if part.collapsed]
+    if not empty:
+        return []
+    return ["an empty prediction is the best epoch of "
+            + "; ".join(empty_in_words(results, run) for run in empty) + "."]
+
+
+def empty_in_words(results, run):
+    """seed0 (epoch 18: DSC 0.600, which is the share of slices without a lesion; the rate ...)."""
+    score, epoch = run.config.score, run.best["epoch"]
+    value, share = run.best[score], empty_share(run.best_scans)
+    if math.isnan(share) and run.config.fold is None:
+        share = results.fingerprint.val.empty_fraction or math.nan
+
+    about = f"{SCORES[score]} {value:.3f}, which is {NOTHING_SCORES[score]}"
+    if score == "val_dice" and abs(value - share) > 0.0005:
+        about += f", but that is {share:.3f}"
+    rate = rate_in_words(run.rows, epoch)
+    return f"{run.folder.name} (epoch {epoch:g}: {about}" + (f"; {rate})" if rate else ")")
+
+
+def floor_of_alpha(runs):
+    """Did alpha reach its floor after few training steps, or before a lesion had been found?"""
+    parts = [part for run in runs for part in run.parts if floor_reached(part) is not None]
+    schedule = parts[0].config.schedule or "rebalance" if parts else None
+
+    found = []
+    steps = [part.config.steps_per_epoch for part in parts]
+    hasty = [count for count in steps if is_hasty(schedule, count)]
+    if hasty:
+        found.append(f"alpha is {floor_in_words(schedule, *hasty)}; networks were emptied where "
+                     f"that took fewer than some {HASTE:,}.")
+
+    early = [part.folder.name for part in parts if found_nothing(part.scans, floor_reached(part))]
+    if early:
+        found.append("alpha reached its floor before any lesion of a validation scan had been "
+                     f"found in {', '.join(early)} ({len(early)} of {len(parts)} runs).")
     return found
 
 

@@ -5,7 +5,10 @@ A row is a loss, or a loss with what is changed about it, joined by hyphens:
     gdl+boundary                 the loss of main.py --loss
     gdl+boundary-alpha0.5        alpha held at 0.5
     gdl+boundary-rebalance0.02   another schedule of alpha: -rebalance, -increase or -switch, with
-    gdl+boundary-increase        or without its number (see main.py --schedule)
+    gdl+boundary-increase        or without its number (see scheduler.py)
+    gdl+boundary-floor0.5        the run's own schedule, with alpha's floor at 0.5
+    gdl+boundary-warm50          the same, beginning to fall 50 epochs later
+    gdl+boundary-rebalance0.005-floor0.5-warm50, gdl+boundary-switch50-floor0.5
     gdl-cap1                     the class weight of the generalized Dice loss capped at 1
     dice+ce-batch                the regional loss's sums over the images of a batch together
     gdl-medianabsent             an absent class weighed by the median size of those that are there
@@ -18,7 +21,9 @@ human rater is the row rater:NAME.
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import scheduler
 
 REGIONAL, BOTH, ALONE = "gdl", "gdl+boundary", "boundary"  # the paper's rows
 PAPER = (ALONE, REGIONAL, BOTH)                            # in the order of its table
@@ -38,12 +43,13 @@ FLAGS = {  # changes without a number: the option of main.py that each sets, and
     "lesionslices": ("lesion_slices", True),
     "background": ("boundary_classes", ["all"]),
 }
-FLAGS_IN_WORDS = {"medianabsent": "absent: median size", "lesionslices": "lesion slices only",
-                  "background": "with background"}
-CHANGE = re.compile(rf"(alpha|cap|rebalance|increase|switch)({NUMBER})?|({'|'.join(FLAGS)})")
-NEEDS_NUMBER = ("alpha", "cap", "switch")
-NOT_OF_ALPHA = ("cap", *FLAGS)   # the other changes are schedules of alpha
-OF_THE_TERM = ("background",)    # means nothing without the boundary loss
+LABELS = {"medianabsent": "absent: median size", "lesionslices": "lesion slices only",
+          "background": "with background", "warm": "warm-up"}  # others as they stand in the name
+CHANGE = re.compile(rf"(rebalance|increase)({NUMBER})?|(alpha|cap|floor)({NUMBER})|"
+                    rf"(switch|warm)(\d+)|({'|'.join(FLAGS)})")
+SCHEDULES = ("alpha", "rebalance", "increase", "switch")
+OF_A_SCHEDULE = {"floor": float, "warm": int}
+OF_THE_TERM = ("background",)  # means nothing without the boundary loss
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class Row:
 
     Attributes:
         loss: for main.py --loss.
-        schedule: for --schedule; None: the run's own.
+        schedule: for --schedule, with its floor and warm-up; None: the run's own.
+        changed: of the run's own, where `schedule` is None: {"floor": ..., "warm_up": ...}.
         gdl_max_weight: for --gdl-max-weight; None: no cap.
         changes: (kind, number as text) of each change, in the order of the name.
     """
@@ -61,6 +68,7 @@ class Row:
     schedule: str | None = None
     gdl_max_weight: float | None = None
     changes: tuple = ()
+    changed: dict = field(default_factory=dict)
 
     @property
     def flags(self):
@@ -78,24 +86,41 @@ def parse(name):
     changes = []
     for word in words:
         found = CHANGE.fullmatch(word)
-        if not found or found[1] in NEEDS_NUMBER and not found[2]:
+        if not found:
             raise ValueError(
                 "row: expected a loss, or one with -alphaNUMBER, -capNUMBER, -rebalance[STEP], "
-                f"-increase[STEP], -switchEPOCHS, -{', -'.join(FLAGS)}, found {name!r}")
-        changes.append((found[1] or found[3], found[2] or ""))
+                f"-increase[STEP], -switchEPOCHS, -floorALPHA, -warmEPOCHS, -{', -'.join(FLAGS)}, "
+                f"found {name!r}")
+        kind, number, *_ = *filter(None, found.groups()), ""
+        changes.append((kind, number))
 
-    caps = [float(number) for kind, number in changes if kind == "cap"]
-    schedules = [_schedule(*change) for change in changes if is_schedule(change)]
-    flags = [kind for kind, _ in changes if kind in FLAGS]
-    if max(len(caps), len(schedules), *(flags.count(flag) for flag in FLAGS)) > 1:
+    of_what = ["schedule" if kind in SCHEDULES else kind for kind, _ in changes]
+    if len(set(of_what)) < len(of_what):
         raise ValueError("row: expected one schedule, one cap and one of each other change at "
                          f"most, found {name!r}")
-    return Row(loss, *(schedules or [None]), *(caps or [None]), tuple(changes))
+
+    told = dict(zip(of_what, changes))
+    cap = float(told["cap"][1]) if "cap" in told else None
+    schedule, changed = _schedule_of(name, told)
+    return Row(loss, schedule, cap, tuple(changes), changed)
+
+
+def _schedule_of(name, told):
+    """(schedule, changed) of a Row; told: {"schedule", "floor", "warm": (kind, number)}."""
+    own = _schedule(*told["schedule"]) if "schedule" in told else None
+    changed = {"warm_up" if kind == "warm" else kind: number_of(told[kind][1])
+               for kind, number_of in OF_A_SCHEDULE.items() if kind in told}
+    try:
+        whole = scheduler.changed(own or "rebalance", **changed)  # in range?
+    except ValueError as error:
+        reason = str(error).removeprefix("schedule: ").partition(", found")[0]
+        raise ValueError(f"row: {reason}, found {name!r}") from None
+    return (whole, {}) if own else (None, changed)
 
 
 def is_schedule(change):
     """Is a (kind, number) of a row's changes about alpha?"""
-    return change[0] not in NOT_OF_ALPHA
+    return change[0] in (*SCHEDULES, *OF_A_SCHEDULE)
 
 
 def _schedule(kind, number):
@@ -140,9 +165,14 @@ def label(name):
     """gdl+boundary -> L_GD + L_B, gdl-cap1 -> L_GD, cap 1; others stay as they are."""
     if name.startswith(RATER):
         return f"rater {name.removeprefix(RATER)}"
-    changes = "".join(f", {FLAGS_IN_WORDS.get(kind, kind)} {number}".rstrip()
-                      for kind, number in changes_of(name))
+    changes = "".join(f", {_in_words(change)}" for change in changes_of(name))
     return " + ".join(map(_part_label, plain(name).split("+"))) + changes
+
+
+def _in_words(change):
+    """("warm", "50") -> "warm-up 50"; ("batch", "") -> "batch"."""
+    kind, number = change
+    return f"{LABELS.get(kind, kind)} {number}".rstrip()
 
 
 def _part_label(part):
@@ -157,8 +187,8 @@ def in_words(name):
 
 def schedule_in_words(name):
     """The schedule that a name tells: "increase 0.02"; "the schedule" if it tells none."""
-    told = [" ".join(change).rstrip() for change in changes_of(name) if is_schedule(change)]
-    return told[0] if told else "the schedule"
+    told = [_in_words(change) for change in changes_of(name) if is_schedule(change)]
+    return ", ".join(told) or "the schedule"
 
 
 def order(name):

@@ -54,6 +54,8 @@ class Config(Description):
     batch_size: int = Field(description="slices or patches of a step")
     lr: Number = Field(description="Adam's learning rate at epoch 0")
     schedule: Annotated[str, AfterValidator(_schedule)] | None = Field(None, description="of alpha")
+    steps_per_epoch: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="training steps of an epoch")
     score: Literal[*SCORES] = Field("val_dice", description="what chooses the best epoch and "
                                     "halves the learning rate")
     fold: Annotated[int, Field(ge=0, lt=10_000)] | None = Field(

@@ -15,6 +15,7 @@ from metrics import (
 from scoring.lesions import least_distances
 from scoring.run_files import LARGE, SMALL
 
+OVERLAP = ("val_dice", "val_dice_3d", "val_dice_lesion")  # columns that need no distances
 PER_SLICE = ("dice", "bearing", "legacy", "foreground")  # of score_scan
 BINS = {"small": (0, SMALL), "medium": (SMALL, LARGE), "large": (LARGE, np.inf)}  # ml
 LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_false", "false_distance",
@@ -53,6 +54,17 @@ def score_scan(masks, labels, spacing, classes):
             **count_lesions(pred, true, spacing, distances[0]),
         })
     return found
+
+
+def score_overlap(masks, labels, classes):
+    """What of `score_scan` the columns OVERLAP need: dice, bearing and dsc_3d; a tenth of its time.
+
+    Args:
+        masks, labels, classes: see there.
+    """
+    return [{"dice": [dice(p, t) for p, t in zip(masks == k, labels == k)],
+             "bearing": (labels == k).any(axis=(1, 2)),
+             "dsc_3d": dice(masks == k, labels == k)} for k in range(1, classes)]
 
 
 def count_lesions(pred, true, spacing, to_true=None):
@@ -158,12 +170,35 @@ def epoch_scores(scans, classes=()):
         has them); None where a mean does not exist.
     """
     per_class = [class_means(scores) for scores in zip(*scans)]
-    means = {name: float(np.mean([of_class[name] for of_class in per_class]))
-             for name in per_class[0]}
-
+    means = means_over(per_class)
     for of_class, (dsc, hd95) in zip(per_class, class_columns(classes).values()):
         means |= {dsc: float(of_class["val_dice_3d"]), hd95: float(of_class["val_hd95"])}
+    return without_nan(means)
+
+
+def overlap_scores(scans):
+    """The columns OVERLAP of `epoch_scores`, from results of `score_overlap`."""
+    return without_nan(means_over([overlap_means(scores) for scores in zip(*scans)]))
+
+
+def means_over(per_class):
+    return {name: float(np.mean([of_class[name] for of_class in per_class]))
+            for name in per_class[0]}
+
+
+def without_nan(means):
     return {name: value if np.isfinite(value) else None for name, value in means.items()}
+
+
+def overlap_means(scores):
+    """The columns OVERLAP for one class, from its dict of each scan."""
+    of_slices, bearing = (np.concatenate([scan[name] for scan in scores])
+                          for name in ("dice", "bearing"))
+    return {
+        "val_dice": of_slices.mean(),
+        "val_dice_3d": np.mean([scan["dsc_3d"] for scan in scores]),
+        "val_dice_lesion": of_slices[bearing].mean() if bearing.any() else np.nan,
+    }
 
 
 def class_means(scores):
@@ -171,14 +206,15 @@ def class_means(scores):
     per_slice = {name: np.concatenate([scan[name] for scan in scores]) for name in PER_SLICE}
     per_scan = {name: np.mean([scan[name] for scan in scores]) for name in PER_SCAN}
     bearing, clean = per_slice["bearing"], per_slice["dice"] > 0.5
+    overlap = overlap_means(scores)
 
     return {
-        "val_dice": per_slice["dice"].mean(),
-        "val_dice_3d": per_scan["dsc_3d"],
+        "val_dice": overlap["val_dice"],
+        "val_dice_3d": overlap["val_dice_3d"],
         "val_hd": per_scan["hd"],
         "val_hd95": per_scan["hd95"],
         "val_hd_legacy": per_slice["legacy"].mean(),
-        "val_dice_lesion": per_slice["dice"][bearing].mean() if bearing.any() else np.nan,
+        "val_dice_lesion": overlap["val_dice_lesion"],
         "val_foreground": per_slice["foreground"].mean(),
         "val_clean": clean[~bearing].mean() if not bearing.all() else np.nan,
         **{f"val_lesion_{name}": np.mean([lesion_detection_of(scan)[name] for scan in scores])

@@ -235,6 +235,7 @@ def install(patch, device, memory, capability):
 
     # what torch asks its own C++ about a tensor's device
     patch.setattr(torch._C, "_group_tensors_by_device_and_dtype", by_device_and_dtype)
+    patch.setattr(torch._C, "_conv_determine_backend_memory_format", layout_of_convolution)
     patch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check",
                   lambda optimizer: None, raising=False)
     patch.setattr(torch, "autocast", Autocast)
@@ -252,6 +253,17 @@ def install(patch, device, memory, capability):
 
     packages = torch.serialization._package_registry
     patch.setattr(torch.serialization, "_package_registry", [(0, tag, restore), *packages])
+
+
+def layout_of_convolution(images, weight, _):
+    """The layout of what a convolution gives: cuDNN keeps channels_last in every precision.
+
+    Without a device torch takes it that cuDNN has no bfloat16, for which it would keep none.
+    """
+    last = torch.channels_last if images.ndim == 4 else torch.channels_last_3d
+    kept = any(tensor.is_contiguous(memory_format=last) and not tensor.is_contiguous()
+               for tensor in (images, weight))
+    return last if kept else torch.contiguous_format
 
 
 def by_device_and_dtype(lists, with_indices=False):

@@ -58,7 +58,7 @@ class Judge:
 
     def __init__(self, place_of):
         self.place_of = place_of
-        self.fakes = Fakes(allow_non_fake_inputs=False)
+        self.fakes = Fakes(allow_non_fake_inputs=False, allow_fallback_kernels=False)
         self.fakes.cache_enabled = False  # there is VERDICTS
 
     def verdict(self, func, args, kwargs):

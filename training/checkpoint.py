@@ -131,8 +131,8 @@ def rows_are_sound(rows, columns):
 def best_is_sound(state, network):
     if not state["rows"]:
         return state["best"] is None
-    return (state["best"] in state["rows"]
-            and shapes_of(state["best_network"]) == shapes_of(network))
+    return state["best"] in state["rows"] and (  # of earlier versions it held that network too
+        "best_network" not in state or shapes_of(state["best_network"]) == shapes_of(network))
 
 
 def epoch_under_way_is_sound(entry):
@@ -158,7 +158,7 @@ def optimizer_is_sound(optimizer, settings):
     """Is this Adam one of the network's?
 
     It must hold two moments of the shape of each parameter, and the settings of each group of
-    parameters, but for the learning rate.
+    parameters, but for the learning rate and what belongs to the machine.
     """
     for parameter, values in optimizer.state.items():
         if set(values) != {"step", "exp_avg", "exp_avg_sq"} or values["step"].shape != ():
@@ -170,7 +170,7 @@ def optimizer_is_sound(optimizer, settings):
 
     return all(group.get(name) == value
                for group, own in zip(optimizer.param_groups, settings, strict=True)
-               for name, value in own.items() if name not in ("lr", "params"))
+               for name, value in own.items() if name not in ("lr", "params", "capturable"))
 
 
 def lay_out_moments(optimizer):
@@ -189,14 +189,6 @@ def lay_out_moments(optimizer):
 
 def shapes_of(network):
     return {name: tuple(tensor.shape) for name, tensor in network.items()}
-
-
-def is_of_epoch(path, epoch):
-    """Is this file a sound best.pt of that epoch?"""
-    try:
-        return path.exists() and read_state(path)["epoch"] == epoch
-    except (UserError, KeyError, TypeError):
-        return False
 
 
 # Contents -----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The settings of a run: whether they fit the data, which of them define it, and config.json."""
 
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+import scheduler
 from dataloader import Patches, Slices
 from losses_regional import build_loss, inverse_frequency, median_sizes, parts_of
 from scans.folder import count_folds, read_split
@@ -132,7 +134,8 @@ def checked_settings(args, train, out):
     """The settings of a run, for config.json.
 
     Args:
-        args: main.py's options, as `open_training` completed them.
+        args: main.py's options, as `open_training` completed them; without a STEP of their own they
+            take over that of the run, see `settle_schedule`.
         train: the Slices it trains on.
         out: the run folder.
 
@@ -141,16 +144,16 @@ def checked_settings(args, train, out):
     """
     data = {"layout": train.settings.layout, "source": train.settings.source,
             "size": train.settings.size, "data_fingerprint": train.fingerprint,
-            "folds": count_folds(read_split(Path(args.data))) or None}
+            "folds": count_folds(read_split(Path(args.data))) or None,
+            "steps_per_epoch": train.steps(args.batch_size)}
+    settle_schedule(args, out)
     settings = {**vars(args), **data, "sessions": []}
+    del settings["step_is_default"]
 
-    # A run that never ended an epoch binds nobody.
-    path = out / "config.json"
-    kept = (checkpoint.LAST, checkpoint.PREVIOUS, "summary.json")
-    if not path.exists() or not any((out / name).exists() for name in kept):
+    if not binds(out):
         return settings
 
-    do = "Remove the run directory and start again."
+    path, do = out / "config.json", "Remove the run directory and start again."
     old = read_json(path, do)
     describe_object(path, old, Config, do, needed=("sessions",))
     defining_ones = {name: settings[name] for name in DEFINES}
@@ -160,7 +163,49 @@ def checked_settings(args, train, out):
                         "Choose another --out (with make, another NAME), or remove that run.")
 
     # Settings younger than the file are not in it: they come first, and what it has goes over them.
-    return {**defining_ones, **old, "data": args.data, "epochs": max(args.epochs, old["epochs"])}
+    return {**defining_ones, "steps_per_epoch": settings["steps_per_epoch"], **old,
+            "data": args.data, "epochs": max(args.epochs, old["epochs"])}
+
+
+def settle_schedule(args, out):
+    """Let a run keep the STEP of alpha that it began with, where its command says none.
+
+    A new run takes that of the other seeds of its row, since these are averaged.
+
+    Args:
+        args: main.py's options; `schedule` is changed in place.
+        out: the run folder.
+    """
+    if not args.step_is_default:
+        return
+    beside = []
+    if re.fullmatch(r"seed\d+(-fold\d+)?", out.name):
+        beside = sorted(path for path in out.parent.glob("seed*") if path.name != out.name)
+
+    for folder in (out, *beside):
+        found = schedule_of(folder)
+        if found and scheduler.differ_in_step(found, args.schedule):
+            args.schedule = found
+            return
+
+
+def schedule_of(folder):
+    """The schedule that a run's config.json names; None without a run that binds, or a sound one.
+    """
+    if not binds(folder):
+        return None
+    try:
+        text = read_json(folder / "config.json")["schedule"]
+        scheduler.parse(text)
+        return text
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):
+        return None  # refused where that run is opened
+
+
+def binds(out):
+    """Does a folder hold a run whose settings bind? One that never ended an epoch binds nobody."""
+    kept = (checkpoint.LAST, checkpoint.PREVIOUS, "summary.json")
+    return (out / "config.json").exists() and any((out / name).exists() for name in kept)
 
 
 def defining(settings, dataset):

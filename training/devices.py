@@ -24,6 +24,8 @@ def set_up_device(args, group):
         torch.cuda.set_device(device)  # or page-locked memory would begin the first device's too
     if args.threads:
         torch.set_num_threads(args.threads)
+    # cuDNN times its algorithms on each new shape; there are few.
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not args.deterministic
     keep_freed_memory()
     return device
 
@@ -87,12 +89,14 @@ def amp_name(amp):
 
 
 def choose_memory_format(amp, device, dims=2):
-    """torch.channels_last (channels_last_3d in 3-D), except on a CPU in float32.
+    """torch.channels_last (channels_last_3d in 3-D), except in true float32.
 
-    There, gradients of wide convolutions are slower in it.
+    There, gradients of wide convolutions are slower in it on a CPU, and a GPU's tensor cores, which
+    want it, have nothing to do: they take bfloat16 and TF32.
     """
     last = torch.channels_last if dims == 2 else torch.channels_last_3d
-    return last if amp or device.type == "cuda" else torch.contiguous_format
+    tensor_cores = device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    return last if amp or tensor_cores else torch.contiguous_format
 
 
 def cpu_flags():

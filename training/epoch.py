@@ -14,19 +14,20 @@ class EpochUnderWay:
     Attributes:
         step: how many.
         bad: bool (steps of the whole epoch,), True where one was left out as not finite.
-        sums: {"loss" or name of a part: sum over the slices of the other steps}, float64 scalars.
+        names: "loss" and the parts of it.
+        sums: float64 (names,), of each the sum over the slices of the other steps; on the device.
         seconds: what the epoch took in earlier sessions.
     """
 
     def __init__(self, steps):
-        self.step, self.sums, self.seconds = 0, {}, 0.0
+        self.step, self.names, self.sums, self.seconds = 0, [], None, 0.0
         self.bad = torch.zeros(steps, dtype=torch.bool)
 
     def start(self, device):
         """Begin or continue on a device."""
         self.began = time.perf_counter() - self.seconds
         self.bad = self.bad.to(device)
-        self.sums = {name: value.to(device) for name, value in self.sums.items()}
+        self.sums = None if self.sums is None else self.sums.to(device)
 
     def add(self, bad, values, slices):
         """Count a step: was it left out, and the means of its values over so many slices.
@@ -34,10 +35,14 @@ class EpochUnderWay:
         The sums are taken on the device, so nothing waits for it.
         """
         self.bad[self.step] = bad
-        for name, value in values.items():
-            total = (value.detach().double() * slices).masked_fill(bad, 0)
-            self.sums[name] = self.sums.get(name, 0) + total
+        latest = torch.stack([value.detach() for value in values.values()]).double()
+        total = (latest * slices).masked_fill(bad, 0)
+        self.names, self.sums = list(values), total if self.sums is None else self.sums + total
         self.step += 1
+
+    def total(self, group):
+        """{name: its sum over all processes of the group}, float64 scalars."""
+        return dict(zip(self.names, group.sum(self.sums.clone()).unbind(), strict=True))
 
     def elapsed(self):
         """Seconds that the epoch took so far, in all sessions."""
@@ -47,8 +52,7 @@ class EpochUnderWay:
 
     def to_entry(self, group):
         """What last.pt keeps: the sums of all processes of the group."""
-        seconds = self.elapsed()
-        sums = {name: group.sum(value) for name, value in self.sums.items()}
+        seconds, sums = self.elapsed(), self.total(group)
         return {"step": self.step, "sums": sums, "bad": self.bad, "seconds": seconds}
 
     @classmethod
@@ -56,8 +60,8 @@ class EpochUnderWay:
         """The inverse of `to_entry`; the first process of the group gets all of the sums."""
         epoch = cls(len(entry["bad"]))
         epoch.step, epoch.bad, epoch.seconds = entry["step"], entry["bad"], entry["seconds"]
-        epoch.sums = {name: value if group.first else torch.zeros_like(value)
-                      for name, value in entry["sums"].items()}
+        epoch.names, values = list(entry["sums"]), torch.stack(list(entry["sums"].values()))
+        epoch.sums = values if group.first else torch.zeros_like(values)
         return epoch
 
 
@@ -81,6 +85,6 @@ def training_columns(epoch_under_way, train, order, batch_size, group, run, epoc
         log(f"{run}: epoch {epoch}, {count} steps left out, loss or gradient not finite; "
             f"the first is {words}")
 
-    means = {f"train_{name}": float(group.sum(value)) / (len(train) - slices)
-             for name, value in epoch_under_way.sums.items()}
+    means = {f"train_{name}": float(value) / (len(train) - slices)
+             for name, value in epoch_under_way.total(group).items()}
     return {**means, "skipped_steps": count}

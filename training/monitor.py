@@ -13,9 +13,11 @@ import torch
 
 from metrics import surface
 from networks import flops
+from scoring import scan_scores
+from scoring.emptying import ADVICE, found_nothing
 from scoring.scores import pace
 from training.progress import StepBar, run_of, time_in_words
-from utils import COLUMN, PLOT_LINES, PLOT_STYLE, atomic_path, log
+from utils import COLUMN, PLOT_LINES, PLOT_STYLE, UserError, atomic_path, log
 
 SHARE = 0.02  # of the time that drawing may take: shorter epochs than 50 drawings share one
 OVERLAYS = 3  # validation slices shown in TensorBoard
@@ -94,10 +96,13 @@ class Monitor:
     Args:
         run: its folder.
         epochs: of the whole run.
+        floor_epoch: the first one with alpha at its floor; None if there is none.
+        hidden: show nothing, as one of several processes.
     """
 
-    def __init__(self, run, epochs):
-        self.run, self.epochs = Path(run), epochs
+    def __init__(self, run, epochs, floor_epoch=None, hidden=False):
+        self.run, self.epochs, self.hidden = Path(run), epochs, hidden
+        self.floor_epoch = floor_epoch
         self.writer, self.missing = None, set()
         self.drawn, self.cost = -float("inf"), 0.0  # when progress.png was, and how long it took, s
 
@@ -110,11 +115,15 @@ class Monitor:
             best: is it the best epoch so far?
             overlays: called for [(name, (H, W, 3) uint8)] if it is.
         """
+        if self.hidden:
+            return
         bar.set_postfix_str(for_people(row, rows, self.epochs))
         if bar.disable:
             log(f"{title(self.run)}: {short(row, rows, self.epochs)}")
         if row["val_foreground"] == 0 and (len(rows) == 1 or rows[-2]["val_foreground"]):
             log(f"{self.run}: the model of epoch {row['epoch']} predicts no foreground")
+        if row["epoch"] + 1 == self.floor_epoch:
+            self.optional("the warning of alpha's floor", self.warn_of_floor)
 
         self.optional("tensorboard", lambda: self.write_events(row, overlays if best else list))
 
@@ -124,13 +133,19 @@ class Monitor:
             self.drawn = time.perf_counter()
             self.cost = self.drawn - start
 
+    def warn_of_floor(self):
+        """Say, in the epoch before alpha reaches its floor, if no lesion has been found so far."""
+        if found_nothing(scan_scores.read(self.run), self.floor_epoch):
+            log(f"{self.run}: warning: no validation lesion has been found so far, and alpha is at "
+                f"its floor from epoch {self.floor_epoch} on: such networks were emptied. {ADVICE}")
+
     def optional(self, what, do):
         """Call `do`; say once if its packages are missing or the disk did not take its file."""
         if what in self.missing:
             return
         try:
             do()
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, UserError) as error:
             self.missing.add(what)
             log(f"{self.run}: {what} not written from here on ({error})")
 

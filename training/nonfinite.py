@@ -17,8 +17,8 @@ ADVICE = "Begin another run with a lower --lr or --amp off; what was saved befor
 def is_bad(loss, parameters):
     """bool (), on the device: is the loss or any gradient infinite or NaN?"""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    largest = get_total_norm(gradients, float("inf"))
-    return ~(loss.detach().isfinite() & largest.isfinite())
+    largest = get_total_norm([*gradients, loss.detach()], float("inf"))
+    return largest * 0 != 0  # 0 times a finite number is 0, else NaN
 
 
 def step_unless(bad, optimizer, buffers, before):
@@ -37,8 +37,17 @@ def step_unless(bad, optimizer, buffers, before):
     if fused or not bad:
         optimizer.step()
 
-    for buffer, old in zip(buffers, before, strict=True):
-        buffer.copy_(torch.where(bad, old, buffer))
+    if buffers:
+        put_back_if(bad, buffers, before)
+
+
+def put_back_if(bad, buffers, before):
+    """Where `bad`, the buffers take the values of `before` again; four operations for all."""
+    old, new = (torch.cat([tensor.flatten() for tensor in tensors])
+                for tensors in (before, buffers))
+    kept = torch.where(bad, old, new).split([buffer.numel() for buffer in buffers])
+    torch._foreach_copy_(buffers, [values.view_as(buffer)
+                                   for values, buffer in zip(kept, buffers, strict=True)])
 
 
 def is_failure(bad, loss, scaler):

@@ -34,9 +34,7 @@ def parse(argv, description):
 
     try:
         take_row(args)
-        args.schedule = args.schedule or (
-            "code2018" if args.protocol == "code2018" else "rebalance")
-        scheduler.alpha(args.schedule, 0)
+        take_schedule(args)
         args.loss_options = loss_options(args)
         check_size(args.patch)
         if ALL in (args.boundary_classes or ()) and args.boundary_classes != [ALL]:
@@ -51,6 +49,9 @@ def parse(argv, description):
     if args.deterministic and args.compile:
         parser.error("--deterministic: not with --compile, whose kernels are chosen by their "
                      "speed; leave one of them out")
+    if args.cuda_graph and parts_of(args.loss)[0] == "hausdorff":
+        parser.error("--cuda-graph: not with hausdorff, which computes on the CPU in every step; "
+                     "leave one of them out")
     check_limits(args, parser.error)
     return args
 
@@ -67,9 +68,10 @@ def add_files(add):
 
 def add_loss(add):
     add("--row", help="a row of the table: a loss, or one with what is changed, e.g. "
-        "gdl+boundary-alpha0.5, gdl-cap1, dice+ce-batch, gdl-medianabsent, gdl-lesionslices, "
-        "boundary-background; stands for --loss, --schedule, --gdl-max-weight, --loss-options, "
-        "--lesion-slices and --boundary-classes all, and goes before them")
+        "gdl+boundary-alpha0.5, gdl+boundary-floor0.5-warm50, gdl-cap1, dice+ce-batch, "
+        "gdl-medianabsent, gdl-lesionslices, boundary-background; stands for --loss, --schedule, "
+        "--gdl-max-weight, --loss-options, --lesion-slices and --boundary-classes all, and goes "
+        "before them")
     add("--loss", help=f"boundary, a regional loss ({', '.join(REGIONAL_LOSSES)}), or one with "
         "+boundary, e.g. dice+ce+boundary (default gdl+boundary)")
     add("--loss-options", nargs="+", metavar="NAME=NUMBER", help="of the regional loss, e.g. "
@@ -83,7 +85,7 @@ def add_network(add):
     add("--seed", type=int, default=0,
         help="fixes the initial weights and the order of the slices (default 0)")
     add("--network", choices=NETWORKS,
-        help="the README says what each is (default unet, with --dims 3 unet3d)")
+        help="docs/losses.md says what each is (default unet, with --dims 3 unet3d)")
     add("--dims", type=int, choices=(2, 3), help="train on slices, or on patches of volumes "
         "(default: what the network takes)")
     add("--patch", type=int, nargs=3, metavar=("SLICES", "ROWS", "COLUMNS"), help="of --dims 3, "
@@ -102,7 +104,10 @@ def add_training(add):
         "default val_dice), per scan, over slices with a lesion, or F1 of lesions")
     add("--lr", type=float, default=1e-3, help="Adam's learning rate (default 0.001)")
     add("--schedule", help="of alpha: rebalance[:STEP], increase[:STEP], constant:ALPHA, "
-        "switch:EPOCHS[:ALPHA] or code2018 (default: the protocol's)")
+        "switch:EPOCHS[:ALPHA] or code2018; after STEP (0.01) may stand :FLOOR (0.01) and :WARM_UP "
+        "(0), the epochs before alpha falls, as in rebalance:0.005:0.5:50 (default: the "
+        "protocol's, and of the paper's a STEP of 2 / epochs, so that alpha reaches its floor half "
+        "way; a run that continues keeps its own)")
     add("--protocol", choices=("paper", "code2018"), default="paper", help="the paper's text or "
         "the authors' code: loss weights, learning-rate rule, Adam betas, ISLES batch size "
         "(default paper)")
@@ -120,7 +125,10 @@ def add_machine(add):
         help="autocast (default auto: bf16 where native, but not for volumes on a CPU; fp16, with "
         "a scaled loss, on GPUs that have only that)")
     add("--compile", action="store_true",
-        help="torch.compile the network: pays after some minutes of training")
+        help="torch.compile network and loss: pays after some minutes of training")
+    add("--cuda-graph", action="store_true", help="record the training step and launch it as one, "
+        "which pays where a GPU waits for its CPU: small networks and slices (no device has run "
+        "it yet; not with hausdorff)")
     add("--deterministic", action="store_true", help="bit-identical runs on one kind of CUDA "
         "device, as they are on a CPU without it: slower operations there, no TF32; an operation "
         "that has no such form ends the run (not with --compile)")
@@ -151,6 +159,7 @@ def take_row(args):
                          "leave one of them out")
 
     args.loss, args.schedule = row.loss, row.schedule or args.schedule
+    args.of_schedule = row.changed
     if row.gdl_max_weight is not None:
         args.gdl_max_weight = row.gdl_max_weight
     for option, value in map(rows.FLAGS.get, row.flags):
@@ -159,6 +168,20 @@ def take_row(args):
         else:
             setattr(args, option, value)
     del args.row
+
+
+def take_schedule(args):
+    """Fill in --schedule, with the floor and warm-up that --row says.
+
+    `step_is_default` is added to the options: was nothing said of how fast alpha falls?
+
+    Raises:
+        ValueError: it is not a schedule, or one that has no such number.
+    """
+    args.step_is_default = args.schedule is None and args.protocol == "paper"
+    own = "code2018" if args.protocol == "code2018" else scheduler.for_epochs(max(1, args.epochs))
+    args.schedule = scheduler.changed(args.schedule or own, **args.of_schedule)
+    del args.of_schedule
 
 
 def loss_options(args):

@@ -3,10 +3,14 @@
     config.json      settings, and the sessions that trained the run; see config.py
     metrics.csv      a row per epoch
     scores.csv       every measure of every validation scan, epoch by epoch
-    last.pt          everything to continue from; see checkpoint.py
-    best.pt          the best epoch's network; see best_model.py
+    last.pt          everything to continue from, see checkpoint.py; but for
+    last.best.pt     the best epoch's network, see best_network.py
+    best.pt          the same for predict.py; see best_model.py
     predictions.npz  the best epoch's validation masks on the network's grid
     summary.json     there once the run is finished
+
+An epoch is written by a thread while the next one trains: what a kill costs is the epoch under way,
+and the one before it if that is not written yet.
 """
 
 from pathlib import Path
@@ -15,10 +19,13 @@ import numpy as np
 
 from losses_regional import parts_of, term_name
 from scoring import scan_scores
+from scoring.emptying import NOTHING_SCORES, is_empty, rate_in_words
 from scoring.run_files import SCORES, MetricsRow, Summary
 from scoring.scores import class_columns
-from training import best_model, checkpoint, config, nonfinite
+from training import best_model, best_network, checkpoint, config, nonfinite
+from training.background import Background
 from training.epoch import EpochUnderWay
+from training.snapshot import Snapshot
 from utils import UserError, atomic_path, read_description, write_csv, write_json
 
 COLUMNS = list(MetricsRow.model_fields)  # of metrics.csv
@@ -73,15 +80,17 @@ class RunFolder:
     Attributes:
         rows: the epochs, as rows of metrics.csv.
         best: the row of the best epoch, or None.
-        best_network: state_dict of its network.
         epoch_under_way: an EpochUnderWay, or None between epochs.
+        background: the Background that writes.
     """
 
     def __init__(self, path, trainer, settings, model, columns):
         self.path, self.trainer, self.group = Path(path), trainer, trainer.group
         self.settings, self.model, self.columns = settings, model, columns
         self.identity = config.defining(settings, model.data)  # what its checkpoints must share
-        self.rows, self.best, self.best_network, self.epoch_under_way = [], None, None, None
+        self.rows, self.best, self.epoch_under_way = [], None, None
+        self.best_of_old = None  # the best epoch's network, of a last.pt that held it
+        self.background, self.snapshot = Background(), Snapshot(trainer.device)
 
     @property
     def epoch(self):
@@ -94,8 +103,12 @@ class RunFolder:
         return f"continues at epoch {self.epoch}" if self.epoch else "starts"
 
     def best_in_words(self):
-        score = self.settings["score"]
-        return f"best {SCORES[score]} {self.best[score]:.3f} at epoch {self.best['epoch']}"
+        score, epoch = self.settings["score"], self.best["epoch"]
+        words = f"best {SCORES[score]} {self.best[score]:.3f} at epoch {epoch}"
+        if is_empty(self.best):
+            words += f", which predicts no foreground ({NOTHING_SCORES[score]})"
+            words += f"; {rate}" if (rate := rate_in_words(self.rows, epoch)) else ""
+        return words
 
     @property
     def seconds(self):
@@ -106,12 +119,36 @@ class RunFolder:
 
     def resume(self):
         """Continue from last.pt, if it is there; best.pt and metrics.csv are made to fit."""
-        if not checkpoint.load_last(self.path, self.restore) or not self.rows:
+        found = checkpoint.load_last(self.path, self.restore)
+        if not found or not self.rows or not self.group.first:
             return
-        best = self.path / "best.pt"
-        if self.group.first and not checkpoint.is_of_epoch(best, self.best["epoch"]):
-            self.save_best()
-        self.write_rows()
+
+        best, epoch = self.path / "best.pt", self.best["epoch"]
+        like = self.trainer.network.state_dict()
+        if not best_network.read_if_of_epoch(best, epoch, like) and (found := self.find_best()):
+            best_model.save_model(best, found, self.model, epoch)
+        write_csv(self.path / "metrics.csv", self.rows, self.columns)
+
+    def find_best(self):
+        """The best epoch's network as far as this folder has it, a state_dict; or None.
+
+        To be called before training goes on.
+        """
+        network = self.trainer.network.state_dict()
+        if not self.epoch_under_way and self.best == self.rows[-1]:
+            return network
+        return self.best_of_old or best_network.find(self.path, self.best["epoch"], network)
+
+    def read_best(self):
+        """The best epoch's network, a state_dict, from best.pt."""
+        network = self.trainer.network.state_dict()
+        found = best_network.read_if_of_epoch(self.path / "best.pt", self.best["epoch"], network)
+        return found or self.refuse_without_best()
+
+    def refuse_without_best(self):
+        raise UserError(self.path / "best.pt", f"the network of epoch {self.best['epoch']}, the "
+                        "best", f"no sound one, nor in {best_network.LAST}",
+                        "Put it back, or remove the run directory and start again.")
 
     def restore(self, path, state):
         """Take over what a checkpoint holds; UserError if it belongs to another run."""
@@ -123,14 +160,15 @@ class RunFolder:
         optimizer.load_state_dict(state["optimizer"])
         if not checkpoint.optimizer_is_sound(optimizer, settings):
             raise UserError(path, "a checkpoint of this run", "another optimizer", checkpoint.OWN)
+        for group, own in zip(optimizer.param_groups, settings, strict=True):
+            group["capturable"] = own["capturable"]  # of --cuda-graph
         checkpoint.lay_out_moments(optimizer)
         checkpoint.set_random_state(state, self.trainer.device)
         if state.get("scaler"):  # {} unless it was trained in float16
             self.trainer.scaler.load_state_dict(state["scaler"])
 
-        self.rows, self.best, self.best_network = (
-            state[name] for name in ("rows", "best", "best_network"))
-        entry = state["part"]
+        self.rows, self.best, entry = (state[name] for name in ("rows", "best", "part"))
+        self.best_of_old = state.get("best_network")
         self.epoch_under_way = entry and EpochUnderWay.from_entry(entry, self.group)
 
     def is_finished(self, epochs):
@@ -165,10 +203,18 @@ class RunFolder:
     def note_session(self, epochs):
         """Note in config.json that this session trains from here to so many epochs.
 
-        scores.csv is cut to the epochs that last.pt has.
+        scores.csv is cut to the epochs that last.pt has, and last.best.pt made to fit it.
         """
+        self.keep_best()
         scan_scores.keep_epochs(self.path, self.epoch)
         config.note_session(self.path, self.settings, self.epoch, epochs, self.trainer)
+
+    def keep_best(self):
+        """Have the best epoch's network beside last.pt, before anything else is written."""
+        if self.rows:
+            network = self.find_best() or self.refuse_without_best()
+            best_network.keep(self.path, self.best["epoch"], network)
+            self.best_of_old = None
 
     def begin_epoch(self, steps):
         """Begin an epoch of so many steps, or go on with the one under way; an EpochUnderWay."""
@@ -176,64 +222,82 @@ class RunFolder:
         self.epoch_under_way.start(self.trainer.device)
         return self.epoch_under_way
 
-    def save_epoch(self, row, of_scans):
-        """Keep an epoch that has ended; True if it is the best so far.
+    def save_epoch(self, row, scores_of, then):
+        """Keep an epoch that has ended.
 
         Args:
-            row: of metrics.csv.
-            of_scans: the epoch's rows of scores.csv.
-
-        last.pt goes before best.pt: after a kill between the two, best.pt is written again from it.
+            row: of metrics.csv, with the score that chooses the best epoch; others may be missing.
+            scores_of: called in the thread that writes the epoch: (all scores of the epoch, as
+                columns of metrics.csv; its rows of scores.csv).
+            then: called in the main thread once it is written, with the whole row, and whether it
+                is the best so far.
         """
+        self.background.finish()
+        state = self.take_state(ended=row["epoch"])
         score = self.settings["score"]
         is_best = self.best is None or score_of(row, score) > score_of(self.best, score)
-        if is_best:
-            state = self.trainer.network.state_dict()
-            self.best = row
-            self.best_network = {name: value.detach().clone() for name, value in state.items()}
+        rows, best = [*self.rows], self.best
+
         self.rows.append(row)
+        self.best = row if is_best else self.best
         self.epoch_under_way = None
 
-        if self.group.first:
-            scan_scores.append(self.path, of_scans)
-        self.save_last(ended=row["epoch"])
-        if is_best and self.group.first:
-            self.save_best()
-        self.write_rows()
-        return is_best
+        def write():
+            scores, of_scans = scores_of()
+            whole = {**row, **scores}
+            whole["seconds"] = whole.pop("seconds")  # the last, as in a row that was whole before
+            if self.group.first:
+                self.write_epoch({**state, "rows": [*rows, whole],
+                                  "best": whole if is_best else best}, of_scans, is_best)
+            return whole
+
+        def written(whole):
+            self.rows[-1] = whole
+            self.best = whole if is_best else self.best
+            then(whole, is_best)
+
+        self.background.begin(write, written)
+
+    def write_epoch(self, state, of_scans, is_best):
+        """Write what there is of an epoch; see best_network.py for the order of the checkpoints."""
+        scan_scores.append(self.path, of_scans)
+        checkpoint.save_last(self.path, state)
+        if is_best:
+            network, epoch = state["network"], state["best"]["epoch"]
+            best_network.save(self.path, network, epoch)
+            best_model.save_model(self.path / "best.pt", network, self.model, epoch)
+        write_csv(self.path / "metrics.csv", state["rows"], self.columns)
 
     def save_under_way(self):
         """Keep the epoch under way, if there is one, as far as it is."""
+        self.background.finish()
         if self.epoch_under_way:
-            self.save_last(self.epoch, self.epoch_under_way.to_entry(self.group))
+            state = self.take_state(self.epoch, self.epoch_under_way.to_entry(self.group))
+            if self.group.first:
+                checkpoint.save_last(self.path, {**state, "rows": self.rows, "best": self.best})
 
-    def save_last(self, ended, entry=None):
-        network, optimizer = self.trainer.network, self.trainer.optimizer
-        if not checkpoint.all_finite(network.state_dict()):
+    def take_state(self, ended, entry=None):
+        """What last.pt holds beside the rows and the best of them, copied to the host.
+
+        Args:
+            ended: the epoch that has ended, or that is under way.
+            entry: of epoch.EpochUnderWay, if one is.
+        """
+        network, optimizer = self.trainer.network.state_dict(), self.trainer.optimizer
+        if not checkpoint.all_finite(network):
             raise UserError(self.path, "finite weights", f"others in epoch {ended}",
                             nonfinite.ADVICE)
         if not self.group.first:
-            return
+            return {}
 
-        checkpoint.save_last(self.path, {
+        return self.snapshot.take({
             "settings": self.identity,
-            "network": network.state_dict(),
+            "network": network,
             "optimizer": optimizer.state_dict(),
             "scaler": self.trainer.scaler.state_dict(),
             **checkpoint.random_state(self.trainer.device),
-            "rows": self.rows,
-            "best": self.best,
-            "best_network": self.best_network,
             "part": entry,
         })
-
-    def save_best(self):
-        best_model.save_model(self.path / "best.pt", self.best_network, self.model,
-                              self.best["epoch"])
-
-    def write_rows(self):
-        if self.group.first:
-            write_csv(self.path / "metrics.csv", self.rows, self.columns)
 
     def write_masks(self, masks):
         """predictions.npz: {scan: (S, H, W) uint8}."""
@@ -250,3 +314,4 @@ class RunFolder:
             "seconds": round(self.seconds, 1),
         })
         checkpoint.forget_previous(self.path)
+        best_network.forget_previous(self.path)

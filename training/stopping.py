@@ -21,7 +21,11 @@ class StopRequest:
         return signals(self.numbers.append)
 
     def obey(self):
-        """End the program if a signal has asked for it; last.pt keeps the epoch under way."""
+        """End the program if a signal has asked for it; last.pt keeps the epoch under way.
+
+        What the thread that writes has finished meanwhile is taken note of.
+        """
+        self.run_folder.background.poll()
         if not self.group.any(bool(self.numbers)):
             return
         self.run_folder.save_under_way()

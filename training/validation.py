@@ -1,12 +1,23 @@
 """The validation scans of an epoch: predicted, and scored while the next ones are predicted."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
 
 from scoring import scan_scores
-from scoring.scores import PER_SCAN, PER_SLICE, epoch_scores, from_array, score_scan, to_array
+from scoring.scores import (
+    OVERLAP,
+    PER_SCAN,
+    PER_SLICE,
+    epoch_scores,
+    from_array,
+    overlap_scores,
+    score_overlap,
+    score_scan,
+    to_array,
+)
 from training import nonfinite
 from training.inference import nothing, scans_by_patches, scans_by_slices
 
@@ -22,29 +33,75 @@ def validate(trainer, val, args, epoch, between=nothing):
         between: called after each batch.
 
     Returns:
-        (scores, as columns of metrics.csv; the epoch's rows of scores.csv; predicted classes,
-        uint8 (N, H, W)).
+        (scores, columns of metrics.csv with --score among them; a function without arguments that
+        gives all of these columns and the epoch's rows of scores.csv; predicted classes, uint8
+        (N, H, W)).
     """
-    group, labels, names = trainer.group, val.labels(), val.settings.classes
+    labels, classes = val.labels(), len(val.settings.classes)
     masks = np.zeros_like(labels)                                               # (N, H, W)
-    scores = np.zeros((len(val), len(names) - 1, len(PER_SLICE + PER_SCAN)))
+    later = is_scored_later(trainer, args)
+    jobs = []
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        jobs = []
-        for scan, found in predict(trainer, val, group.share(val.scans), args, epoch, between):
+        for scan, found in predict(trainer, val, trainer.group.share(val.scans), args, epoch,
+                                   between):
             masks[scan.rows] = found
-            job = pool.submit(score_scan, found, labels[scan.rows], scan.spacing, len(names))
-            jobs.append((scan, job))
-        for scan, job in jobs:
-            scores[scan.rows] = to_array(job.result())
+            pair = found, labels[scan.rows]
+            jobs.append((scan, pool.submit(score_overlap, *pair, classes) if later else
+                         pool.submit(score_scan, *pair, scan.spacing, classes)))
+        scored = [(scan, job.result()) for scan, job in jobs]
+
+    if later:
+        return (overlap_scores([scores for _, scores in scored]),
+                partial(score_all, val, masks, labels, epoch), masks)
+
+    whole = columns_of(epoch, val, exchange(trainer.group, val, masks, scored))
+    return whole[0], lambda: whole, masks
+
+
+def is_scored_later(trainer, args):
+    """Are HD, HD95 and the lesions of an epoch computed while the next one trains?
+
+    On a GPU, which trains meanwhile; a CPU would only do the same work in another order. What
+    chooses the best epoch and the learning rate must be known before.
+    """
+    return (trainer.device.type == "cuda" and trainer.group.world == 1
+            and args.score in OVERLAP)
+
+
+def score_all(val, masks, labels, epoch):
+    """Every score of an epoch, from its masks (N, H, W): see `columns_of`."""
+    classes = len(val.settings.classes)
+
+    def score(scan):
+        return score_scan(masks[scan.rows], labels[scan.rows], scan.spacing, classes)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return columns_of(epoch, val, list(pool.map(score, val.scans)))
+
+
+def exchange(group, val, masks, scored):
+    """The scores of all scans in each process; `masks` (N, H, W) then has all of them too.
+
+    Args:
+        scored: (Scan, what `score_scan` gave) of those of this process.
+    """
+    kinds = len(PER_SLICE + PER_SCAN)
+    scores = np.zeros((len(val), len(val.settings.classes) - 1, kinds))
+    for scan, found in scored:
+        scores[scan.rows] = to_array(found)
 
     # Each process has zeros where another one has a number.
     for array in (masks, scores):
         group.sum(torch.from_numpy(array))
+    return [from_array(scores[scan.rows]) for scan in val.scans]
 
-    scans = [from_array(scores[scan.rows]) for scan in val.scans]
-    named = [(scan.name, of_scan) for scan, of_scan in zip(val.scans, scans, strict=True)]
-    return epoch_scores(scans, names), scan_scores.rows_of(epoch, named, names), masks
+
+def columns_of(epoch, val, scans):
+    """(columns of metrics.csv, rows of scores.csv) from the scores of all scans, in val's order."""
+    names = val.settings.classes
+    named = [(scan.name, scores) for scan, scores in zip(val.scans, scans, strict=True)]
+    return epoch_scores(scans, names), scan_scores.rows_of(epoch, named, names)
 
 
 @torch.inference_mode()

@@ -42,7 +42,7 @@ IN_PAGE = ("figure3", "figure3_mm")  # drawn by the page itself
 
 # Entries of config.json: those about machine and code, and those in which runs differ by nature
 ABOUT_MACHINE = ("device", "amp", "threads", "compile", "commit", "versions")
-OF_EACH_RUN = ("loss", "seed", "fold", "sessions", "out", "command")
+OF_EACH_RUN = ("loss", "seed", "fold", "steps_per_epoch", "sessions", "out", "command")
 
 VERDICTS = ("supported", "refuted", "undecided", "not measured")
 ABLATION_COLUMNS = ("loss", "map", "seeds", "metric", "statistic", "mean", "difference", "low",

@@ -110,7 +110,7 @@ def test_the_power_of_focal_tversky_may_be_small(gamma):
 
 def test_weights_reach_the_cross_entropy_beside_dice():
     loss = build_loss("dice+ce", 2, None, {"weights": [1.0, 20.0]}).regional
-    assert loss.ce.weights == [1.0, 20.0]
+    assert loss.ce.weights.tolist() == [1.0, 20.0]
 
 
 def test_an_option_that_is_a_flag_may_be_given_as_a_number():

@@ -4,14 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 
 import pytest
 
 from checkout import ROOT
+from wheel import install
 
-SOURCES = ("pyproject.toml", "setup.py", "LICENSE", "README.md", "distance.py", "losses.py",
-           "losses_regional.py", "metrics.py", "scheduler.py", "transforms.py", "networks")
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    return install(tmp_path_factory.mktemp("package"))
+
 
 ONE_STEP = """
 import sys
@@ -37,25 +40,6 @@ own = [name for name in sys.modules if name in ("utils", "losses", "distance", "
 assert not own, own
 print("works")
 """
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A folder with the package in it, built from the files that belong to it and no others."""
-    folder = tmp_path_factory.mktemp("package")
-    for name in SOURCES:
-        source, target = ROOT / name, folder / "source" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps",
-                    "--disable-pip-version-check", "--no-build-isolation", "--wheel-dir",
-                    folder / "wheel", folder / "source"], check=True)
-    wheel, = (folder / "wheel").glob("boundaryloss-*.whl")
-    zipfile.ZipFile(wheel).extractall(folder / "site")
-    return folder / "site"
 
 
 def python(code, folder, path=""):

@@ -6,8 +6,19 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scheduler import alpha, code2018_lr, plateau_lr, weights
+from scheduler import (
+    alpha,
+    changed,
+    code2018_lr,
+    differ_in_step,
+    floor_epoch,
+    for_epochs,
+    plateau_lr,
+    weights,
+)
 
 # Alpha --------------------------------------------------------------------------------------------
 
@@ -49,6 +60,95 @@ def test_constant_stays(value):
 
 def test_increase_has_the_alpha_of_rebalance():
     assert [alpha("increase", epoch) for epoch in (0, 1, 99, 199)] == [1.0, 0.99, 0.01, 0.01]
+
+
+# Floor and warm-up --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("schedule, expected", [
+    ("rebalance:0.25:0.5", [1, 0.75, 0.5, 0.5, 0.5]),
+    ("rebalance:0.4:0", [1, 0.6, 0.2, 0, 0]),
+    ("rebalance:0.3:0.5", [1, 0.7, 0.5, 0.5]),
+    ("rebalance:0.5:1", [1, 1, 1]),
+    ("rebalance:0.25:0.5:2", [1, 1, 1, 0.75, 0.5, 0.5]),  # two epochs later
+    ("rebalance:0.5:0.01:0", [1, 0.5, 0.01, 0.01]),
+    ("increase:0.25:0.5:1", [1, 1, 0.75, 0.5, 0.5])])
+def test_alpha_stops_at_the_floor_and_falls_after_the_warm_up(schedule, expected):
+    assert [alpha(schedule, epoch) for epoch in range(len(expected))] == expected
+
+
+def test_increase_keeps_to_the_floor_and_the_warm_up_too():
+    found = [weights("increase:0.25:0.5:1", epoch) for epoch in range(5)]
+    assert found == [(1, 0), (1, 0), (1, 0.25), (1, 0.5), (1, 0.5)]
+
+
+@pytest.mark.parametrize("schedule", [
+    "rebalance::0.5", "rebalance:0.1:", "rebalance:0.1:1.5", "rebalance:0.1:-0.5",
+    "rebalance:0.1:x", "rebalance:0.1:nan", "rebalance:0.1:0.5:1.5", "rebalance:0.1:0.5:-1",
+    "rebalance:0.1:0.5:3:4", "constant:0.5:0.1"])
+def test_a_floor_or_warm_up_that_makes_no_sense_is_named(schedule):
+    message = rf"^schedule: .*followed by :FLOOR\[:WARM_UP\].*found {schedule!r}$"
+    with pytest.raises(ValueError, match=message):
+        alpha(schedule, 0)
+
+
+@pytest.mark.parametrize("schedule, epoch", [
+    ("rebalance", 99), ("rebalance:0.25:0.5:2", 4), ("rebalance:0.3", 4), ("increase:0.5:0.5", 1),
+    ("switch:50", 50), ("switch:0:0.5", 0), ("code2018", 90), ("rebalance:1", 1),
+    ("rebalance:2e-6", 495_000), ("rebalance:1e-7", None), ("rebalance:5e-324:0.12345678896", None),
+    (f"rebalance:1:0:{10**30}", 10**30 + 1), (f"switch:{10**30}", 10**30),
+    ("constant:0.5", None), ("rebalance:0", None), ("rebalance:0.1:1", None), ("switch:3:1", None)])
+def test_the_epoch_of_the_floor_written_out(schedule, epoch):
+    assert floor_epoch(schedule) == epoch
+
+
+@given(st.floats(1e-3, 1), st.floats(0, 0.999), st.integers(0, 20))
+def test_the_epoch_of_the_floor_is_the_first_there(step, floor, warm_up):
+    schedule = f"rebalance:{step!r}:{floor!r}:{warm_up}"
+    epoch = floor_epoch(schedule)
+    assert alpha(schedule, epoch) == floor < alpha(schedule, epoch - 1)
+
+
+# Texts --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("epochs, schedule", [
+    (200, "rebalance"), (400, "rebalance:0.005"), (50, "rebalance:0.04"),
+    (30, "rebalance:0.0666667"), (3, "rebalance:0.666667"), (2, "rebalance:1"),
+    (1, "rebalance:1"), (10**6, "rebalance:2e-06")])
+def test_a_run_of_any_length_ends_its_fall_half_way(epochs, schedule):
+    assert for_epochs(epochs) == schedule
+    assert floor_epoch(schedule) == math.ceil(0.99 * max(1, epochs / 2))
+
+
+@pytest.mark.parametrize("schedule, numbers, expected", [
+    ("rebalance", {}, "rebalance"),
+    ("constant:.5", {}, "constant:.5"),
+    ("rebalance", {"floor": 0.5}, "rebalance:0.01:0.5"),
+    ("rebalance:0.02", {"warm_up": 50}, "rebalance:0.02:0.01:50"),
+    ("increase:0.02:0.3:4", {"floor": 0.5, "warm_up": 0}, "increase:0.02:0.5"),
+    ("rebalance:0.02:0.3:4", {"step": 0.01, "floor": 0.01, "warm_up": 0}, "rebalance"),
+    ("rebalance", {"warm_up": 10**400}, f"rebalance:0.01:0.01:{10**400}"),
+    ("switch:50", {"floor": 0.5}, "switch:50:0.5"),
+    ("switch:0:0.5", {"floor": 0.01}, "switch:0")])
+def test_a_schedule_with_other_numbers(schedule, numbers, expected):
+    assert changed(schedule, **numbers) == expected
+
+
+@pytest.mark.parametrize("schedule, numbers, word", [
+    ("constant:0.5", {"floor": 0.1}, "expected one with a floor, found 'constant:0.5'"),
+    ("code2018", {"warm_up": 1}, "expected one with a warm-up"),
+    ("switch:50", {"warm_up": 1}, "expected one with a warm-up"),
+    ("rebalance", {"floor": 2}, "found 'rebalance:0.01:2'"), ("up", {}, "found 'up'")])
+def test_numbers_that_a_schedule_does_not_have_are_named(schedule, numbers, word):
+    with pytest.raises(ValueError, match=f"^schedule: .*{word}"):
+        changed(schedule, **numbers)
+
+
+@pytest.mark.parametrize("first, second, expected", [
+    ("rebalance", "rebalance:0.4", True), ("rebalance:0.1", "rebalance:0.1", True),
+    ("rebalance:0.1:0.5", "rebalance:0.1", False), ("rebalance:0.1", "increase:0.1", False),
+    ("rebalance:0.1:0.5:3", "rebalance:0.2:0.5:3", True), ("switch:3", "switch:4", False)])
+def test_schedules_that_differ_in_their_step_alone(first, second, expected):
+    assert differ_in_step(first, second) is expected
 
 
 # Weights ------------------------------------------------------------------------------------------

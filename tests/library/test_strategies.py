@@ -200,6 +200,10 @@ def test_make_hands_a_row_to_the_training_run_as_it_is(clone, row):  # noqa: F81
 @pytest.mark.parametrize("given, strategies", [
     ([], "increase gdl+boundary-switch50"),
     (["EPOCHS=26", "SCHEDULE=rebalance:0.077"], "increase0.077 gdl+boundary-switch6"),
+    (["EPOCHS=26"], "increase0.0769231 gdl+boundary-switch6"),
+    (["EPOCHS=26", "PROTOCOL=code2018"], "increase gdl+boundary-switch6"),
+    (["EPOCHS=400", "SCHEDULE=rebalance:0.005:0.5:50"],
+     "increase0.005-floor0.5-warm50 gdl+boundary-switch100-floor0.5"),
     (["STRATEGIES=switch9"], "switch9")])
 def test_the_sweep_trains_other_strategies_too(clone, given, strategies):  # noqa: F811
     plan = make("-n", "sweep", "NAME=x", "ALPHAS=0.5", *given, folder=clone).stdout

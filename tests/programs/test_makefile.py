@@ -315,13 +315,13 @@ def test_the_chain_ends_in_a_report_and_a_second_make_runs_nothing_again(clone, 
     again = make(*words, folder=clone)
     assert again.returncode == 0 and "main.py" not in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    longer = make(*words, "EPOCHS=2", folder=clone)  # more epochs continue the runs
+    longer = make(*words, "EPOCHS=3", folder=clone)  # more epochs continue the runs
     assert longer.returncode == 0, longer.stderr
-    assert json.loads((folder / "gdl" / "seed0" / "summary.json").read_text())["epochs"] == 2
+    assert json.loads((folder / "gdl" / "seed0" / "summary.json").read_text())["epochs"] == 3
     shutil.rmtree(
         folder / "gdl"
     )  # a run that was removed is trained again, and a further seed as well
-    more = make(*words, "EPOCHS=2", "SEEDS=0 1", "JOBS=2", folder=clone)
+    more = make(*words, "EPOCHS=3", "SEEDS=0 1", "JOBS=2", folder=clone)
     assert more.returncode == 0, more.stderr
     assert len(list(folder.glob("*/seed*/summary.json"))) == 4
     changed = make(*words, "SIZE=64", folder=clone)
@@ -693,6 +693,19 @@ def test_devices_are_dealt_to_the_runs_and_each_is_trained_by_as_many_processes_
     assert "--device cuda:0 " in rest  # the fourth run, of three devices
     alone = make("-n", "results/mine/gdl/seed0/summary.json", "NAME=mine").stdout
     assert "torch.distributed" not in alone and "--device auto" in alone
+
+
+@pytest.mark.parametrize(
+    "variable, option",
+    [("COMPILE", "compile"), ("DETERMINISTIC", "deterministic"), ("GRAPH", "cuda-graph")],
+)
+def test_switches_reach_the_training_unless_they_are_off(variable, option):
+    def plan(*words):
+        return make("-n", "results/mine/gdl/seed0/summary.json", "NAME=mine", *words).stdout
+
+    assert f" --{option}" in plan(f"{variable}=yes")
+    for off in ("", f"{variable}=", f"{variable}=no", f"{variable}=0"):
+        assert f"--{option}" not in plan(*filter(None, [off]))
 
 
 def test_a_task_of_a_job_array_makes_its_run(tmp_path):

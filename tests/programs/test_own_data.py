@@ -1,4 +1,4 @@
-"""The README's steps for your own data: one modality, three classes, one entry in datasets.py."""
+"""docs/data.md on own data: one modality, three classes, one entry in datasets.py."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from checkout import ROOT, copy_programs
 
 
 def write_subject(folder, seed):
-    """A scan of the README's example: flair.nii.gz, and seg.nii.gz with the values 0, 1 and 4."""
+    """A scan of the example: flair.nii.gz, and seg.nii.gz with the values 0, 1 and 4."""
     rng = np.random.default_rng(seed)
     label = np.zeros((20, 24, 4), np.int16)
     label[4:14, 5:17, 1:3] = 1
@@ -27,9 +27,9 @@ def write_subject(folder, seed):
 
 @pytest.fixture
 def clone(tmp_path):
-    """The programs with the README's entry added to scans/datasets.py, by hand as a user would."""
+    """The programs with that entry added to scans/datasets.py, by hand as a user would."""
     folder = copy_programs(tmp_path / "clone")
-    section = (ROOT / "README.md").read_text().split("## Your own data")[1].split("\n## ")[0]
+    section = (ROOT / "docs" / "data.md").read_text().split("## Your own data")[1].split("\n## ")[0]
     entry = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
     assert len(entry.splitlines()) <= 10
     path = folder / "scans" / "datasets.py"

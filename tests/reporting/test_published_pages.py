@@ -9,7 +9,7 @@ from run_folders import page_of, write_set
 
 PAGES = sorted((ROOT / "results" / "published").glob("*/*.html"))
 
-# Sections that the README describes, by the id of each; of a phantom what ran instead of claims
+# Sections that docs/protocol.md describes, by id; of a phantom what ran stands for the claims
 DESCRIBED = {"table": "Table 1", "claims": "claims", "curves": "Figure 3",
              "scans": "validation scan", "runs": "run time of every stage",
              "again": "every command", "data": "",
@@ -22,8 +22,8 @@ def sections(page):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.parent.name)
 def test_a_published_page_has_every_section_that_is_described(path):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("### The page")[2]
-    assert all(words in readme for words in DESCRIBED.values())
+    text = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8").partition("## The page")[2]
+    assert all(words in text for words in DESCRIBED.values())
     page = path.read_text(encoding="utf-8")
     claims = "what-ran" if "Contains phantom data" in page else "claims"
     assert set(DESCRIBED) - {"claims"} | {claims} <= sections(page)

@@ -15,6 +15,9 @@ from training import options
     ("gdl+boundary-rebalance", "gdl+boundary", "rebalance", None),
     ("ce+boundary-increase0.1", "ce+boundary", "increase:0.1", None),
     ("gdl+boundary-switch50", "gdl+boundary", "switch:50", None),
+    ("gdl+boundary-switch50-floor0.5", "gdl+boundary", "switch:50:0.5", None),
+    ("gdl+boundary-rebalance0.005-floor0.5-warm50", "gdl+boundary", "rebalance:0.005:0.5:50", None),
+    ("gdl+boundary-warm50-increase-cap1", "gdl+boundary", "increase:0.01:0.01:50", 1.0),
     ("gdl-cap1", "gdl", None, 1.0),
     ("gdl+boundary-alpha.5-cap0.5", "gdl+boundary", "constant:.5", 0.5)])
 def test_a_row_says_loss_schedule_and_cap(name, loss, schedule, cap):
@@ -32,7 +35,19 @@ def test_a_row_says_its_changes_without_a_number(name, loss, flags):
     assert (row.loss, row.flags) == (loss, flags)
 
 
+@pytest.mark.parametrize("name, changed", [
+    ("gdl+boundary-floor0.5", {"floor": 0.5}), ("gdl+boundary-warm50", {"warm_up": 50}),
+    ("gdl+boundary-batch-warm50-floor.75", {"floor": 0.75, "warm_up": 50}), ("gdl+boundary", {})])
+def test_a_floor_or_a_warm_up_alone_changes_the_runs_own_schedule(name, changed):
+    row = rows.parse(name)
+    assert (row.schedule, row.changed) == (None, changed)
+
+
 @pytest.mark.parametrize("name, label, without, schedule", [
+    ("gdl+boundary-rebalance0.005-floor0.5-warm50",
+     "L_GD + L_B, rebalance 0.005, floor 0.5, warm-up 50", "gdl",
+     "rebalance 0.005, floor 0.5, warm-up 50"),
+    ("gdl+boundary-batch-floor0.5", "L_GD + L_B, batch, floor 0.5", "gdl-batch", "floor 0.5"),
     ("dice+ce+boundary-batch", "L_Dice + L_CE + L_B, batch", "dice+ce-batch", "the schedule"),
     ("gdl+boundary-batch-increase0.1-cap1", "L_GD + L_B, batch, increase 0.1, cap 1",
      "gdl-batch-cap1", "increase 0.1"),
@@ -50,7 +65,10 @@ def test_what_does_not_change_the_boundary_loss_stays_without_it(name, label, wi
 @pytest.mark.parametrize("name", [
     "gdl-batch1", "gdl-batch-batch", "gdl-batches", "gdl-lesionslices-lesionslices",
     "gdl-alpha", "gdl-cap", "gdl+boundary-switch", "gdl-beta1", "gdl-", "gdl-alpha0.5.5",
-    "gdl-alpha.", "gdl-cap1-cap2", "gdl+boundary-alpha0.5-switch3"])
+    "gdl-alpha.", "gdl-cap1-cap2", "gdl+boundary-alpha0.5-switch3",
+    "gdl+boundary-floor", "gdl+boundary-warm", "gdl+boundary-warm5.5", "gdl+boundary-floor1.5",
+    "gdl+boundary-floor0.5-floor0.5", "gdl+boundary-warm1-warm2", "gdl+boundary-alpha0.5-floor0.3",
+    "gdl+boundary-switch50-warm5", "gdl+boundary-switch5.5", "gdl+boundary-alpha2"])
 def test_a_name_that_is_no_row_is_refused(name):
     with pytest.raises(ValueError, match="row: expected"):
         rows.parse(name)
@@ -85,7 +103,25 @@ def test_main_takes_a_row_for_loss_schedule_and_cap():
     assert not args.lesion_slices and args.boundary_classes == [0, 2]
 
 
+@pytest.mark.parametrize("words, expected", [
+    ((), "rebalance"),
+    (("--epochs", "50"), "rebalance:0.04"),
+    (("--epochs", "50", "--schedule", "rebalance"), "rebalance"),  # the paper's, as it was asked
+    (("--epochs", "50", "--protocol", "code2018"), "code2018"),
+    (("--epochs", "400", "--row", "gdl+boundary-floor0.5"), "rebalance:0.005:0.5"),
+    (("--row", "gdl+boundary-warm50", "--schedule", "increase:0.1"), "increase:0.1:0.01:50"),
+    (("--row", "gdl+boundary-floor0.5", "--schedule", "switch:9"), "switch:9:0.5"),
+    (("--epochs", "50", "--row", "gdl+boundary-increase0.1-warm2"), "increase:0.1:0.01:2")])
+def test_the_schedule_of_a_command(words, expected):
+    args = options.parse(["--data", "d", "--out", "o", *words], "")
+    assert args.schedule == expected and not hasattr(args, "of_schedule")
+    assert args.step_is_default == ("0.1" not in expected and not {"--schedule", "--protocol"}
+                                    & set(words))
+
+
 @pytest.mark.parametrize("words", [
+    ("--row", "gdl+boundary-floor0.5", "--schedule", "constant:0.5"),
+    ("--row", "gdl+boundary-warm5", "--protocol", "code2018"),
     ("--boundary-classes", "all", "1"), ("--boundary-classes", "both"),
     ("--row", "gdl-lesionslices", "--dims", "3"), ("--loss-options", "absent_size=mean"),
     ("--row", "ce-medianabsent"), ("--row", "gsl-batch"),

@@ -111,11 +111,12 @@ def test_a_run_keeps_every_scan_of_every_epoch(data, tmp_path):
 
 
 def test_a_run_that_was_stopped_has_the_scores_of_one_in_a_piece(data, tmp_path):
-    train(data, tmp_path / "whole", epochs=3)
-    train_unfinished(data, tmp_path / "cut", epochs=2)
+    schedule = ("--schedule", "rebalance")
+    train(data, tmp_path / "whole", *schedule, epochs=3)
+    train_unfinished(data, tmp_path / "cut", *schedule, epochs=2)
     with open(tmp_path / "cut" / "scores.csv", "a") as file:  # of an epoch that last.pt lacks
         file.write("2,s1,lesion,5,0,0,0.1,,0.1,1,1,1,0\n2,s2,les")
-    assert train(data, tmp_path / "cut", epochs=3).returncode == 0
+    assert train(data, tmp_path / "cut", *schedule, epochs=3).returncode == 0
     whole, cut = ((tmp_path / name / "scores.csv").read_bytes() for name in ("whole", "cut"))
     assert whole == cut
 

@@ -256,7 +256,7 @@ def checkpoints(folder):
             with mock.patch.object(monitor, "Monitor", lambda *_: silent):
                 main.run_epochs(options, trainer, train, val, run_folder, stop, bar)
         finally:
-            for name in ("previous.pt", "last.damaged.pt"):
+            for name in ("previous.pt", "last.damaged.pt", "last.best.pt", "previous.best.pt"):
                 remove(place / name)
             (place / "metrics.csv").write_bytes(table)
             (place / "best.pt").write_bytes(keep)

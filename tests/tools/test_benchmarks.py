@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import baseline, common, growth, losses, training
+from benchmarks import baseline, boundary, common, growth, losses, metrics, surfaces, training
 from distance import signed_distance
 from losses_regional import REGIONAL_LOSSES, build_loss
+from metrics import surface_scores
 
 
 def test_the_baselines_objective_and_gradient_are_ours():
@@ -89,3 +90,20 @@ def test_the_error_of_a_program_that_is_measured_is_shown(tmp_path):
 def test_the_recorded_command_names_no_folder_of_the_machine():
     words = ["metrics", "--folder", "/here", "--rounds", "3", "--out", "/there"]
     assert common.command(words) == "python -m benchmarks metrics --rounds 3"
+
+
+def test_maps_and_losses_are_compared_where_monais_are_the_same():
+    labels = boundary.lesions((2, 24, 24))
+    assert labels[0].any() and not labels[1].any()
+    one_hot = torch.stack([labels == 0, labels == 1], 1).float()
+    found = boundary.maps(labels, one_hot, "2x24x24", 1, 5)
+    found |= boundary.losses(labels, one_hot, torch.randn(2, 2, 24, 24, requires_grad=True), "", 1)
+    assert set(found) == {"maps", "maps_official", "loss", "loss_with_maps", "hausdorff"}
+
+
+def test_surface_scores_of_medpy_and_monai_are_ours():
+    pair = [mask[..., :20, :20, :8] for mask in metrics.masks("lesions", (40, 40, 8))]
+    pair[0][2:5, 3:7, 2:4] = pair[1][3:6, 3:8, 2:5] = True
+    ours = surface_scores(*pair, metrics.SPACING, surfaces.TOLERANCE)
+    for theirs in (surfaces.of_medpy(*pair), surfaces.of_monai(*pair)):
+        assert theirs == pytest.approx({name: ours[name] for name in theirs}, rel=1e-5)

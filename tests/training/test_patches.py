@@ -254,7 +254,7 @@ SMALL = ("--dims", 3, "--patch", 4, 16, 16, "--amp", "off")
 
 def test_a_run_from_volumes_to_masks_scores_and_page(volumes, raw, tmp_path):
     out = tmp_path / "results" / "set" / "gdl+boundary" / "seed0"
-    result = train(volumes, out, *SMALL, "--lr", 0.01, epochs=8)
+    result = train(volumes, out, *SMALL, "--lr", 0.01, "--schedule", "rebalance", epochs=8)
     assert result.returncode == 0, result.stderr
     assert "unet3d of width 2" in result.stdout and "GFLOP a 4x16x16 forward" in result.stdout
     assert "20 training patches an epoch, 2 validation scans" in result.stdout
@@ -316,9 +316,10 @@ def test_a_run_from_volumes_to_masks_scores_and_page(volumes, raw, tmp_path):
 
 
 def test_an_interrupted_run_in_3d_is_the_same_run(volumes, tmp_path):
-    train(volumes, tmp_path / "whole", *SMALL, epochs=3)
-    train(volumes, tmp_path / "parts", *SMALL, epochs=1)
-    assert "continues at epoch 1" in train(volumes, tmp_path / "parts", *SMALL, epochs=3).stdout
+    options = (*SMALL, "--schedule", "rebalance")
+    train(volumes, tmp_path / "whole", *options, epochs=3)
+    train(volumes, tmp_path / "parts", *options, epochs=1)
+    assert "continues at epoch 1" in train(volumes, tmp_path / "parts", *options, epochs=3).stdout
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     refuses(
         train(volumes, tmp_path / "parts", "--dims", 3, "--patch", 4, 16, 32),

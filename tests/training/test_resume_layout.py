@@ -24,8 +24,8 @@ def layout(monkeypatch):
 
 
 def stopped_run(data, folder, *options):
-    """A run stopped after one epoch of three; returns the state that last.pt holds."""
-    train_unfinished(data, folder, *options, epochs=1)
+    """A run stopped after one epoch; returns the state that last.pt holds."""
+    train_unfinished(data, folder, *options, "--schedule", "rebalance", epochs=1)
     return checkpoint.read_state(folder / "last.pt")
 
 
@@ -80,7 +80,7 @@ def test_a_run_continued_in_another_layout_equals_one_in_a_piece(
     data, tmp_path, layout, before, after
 ):
     layout(before)
-    train(data, tmp_path / "whole", "--amp", "off", epochs=3)
+    train(data, tmp_path / "whole", "--amp", "off", "--schedule", "rebalance", epochs=3)
     stopped_run(data, tmp_path / "parts", "--amp", "off")
     layout(after)
     assert train(data, tmp_path / "parts", "--amp", "off", epochs=3).returncode == 0

@@ -1,0 +1,135 @@
+"""What the report says of runs whose best epoch predicts nothing, and of an alpha in haste."""
+
+import csv
+
+import pytest
+
+from reporting.notes import set_notes
+from run_folders import REPORTED, read_table, write_data, write_run
+from scoring import runs, scan_scores
+
+
+def write(folder, data, epochs, loss="gdl+boundary", seed=0, empty=(3, 5), lesions=2, **settings):
+    """A finished run whose epochs from 0 on are (slice DSC, foreground, rate, lesions found).
+
+    Its one scan has `empty` slices without a lesion of so many.
+    """
+    write_run(folder, data, loss, seed, [epoch[0] for epoch in epochs], epochs=len(epochs),
+              **settings)
+    with open(folder / "metrics.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    for number, (row, (_, foreground, rate, _)) in enumerate(zip(table, epochs, strict=True)):
+        row.update(epoch=number, val_foreground=foreground, lr=rate)
+    with open(folder / "metrics.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+
+    scan_scores.append(folder, [
+        {**dict.fromkeys(scan_scores.COLUMNS, 0), "epoch": number, "class_name": "lesion",
+         "subject": "b" if settings.get("fold") else "a", "slices": empty[1], "dsc": dsc,
+         "slices_empty": empty[0], "foreground": foreground, "lesions": lesions,
+         "lesions_found": found}
+        for number, (dsc, foreground, _, found) in enumerate(epochs)])
+
+
+def notes_of(tmp_path):
+    results = runs.load_set(tmp_path / "set")
+    return "\n".join(set_notes(results, REPORTED))
+
+
+@pytest.fixture
+def place(tmp_path):
+    """(folder of a row's runs, data)."""
+    return tmp_path / "set" / "gdl+boundary", write_data(tmp_path / "data", source="own")
+
+
+# The best epoch predicts nothing ------------------------------------------------------------------
+
+EMPTY_AT_1 = [(0.2, 0.3, 1e-3, 1), (0.6, 0, 1e-3, 0), (0.5, 0.1, 5e-4, 1), (0.4, 0, 2.5e-4, 0)]
+FULL = [(0.2, 0.3, 1e-3, 1), (0.6, 0.1, 1e-3, 1), (0.5, 0, 5e-4, 1), (0.4, 0.1, 2.5e-4, 1)]
+
+
+def test_a_best_epoch_that_predicts_nothing_is_named_with_its_score_and_the_rate(tmp_path, place):
+    write(place[0] / "seed0", place[1], FULL)
+    write(place[0] / "seed1", place[1], EMPTY_AT_1, seed=1)
+    assert ("L_GD + L_B: an empty prediction is the best epoch of seed1 (epoch 1: DSC 0.600, which "
+            "is the share of slices without a lesion; the learning rate was then halved twice, "
+            "from 0.001 to 0.00025).") in notes_of(tmp_path)
+
+
+def test_every_fold_is_named_where_its_best_epoch_predicts_nothing(tmp_path, place):
+    folds = [(FULL, (0, 5)), (EMPTY_AT_1, (3, 5))]
+    for fold, (epochs, empty) in enumerate(folds):
+        write(place[0] / f"seed0-fold{fold}", place[1], epochs, empty=empty, fold=fold, folds=2)
+    notes = notes_of(tmp_path)
+    assert "the best epoch of seed0-fold1 (epoch 1: DSC 0.600, which is the share" in notes
+    assert "seed0-fold0" not in notes and "the best model predicts no foreground" not in notes
+
+
+def test_a_score_that_is_not_the_empty_share_says_so(tmp_path, place):
+    write(place[0] / "seed0", place[1], EMPTY_AT_1, empty=(1, 5))
+    assert "DSC 0.600, which is the share of slices without a lesion, but that is 0.200; the" in \
+        notes_of(tmp_path)
+
+
+def test_a_run_without_scores_csv_is_told_by_the_data(tmp_path):
+    folder = tmp_path / "set" / "gdl+boundary" / "seed0"
+    write(folder, write_data(tmp_path / "data", source="own", empty=0.6), EMPTY_AT_1)
+    (folder / "scores.csv").unlink()
+    assert "DSC 0.600, which is the share of slices without a lesion; the" in notes_of(tmp_path)
+
+
+def test_runs_with_foreground_have_no_such_note(tmp_path, place):
+    write(place[0] / "seed0", place[1], FULL)
+    assert "an empty prediction" not in notes_of(tmp_path)
+
+
+@pytest.mark.parametrize("score, words", [
+    ("val_dice", "Best epoch = highest mean DSC over the 2-D validation slices, the first"),
+    ("val_dice_3d", "Best epoch = highest 3-D DSC of the validation scans, the first")])
+def test_the_notes_say_what_chooses_the_best_epoch(tmp_path, place, score, words):
+    write(place[0] / "seed0", place[1], EMPTY_AT_1, score=score)
+    notes = read_table(tmp_path / "set")[1]
+    assert words in notes
+    assert ("3-D DSC 0.300, which is the share of scans" in notes) == (score == "val_dice_3d")
+
+
+# Alpha's floor ------------------------------------------------------------------------------------
+
+LATE = [(0.2, 0.1, 1e-3, 0), (0.2, 0.1, 1e-3, 0), (0.2, 0.1, 1e-3, 1), (0.3, 0.1, 1e-3, 2)]
+
+
+@pytest.mark.parametrize("schedule, steps, expected", [
+    ("rebalance:0.5", 100, "alpha is at its floor of 0.01 from epoch 2 on, after 200 training "
+                           "steps; networks were emptied where that took fewer than some 2,000."),
+    ("rebalance:0.5:0.5", 1999, "at its floor of 0.5 from epoch 1 on, after 1,999 training steps"),
+    ("rebalance:0.5", 1000, None), ("rebalance:0.5", None, None), ("rebalance", 1, None),
+    ("constant:0.01", 1, None)])
+def test_an_alpha_that_is_soon_at_its_floor_is_named(tmp_path, place, schedule, steps, expected):
+    write(place[0] / "seed0", place[1], LATE, schedule=schedule, steps_per_epoch=steps)
+    notes = notes_of(tmp_path)
+    assert (expected or "") in notes and ("alpha is at" in notes) == bool(expected)
+
+
+@pytest.mark.parametrize("loss, schedule, lesions, named", [
+    ("gdl+boundary", "rebalance:0.5", 2, True),    # at its floor in epoch 2, which finds the first
+    ("gdl+boundary", "rebalance:0.34", 2, False),  # in epoch 3
+    ("gdl+boundary", "rebalance:0.5", 0, False),   # there are none
+    ("gdl", "rebalance:0.5", 2, False)])
+def test_a_floor_before_any_lesion_was_found_is_named(
+    tmp_path, place, loss, schedule, lesions, named
+):
+    write(place[0] / "seed0", place[1], LATE, loss, lesions=lesions, schedule=schedule)
+    write(place[0] / "seed1", place[1], FULL, loss, seed=1, schedule=schedule)
+    words = "before any lesion of a validation scan had been found in seed0 (1 of 2 runs)."
+    assert (f"alpha reached its floor {words}" in notes_of(tmp_path)) == named
+
+
+def test_folds_of_unequal_length_give_a_range_of_steps(tmp_path, place):
+    for fold, steps in enumerate((10, 12)):
+        write(place[0] / f"seed0-fold{fold}", place[1], LATE, fold=fold, folds=2,
+              schedule="rebalance:0.5", steps_per_epoch=steps)
+    notes = notes_of(tmp_path)
+    assert "from epoch 2 on, after 20 to 24 training steps" in notes
+    assert "found in seed0-fold0, seed0-fold1 (2 of 2 runs)" in notes

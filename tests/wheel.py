@@ -1,0 +1,28 @@
+"""The package, as those have it who install it."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+
+from checkout import ROOT
+
+SOURCES = ("pyproject.toml", "setup.py", "LICENSE", "README.md", "distance.py", "losses.py",
+           "losses_regional.py", "metrics.py", "scheduler.py", "transforms.py", "networks")
+
+
+def install(folder):
+    """A folder with the package in it, built from the files that belong to it and no others."""
+    for name in SOURCES:
+        source, target = ROOT / name, folder / "source" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps",
+                    "--disable-pip-version-check", "--no-build-isolation", "--wheel-dir",
+                    folder / "wheel", folder / "source"], check=True)
+    wheel, = (folder / "wheel").glob("boundaryloss-*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    return folder / "site"
