@@ -157,8 +157,8 @@ wait = { flock -n 9 || { echo "results/$(1): another make works on it; waiting f
 	flock 9; $(call open,$(1)); flock 9; }; }
 lock = $(call open,$(1)) && $(if $(flock),$(call wait,$(1)) &&)
 on   = $(if $(dry),,$(call lock,$(1))) $(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" \
-	NAME=$(1) LOSSES="$(rows)" $(2) || { [ "$$(ls -A results/$(1) 2> /dev/null)" != .make ] || \
-	rm -r results/$(1); exit 2; }
+	NAME=$(1) LOSSES="$(rows)" $(2) || { ls -A results/$(1) 2> /dev/null | \
+	grep -qvxF -e .make -e .asked || rm -rf results/$(1); exit 2; }
 
 # The test scans are looked for before a chain starts, since they are predicted after training
 test := $(filter-out no 0,$(TEST))
