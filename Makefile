@@ -10,56 +10,56 @@
 # not set them. What follows "##" is for `make help`. The defaults are the paper's protocol.
 NAME       = ## the set: a folder in data/ and one in results/; "wmh" for make wmh
 RAW        = data/raw ## folder of the raw scans
-LAYOUT     = wmh ## how they lie there: wmh, isles, acdc, nnunet, bids, or your own my.toml
-LOSSES     = boundary gdl gdl+boundary ## rows of the table: a loss, or e.g. gdl+boundary-alpha0.5
-SEEDS      = 0 1 ## one run of each row per seed
+LAYOUT     = wmh ## how the scans lie in RAW: wmh, isles, acdc, nnunet, bids, or your own my.toml
+LOSSES     = boundary gdl gdl+boundary ## rows of the table, e.g. gdl+boundary-alpha0.5
+SEEDS      = 0 1 ## seeds: each row has a run per seed
 EPOCHS     = 200 ## of each run; a higher number continues finished runs
-NETWORK    = $(if $(filter 3,$(DIMS)),unet3d,unet) ## see main.py --help (unet; unet3d with DIMS=3)
+NETWORK    = $(if $(filter 3,$(DIMS)),unet3d,unet) ## name of the network, see main.py --help (unet; unet3d with DIMS=3)
 WIDTH      = 64 ## channels of the network at full resolution
 BATCH      = ## slices or patches in a step (8 slices, 2 patches)
-SCHEDULE   = ## how alpha goes, e.g. rebalance:0.02; see main.py --help (to its floor half way)
-SCORE      = ## what chooses the best epoch: val_dice, val_dice_3d, ... (val_dice, the paper's)
-PROTOCOL   = paper ## the paper's text, or code2018: the authors' first code
+SCHEDULE   = ## of alpha over the epochs, e.g. rebalance:0.02; see main.py --help (to its floor half way)
+SCORE      = ## score that chooses the best epoch, e.g. val_dice_3d (val_dice, the paper's)
+PROTOCOL   = paper ## paper: as its text says, or code2018: as the authors' first code does
 DIMS       = ## 3: train on patches of volumes; make wmh then makes the set wmh-dims3
-PATCH      = ## their size, "slices rows columns" (fits the scans)
+PATCH      = ## size of a patch with DIMS=3, "slices rows columns" (fits the scans)
 SIZE       = 256 ## rows and columns of a slice after resampling
-FILL       = ## of them those that the scan takes up; background around it (all)
+FILL       = ## rows and columns that the scan takes up within SIZE, background around it (all)
 SUBJECTS   = ## use only so many subjects (all)
 VAL        = ## number of validation scans (the paper's)
 SPLIT      = ## code2018, or a CSV table that says which scans validate (drawn by seed)
-FOLDS      = ## 5: cross-validation by patient; each row then has a run per seed and fold
-PATIENTS   = ## auto (isles), or a CSV table: scans of one patient go into one subset
+FOLDS      = ## folds of cross-validation by patient, e.g. 5: a run per row, seed and fold (none)
+PATIENTS   = ## auto (isles), or a CSV table: keeps the scans of a patient in one subset (no)
 CONVENTION = ## paper or official: what the distance map is inside (the protocol's)
 UNIT       = $(if $(filter 3,$(DIMS)),mm) ## px or mm: unit of the distance map (px; mm with DIMS=3)
 MAP_DIMS   = $(filter 3,$(DIMS)) ## 2 or 3: distance map of slice or volume (2; 3 with DIMS=3)
-DEVICE     = auto ## auto, cpu, cuda; runs are shared out among several, as in "cuda:0 cuda:1"
+DEVICE     = auto ## auto, cpu, cuda, or several that share the runs, as in "cuda:0 cuda:1"
 GPUS       = ## processes, one per GPU, that train each run together (1)
-JOBS       = 1 ## runs side by side
+JOBS       = 1 ## runs that are trained side by side
 THREADS    = ## CPU threads of each run (all cores)
-DETERMINISTIC = ## yes: runs are bit-identical on a GPU too, and slower
+DETERMINISTIC = ## yes: runs are bit-identical on a GPU too, and slower (no)
 COMPILE    = ## yes: network and loss are compiled, which pays after some minutes of training
 GRAPH      = ## yes: the training step is launched as one CUDA graph (no device has run it yet)
-ALPHAS     = 0.1 0.25 0.5 0.75 0.9 ## make sweep: the constants
-STRATEGIES = $(strategies) ## make sweep: the other ways for alpha to go (increase, switch at 1/4)
-COMPARE    = gdl ce dice focal hausdorff ## make compare: the losses
+ALPHAS     = 0.1 0.25 0.5 0.75 0.9 ## make sweep: values at which alpha is held
+STRATEGIES = $(strategies) ## make sweep: other schedules of alpha (increase, switch at 1/4)
+COMPARE    = gdl ce dice focal hausdorff ## make compare: losses to compare
 BESIDE     = ## make compare: further sets for the same table
-FETCH      = yes ## make wmh, isles: empty or no never uses the network
+FETCH      = yes ## make wmh, isles: fetch scans that RAW lacks; no: never use the network
 OBSERVERS  = ## make wmh: yes fetches the labels of two further raters
 TEST       = ## yes: the challenge's 110 test scans too, scored with the finished models (wmh)
 SERVER     = ## make wmh, isles: another server than https://dataverse.nl, https://zenodo.org
-FILE       = ## make isles: the archive of the training set, where several may be it
+FILE       = ## make isles: archive of the training set, where the record has several
 ANY_MD5    = ## make wmh, isles: yes takes archives that were packed again
 AS         = ## make publish: name of the pack (the set's and the device's)
 WEIGHTS    = ## make publish: yes packs each run's best.pt too
-MUTANTS    = ## make mutants: files, e.g. losses.py (all four)
+MUTANTS    = ## make mutants: files to plant faults in, e.g. losses.py (all five)
 RUNS       = ## make fuzz: number of mutated files (100,000)
-TARGETS    = ## make fuzz: readers, e.g. "runs page" (all)
-SECONDS    = ## make fuzz: the most for each reader
-BENCH      = ## make bench: e.g. "metrics losses" (all)
+TARGETS    = ## make fuzz: readers to try, e.g. "runs page" (all)
+SECONDS    = ## make fuzz: the most that each reader gets (no limit)
+BENCH      = ## make bench: what is measured, e.g. "metrics losses" (all)
 # These may come from the environment as well
 PYTHON    ?= python3 ## Python 3.11 or newer, which builds the environment
-PY        ?= .venv/bin/python ## a Python that has the packages already; nothing is then installed
-ENVS      ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/boundary-loss ## where environments are built
+PY        ?= .venv/bin/python ## a Python with the packages: nothing is then installed
+ENVS      ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/boundary-loss ## folder that environments are built in
 
 # They fall as the schedule does (its step, floor and warm-up); the switch comes where alpha passes
 # 0.5 if it is to reach its floor half way
@@ -157,8 +157,8 @@ wait = { flock -n 9 || { echo "results/$(1): another make works on it; waiting f
 	flock 9; $(call open,$(1)); flock 9; }; }
 lock = $(call open,$(1)) && $(if $(flock),$(call wait,$(1)) &&)
 on   = $(if $(dry),,$(call lock,$(1))) $(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" \
-	NAME=$(1) LOSSES="$(rows)" $(2) || { [ "$$(ls -A results/$(1) 2> /dev/null)" != .make ] || \
-	rm -r results/$(1); exit 2; }
+	NAME=$(1) LOSSES="$(rows)" $(2) || { ls -A results/$(1) 2> /dev/null | \
+	grep -qvxF -e .make -e .asked || rm -rf results/$(1); exit 2; }
 
 # The test scans are looked for before a chain starts, since they are predicted after training
 test := $(filter-out no 0,$(TEST))
@@ -198,7 +198,7 @@ custom: ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=my.t
 	+@$(call on,$(set),chain)
 
 sweep: rows = gdl+boundary $(ALPHAS:%=gdl+boundary-alpha%) $(STRATEGIES:%=gdl+boundary-%)
-sweep: ## claim C6, alpha held at each of ALPHAS, and each of STRATEGIES: make sweep NAME=wmh
+sweep: ## claim C6, constant ALPHAS and other STRATEGIES: make sweep NAME=wmh
 	@$(if $(test),$(test_scans) > /dev/null)
 	+@$(call on,$(set),chain)
 
@@ -224,10 +224,11 @@ compare: ## each loss of COMPARE with and without the boundary loss: make compar
 verify: $(ready) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=my.toml]
 	@$(PY) preprocess.py --verify $(layout) --raw=$(call quote,$(RAW))
 
-status: $(ready) ## epoch, best score and time left of every run: make status [NAME=wmh]
-	@$(PY) -m scoring.status $(if $(name),results/$(name) --losses $(LOSSES) --seeds $(SEEDS) \
-		$(call option,FOLDS,folds), \
-		$(sets:%=results/%))
+# Without LOSSES, SEEDS or FOLDS on the command line: every run that was asked for before
+status: $(ready) ## epoch, best score and time left of the runs asked for: make status [NAME=wmh]
+	@$(PY) -m scoring.status $(if $(name),results/$(name), \
+		$(sets:%=results/%)) $(if $(filter LOSSES SEEDS FOLDS,$(given)), --losses $(LOSSES) \
+		--seeds $(SEEDS) $(call option,FOLDS,folds))
 
 published = results/$(set)/.published
 publish: $(ready) ## pack a finished set for others to check: make publish NAME=wmh
@@ -245,7 +246,7 @@ table: $(ready) ## Table 1 of every set that has runs, finished or not
 figures: $(ready) ## the figures and report.html of every set that has runs
 	@$(call each_set,$(PY) report.py --runs results/$$set)
 
-clean: ## remove phantoms, their runs, preprocessed slices, caches; raw scans and real runs stay
+clean: ## remove phantoms, their runs, preprocessed slices and caches; real runs stay
 	rm -rf data/phantom $(patsubst %/dataset.json,%,$(wildcard data/*/dataset.json)) results/demo \
 		results/phantom-wmh results/phantom-isles $(wildcard data/*.settings)
 	rm -rf .pytest_cache .ruff_cache .hypothesis .coverage \
@@ -322,6 +323,10 @@ data_record = { ls -lLR -- $(call quote,$(RAW)) 2> /dev/null | cksum; \
 	printf '%s\n' $(call quote,$(data_settings)); }
 run_record  = echo "$(run_settings)"
 unless_same = $(if $(shell $(1) | cmp -s - $(2) 2> /dev/null && echo same),,FORCE)
+# The runs that were asked for, of which make status tells those that have not begun too
+note_asked = mkdir -p results/$(name) && { cat results/$(name)/.asked 2> /dev/null; \
+	printf '%s\n' $(patsubst results/$(name)/%,%,$(matrix)); } | sort -u > results/$(name)/.asked-$$$$ \
+	&& mv -f results/$(name)/.asked-$$$$ results/$(name)/.asked
 keep = new=$(2).new-$$$$; $(1) > $$new; \
 	if cmp -s $$new $(2); then rm -f $$new; else mv -f $$new $(2); fi
 
@@ -331,7 +336,8 @@ data/$(name)/index.csv: $(call unless_same,$(data_record),data/$(name).settings)
 
 $(matrix:=/summary.json): results/$(name)/%/summary.json: data/$(name)/index.csv \
 		$(wildcard results/$(name)/settings) $(call unless_same,$(run_record),results/$(name)/settings)
-	RUN_OF=$(call position,$*)/$(words $(matrix)) $(train) --data data/$(name) \
+	@$(note_asked)
+	RUN_OF=$(call position,$*)/$(words $(matrix)) RUNS_TOGETHER=$(or $(JOBS),1) $(train) --data data/$(name) \
 		--row $(patsubst %/,%,$(dir $*)) \
 		--seed $(subst -fold, --fold ,$(patsubst seed%,%,$(notdir $*))) \
 		--out results/$(name)/$* $(run_settings) $(call machine,$*)

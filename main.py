@@ -56,6 +56,7 @@ from training.devices import choose_amp, seed_everything, set_up_device
 from training.epoch import training_columns
 from training.maps import add_maps
 from training.parallel import Group
+from training.progress import announce
 from training.run_folder import RunFolder, columns_of, file_of_others, score_of
 from training.step_graph import can_record
 from training.stopping import StopRequest
@@ -91,7 +92,8 @@ def main(argv=None):
             run_folder.note_session(args.epochs)
 
         stop = StopRequest(run_folder, group)
-        with (monitor.progress_bar(args, train, run_folder) as bar, stop.listening(),
+        about = announce(args, train, val, trainer.device)
+        with (monitor.progress_bar(args, train, run_folder, about) as bar, stop.listening(),
               run_folder.background):
             run_epochs(args, trainer, train, val, run_folder, stop, bar)
             if group.first:

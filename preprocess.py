@@ -41,6 +41,8 @@ if __name__ == "__main__":  # imports this file as a module; see start
     from utils import start
     start("preprocess")
 
+import shlex
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -117,7 +119,8 @@ def main(argv=None):
         folder.write_index(out, rows)
         print_fingerprint(fingerprint)
 
-        folder.note_run_time(out, elapsed(), converted, len(subjects))
+        command = shlex.join(["python", "preprocess.py", *map(str, argv or sys.argv[1:])])
+        folder.note_run_time(out, elapsed(), converted, len(subjects), command)
     return 0
 
 

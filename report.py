@@ -9,8 +9,8 @@ ones. Runs of other data, protocols, networks or epochs than the first are refus
 Numbers that the paper reports stand only beside those measured on the challenge's own scans.
 
 Written to --out: table1.md, .csv (a row per number) and .tex; measures.csv; of sets with several
-foreground classes also classes.csv; figure1 to figure4 as .png and .pdf; report.html, one file that
-opens without a network. The table is printed too.
+foreground classes also classes.csv; figure1 to figure4 as .png and .pdf, with their captions in
+captions.md; report.html, one file that opens without a network. The table is printed too.
 
 Exit status: 0, or 2 with one line that says which runs or files do not belong together and what to
 do.
@@ -43,7 +43,7 @@ from utils import (
 )
 
 OUTPUTS = [*(f"table1.{end}" for end in ("md", "tex", "csv")), "measures.csv", "classes.csv",
-           "report.html",
+           "report.html", "captions.md",
            *(f"figure{number}.{end}" for number in range(1, 5) for end in ("png", "pdf"))]
 
 

@@ -68,6 +68,20 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how such a text begins
 LARGEST = 1e100  # of a number in a file: sums of larger ones would overflow
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_MAX = -1, -4  # of malloc.h
 
+COLUMN = 6.0  # in: width of every figure, that of the text in the paper's proceedings (PMLR)
+PLOT_STYLE = {  # of matplotlib, for every figure, whoever draws it
+    "font.size": 7, "font.family": "DejaVu Sans",
+    "axes.titlesize": 7.5, "axes.labelsize": 7, "axes.linewidth": 0.7,
+    "axes.spines.top": False, "axes.spines.right": False,
+    "xtick.labelsize": 7, "ytick.labelsize": 7, "xtick.major.width": 0.7, "ytick.major.width": 0.7,
+    "legend.fontsize": 7, "legend.frameon": False, "legend.handlelength": 3.0,
+    "lines.linewidth": 1.4, "lines.markersize": 3.5,
+    "grid.color": "#dddddd", "grid.linewidth": 0.5,
+    "pdf.fonttype": 42, "savefig.dpi": 300, "figure.dpi": 100}
+PLOT_LINES = (  # colour, dashes and marker of lines in turn, told apart in grey and colour-blind
+    ("#1f5fbf", (0, (5, 1.5)), "o"), ("#d62828", "-", "s"),
+    ("#7a7a7a", (0, (6, 1.5, 1.5, 1.5)), "^"), ("#009e73", (0, (2, 1)), "D"))
+
 
 # Programs: command line, signals, and every error in one line ------------------------------------
 
@@ -177,6 +191,12 @@ def start(program):
     for warning in held:
         show(*warning)
     run_program(module.main)
+
+
+def explain_part(name, text, program):
+    """What `python -m name` prints of a module that is part of a program: what it is for."""
+    argument_parser(f"{text}\nThis is no program of its own: python -m {program} runs it.",
+                    f"python -m {name}").print_help()
 
 
 def refuse_foreign(error):

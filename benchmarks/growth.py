@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, phantom_scans, significant, stop
 from scans.folder import index_path
+from utils import COLUMN, PLOT_LINES, PLOT_STYLE
 
 LIMIT_GIB = 1.5  # of preprocessing, a worker
 WIDTH = 2        # of the network: small, so that 60 scans take a minute
@@ -117,23 +118,30 @@ def training_growth(raw, folder):
 
 
 def draw(rows, path):
-    """Time and memory against the number of scans, as a PNG."""
+    """Time and memory against the number of scans, as PNG and PDF."""
+    import matplotlib
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
     counts = [row["scans"] for row in rows]
     panels = (
-        ("preprocessing, s",
+        ("Preprocessing", "s",
          (("one at a time", "preprocess_1_s"), ("two at a time", "preprocess_2_s"))),
-        (f"an epoch, width {WIDTH}, s",
+        (f"An epoch, width {WIDTH}", "s",
          (("training and validation", "epoch_s"),)),
-        ("memory at most, GiB",
+        ("Memory at most", "GiB",
          (("preprocessing, one", "preprocess_1_gib"), ("preprocessing, two", "preprocess_2_gib"),
           ("training", "training_gib"))))
 
-    for axes, (title, lines) in zip(figure.subplots(1, len(panels)), panels):
-        for name, key in lines:
-            axes.plot(counts, [row[key] for row in rows], "o-", label=name)
-        axes.set(title=title, xlabel="scans of full size", xlim=(0, None), ylim=(0, None))
-        axes.legend(fontsize=7, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with matplotlib.rc_context(PLOT_STYLE):
+        figure = Figure(figsize=(COLUMN, 2.1), layout="constrained")
+        for axis, (title, unit, lines) in zip(figure.subplots(1, len(panels)), panels):
+            for (name, key), (colour, dashes, marker) in zip(lines, PLOT_LINES):
+                axis.plot(counts, [row[key] for row in rows], color=colour, linestyle=dashes,
+                          marker=marker, label=name)
+            axis.set(title=title, ylabel=unit, xlabel="scans of full size", xlim=(0, None),
+                     ylim=(0, None))
+            axis.grid(axis="y")
+            if len(lines) > 1:
+                axis.legend()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Software": None})
+        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})

@@ -6,14 +6,23 @@ import textwrap
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from reporting.drawing import FAINT, GREY, legend_entries, line_colour, line_style, new_figure, say
+from reporting.drawing import (
+    GREY,
+    legend_entries,
+    line_colour,
+    line_style,
+    new_figure,
+    say,
+    title_in_words,
+)
 from scoring.epochs import EMPTY, series
 from scoring.nothing import scores_of_nothing
 from scoring.rows import PAIR, in_words, is_variant
+from utils import COLUMN
 
 DISTANCES = ("val_hd", "val_hd95", "val_hd_legacy", "val_false_distance")
 PAPERS = {"val_dice": "dsc", "val_hd_legacy": "hd"}  # the measures of the paper's Figure 3
-ACROSS = 4  # panels of a grid side by side
+ACROSS = 3  # panels of a grid side by side
 
 
 # The figure ---------------------------------------------------------------------------------------
@@ -38,10 +47,10 @@ def figure3(sets, measures, reported):
 
 def draw_columns(sets, measures, reported):
     """A column per set, a row per measure, the legend below."""
-    figure, axes = new_figure(len(measures), len(sets), (max(4.8, 3.4 * len(sets)), 5.2),
+    figure, axes = new_figure(len(measures), len(sets), (COLUMN, 4.2),
                               sharex="col")
     for column, results in enumerate(sets):
-        axes[0, column].set_title(results.title)
+        axes[0, column].set_title(title_in_words(results))
         axes[-1, column].set_xlabel("epoch")
         for axis, (key, name) in zip(axes[:, column], measures, strict=True):
             draw_panel(axis, results, key, reported)
@@ -54,9 +63,11 @@ def draw_columns(sets, measures, reported):
 
 
 def draw_grids(sets, measures, reported):
-    """A grid of panels per set."""
-    down = math.ceil((1 + len(measures)) / ACROSS)  # one place is the legend's
-    figure, axes = new_figure(down * len(sets), ACROSS, (10.4, 2.05 * down * len(sets) + 0.3))
+    """A grid of panels per set, the legend in its free place; of one set without, below it."""
+    below = len(sets) == 1 and len(measures) % ACROSS == 0
+    down = math.ceil((len(measures) + (not below)) / ACROSS)
+    height = 1.5 * down * len(sets) + (0.6 if below else 0.2)
+    figure, axes = new_figure(down * len(sets), ACROSS, (COLUMN, height))
     for number, results in enumerate(sets):
         block = axes[number * down:(number + 1) * down]
         for axis, (key, name) in zip(block.flat, measures):
@@ -64,15 +75,17 @@ def draw_grids(sets, measures, reported):
             axis.set_title(name)
         for axis in block.flat[len(measures):]:
             axis.set_axis_off()
-        for axis in block[-1, :len(measures) - ACROSS * (down - 1)]:
+        for axis in block.flat[max(0, len(measures) - ACROSS):len(measures)]:  # the lowest ones
             axis.set_xlabel("epoch")
 
         handles, labels = legend_entries(block.flat)
-        if labels:
-            block.flat[len(measures)].legend(
-                handles, labels, loc="upper left", title=textwrap.fill(results.title, 30),
-                alignment="left",
-                title_fontproperties={"weight": "bold"}, borderaxespad=0, handlelength=3.2)
+        options = {"title": textwrap.fill(title_in_words(results), 30), "handlelength": 3.2,
+                   "title_fontproperties": {"weight": "bold"}}
+        if labels and below:
+            figure.legend(handles, labels, loc="outside lower center", ncols=4, **options)
+        elif labels:
+            block.flat[len(measures)].legend(handles, labels, loc="upper left", alignment="left",
+                                             borderaxespad=0, **options)
     return figure
 
 
@@ -97,7 +110,7 @@ def draw_panel(axis, results, key, reported):
         draw_nothing(axis, scores_of_nothing(results).get(key))
     if reported and results.challenge and key in PAPERS:
         draw_paper_marks(axis, reported["figure3"][results.challenge], PAPERS[key])
-    axis.grid(axis="y", color=FAINT, linewidth=0.5)
+    axis.grid(axis="y")
 
 
 def draw_nothing(axis, value):

@@ -15,14 +15,20 @@ from scoring.rows import style
 BLUE, RED, GREY = "#1f5fbf", "#d62828", "#7a7a7a"
 
 # Of rows of the table, by scoring.rows.style: GDL, GDL + boundary, boundary alone. Lines stand on
-# white; contours stand on slices, dark for the most part, and so are brighter.
-LINES, CONTOURS = (BLUE, RED, GREY), ("#4da3ff", "#ff5a4f", "#bbbbbb")
+# white; contours stand on slices, dark for the most part, and so are brighter, and pink rather than
+# red, which some cannot tell from the yellow of the truth.
+LINES, CONTOURS = (BLUE, RED, GREY), ("#4da3ff", "#ff6fc4", "#bbbbbb")
 
 # Of the further rows, in turn: Okabe and Ito's palette, safe for the colour-blind
 OTHER_LINES = ("#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000")
 
 TRUTH = "#ffd92f"
-CLASSES = ("#ff5a4f", "#4fc3ff", "#ffd54f", "#7ee07e", "#d49bff", "#ffa64f")  # of several, in turn
+CLASSES = ("#56b4e9", "#e69f00", "#f0f0f0", "#cc79a7", "#00c896", "#f0e442")  # of several, in turn
+
+# Dashes of the contours of each colour; the truth is solid
+CONTOUR_DASHES = {CONTOURS[0]: (0, (2.5, 1)), CONTOURS[1]: (0, (6, 1.2)), CONTOURS[2]: (0, (1, 1)),
+                  **dict(zip(CLASSES, ("-", (0, (4, 1)), (0, (1, 0.8)), (0, (6, 1, 1, 1)),
+                                       (0, (2.5, 1)), (0, (8, 1.5)))))}
 FAINT = "#dddddd"  # the lines of a grid
 
 
@@ -51,6 +57,21 @@ def contour_colour(row):
     return CONTOURS[style(row, ())]
 
 
+ACRONYMS = ("acdc", "atlas", "brats", "isles", "lgg", "ms", "wmh")
+
+
+def name_in_words(results):
+    """The name of a set in a sentence: lgg is LGG."""
+    first, *rest = results.title.split(" ")
+    return " ".join([first.upper() if first in ACRONYMS else first, *rest])
+
+
+def title_in_words(results):
+    """The title of a set's panels: "LGG, validation"."""
+    name = name_in_words(results)
+    return f"{name[:1].upper()}{name[1:]}, validation"
+
+
 # Figures and their panels -------------------------------------------------------------------------
 
 def new_figure(rows, columns, size, **options):
@@ -76,7 +97,7 @@ def legend_entries(axes):
 def corner(axis, text, colour="white"):
     """Words in the upper left corner of a picture."""
     words = axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", ha="left",
-                      color=colour, fontsize=8,
+                      color=colour, fontsize=7,
                       path_effects=[effects.withStroke(linewidth=2, foreground="black")])
     words.set_in_layout(False)  # a long name does not shrink the panels
 
@@ -88,14 +109,6 @@ def say(axis, text, frame=False):
     words = axis.text(0.5, 0.5, textwrap.fill(text, 24), transform=axis.transAxes, ha="center",
                       va="center", color="#555555")
     words.set_in_layout(False)  # long words do not shrink the panels
-
-
-def below(figure, text):
-    """Print the caption under the panels, wrapped to the figure's width, and make room for it."""
-    width, height = figure.get_size_inches()
-    text = textwrap.fill(text, int(width * 17))
-    figure.set_figheight(height + 0.14 * (1 + text.count("\n")))
-    figure.supxlabel(text, fontsize=7.5, x=0.01, ha="left", color="#333333")
 
 
 # Pictures of slices -------------------------------------------------------------------------------
@@ -151,7 +164,10 @@ def box(mask, margin, step=(1, 1), shape=(1, 1)):
 # Contours over pictures ---------------------------------------------------------------------------
 
 def outline(axis, mask, window, colour, width=1.0):
-    """The contour of a mask with a thin dark edge, so that it shows on bright and dark ground."""
+    """The contour of a mask with a thin dark edge, so that it shows on bright and dark ground.
+
+    A colour has its dashes wherever it is drawn: CONTOUR_DASHES.
+    """
     part = upright(mask[window]).astype(float)
     if not part.any():
         return
@@ -159,6 +175,7 @@ def outline(axis, mask, window, colour, width=1.0):
     # padded, so that contours close at the edge; that must not widen the panel
     limits = axis.get_xlim(), axis.get_ylim()
     lines = axis.contour(np.pad(part, 1), [0.5], colors=[colour], linewidths=width,
+                         linestyles=[CONTOUR_DASHES.get(colour, "-")],
                          extent=(-1.5, part.shape[1] + 0.5, -1.5, part.shape[0] + 0.5))
     axis.set(xlim=limits[0], ylim=limits[1])
     lines.set_path_effects(
@@ -177,13 +194,14 @@ def contours(axis, labels, names, window, colour, width=1.1):
 def class_legend(figure, names, place="outside upper center"):
     """Which colour is which class, beside the panels, if there are several."""
     if len(names) > 1:
-        lines = [Line2D([], [], color=colour, label=name)
+        lines = [Line2D([], [], color=colour, label=name, linestyle=CONTOUR_DASHES[colour])
                  for name, colour in zip(names, cycle(CLASSES))]
-        figure.legend(handles=lines, loc=place, ncols=min(4, len(lines)), fontsize=8, frameon=False)
+        figure.legend(handles=lines, loc=place, ncols=min(4, len(lines)))
 
 
 def legend_and_sentence(figure, sets):
     """Draw the legend of the sets with several classes; return what a caption says about them."""
     names = max((results.classes[1:] for results in sets), key=len)
     class_legend(figure, names)
-    return " DSC is the mean over the classes." if len(names) > 1 else " Thin yellow: ground truth."
+    return (" DSC is the mean over the classes." if len(names) > 1 else
+            " Thin, solid, yellow: ground truth; dashed: predictions.")

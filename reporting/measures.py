@@ -53,15 +53,17 @@ def measures_tables(results):
     """The tables of a set: of the last epochs, and of the best one.
 
     Returns:
-        [{"title", "headings", "rows": [{"label", "cells": [text, ...]}]}], the last row of each
-        what an empty prediction scores.
+        [{"title", "headings", "rows": [{"loss", "label", "cells": [text, ...]}]}], the last row of
+        each, of no loss, what an empty prediction scores.
     """
     heads = ["runs", *(measure.title for measure in MEASURES)]
     tables = []
     for statistic in STATISTICS:
-        rows = [{"label": label(row), "cells": cells_of(results, averaged(runs), statistic)}
+        rows = [{"loss": row, "label": label(row),
+                 "cells": cells_of(results, averaged(runs), statistic)}
                 for row, runs in results.losses.items()]
-        rows.append({"label": NOTHING, "cells": ["–", *map(nothing(results).get, MEASURES)]})
+        rows.append({"loss": None, "label": NOTHING,
+                     "cells": ["–", *map(nothing(results).get, MEASURES)]})
         tables.append({"title": statistic_in_words(results, statistic), "headings": heads,
                        "rows": rows})
     return tables

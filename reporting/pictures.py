@@ -29,6 +29,7 @@ from scoring.cases import (
     worst_empty_slice,
 )
 from scoring.rows import BOTH, IN_WORDS, PAIR, REGIONAL
+from utils import COLUMN
 
 
 def draw_prediction(axis, results, loss, case, index, window):
@@ -105,7 +106,7 @@ def figure1(sets):
     Returns:
         (figure, title, caption, alternative text), as the other figures do.
     """
-    figure, axes = panels(len(sets), 3, 6.9, 2.3)
+    figure, axes = panels(len(sets), 3, COLUMN, 2.0)
     told = []
     for row, results in zip(axes, sets, strict=True):
         found = most_parts(results)
@@ -156,7 +157,7 @@ def differences(results, scores):
 
 def figure2(sets):
     """phi_G of a lesion, and the region between its contour and a prediction's, by its distance."""
-    figure, axes = panels(len(sets), 2, 6.3, 2.75)
+    figure, axes = panels(len(sets), 2, COLUMN, 2.6)
     told = []
     for row, results in zip(axes, sets, strict=True):
         cases = ranked_cases(results)
@@ -234,7 +235,7 @@ def figure4(sets):
     RULE_EMPTY.
     """
     of_sets = [(results, ranked_cases(results)) for results in sets]
-    figure, axes = panels(sum(max(1, len(cases)) + 1 for _, cases in of_sets), 4, 6.9, 1.98)
+    figure, axes = panels(sum(max(1, len(cases)) + 1 for _, cases in of_sets), 4, COLUMN, 1.72)
     rows, told = iter(axes), []
     for results, cases in of_sets:
         told += [draw_case(next(rows), results, *case) for case in cases]

@@ -1,5 +1,6 @@
 """A picture of a predicted mask: the slices with the largest predicted area, and its contours."""
 
+import matplotlib
 import numpy as np
 
 from reporting.drawing import (
@@ -12,11 +13,12 @@ from reporting.drawing import (
     say,
     show,
 )
-from utils import atomic_path
+from utils import PLOT_STYLE, atomic_path
 
 SHOWN = 6
 
 
+@matplotlib.rc_context(PLOT_STYLE)
 def draw_preview(path, name, image, mask, step, classes=("lesion",),
                  software=None):
     """Write a PNG of up to six slices.
@@ -50,6 +52,6 @@ def draw_preview(path, name, image, mask, step, classes=("lesion",),
 
     class_legend(figure, classes, "outside lower center")
     figure.suptitle(f"{name}: {np.count_nonzero(area)} of {len(image)} slices with predicted "
-                    "foreground", fontsize=9)
+                    "foreground")
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png", dpi=150, metadata={"Software": software})

@@ -4,18 +4,29 @@ from itertools import cycle
 
 import numpy as np
 
-from reporting.drawing import BLUE, FAINT, GREY, RED, legend_entries, new_figure
-from scoring.rows import schedule_in_words
+from reporting.drawing import (
+    BLUE,
+    DASHES,
+    GREY,
+    OTHER_LINES,
+    RED,
+    legend_entries,
+    new_figure,
+    title_in_words,
+)
+from scoring.nothing import scores_of_nothing
+from scoring.rows import ALONE, REGIONAL, schedule_in_words
+from utils import COLUMN
 
-STRATEGIES = ("#2a9d3f", "#8e44ad", "#e08214")  # schedules beside the paper's, in turn
-SHAPES = {"disc": RED, "square": BLUE, "smooth": GREY}
+SHAPES = {"disc": (RED, "o"), "square": (BLUE, "s"), "smooth": (GREY, "^")}
 
 SWEEP_CAPTION = (
-    "GDL + boundary with alpha held constant (points: seeds; line: their mean), and with alpha "
-    "falling by the schedule or going another way: increase keeps the regional weight at 1 while "
-    "the boundary's grows, switch begins with the regional loss alone for so many epochs (lines: "
-    "mean over seeds; bands: lowest to highest seed). DSC is the mean over slices: a model that "
-    "predicts nothing scores the share of empty slices.")
+    "GDL + boundary with alpha held constant (points: seeds; line: their mean; alpha 1 is GDL "
+    "alone, alpha 0 the boundary loss alone), and with alpha falling by the schedule or going "
+    "another way: increase keeps the regional weight at 1 while the boundary's grows, switch "
+    "begins with the regional loss alone for so many epochs (lines: mean over seeds; bands: lowest "
+    "to highest seed). DSC is the mean over slices: a model that predicts nothing scores the share "
+    "of empty slices.")
 CONVERGENCE_CAPTION = (
     "Half of Dist(dG, dS) as the difference of two integrals of phi on the pixel grid (Eq. 4), "
     "against its value in the continuum (Eq. 3: closed forms for discs and squares, quadrature for "
@@ -32,35 +43,45 @@ def has_sweep(results):
 def sweep(sets):
     """DSC of GDL + boundary against a constant alpha, beside the schedules'.
 
-    A column a set, best epoch over last epochs. Returns (figure, title, caption, alternative text).
+    A row a set, best epoch beside last epochs, all on one scale. Returns (figure, title, caption,
+    alternative text).
     """
-    figure, axes = new_figure(2, len(sets), (max(4.8, 3.4 * len(sets)), 5.2), sharex="col")
+    figure, axes = new_figure(len(sets), 2, (COLUMN, 2.2 * len(sets) + 0.7), sharex=True,
+                              sharey=True)
     words = []
-    for column, results in enumerate(sets):
-        axes[0, column].set_title(results.title)
-        axes[1, column].set_xlabel("alpha, held constant")
-        for axis, (name, value) in zip(axes[:, column], sweep_statistics(results), strict=True):
+    for row, results in zip(axes, sets, strict=True):
+        row[0].set_ylabel("validation DSC")
+        for axis, (name, value) in zip(row, sweep_statistics(results), strict=True):
             means = draw_sweep(axis, *sweep_values(results, value))
-            axis.set_ylabel(f"validation DSC, {name}" if column == 0 else "")
+            draw_nothing(axis, results)
+            axis.set_title(f"{title_in_words(results)}, {name}")
             words.append(f"{results.title}, {name}: " + ", ".join(
                 f"{label} {mean:.3f}" for label, mean in means.items()))
 
-    figure.legend(*legend_entries(axes[0]), loc="outside lower center", ncols=2)
+    for axis in axes[-1]:
+        axis.set_xlabel("alpha, held constant")
+    figure.legend(*legend_entries(axes.flat), loc="outside lower center", ncols=3)
     return figure, "The alpha study: constant alpha against the schedule", SWEEP_CAPTION, \
         "; ".join(words)
 
 
 def sweep_statistics(results):
-    """(name, function of a run) of each row of the figure."""
+    """(name, function of a run) of each panel of a set."""
     window = results.window
+    last = f"last {window} epochs" if window > 1 else "last epoch"
     return (("best epoch", lambda run: run.best["val_dice"]),
-            (f"last {window} epochs", lambda run: run.last("val_dice", window)))
+            (last, lambda run: run.last("val_dice", window)))
 
 
 def sweep_values(results, value):
-    """({constant alpha: values over seeds}, {schedule in words: the same}), alphas rising."""
+    """({constant alpha: values over seeds}, {schedule in words: the same}), alphas rising.
+
+    Alpha 0 is the boundary loss alone and alpha 1 the regional loss alone, where they have run.
+    """
     constant, moving = results.sweep
-    rising = sorted(constant.items(), key=lambda pair: pair[1])
+    ends = {row: alpha for row, alpha in ((ALONE, 0.0), (REGIONAL, 1.0))
+            if results.finished(row) and alpha not in constant.values()}
+    rising = sorted({**constant, **ends}.items(), key=lambda pair: pair[1])
     return ({alpha: [value(run) for run in results.finished(row)] for row, alpha in rising},
             {schedule_in_words(row): [value(run) for run in results.finished(row)]
              for row in moving})
@@ -73,24 +94,33 @@ def draw_sweep(axis, constant, moving):
     """
     means = {alpha: float(np.mean(values)) for alpha, values in constant.items()}
 
-    others = cycle(STRATEGIES)
+    others = cycle(zip(OTHER_LINES, DASHES[2:]))
     for name, values in moving.items():
         papers = name == "the schedule"
-        colour = RED if papers else next(others)
+        colour, dashes = (RED, "-") if papers else next(others)
         axis.axhspan(min(values), max(values), color=colour, alpha=0.15 if papers else 0.08,
-                     linewidth=0)
-        axis.axhline(np.mean(values), color=colour, linewidth=1.5,
-                     linestyle="-" if papers else "--", label=name)
+                     linewidth=0, label=f"{name}, range over seeds")
+        axis.axhline(np.mean(values), color=colour, linewidth=1.7, linestyle=dashes, label=name)
 
-    axis.plot(list(means), list(means.values()), color=BLUE, linewidth=1.2, label="constant alpha")
-    for alpha, values in constant.items():
-        axis.plot([alpha] * len(values), values, "o", color=BLUE, markersize=3.5, alpha=0.7)
-    axis.set_xlim(0, 1)
-    axis.grid(axis="y", color=FAINT, linewidth=0.5)
+    axis.plot(list(means), list(means.values()), color=BLUE, linestyle=DASHES[0], linewidth=1.7,
+              label="constant alpha")
+    alphas = [alpha for alpha, values in constant.items() for _ in values]
+    axis.scatter(alphas, sum(constant.values(), []), s=14, marker="o", color=BLUE, alpha=0.7,
+                 linewidths=0, label="constant alpha, a seed", zorder=3)
+    axis.set_xlim(-0.04, 1.04)
+    axis.grid(axis="y")
 
     schedules = {name.removeprefix("the "): float(np.mean(values))
                  for name, values in moving.items()}
     return {**schedules, **{f"alpha {alpha:g}": mean for alpha, mean in means.items()}}
+
+
+def draw_nothing(axis, results):
+    """A line at what an empty prediction scores."""
+    value = scores_of_nothing(results).get("val_dice")
+    if value is not None:
+        axis.hlines(value, -0.04, 1.04, color=GREY, linewidth=1.1, linestyle=(0, (1, 1.2)),
+                    label="predicts nothing", zorder=1)
 
 
 def convergence(errors):
@@ -102,11 +132,13 @@ def convergence(errors):
     Returns:
         (figure, title, caption, alternative text).
     """
-    figure, [[axis]] = new_figure(1, 1, (5.4, 3.8))
+    figure, [[axis]] = new_figure(1, 1, (COLUMN, 3.0))
     for name, curve in errors.items():
         outward = name.endswith(("grown", "outside"))
-        axis.loglog(curve["sizes"], curve["errors"], "o-" if outward else "s--",
-                    color=SHAPES[name.split(" ")[0].strip(",")], markersize=3.5, linewidth=1.2,
+        colour, marker = SHAPES[name.split(" ")[0].strip(",")]
+        axis.loglog(curve["sizes"], curve["errors"], color=colour, marker=marker,
+                    linestyle="-" if outward else DASHES[0], linewidth=1.3,
+                    markerfacecolor=colour if outward else "white",
                     label=f"{name}: order {curve['order']:.2f}")
     sizes = np.array([32, 512])
     axis.loglog(sizes, 0.9 * 32 / sizes, color="#000000", linewidth=0.8, linestyle=":",
@@ -116,7 +148,7 @@ def convergence(errors):
     axis.set_ylabel("relative error of half the distance")
     axis.set_xticks([32, 64, 128, 256, 512], [32, 64, 128, 256, 512])
     axis.minorticks_off()
-    axis.grid(color=FAINT, linewidth=0.5)
+    axis.grid()
     figure.legend(loc="outside right upper")
 
     alt = "Relative error against resolution, both on logarithmic axes: " + "; ".join(

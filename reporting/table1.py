@@ -227,7 +227,8 @@ def reported_only(sets, reported):
     They never share a column with other data.
 
     Returns:
-        {"headings", "rows": [{"loss", "cells": [text, ...]}]}.
+        {"headings", "rows": [{"loss", "cells": [text, ...]}]}, side by side; and set by set "sets":
+        [{"title", "target" (of make), "rows": [{"loss", "cells": [DSC, legacy HD]}]}].
     """
     present = {results.challenge for results in sets}
     missing = [name for name in ("isles", "wmh") if name not in present]
@@ -236,12 +237,13 @@ def reported_only(sets, reported):
 
     heads = [f"{CHALLENGES[name]} {metric}, {kind}" for name in missing
              for metric in ("DSC", "legacy HD") for kind in ("reported", "measured")]
-    rows = []
-    for loss in PAPER:
-        cells = []
-        for name in missing:
-            for key in ("dsc", "hd"):
-                pair = reported["table1"][name][loss][key]
-                cells += [spread(*pair, 3) if pair else "NA", f"not run here (`make {name}`)"]
-        rows.append({"loss": loss, "cells": cells})
-    return {"headings": heads, "rows": rows}
+    told = {name: {loss: [spread(*pair, 3) if (pair := reported["table1"][name][loss][key])
+                          else "NA" for key in ("dsc", "hd")] for loss in PAPER}
+            for name in missing}
+    rows = [{"loss": loss, "cells": [text for name in missing for cell in told[name][loss]
+                                     for text in (cell, f"not run here (`make {name}`)")]}
+            for loss in PAPER]
+    return {"headings": heads, "rows": rows, "sets": [
+        {"title": CHALLENGES[name], "target": name,
+         "rows": [{"loss": loss, "cells": told[name][loss]} for loss in PAPER]}
+        for name in missing]}

@@ -251,6 +251,7 @@ class RunTime(Description):
 
     seconds: Annotated[Number, Field(ge=0)] = Field(description="wall time of preprocess.py, s")
     scans: Annotated[Number, Field(ge=0)] = Field(description="scans converted in that time")
+    command: str | None = Field(None, description="of the last call that converted some")
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -410,7 +411,7 @@ def mark_unfinished(folder):
     remove(index_path(folder))
 
 
-def note_run_time(folder, seconds, scans, total):
+def note_run_time(folder, seconds, scans, total, command=None):
     """Add a call of preprocess.py to the data folder's run time.
 
     Args:
@@ -418,10 +419,12 @@ def note_run_time(folder, seconds, scans, total):
         seconds: wall time of this call.
         scans, total: converted by this call, and in the set. A call that converted all of them
             begins a new record; one that found nothing to do leaves no trace.
+        command: as it was typed.
     """
     if not scans:
         return
     before = None if scans == total else read_run_time(Path(folder))
     write_json(run_time_path(Path(folder)), {
         "seconds": round((before.seconds if before else 0) + seconds, 1),
-        "scans": (before.scans if before else 0) + scans})
+        "scans": (before.scans if before else 0) + scans,
+        **({"command": command} if command else {})})

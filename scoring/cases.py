@@ -120,9 +120,14 @@ def shown_modality(results):
 
 def shown_run(results, row):
     """The run that pictures show: the first seed that has predictions, finished ones first."""
+    return next(iter(shown_runs(results, row)), None)
+
+
+def shown_runs(results, row):
+    """The runs of a row that have predictions, finished ones first."""
     runs = [run for run in results.losses.get(row, [])
             if all((part.folder / "predictions.npz").exists() for part in run.parts)]
-    return min(runs, key=lambda run: not run.finished, default=None)
+    return sorted(runs, key=lambda run: not run.finished)
 
 
 def ranked_cases(results):

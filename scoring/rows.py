@@ -208,6 +208,9 @@ def style(name, names):
 
 def main(names):
     """Status 0 if every name is a row's; 2, and one line about the first that is not."""
+    if {"-h", "--help"} & set(names):
+        print("usage: python -m scoring.rows ROW ...\n\nChecks names of rows.", __doc__)
+        return 0
     for name in names:
         try:
             parse(name)

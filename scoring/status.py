@@ -5,8 +5,9 @@ Examples:
   python -m scoring.status results/wmh results/isles --losses gdl gdl+boundary --seeds 0 1
   python -m scoring.status results/wmh --csv > status.csv
 
-Runs are looked for in <folder>/<loss>/seed<k>/. With --losses and --seeds, runs of that matrix that
-have not begun are listed too; `make status` gives both, with NAME=wmh for one set.
+Runs are looked for in <folder>/<loss>/seed<k>/. Those that make was asked for and that have not
+begun are listed too. With --losses or --seeds, the runs of that matrix alone are listed, begun or
+not: make status NAME=wmh LOSSES=gdl SEEDS="0 1".
 
 Columns: run; state (finished, running, stopped, not begun, damaged); epochs done of those asked
 for; highest slice-mean validation DSC and its epoch (from 0); seconds per epoch, over the last
@@ -32,6 +33,7 @@ from scoring.runs import load_run, natural, run_folders
 from scoring.scores import pace
 from utils import UserError, argument_parser, is_alive
 
+ASKED = ".asked"  # in a set's folder: a run a line, written by make
 COLUMNS = ("run", "state", "epoch", "epochs", "best_dsc", "best_epoch", "seconds_per_epoch",
            "seconds_left")
 HEADINGS = ["run", "state", "epochs", "best DSC", "s/epoch", "left (h:mm)"]
@@ -82,24 +84,35 @@ def run_row(folder):
 
 
 def set_rows(folder, losses, seeds, folds=0):
-    """The rows of a set, in the table's order: runs that exist, and those of losses x seeds.
+    """The rows of a set, in the table's order: those of losses x seeds.
 
-    With folds, each seed has a run for each.
+    Without losses, all runs that exist or that make was asked for. With folds, each seed has a run
+    for each.
     """
     folder = Path(folder)
-    places = set(run_folders(folder, "config.json"))
+    known = set(run_folders(folder, "config.json"))
     endings = [f"-fold{fold}" for fold in range(folds)] or [""]
-    places |= {folder / loss / f"seed{seed}{ending}"
-               for loss in losses for seed in seeds for ending in endings}
+    asked = {folder / loss / f"seed{seed}{ending}"
+             for loss in losses for seed in seeds for ending in endings}
+    shown = asked or known | asked_for(folder)
     rows = [run_row(path) for path in sorted(
-        places, key=lambda path: (row_names.order(path.parent.name), natural(path)))]
+        known | shown, key=lambda path: (row_names.order(path.parent.name), natural(path)))]
 
     # A run without a pace of its own is guessed from the whole runs of the others.
     whole = [row["seconds_per_epoch"] * row["epochs"] for row in rows if row["seconds_per_epoch"]]
     for row in rows:
         if row["seconds_left"] is None and row["state"] != "damaged":
             row["seconds_left"] = statistics.fmean(whole) if whole else None
-    return rows
+    return [row for row in rows if Path(row["run"]) in shown]
+
+
+def asked_for(folder):
+    """The run folders that make was asked for, as it noted them; empty where it noted none."""
+    try:
+        lines = (folder / ASKED).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        return set()
+    return {folder / line for line in lines if re.fullmatch(r"[^/]+/seed\d+(-fold\d+)?", line)}
 
 
 def hours_and_minutes(seconds):

@@ -35,3 +35,8 @@ def same_scans(results, other):
     """Are two sets of the same scans, split in the same way?"""
     return (all(results.dataset.get(key) == other.dataset.get(key) for key in SAME_SCANS)
             and read_split(results.data) == read_split(other.data))
+
+
+if __name__ == "__main__":
+    from utils import explain_part
+    explain_part("studies.beside", __doc__, "studies.claims")

@@ -42,10 +42,10 @@ import numpy as np
 
 from distance import signed_distance
 from reporting.drawing import BLUE, DASHES, FAINT, GREY, MARKERS, OTHER_LINES, RED, new_figure
-from reporting.figures import STYLE, save
+from reporting.figures import save
 from scans import folder
 from scans.inputs import begins_with, refuse_inputs
-from utils import argument_parser, log, progress, write_csv
+from utils import COLUMN, PLOT_STYLE, argument_parser, log, progress, write_csv
 
 RADII = (2, 5, 15)   # px
 GAP = 20             # px between the edges of the two discs
@@ -248,7 +248,7 @@ def tidy_rows(rules, sizes, alpha):
 
 def draw(rules, sizes, alpha):
     """(figure, title, caption, alternative text) of both experiments."""
-    figure, axes = new_figure(1, 1 + bool(sizes), (4.9 * (1 + bool(sizes)), 3.6))
+    figure, axes = new_figure(1, 1 + bool(sizes), (COLUMN, 2.9))
     draw_rules(axes[0, 0], rules)
     if sizes:
         draw_sizes(axes[0, 1], sizes, alpha)
@@ -332,7 +332,7 @@ def main(argv=None):
     args.out.mkdir(parents=True, exist_ok=True)
     rows = tidy_rows(rules, sizes, args.alpha)
     write_csv(table, rows)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(PLOT_STYLE):
         save("decision_rule", args.out, *draw(rules, sizes, args.alpha))
 
     for row in rows:

@@ -159,3 +159,8 @@ def error_curves():
     errors = {name: np.abs(values).tolist() for name, values in relative_errors().items()}
     return {name: {"sizes": list(sizes_of(name)), "errors": values,
                    "order": order(sizes_of(name), values)} for name, values in errors.items()}
+
+
+if __name__ == "__main__":
+    from utils import explain_part
+    explain_part("studies.identity", __doc__, "studies.claims")

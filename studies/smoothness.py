@@ -58,3 +58,8 @@ def jitter_ratio(without, with_term):
     ratio = max(np.mean(spreads[1]), TINY) / max(np.mean(spreads[0]), TINY)
     return {"gdl": spreads[0], "gdl_boundary": spreads[1], "ratio": float(ratio),
             "low": float(low), "high": float(high)}
+
+
+if __name__ == "__main__":
+    from utils import explain_part
+    explain_part("studies.smoothness", __doc__, "studies.claims")

@@ -103,3 +103,8 @@ def lack_in_words(results, rows):
     if not lack and epochs < FEWEST_EPOCHS:
         lack = f"needs at least {FEWEST_EPOCHS} epochs, found {epochs}"
     return lack
+
+
+if __name__ == "__main__":
+    from utils import explain_part
+    explain_part("studies.stability", __doc__, "studies.claims")

@@ -145,3 +145,8 @@ def share_of_step(config, channels, classes, device, repeats=100):
         "step_seconds": float(without),
         "step_seconds_with": float(both),
     }
+
+
+if __name__ == "__main__":
+    from utils import explain_part
+    explain_part("studies.step_time", __doc__, "studies.claims")

@@ -165,3 +165,8 @@ def judge_others(others, judge):
         return {**entries[0], "statistic": statistic}
     return claim(verdict, statistic, excludes_0=all(entry.get("excludes_0") for entry in of_it),
                  sets=measured)
+
+
+if __name__ == "__main__":
+    from utils import explain_part
+    explain_part("studies.variants", __doc__, "studies.claims")

@@ -283,3 +283,8 @@ def needed_for(margin, pair, name):
     return {"seeds_needed": None, "scans_needed": enough,
             "words": f"no number of seeds could meet it on these {scans} scans, which alone leave "
                      f"+-{least:.3f}: about {enough} scans could"}
+
+
+if __name__ == "__main__":
+    from utils import explain_part
+    explain_part("studies.verdicts", __doc__, "studies.claims")

@@ -14,6 +14,7 @@ from checkout import ROOT
 from distance import signed_distance
 from reporting import formats, table1
 from reporting.notes import table_notes
+from reporting.page import build
 from scoring import runs, scan_scores
 from training.run_folder import COLUMNS
 from utils import read_json
@@ -184,6 +185,14 @@ def read_table(folder):
              for head, shown in zip(heads, row["groups"][0], strict=True)}
     notes, elsewhere = table_notes(sets, REPORTED), table1.reported_only(sets, REPORTED)
     return cells, "\n".join(notes), formats.markdown(sets, table, notes, elsewhere)
+
+
+def page_of(*folders, drawn=()):
+    """report.html of these folders of runs as text; `drawn`: its pictures."""
+    sets = runs.load_sets(folders, None)
+    table, elsewhere = table1.build_table(sets, REPORTED), table1.reported_only(sets, REPORTED)
+    return build.html(sets, table, table_notes(sets, REPORTED), elsewhere, drawn, ["--runs"],
+                      REPORTED, elapsed=lambda: 1.5)
 
 
 def run_report(*words, cwd):

@@ -3,9 +3,9 @@
 Nothing here can change or stop the training.
 """
 
-import os
 import sys
 import time
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,12 @@ from networks import flops
 from scoring import scan_scores
 from scoring.emptying import ADVICE, found_nothing
 from scoring.scores import pace
-from utils import UserError, atomic_path, log, progress
+from training.progress import StepBar, run_of, time_in_words
+from utils import COLUMN, PLOT_LINES, PLOT_STYLE, UserError, atomic_path, log
 
 SHARE = 0.02  # of the time that drawing may take: shorter epochs than 50 drawings share one
 OVERLAYS = 3  # validation slices shown in TensorBoard
-TRUTH, FOUND = (255, 217, 47), (255, 90, 79)
+TRUTH, FOUND = (255, 217, 47), (77, 163, 255)
 
 
 # Words --------------------------------------------------------------------------------------------
@@ -53,40 +54,40 @@ def terms_of(row):
 
 
 def for_people(row, rows, epochs):
-    """An epoch in words, for the right end of a progress bar."""
+    """An epoch in words, for the right end of a progress bar: what matters most comes first."""
     terms = " ".join(f"{name[6:]} {row[name]:.4f}" for name in terms_of(row))
-    return (f"epoch {row['epoch']} ({len(rows)}/{epochs}) alpha {row['alpha']:.2f} "
-            f"lr {row['lr']:g} loss {row['train_loss']:.4f} ({terms}) DSC {row['val_dice']:.3f} "
-            f"3-D {row['val_dice_3d']:.3f} HD95 {row['val_hd95']:.1f} mm, "
-            f"{row['seconds']:.1f} s, {seconds_left(rows, epochs) / 60:.1f} min left")
+    return (f"{short(row, rows, epochs)}, 3-D DSC {row['val_dice_3d']:.3f}, "
+            f"loss {row['train_loss']:.4f} ({terms}), alpha {row['alpha']:.2f}, "
+            f"lr {row['lr']:g}, {row['seconds']:.1f} s an epoch")
 
 
-def for_machines(run, row, rows, epochs):
-    """An epoch as key=value words: the columns of metrics.csv that have a value, and the time left.
-
-    The time left is in seconds.
-    """
-    words = {"run": run, "of": os.environ.get("RUN_OF"), **row, "epochs": epochs,
-             "seconds_left": seconds_left(rows, epochs)}
-    return " ".join(f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}"
-                    for key, value in words.items() if value is not None)
+def short(row, rows, epochs):
+    """The same in half a line: DSC and time left, the epoch, and HD95."""
+    left = seconds_left(rows, epochs)
+    left = f"{left / 60:.1f} min" if 60 <= left < 600 else time_in_words(left)
+    return (f"DSC {row['val_dice']:.3f}, {left} left, epoch {row['epoch']} ({len(rows)}/{epochs}), "
+            f"HD95 {row['val_hd95']:.1f} mm")
 
 
 def title(run):
     """The run's name, and under make which of how many it is."""
-    number = os.environ.get("RUN_OF")
-    return f"{run} (run {number.replace('/', ' of ')})" if number else str(run)
+    number = run_of()
+    return "{} (run {} of {})".format(run, *number) if number else str(run)
 
 
 # While it trains ----------------------------------------------------------------------------------
 
-def progress_bar(args, train, run_folder):
-    """A progress bar over the training steps of all epochs, on a terminal and without --quiet."""
+def progress_bar(args, train, run_folder, about=None):
+    """A progress bar over the training steps of all epochs, on a terminal and without --quiet.
+
+    `about` is told the seconds of a step, measured over the first ones of a run that begins.
+    """
     steps, under_way = train.steps(args.batch_size), run_folder.epoch_under_way
     done = steps * run_folder.epoch + (under_way.step if under_way else 0)
-    hidden = args.quiet or not run_folder.group.first or not sys.stderr.isatty()
-    return progress(total=steps * args.epochs, initial=done, desc=title(run_folder.path),
-                    unit="step", disable=hidden)
+    first = run_folder.group.first
+    return StepBar(steps * args.epochs, done, title(run_folder.path), steps,
+                   about if first and not done else None,
+                   disable=args.quiet or not first or not sys.stderr.isatty())
 
 
 class Monitor:
@@ -110,18 +111,15 @@ class Monitor:
 
         Args:
             row, rows: of metrics.csv: this epoch's, and all so far.
-            bar: a progress bar; where it is disabled, a line is printed.
+            bar: a progress bar; where it is disabled, a short line is printed.
             best: is it the best epoch so far?
             overlays: called for [(name, (H, W, 3) uint8)] if it is.
         """
         if self.hidden:
             return
-        words = for_people(row, rows, self.epochs)
-        bar.set_postfix_str(words)
+        bar.set_postfix_str(for_people(row, rows, self.epochs))
         if bar.disable:
-            on_terminal = sys.stdout.isatty()  # with --quiet
-            log(f"{title(self.run)}: {words}" if on_terminal else
-                for_machines(self.run, row, rows, self.epochs))
+            log(f"{title(self.run)}: {short(row, rows, self.epochs)}")
         if row["val_foreground"] == 0 and (len(rows) == 1 or rows[-2]["val_foreground"]):
             log(f"{self.run}: the model of epoch {row['epoch']} predicts no foreground")
         if row["epoch"] + 1 == self.floor_epoch:
@@ -194,7 +192,7 @@ def shown_rows(labels, scans, count=OVERLAYS):
 
 
 def overlay(image, truth, found):
-    """A grey image with the edges of truth (yellow) and prediction (red), each pixel as four.
+    """A grey image with the edges of truth (yellow) and prediction (blue), each pixel as four.
 
     Args:
         image: (H, W), in [0, 1].
@@ -216,42 +214,54 @@ def overlay(image, truth, found):
 
 def draw_progress(rows, path):
     """Loss, DSC, HD95, alpha and learning rate against the epoch as one PNG; needs matplotlib."""
+    import matplotlib
     from matplotlib.figure import Figure  # not pyplot: nothing global is touched
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True).flat
     terms = {name: "GDL" if name == "train_gdl" else name[6:].replace("_", " ")
              for name in terms_of(rows[-1])}
     plots = (
-        ("training loss", {"train_loss": "loss", **terms}),
-        ("validation DSC", {"val_dice": "slices", "val_dice_3d": "3-D",
+        ("Training loss", {"train_loss": "loss", **terms}),
+        ("Validation DSC", {"val_dice": "slices", "val_dice_3d": "3-D",
                             "val_dice_lesion": "lesion slices"}),
-        ("validation HD95 (mm)", {"val_hd95": "HD95"}),
-        ("alpha, learning rate", {"alpha": "alpha"}),
+        ("Validation HD95 (mm)", {"val_hd95": "HD95"}),
+        ("Alpha and learning rate", {"alpha": "alpha"}),
     )
-    for axis, (name, columns) in zip(panels, plots, strict=True):
-        draw_panel(axis, name, columns, rows)
+    with matplotlib.rc_context(PLOT_STYLE):
+        figure = Figure(figsize=(COLUMN, 4.0), layout="constrained")
+        panels = figure.subplots(2, 2, sharex=True)
+        for axis, (name, columns) in zip(panels.flat, plots, strict=True):
+            draw_panel(axis, name, columns, rows)
+        draw_rate(panels[1, 1], rows)
+        for axis in panels[1]:
+            axis.set_xlabel("epoch")
 
-    rate = axis.twinx()
-    rate.plot([row["epoch"] for row in rows], [row["lr"] for row in rows], color="#d62828",
-              linestyle="--", linewidth=1)
-    rate.set_ylim(0, 1.1 * max(row["lr"] for row in rows))
-    rate.set_ylabel("learning rate (dashed)", fontsize=8)
-
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="png", dpi=90)
+        with atomic_path(path) as partial:
+            figure.savefig(partial, format="png", dpi=150)
 
 
 def draw_panel(axis, name, columns, rows):
     """The columns {column of metrics.csv: label} of all rows against the epoch."""
     epochs = [row["epoch"] for row in rows]
-    for column, label in columns.items():
+    for (column, label), (colour, dashes, marker) in zip(columns.items(), cycle(PLOT_LINES)):
         values = [np.nan if row.get(column) is None else row[column] for row in rows]
         if np.isfinite(values).any():
-            axis.plot(epochs, values, label=label, linewidth=1.2,
-                      marker="." if len(rows) < 30 else "")
+            axis.plot(epochs, values, label=label, color=colour, linestyle=dashes, marker=marker,
+                      markevery=max(1, len(rows) // 6))
 
-    axis.set_title(name, fontsize=9)
-    axis.grid(color="#dddddd", linewidth=0.5)
-    axis.legend(fontsize=8, frameon=False)
-    axis.set_xlabel("epoch")
+    axis.set_title(name)
+    axis.grid()
+    axis.legend()
+
+
+def draw_rate(axis, rows):
+    """The learning rate on an axis of its own at the right, in the same legend."""
+    colour, dashes, marker = PLOT_LINES[1]
+    beside = axis.twinx()
+    beside.plot([row["epoch"] for row in rows], [row["lr"] for row in rows], color=colour,
+                linestyle=dashes, marker=marker, markevery=max(1, len(rows) // 6))
+    beside.set_ylim(0, 1.1 * max(row["lr"] for row in rows))
+    beside.set_ylabel("learning rate")
+    beside.spines["right"].set_visible(True)
+    axis.set_ylim(0, 1.05)
+    axis.set_ylabel("alpha")
+    axis.legend([axis.lines[0], beside.lines[0]], ["alpha", "learning rate (right)"])

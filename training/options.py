@@ -133,7 +133,8 @@ def add_machine(add):
         "device, as they are on a CPU without it: slower operations there, no TF32; an operation "
         "that has no such form ends the run (not with --compile)")
     add("--threads", type=int, help="CPU threads (default: all cores)")
-    add("--quiet", action="store_true", help="a line per epoch instead of a progress bar")
+    add("--quiet", action="store_true", help="a line per epoch instead of a progress bar, "
+        "as off a terminal")
 
 
 # Checks -------------------------------------------------------------------------------------------

@@ -17,8 +17,10 @@ from reporting.measures import (
     measures_tables,
     statistic_in_words,
 )
+from reporting.page.commands import commands_of
 from reporting.page.curves import curves_view
-from reporting.page.run_times import duration, stages
+from reporting.page.front import claim_list, finding, table_of_set, what_ran
+from reporting.page.run_times import stages
 from reporting.page.scores import (
     PER_SCAN,
     by_volume,
@@ -28,12 +30,13 @@ from reporting.page.scores import (
     scatter,
 )
 from reporting.page.slices import BUDGET, browser
+from reporting.page.words import EVALUATED, duration, rounded, setting_name, setting_value
 from scoring import test_table
 from scoring.rows import IN_WORDS, PAIR, PAPER, label
 from scoring.run_files import Claims, number
 from scoring.runs import without_foreground
 from scoring.test_set import load_rows
-from utils import UserError, git_commit, read_csv, read_description, read_json
+from utils import git_commit, read_csv, read_description, read_json
 
 IN_PAGE = ("figure3", "figure3_mm")  # drawn by the page itself
 
@@ -48,11 +51,12 @@ ABLATION_COLUMNS = ("loss", "map", "seeds", "metric", "statistic", "mean", "diff
 
 # What is said about a set -------------------------------------------------------------------------
 
-def set_view(results, index, reported, budget):
+def set_view(results, index, table, reported, budget):
     """What the page says about a set besides the table, for the template.
 
     Args:
         index: number of the set on the page.
+        table: of `table1.build_table`.
         reported: results/reported.json.
         budget: bytes for the slices of its scans.
     """
@@ -65,7 +69,10 @@ def set_view(results, index, reported, budget):
     has_masks = has_masks and budget > 0 and bool(scans)
 
     return {
-        "set": results, "index": index, "headlines": headlines(results),
+        "set": results, "index": index, "finding": finding(results, claims),
+        "table": table_of_set(results, table, index), "claim_list": claim_list(claims),
+        "maps": setting_value(results.dataset.distance.model_dump()),
+        "headlines": headlines(results),
         "last": statistic_in_words(results, "last"),
         "claims": claims, "stale": claims_are_stale(results),
         "verdicts": count_verdicts(claims), "ran": what_ran(results), "empty": empty_runs(results),
@@ -75,9 +82,9 @@ def set_view(results, index, reported, budget):
         "scatters": [plot for plot in scatters if plot], "sizes": by_volume(results),
         "browser": browser(results, scans, budget) if has_masks else None,
         "settings": settings, "environment": environment, "varying": varying,
-        "stages": stages(results), "commands": [train_command(part) for part in results.parts],
+        "stages": stages(results), "commands": commands_of(results),
         "ablation": ablation_of(results), "test": test_set_of(results, reported),
-        "evaluations": [(run.name, evaluation(run)) for run in results.runs
+        "evaluations": [(run, evaluation(run)) for run in results.runs
                         if all(path.exists() for path in evaluation_files(run))]}
 
 
@@ -156,17 +163,6 @@ def count_verdicts(claims):
     return ", ".join(f"{found.count(verdict)} {verdict}" for verdict in order if verdict in found)
 
 
-def what_ran(results):
-    """What was trained, and for how long, in a sentence."""
-    parts = results.parts
-    epochs = sum(len(part.rows) for part in parts)
-    left = len(parts) - sum(part.finished for part in parts)
-    seconds = sum(part.seconds for part in parts if part.rows)
-    return (f"{len(parts)} runs of {', '.join(map(label, results.losses))}, {epochs} epochs in "
-            f"all, trained in {duration(seconds)}"
-            + (f"; {left} of them unfinished" if left else "") + ".")
-
-
 def empty_runs(results):
     """", of which these predict nothing at the best epoch or the last: gdl/seed1", or ""."""
     names = without_foreground([run for loss in PAPER for run in results.finished(loss)])
@@ -228,36 +224,18 @@ def evaluation(run):
     for path in evaluation_files(run):
         for line, row in enumerate(read_csv(path), 2):
             count += 1
-            for key, text in row.items():
-                if key in ("subject", "label"):  # names, also where they are numbers
-                    continue
-                try:
-                    value = number(text, path, line)
-                except UserError:  # a column of words
-                    continue
+            for key in EVALUATED:
+                value = number(row.get(key, ""), path, line)
                 if value is not None:
                     values.setdefault(key, []).append(value)
 
-    return {key: f"{statistics.fmean(found):.3f} ({len(found)} of {count})"
-            for key, found in values.items()}
+    return {key: f"{statistics.fmean(values[key]):.{digits}f} ({len(values[key])} of {count})"
+            for key, (_, digits) in EVALUATED.items() if key in values}
 
 
 def evaluation_files(run):
     """evaluation.csv of a run, or of each fold."""
     return [part.folder / "evaluation.csv" for part in run.parts]
-
-
-def train_command(run):
-    """The command as main.py noted it, or the one that the settings amount to."""
-    if run.config.command:
-        return run.config.command
-
-    words = ["python", "main.py", "--data", run.config.get("data", "data"),
-             "--loss", run.config.loss, "--seed", run.config.seed, "--out", run.folder]
-    for flag in ("network", "width", "epochs", "batch_size", "lr", "schedule", "protocol"):
-        value = run.config.get(flag)
-        words += [] if value is None else ["--" + flag.replace("_", "-"), value]
-    return shlex.join(map(str, words))
 
 
 # The page -----------------------------------------------------------------------------------------
@@ -281,11 +259,15 @@ def html(sets, table, notes, elsewhere, drawn, words, reported, elapsed, budget=
         lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.globals |= {"label": label, "class_texts": class_table.texts,
                             "duration": duration, "names": IN_WORDS,
+                            "evaluated": EVALUATED, "setting_name": setting_name,
+                            "setting_value": setting_value,
                             "test_headings": test_table.headings()}
+
+    environment.filters["rounded"] = rounded
 
     pictures = [{**figure, "data": base64.b64encode(figure["png"]).decode()} for figure in drawn
                 if figure["name"] not in IN_PAGE]
-    parts = [set_view(results, index, reported, budget // len(sets))
+    parts = [set_view(results, index, table, reported, budget // len(sets))
              for index, results in enumerate(sets)]
 
     # the page forbids every script but this one

@@ -28,18 +28,3 @@ def stages(results):
         {"stage": "claims",
          "what": "C1 to C11",
          "seconds": noted_seconds(results.folder / "claims.json")}]
-
-
-def duration(seconds):
-    """0.4 s, 12 s, 3 min 05 s, 2 h 07 min; "not recorded" for None."""
-    if seconds is None:
-        return "not recorded"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics import lesion_sizes
-from reporting.measures import MEASURES
+from reporting.measures import MEASURES, statistic_in_words
 from reporting.page.svg import Axes
 from scoring.cases import validation_cases
 from scoring.intervals import FEWEST_SCANS, FEWEST_SEEDS, difference
@@ -97,7 +97,8 @@ def paired_differences(results):
         without, with_term = (row_scores(results, loss, statistic) for loss in PAIR)
         if without is None or with_term is None:
             continue
-        words = "best epoch" if statistic == "best" else f"last {results.window} epochs"
+        words = statistic_in_words(results, statistic)
+        words = words[0].lower() + words[1:]
         rows += [{"epochs": words, **compare(without, with_term, score, not results.is_phantom)}
                  for score in SCORES]
     return rows

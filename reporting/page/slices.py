@@ -9,7 +9,7 @@ from matplotlib.image import imsave
 
 from metrics import dice
 from reporting.drawing import head_box, upright
-from scoring.cases import shown_modality, shown_run, validation_cases
+from scoring.cases import shown_modality, shown_runs, validation_cases
 from scoring.rows import PAIR
 
 BUDGET = 8_000_000  # bytes of pictures and paths on one page, as base64
@@ -91,36 +91,41 @@ def largest(shown, truth, most):
     return sorted(by_area[:most])
 
 
-def scan_view(case, runs, most=None):
+def scan_view(case, seeds, most=None):
     """The informative slices of a scan for the template, and its frame.
 
     Args:
         case: a Case.
-        runs: {loss: Run} whose predictions are shown.
-        most: show at most this many, those with the largest lesion area.
+        seeds: [{loss: Run}] whose predictions can be shown.
+        most: show at most this many slices, those with the largest lesion area.
 
     Returns:
         {"width", "height" (mm), "pixel": (width, height of one in mm), "count" (slices of the
-        scan), "slices": see `slice_view`, "left_out" (slices)}.
+        scan), "slices": see `slice_view`, "left_out" (slices), "window" (rows, columns)}.
     """
     truth, step = case.lesion, case.pixel  # (S, H, W)
-    masks = {loss: mask for loss, run in runs.items()
-             if (mask := case.predicted_lesion(run)) is not None}
-    images = np.asarray(case.images[:, case.channel], np.float32)
+    masks = [{loss: mask for loss, run in runs.items()
+              if (mask := case.predicted_lesion(run)) is not None} for runs in seeds]
+    predicted = [mask for of_seed in masks for mask in of_seed.values()]
 
-    together = np.any([truth, *masks.values()], axis=(0, 1))
-    window = head_box(images.max(0), [together], step)
-    # one range of intensities for the whole scan
-    top = max(float(np.quantile(images[:, *window], 0.995)), 1e-6)
-    shades = (255 * np.clip(images[:, *window] / top, 0, 1)).astype(np.uint8)
+    together = np.any([truth, *predicted], axis=(0, 1))
+    window = head_box(np.asarray(case.images[:, case.channel], np.float32).max(0), [together], step)
+    shades = shades_of(case, case.channel, window)
 
-    shown = informative(truth, masks.values())
+    shown = informative(truth, predicted)
     chosen = largest(shown, truth, most) if most else shown
     found = [slice_view(index, shades, truth, masks, window, step) for index in chosen]
     rows, columns = found[0]["shape"]
     return {"width": round(columns * step[0], 2), "height": round(rows * step[1], 2),
             "pixel": list(step), "count": len(truth), "slices": found,
-            "left_out": len(shown) - len(chosen)}
+            "left_out": len(shown) - len(chosen), "window": window}
+
+
+def shades_of(case, channel, window):
+    """A modality as (S, H, W) uint8, cropped; one range of intensities for the whole scan."""
+    images = np.asarray(case.images[:, channel], np.float32)[:, *window]
+    top = max(float(np.quantile(images, 0.995)), 1e-6)
+    return (255 * np.clip(images / top, 0, 1)).astype(np.uint8)
 
 
 def slice_view(index, shades, truth, masks, window, step):
@@ -130,26 +135,48 @@ def slice_view(index, shades, truth, masks, window, step):
         index: its number.
         shades: (S, H, W) uint8, cropped.
         truth: (S, H, W) bool.
-        masks: {loss: (S, H, W) bool}.
+        masks: [{loss: (S, H, W) bool}], one of each seed.
         window, step: rows and columns shown, and the size of a pixel along them, mm.
 
     Returns:
-        {"index", "image", "shape", "paths": {"truth" or loss: path}, "dice": {loss: value},
-        "area" (pixels of the truth), "close_up"}.
+        {"index", "images" (one; other modalities may follow), "shape", "truth" (path), "seeds":
+        [{"paths": {loss: path}, "dice": {loss: value}}], "area" (pixels of the truth),
+        "close_up"}.
     """
     shade = upright(shades[index])
-    paths = {name: contour_path(upright(mask[index][window]))
-             for name, mask in (("truth", truth), *masks.items())}
-    return {"index": index, "image": picture(shade), "shape": shade.shape, "paths": paths,
-            "dice": {loss: dice(mask[index], truth[index]) for loss, mask in masks.items()},
+    seeds = [{"paths": {loss: contour_path(upright(mask[index][window]))
+                        for loss, mask in of_seed.items()},
+              "dice": {loss: dice(mask[index], truth[index]) for loss, mask in of_seed.items()}}
+             for of_seed in masks]
+    return {"index": index, "images": [picture(shade)], "shape": shade.shape,
+            "truth": contour_path(upright(truth[index][window])), "seeds": seeds,
             "area": int(truth[index].sum()),
             "close_up": close_up(upright(truth[index][window]), step)}
 
 
+def add_modalities(scan, case, channels, room):
+    """Give every slice of a scan the pictures of further modalities, if they fit into `room` bytes.
+
+    Returns:
+        the bytes that they take, 0 where they do not fit.
+    """
+    volumes = [shades_of(case, channel, scan["window"]) for channel in channels]
+    pictures = [[picture(upright(shades[shown["index"]])) for shades in volumes]
+                for shown in scan["slices"]]
+    size = sum(len(text) for of_slice in pictures for text in of_slice)
+    if size > room:
+        return 0
+    for shown, of_slice in zip(scan["slices"], pictures, strict=True):
+        shown["images"] += of_slice
+    return size
+
+
 def size_of(scan):
     """Bytes that a scan takes on the page."""
-    return sum(len(shown["image"]) + sum(map(len, shown["paths"].values()))
-               for shown in scan["slices"])
+    paths = [path for shown in scan["slices"] for seed in shown["seeds"]
+             for path in seed["paths"].values()]
+    return sum(map(len, paths)) + sum(len(shown["truth"]) + sum(map(len, shown["images"]))
+                                      for shown in scan["slices"])
 
 
 # All scans of a set -------------------------------------------------------------------------------
@@ -160,21 +187,51 @@ def browser(results, scans, budget=BUDGET):
     Args:
         results: a ResultSet.
         scans: rows of `scores.scan_scores`, in the order in which they are shown.
-        budget: bytes; once they are used up, a scan has one slice, that with the largest lesion.
+        budget: bytes; once they are used up, a scan has one slice, that with the largest lesion,
+            and no further modality.
 
     Returns:
-        {"runs": {loss: Run}, "modality", "scans": [`scan_view` with the scan's row as "scores" and
-        "open", the place of the slice shown first, that with the largest lesion], "reduced": number
-        of scans with one slice for lack of room}.
+        {"seeds": see `seeds_of`, "losses": those that some seed has, "modalities": names, that of
+        the figures first, "scans": [`scan_view` with the scan's row as "scores" and "open", the
+        place of the slice shown first, that with the largest lesion], "reduced": number of scans
+        with one slice for lack of room}.
     """
-    runs = {loss: run for loss in PAIR if (run := shown_run(results, loss))}
+    seeds = seeds_of(results)
     cases = {case.name: case for case in validation_cases(results)}
     found, used = [], 0
     for row in scans:
-        scan = scan_view(cases[row["subject"]], runs, None if used < budget else 1)
+        scan = scan_view(cases[row["subject"]], [seed["runs"] for seed in seeds],
+                         None if used < budget else 1)
         used += size_of(scan)
         areas = [shown["area"] for shown in scan["slices"]]
         found.append({**scan, "scores": row, "open": areas.index(max(areas))})
-    reduced = sum(scan["left_out"] > 0 for scan in found)
-    return {"runs": runs, "modality": shown_modality(results)[1], "scans": found,
-            "reduced": reduced}
+
+    channel, modality = shown_modality(results)
+    names = results.dataset.modalities or [modality]
+    others = [other for other in range(len(names)) if other != channel]
+    for scan in found if others else ():
+        size = add_modalities(scan, cases[scan["scores"]["subject"]], others, budget - used)
+        if not size:
+            break
+        used += size
+
+    shown = others if found and len(found[0]["slices"][0]["images"]) > 1 else []
+    return {"seeds": seeds, "losses": {loss for seed in seeds for loss in seed["runs"]},
+            "modalities": [modality, *(names[other] for other in shown)], "scans": found,
+            "reduced": sum(scan["left_out"] > 0 for scan in found)}
+
+
+def seeds_of(results):
+    """The seeds whose predictions can be shown, those that most losses have first.
+
+    Returns:
+        [{"name": "seed0", "runs": {loss: Run}, "unfinished": names of the runs that are}].
+    """
+    by_name = {}
+    for loss in PAIR:
+        for run in shown_runs(results, loss):
+            by_name.setdefault(run.folder.name, {})[loss] = run
+    seeds = [{"name": name, "runs": runs,
+              "unfinished": [run.name for run in runs.values() if not run.finished]}
+             for name, runs in by_name.items()]
+    return sorted(seeds, key=lambda seed: (-len(seed["runs"]), len(seed["unfinished"])))

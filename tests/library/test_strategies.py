@@ -104,7 +104,7 @@ def test_another_loss_has_its_own_column(data, tmp_path):
     assert list(row) == ["train_dice_ce" if name == "train_gdl" else name for name in COLUMNS]
     assert float(row["train_dice_ce"]) > 0
     assert row["train_loss"] == row["train_dice_ce"]  # alpha is 1 in the first epoch
-    assert "train_dice_ce=" in result.stdout
+    assert "DSC " in result.stdout
 
 
 def test_a_row_with_sums_over_the_batch_trains_otherwise_and_says_so(data, tmp_path):

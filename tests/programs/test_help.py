@@ -3,9 +3,13 @@
 import argparse
 import importlib
 import re
+import runpy
 import shlex
+import sys
 
 import pytest
+
+from checkout import ROOT
 
 PROGRAMS = ("preprocess", "main", "evaluate", "report", "predict",
             "scans.download", "scans.phantom", "scans.test_scans", "scoring.raters",
@@ -61,3 +65,19 @@ def test_every_example_is_a_command_line_that_the_program_takes(parser):
     assert len(examples) >= 2
     for example in examples:
         parser.parse_args(shlex.split(example.split(" > ")[0]))
+
+
+PARTS = sorted(path.stem for path in (ROOT / "studies").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", [f"studies.{part}" for part in PARTS] + [
+    "scans.phantom", "scoring.rows", "reporting.publish"])
+def test_help_prints_for_every_module_that_can_be_run(name, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    for loaded in (name, f"{name}.__main__"):
+        monkeypatch.delitem(sys.modules, loaded, raising=False)
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=False)
+    except SystemExit as end:
+        assert not end.code
+    assert f"usage: python -m {name} " in capsys.readouterr().out

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 import report
 from distance import signed_distance
 from reporting import curves, drawing, figures, study_figures
-from reporting.page import build
+from reporting.page import build, commands
 from run_folders import (
     REPORTED,
     read_table,
@@ -291,12 +291,12 @@ def test_names_of_subjects_and_labels_and_words_are_not_averaged(tmp_path):
 
 def test_the_command_is_the_one_that_was_given_or_follows_from_settings(tmp_path):
     run = runs.load_set(write_set(tmp_path, losses={"gdl": [[0.5]]})).runs[0]
-    assert build.train_command(run) == (
+    assert commands.train_command(run) == (
         f"python main.py --data {tmp_path}/data/wmh --loss gdl --seed 0 --out {run.folder} "
         "--network unet --width 8 --epochs 8 --batch-size 8 --lr 0.001 --schedule rebalance "
         "--protocol paper")
     run.config = run.config.model_copy(update={"command": "python main.py --data here"})
-    assert build.train_command(run) == "python main.py --data here"
+    assert commands.train_command(run) == "python main.py --data here"
 
 
 def test_leftovers_of_a_report_that_was_killed_are_cleaned_by_the_next(tmp_path):

@@ -1,17 +1,21 @@
 """Figures of sets that lack a lesion, a column or an intact file; the paper's curves."""
 
 import json
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.text import Text
 
-from reporting import curves, drawing, figures, pictures
+from reporting import curves, drawing, figures, pictures, study_figures
 from reporting.page import scores
 from reporting.preview import draw_preview
-from run_folders import REPORTED, square, write_run, write_scores, write_set
+from run_folders import REPORTED, square, write_run, write_scores, write_set, write_sweep
 from scoring import runs
-from utils import UserError
+from utils import COLUMN, UserError
 
 LEGACY = (("val_dice", "DSC"), ("val_hd_legacy", "HD"))
 IN_MM = (("val_dice_3d", "DSC"), ("val_hd95", "HD95"))
@@ -246,12 +250,61 @@ def test_the_dsc_of_several_classes_is_their_mean(two_classes):
     assert "mean over the classes" in caption and "yellow" not in caption
 
 
-def test_figure_4_has_its_caption_below_also_with_a_legend(two_classes, tmp_path, monkeypatch):
-    captions = []
-    monkeypatch.setattr("reporting.drawing.below", lambda figure, text: captions.append(text))
-    figure, title, caption, alt = pictures.figure4(two_classes)
-    figures.save("figure4", tmp_path, figure, title, caption, alt)
-    assert captions == [caption]
+def test_figures_are_as_wide_as_a_papers_text_and_carry_no_caption(tmp_path, monkeypatch):
+    monkeypatch.setitem(figures.PLOT_STYLE, "savefig.dpi", 50)
+    saved, out = [], tmp_path / "out"
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *words, **options: (
+        saved.append(figure), save(figure, *words, **options)))
+    drawn = figures.draw_all(load(write_sweep(tmp_path)), REPORTED, out)
+    for figure in drawn:
+        assert imread(out / f"{figure['name']}.png").shape[1] == 50 * COLUMN
+        box = re.search(rb"MediaBox \[ 0 0 (\d+)", (out / f"{figure['name']}.pdf").read_bytes())
+        assert int(box[1]) == 72 * COLUMN
+
+    burnt = " ".join(text.get_text() for figure in saved for text in figure.findobj(Text))
+    captions = (out / "captions.md").read_text()
+    for figure in drawn:
+        assert figure["caption"][:40] in captions and figure["caption"][:40] not in burnt
+
+
+def test_contours_over_one_image_differ_in_dashes_as_in_colour():
+    colours = [drawing.TRUTH, *map(drawing.contour_colour, ("gdl", "gdl+boundary", "boundary"))]
+    dashes = [str(drawing.CONTOUR_DASHES.get(colour, "-")) for colour in colours]
+    assert len(set(dashes)) == 4 and dashes[0] == "-"
+    of_classes = {str(drawing.CONTOUR_DASHES[colour]) for colour in drawing.CLASSES}
+    assert len(of_classes) == len(drawing.CLASSES)
+
+
+def test_the_dashes_of_a_colour_are_drawn():
+    axis = Figure().subplots()
+    mask, window = square(4, 4, 8), (slice(0, 24), slice(0, 24))
+    for colour, solid in ((drawing.TRUTH, True), (drawing.contour_colour("gdl"), False)):
+        drawing.outline(axis, mask, window, colour)
+        (_, pattern), = axis.collections[-1].get_linestyles()
+        assert (pattern is None) == solid
+
+
+@pytest.mark.parametrize("title, expected", [
+    ("lgg", "LGG, validation"), ("WMH phantom", "WMH phantom, validation"),
+    ("mine", "Mine, validation"), ("lgg (cpu)", "LGG (cpu), validation")])
+def test_titles_are_words(title, expected):
+    assert drawing.title_in_words(SimpleNamespace(title=title)) == expected
+
+
+def test_the_sweep_has_one_scale_its_ends_and_all_in_the_legend(tmp_path):
+    folder = write_sweep(tmp_path)
+    write_run(folder / "boundary" / "seed0", tmp_path / "data" / "wmh", "boundary", 0, [0.3] * 8)
+    figure, _, _, alt = study_figures.sweep(load(folder))
+    assert len({axis.get_ylim() for axis in figure.axes}) == 1
+    constant = next(line for line in figure.axes[0].lines
+                    if line.get_label() == "constant alpha")
+    assert list(constant.get_xdata()) == [0, 0.25, 0.5, 1]
+    assert list(constant.get_ydata()) == [0.3, 0.5, 0.65, 0.6]  # the boundary loss, ..., GDL alone
+    assert set(legend(figure)) == {
+        "the schedule", "the schedule, range over seeds", "constant alpha",
+        "constant alpha, a seed", "predicts nothing"}
+    assert "alpha 0 0.300" in alt and "alpha 1 0.600" in alt
 
 
 # Figure 4, its last row ---------------------------------------------------------------------------

@@ -12,10 +12,17 @@ import pytest
 
 import metrics
 from made_runs import made_set
-from reporting import notes, table1
 from reporting.page import build, curves, scores
 from reporting.page.svg import Axes, band, labelled, line
-from run_folders import DSC, REPORTED, write_data, write_run, write_scores, write_set
+from run_folders import (
+    DSC,
+    REPORTED,
+    page_of,
+    write_data,
+    write_run,
+    write_scores,
+    write_set,
+)
 from scoring import runs
 from scoring.cases import validation_cases
 from utils import UserError, write_csv
@@ -23,13 +30,6 @@ from utils import UserError, write_csv
 
 def load(folder):
     return runs.load_sets([folder], None)[0]
-
-
-def page_of(*folders, drawn=()):
-    sets = runs.load_sets(folders, None)
-    table, elsewhere = table1.build_table(sets, REPORTED), table1.reported_only(sets, REPORTED)
-    return build.html(sets, table, notes.table_notes(sets, REPORTED), elsewhere, drawn, ["--runs"],
-                      REPORTED, elapsed=lambda: 1.5)
 
 
 @pytest.fixture(scope="module")

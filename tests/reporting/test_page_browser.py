@@ -102,15 +102,16 @@ def test_a_scan_begins_at_its_largest_lesion_and_leaves_empty_slices_out(results
     assert [part["index"] for part in found["b"]["slices"]] == [0, 2] and found["b"]["count"] == 3
     middle = found["a"]["slices"][1]
     assert middle["area"] == 36
-    assert middle["dice"] == {"gdl": pytest.approx(4 / 6), "gdl+boundary": pytest.approx(5 / 6)}
+    assert middle["seeds"][0]["dice"] == {"gdl": pytest.approx(4 / 6),
+                                          "gdl+boundary": pytest.approx(5 / 6)}
     assert [scan["scores"]["subject"] for scan in view["scans"]] == ["a", "b"]  # the worst first
 
 
 def test_shown_images_are_upright_and_contours_lie_on_the_lesion(results):
-    scan = slices.scan_view(validation_cases(results)[0], {})
+    scan = slices.scan_view(validation_cases(results)[0], [])
     part = scan["slices"][1]
     assert part["shape"] == (24, 24) and (scan["width"], scan["height"]) == (24, 24)  # 1x1 mm
-    polygon, = corners(part["paths"]["truth"])
+    polygon, = corners(part["truth"])
     # stored as [x, y], rows 4 to 9 and columns 4 to 9; upright: x from 4 to 10, and y downwards
     # from 24 - 10 to 24 - 4
     assert polygon.min(0).tolist() == [8, 28] and polygon.max(0).tolist() == [20, 40]
@@ -123,3 +124,28 @@ def test_beyond_the_budget_scans_have_one_slice(results):
     assert [len(scan["slices"]) for scan in whole["scans"]] == [3, 2] and whole["reduced"] == 0
     assert [len(scan["slices"]) for scan in small["scans"]] == [3, 1] and small["reduced"] == 1
     assert small["scans"][1]["slices"][0]["index"] == 0  # that with the largest lesion
+
+
+def test_every_seed_that_has_predictions_can_be_shown(results):
+    first, second = slices.browser(results, scores.scan_scores(results))["seeds"]
+    assert (first["name"], second["name"]) == ("seed0", "seed1")
+    assert list(first["runs"]) == list(second["runs"]) == ["gdl", "gdl+boundary"]
+
+    (results.losses["gdl"][0].folder / "predictions.npz").unlink()
+    view = slices.browser(results, scores.scan_scores(results))
+    assert [seed["name"] for seed in view["seeds"]] == ["seed1", "seed0"]  # the whole pair first
+    assert list(view["scans"][0]["slices"][0]["seeds"][1]["paths"]) == ["gdl+boundary"]
+
+
+def test_other_modalities_are_there_as_far_as_the_budget_goes(results):
+    scans = scores.scan_scores(results)
+    whole = slices.browser(results, scans)
+    assert whole["modalities"] == ["FLAIR", "T1"]
+    assert {len(part["images"]) for scan in whole["scans"] for part in scan["slices"]} == {2}
+
+    shown = sum(map(slices.size_of, slices.browser(results, scans)["scans"]))
+    extra = sum(len(part["images"][1]) for scan in whole["scans"] for part in scan["slices"])
+    of_first = sum(len(part["images"][1]) for part in whole["scans"][0]["slices"])
+    some = slices.browser(results, scans, budget=shown - extra + of_first)
+    assert [len(scan["slices"][0]["images"]) for scan in some["scans"]] == [2, 1]
+    assert slices.browser(results, scans, budget=shown - extra)["modalities"] == ["FLAIR"]

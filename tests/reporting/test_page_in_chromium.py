@@ -11,7 +11,7 @@ import pytest
 
 import chromium
 import report
-from run_folders import DSC, square, write_data, write_run
+from run_folders import DSC, page_of, square, write_data, write_run, write_set
 
 pytestmark = pytest.mark.skipif(
     chromium.find() is None, reason=f"needs one of {', '.join(chromium.PLACES)} on the PATH")
@@ -36,6 +36,9 @@ def page(tmp_path_factory):
     for loss, seeds in DSC.items():
         for seed, dsc in enumerate(seeds):
             write_run(root / "results" / "wmh" / loss / f"seed{seed}", data, loss, seed, dsc)
+    masks = {name: np.roll(np.stack(slices).astype(np.uint8), 3, axis=1)
+             for name, slices in scans.items()}
+    np.savez_compressed(root / "results" / "wmh" / "gdl" / "seed1" / "predictions.npz", **masks)
     verdicts = ("supported", "refuted", "not measured")
     claims = {f"C{at}": {"claim": f"claim {at}", "verdict": verdict, "statistic": "+0.1 [0.0, 0.2]"}
               for at, verdict in enumerate(verdicts, 1)}
@@ -125,6 +128,82 @@ def test_the_slider_moves_through_the_slices_by_keys(opened):
     assert text(opened, facts).startswith("Slice 2")
     opened.press("Home")
     assert text(opened, facts).startswith("Slice 0: 4 px of lesion")
+
+
+def test_previous_and_next_go_slice_by_slice_and_end_at_the_ends(opened):
+    number, previous, forward = (f"#browser-0 {part}" for part in (
+        ".steps output", "[name=previous]", "[name=next]"))
+    assert text(opened, number) == "slice 1"
+    opened.click(forward)
+    assert text(opened, number) == "slice 2" and opened.value(f"{element(forward)}.disabled")
+    opened.click(previous)
+    opened.press(" ")
+    assert text(opened, number) == "slice 0" and opened.value(f"{element(previous)}.disabled")
+
+
+def test_the_wheel_goes_through_the_slices_and_then_scrolls_the_page(opened):
+    def wheel(by):
+        left, top = opened.place("#browser-0 .stage")
+        opened.ask("Input.dispatchMouseEvent", type="mouseWheel", x=left, y=top, deltaX=0,
+                   deltaY=by)
+        return text(opened, "#browser-0 .steps output")
+
+    before = opened.value("scrollY")
+    assert [wheel(100), wheel(-100), wheel(-100)] == ["slice 2", "slice 1", "slice 0"]
+    at = opened.value("(document.querySelector('#browser-0 .stage').scrollIntoView("
+                      "{block: 'center'}), scrollY)")
+    assert wheel(-100) == "slice 0" and before >= 0
+    opened.value("new Promise(done => setTimeout(done, 300))")
+    assert opened.value("scrollY") <= at
+
+
+def test_another_seed_and_modality_are_shown(opened):
+    picture, contour = "#browser-0 .stage image", "#browser-0 .stage .gdl"
+    assert opened.value("document.querySelectorAll('#browser-0 .stage image').length") == 1
+    image, path = attribute(opened, picture, "href"), attribute(opened, contour, "d")
+
+    focus(opened, "#browser-0 [name=modality]")
+    opened.press("ArrowDown")
+    assert attribute(opened, picture, "href") != image
+    assert is_shown(opened, picture) and attribute(opened, contour, "d") == path
+
+    focus(opened, "#browser-0 [name=seed]")
+    opened.press("ArrowDown")
+    assert attribute(opened, contour, "d") != path and is_shown(opened, contour)
+    assert "GDL DSC 0.50" in text(opened, "#browser-0 .slice-facts")  # seed1: 6x6, moved by 3
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_left_and_right_stand_on_every_image(browser, page, script):
+    browser.open(page, script=script)
+    sides = browser.value("""[...document.querySelectorAll(".sides")].filter(
+        part => part.checkVisibility()).map(part => ["::before", "::after"].map(
+        side => getComputedStyle(part, side).content).join())""")
+    assert sides and set(sides) == {'"L","R"'}
+
+
+def test_the_first_screen_answers(browser, tmp_path):
+    """At 1280x900 the sentence, the table and the first claims are there without scrolling."""
+    folder = write_set(tmp_path, source="challenge")
+    claim = {"claim": "c", "verdict": "supported", "statistic": "s"}
+    (folder / "claims.json").write_text(json.dumps({"claims": {"C1": claim}}))
+    (tmp_path / "report.html").write_text(page_of(folder))
+    browser.open(tmp_path / "report.html", width=1280)
+    tops = [browser.value(f"{element(place)}.getBoundingClientRect().top")
+            for place in (".lead", "#table table", ".claims li")]
+    assert tops == sorted(tops) and tops[-1] < 900
+
+    wider = browser.value("""[...document.querySelectorAll("#table .scroll, #summary .scroll")]
+        .filter(part => part.checkVisibility()).map(part => part.scrollWidth - part.clientWidth)""")
+    assert max(wider) <= 1
+
+
+def test_a_claim_folds_out_by_keys(opened):
+    place = ".claims li"
+    assert not is_shown(opened, f"{place} .statistic") and is_shown(opened, f"{place} .one")
+    focus(opened, f"{place} summary")
+    opened.press("Enter")
+    assert is_shown(opened, f"{place} .statistic")
 
 
 def test_the_slider_moves_by_mouse(opened):
@@ -240,15 +319,17 @@ def test_without_script_all_scans_slices_and_curves_are_there(browser, page):
 
 
 def test_every_control_is_reached_by_tab_and_has_a_name(opened):
-    nameless = opened.value("""[...document.querySelectorAll("input, select, summary, a")]
+    nameless = opened.value("""[...document.querySelectorAll("input, select, button, summary, a")]
         .filter(control => !(control.getAttribute("aria-label") || control.textContent.trim()
                              || control.closest("label")?.textContent.trim())).length""")
     assert nameless == 0
     focus(opened, "#browser-0 select")
-    opened.press("Tab")
-    assert opened.value("document.activeElement.matches('#browser-0 input[type=range]')")
-    opened.press("Tab")
-    assert opened.value("document.activeElement.name") == "truth"
+    names = []
+    for _ in range(9):
+        opened.press("Tab")
+        names.append(opened.value("document.activeElement.name || document.activeElement.type"))
+    assert names == ["seed", "modality", "truth", "gdl", "both", "close-up", "previous", "range",
+                     "next"]
 
 
 def test_a_script_that_got_into_the_page_would_not_run(browser, page):
@@ -267,6 +348,13 @@ def test_printing_leaves_the_controls_out_and_fits_the_paper(browser, page):
     assert not is_shown(browser, "nav") and not is_shown(browser, "#browser-0 select")
     assert is_shown(browser, ".stage image")
     assert browser.value(STICKS_OUT) == []
+
+    # what cannot be broken takes less than half a page, of 26.9 cm: none is left half empty
+    tall = browser.value("""[...document.querySelectorAll("main *")].filter(part =>
+        part.checkVisibility() && part.getBoundingClientRect().height > 26.9 / 2.54 * 96 / 2
+        && (getComputedStyle(part).breakInside === "avoid" || part.matches("img, svg")))
+        .map(part => part.tagName + "." + part.className)""")
+    assert tall == []
 
     pdf = base64.b64decode(browser.ask("Page.printToPDF", preferCSSPageSize=True)["data"])
     assert pdf.startswith(b"%PDF") and browser.faults == []

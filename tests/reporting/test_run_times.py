@@ -5,7 +5,7 @@ import json
 import pytest
 
 from conftest import run
-from reporting.page import run_times
+from reporting.page import run_times, words
 from run_folders import write_set
 from scans import folder
 from scoring.run_times import noted_seconds
@@ -60,11 +60,11 @@ def test_times_are_read_from_what_the_stages_wrote(tmp_path):
     assert rows["claims"]["seconds"] == 60
 
 
-@pytest.mark.parametrize("seconds, words", [
+@pytest.mark.parametrize("seconds, expected", [
     (None, "not recorded"), (0.44, "0.4 s"), (9.99, "10.0 s"), (59.4, "59 s"),
     (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (7620, "2 h 07 min")])
-def test_times_are_told_in_words(seconds, words):
-    assert run_times.duration(seconds) == words
+def test_times_are_told_in_words(seconds, expected):
+    assert words.duration(seconds) == expected
 
 
 def test_preprocessing_and_evaluation_note_their_time(data, tmp_path):

@@ -90,6 +90,18 @@ def test_runs_of_the_matrix_that_have_not_begun_are_listed_with_a_guess(results)
     assert float(found["boundary/seed0"]["seconds_left"]) == 400
 
 
+def test_a_matrix_that_is_asked_for_is_all_that_is_listed(results):
+    assert list(rows(results, "--losses", "boundary", "gdl", "--seeds", 0, 1)) == [
+        "boundary/seed0", "boundary/seed1", "gdl/seed0", "gdl/seed1"]
+
+
+def test_runs_that_make_was_asked_for_are_listed_before_they_begin(results):
+    (results / ".asked").write_text("gdl/seed0\nboundary/seed3\n../x/seed0\nno run\n")
+    found = rows(results)
+    assert list(found)[0] == "boundary/seed3" and len(found) == 5
+    assert found["boundary/seed3"]["state"] == "not begun"
+
+
 def test_the_table_for_people(results):
     text = run("scoring.status", results).stdout
     lines = [line.split() for line in text.splitlines() if "/set/" in line]

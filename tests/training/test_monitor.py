@@ -1,15 +1,17 @@
 """What a run shows: lines, progress.png, TensorBoard; none of it can stop the training."""
 
 import builtins
-import csv
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
 
 from conftest import run
 from dataloader import Scan
-from training import monitor
+from training import monitor, progress
 
 ROW = {
     "epoch": 3,
@@ -50,12 +52,17 @@ def test_the_line_for_people_has_terms_alpha_rate_scores_and_time_left():
         assert word in text
 
 
-def test_the_line_for_machines_is_key_value_words_without_empty_ones(monkeypatch):
-    monkeypatch.setenv("RUN_OF", "2/6")
-    words = dict(word.split("=") for word in monitor.for_machines("r", ROW, [ROW] * 4, 10).split())
-    assert words["of"] == "2/6" and words["epochs"] == "10" and float(words["seconds_left"]) == 180
-    assert all(float(words[key]) == value for key, value in ROW.items() if value is not None)
-    assert "val_dice_lesion" not in words
+def test_dsc_and_time_left_come_first_and_are_not_cut_off_at_100_columns():
+    bar = progress.StepBar(100, 0, "results/wmh/gdl+boundary/seed0 (run 2 of 6)", 10)
+    bar.set_postfix_str(monitor.for_people(ROW, [ROW] * 4, 10))
+    line = bar.format_meter(**{**bar.format_dict, "ncols": 100})
+    bar.close()
+    assert len(line) <= 100 and "DSC 0.700, 3.0 min left, epoch 3 (4/10)" in line
+
+
+def test_off_a_terminal_an_epoch_is_half_a_line():
+    line = monitor.short(ROW, [ROW] * 4, 10)
+    assert line == "DSC 0.700, 3.0 min left, epoch 3 (4/10), HD95 4.5 mm"
 
 
 def test_which_run_of_how_many_is_shown_under_make_only(monkeypatch):
@@ -65,17 +72,58 @@ def test_which_run_of_how_many_is_shown_under_make_only(monkeypatch):
     assert monitor.title("r") == "r (run 2 of 6)"
 
 
-def test_off_a_terminal_every_epoch_is_one_line_that_a_program_can_read(data, tmp_path):
-    result = train(data, tmp_path / "run")
-    lines = [line for line in result.stdout.splitlines() if line.startswith("run=")]
-    found = [dict(word.split("=", 1) for word in line.split()) for line in lines]
-    with open(tmp_path / "run" / "metrics.csv") as file:
-        table = list(csv.DictReader(file))
-    assert [line["epoch"] for line in found] == ["0", "1"]
-    assert all(
-        float(line["val_dice"]) == pytest.approx(float(row["val_dice"]), rel=1e-5)
-        for line, row in zip(found, table)
-    )
+def test_off_a_terminal_every_epoch_is_one_short_line_after_the_estimate(
+    data, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RUN_OF", "1/6")
+    lines = train(data, tmp_path / "run").stdout.splitlines()
+    epochs = [at for at, line in enumerate(lines) if "(run 1 of 6): DSC 0." in line]
+    told = [at for at, line in enumerate(lines)
+            if re.match(r"about \d.* for 6 runs on this CPU", line)]
+    assert len(epochs) == 2 and len(told) == 1 and told[0] < epochs[0]
+    assert all(len(lines[at].split(": ", 1)[1]) < 80 for at in epochs)
+
+
+@pytest.mark.parametrize("environment, words", [
+    ({}, "about 3.0 h for this run on this CPU"),
+    ({"RUN_OF": "1/6"}, "about 18 h for 6 runs on this CPU"),
+    ({"RUN_OF": "1/6", "RUNS_TOGETHER": "4"}, "about 6.0 h for 6 runs on this CPU"),
+    ({"RUN_OF": "2/6"}, None)])
+def test_the_first_run_of_a_matrix_tells_how_long_all_will_take(monkeypatch, capsys, environment,
+                                                                words):
+    for name in ("RUN_OF", "RUNS_TOGETHER"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    train, val = SimpleNamespace(steps=lambda size: 50), [0] * 96  # 12 steps' worth, at a third
+    args = SimpleNamespace(batch_size=8, patch=None, epochs=200)
+    tell = progress.announce(args, train, val, torch.device("cpu"))
+    if words is None:
+        assert tell is None
+    else:
+        tell(1.0)  # (50 + 4) steps of 1 s, 200 times, is 3 h
+        assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("of_epoch, after", [(100, 23), (8, 8), (2, 2), (1, 1)])
+def test_a_step_is_timed_after_the_first_ones_or_by_the_end_of_the_epoch(monkeypatch, of_epoch,
+                                                                         after):
+    clock, told = [0.0], []
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
+    bar = progress.StepBar(1000, 0, "r", of_epoch, told.append, disable=True)
+    counts = []
+    for step in range(30):
+        clock[0] += 0.5 if step > 2 or of_epoch < 3 else 9.0  # the first are slow
+        bar.update()
+        counts.append(len(told))
+    assert told == [pytest.approx(0.5)] and counts.index(1) + 1 == after
+
+
+@pytest.mark.parametrize("seconds, words", [
+    (0, "0 s"), (45, "45 s"), (100, "2 min"), (5000, "83 min"), (28_800, "8.0 h"), (90_000, "25 h"),
+    (200_000, "2.3 days")])
+def test_a_time_is_told_in_one_unit(seconds, words):
+    assert progress.time_in_words(seconds) == words
 
 
 def test_a_run_leaves_progress_png_and_overlays_of_validation_slices(data, tmp_path):

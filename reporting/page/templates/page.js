@@ -97,18 +97,34 @@
 
   function browser(figure) {
     const scans = [...figure.querySelectorAll(".store details")];
-    const select = figure.querySelector("select"), slider = figure.querySelector("input[type=range]");
-    const stage = figure.querySelector(".stage"), closeUp = figure.querySelector("input[name=close-up]");
+    const control = name => figure.querySelector(`[name="${name}"]`);
+    const slider = figure.querySelector("input[type=range]"), stage = figure.querySelector(".stage");
+    const select = control("scan"), closeUp = control("close-up");
+    const chosen = name => control(name) ? control(name).value : "0";
     const slices = () => scans[select.value].querySelectorAll(".slice");
 
+    // A copy of a slice with the chosen seed's contours and the chosen modality alone
+    function copyOf(slice) {
+      const copy = slice.cloneNode(true);
+      const modality = slice.querySelector(`[data-modality="${chosen("modality")}"]`) ? chosen("modality") : "0";
+      for (const part of copy.querySelectorAll("[data-seed]"))
+        part.dataset.seed === chosen("seed") ? delete part.dataset.seed : part.remove();
+      for (const part of copy.querySelectorAll("[data-modality]"))
+        part.dataset.modality === modality ? delete part.dataset.modality : part.remove();
+      if (modality !== chosen("modality")) copy.querySelector("figcaption").append("; this modality was left out for lack of room");
+      return copy;
+    }
+
     function showSlice() {
-      const slice = slices()[slider.value];
-      const drawing = slice.querySelector("svg").cloneNode(true);
+      const slice = slices()[slider.value], copy = copyOf(slice), drawing = copy.querySelector("svg");
       if (closeUp.checked && slice.dataset.closeUp) drawing.setAttribute("viewBox", slice.dataset.closeUp);
       stage.replaceChildren(drawing);
-      figure.querySelector(".slice-facts").textContent =
-        `${slice.querySelector("figcaption").textContent} (${Number(slider.value) + 1} of ${slices().length} shown)`;
-      slider.setAttribute("aria-valuetext", `slice ${slice.dataset.index}`);
+      const number = `slice ${slice.dataset.index}`, place = `${Number(slider.value) + 1} of ${slices().length} shown`;
+      figure.querySelector(".slice-facts").textContent = `${copy.querySelector("figcaption").textContent} (${place})`;
+      figure.querySelector(".steps output").textContent = number;
+      slider.setAttribute("aria-valuetext", number);
+      control("previous").disabled = Number(slider.value) === 0;
+      control("next").disabled = slider.value === slider.max;
     }
 
     function showScan() {
@@ -119,9 +135,24 @@
       showSlice();
     }
 
+    // So many slices on; is there one?
+    function step(by) {
+      const at = Number(slider.value) + by;
+      if (at < 0 || at > Number(slider.max)) return false;
+      slider.value = at;
+      showSlice();
+      return true;
+    }
+
     select.addEventListener("change", showScan);
+    for (const name of ["seed", "modality"]) control(name)?.addEventListener("change", showSlice);
     slider.addEventListener("input", showSlice);
     closeUp.addEventListener("change", showSlice);
+    control("previous").addEventListener("click", () => step(-1));
+    control("next").addEventListener("click", () => step(1));
+    stage.addEventListener("wheel", event => {  // at the first and the last slice the page scrolls on
+      if (!event.ctrlKey && event.deltaY && step(Math.sign(event.deltaY))) event.preventDefault();
+    }, {passive: false});
     showScan();
     return id => {  // a link to one of the scans
       const at = scans.findIndex(scan => scan.id === id);
