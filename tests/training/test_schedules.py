@@ -125,7 +125,7 @@ def scan(epoch, found=0, lesions=2):
 def test_one_line_warns_where_no_lesion_was_found_before_the_floor(
     tmp_path, capsys, monkeypatch, found, floor_epoch, warns_in
 ):
-    monkeypatch.setattr(monitor, "for_machines", lambda *_: "")
+    monkeypatch.setattr(monitor, "short", lambda *_: "")
     monkeypatch.setattr(monitor, "draw_progress", lambda *_: None)
     shown = monitor.Monitor(tmp_path, 4, floor_epoch)
     shown.missing.add("tensorboard")
