@@ -152,8 +152,8 @@ def epoch_rows(works):
 
 
 def table(rows):
-    """Rows of texts, the first of them the head, as Markdown."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
+    """Rows, the first of them the head, as Markdown."""
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 

@@ -1,6 +1,7 @@
 """The files of a run folder and of a set's results: what each holds."""
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from utils import LARGEST, Description, Number, UserError, in_words, read_csv, r
 SCORES = {"val_dice": "DSC", "val_dice_3d": "3-D DSC", "val_dice_lesion": "DSC on lesion slices",
           "val_lesion_f1": "lesion F1"}
 REPORTED = Path(__file__).parents[1] / "results" / "reported.json"  # the numbers of others
+RUN_NAME = re.compile(r"seed\d+(-fold\d+)?")  # of a run folder; seed0.bak is a copy
 SMALL, LARGE = 0.05, 0.5  # ml: between small, medium and large lesions
 MAX_PATCH = 2 ** 24  # voxels of a patch
 

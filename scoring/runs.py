@@ -3,7 +3,6 @@
 They are checked on the way in, and refused where they must not be averaged.
 """
 
-import re
 import statistics
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,7 @@ from scans.folder import (
 )
 from scoring import scan_scores
 from scoring.rows import BOTH, is_variant, order
-from scoring.run_files import Config, Summary, number
+from scoring.run_files import RUN_NAME, Config, Summary, number
 from utils import UserError, read_csv, read_description
 
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs",
@@ -298,7 +297,7 @@ def run_folders(folder, name):
     Those of folds are <loss>/seed<k>-fold<j>/.
     """
     return [path.parent for path in sorted(folder.glob(f"*/seed*/{name}"), key=natural)
-            if re.fullmatch(r"seed\d+(-fold\d+)?", path.parent.name)]  # seed0.bak is a copy
+            if RUN_NAME.fullmatch(path.parent.name)]
 
 
 def refuse_lost(folder):

@@ -29,6 +29,7 @@ import sys
 from pathlib import Path
 
 from scoring import rows as row_names
+from scoring.run_files import RUN_NAME
 from scoring.runs import load_run, natural, run_folders
 from scoring.scores import pace
 from utils import UserError, argument_parser, is_alive
@@ -112,7 +113,8 @@ def asked_for(folder):
         lines = (folder / ASKED).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError):
         return set()
-    return {folder / line for line in lines if re.fullmatch(r"[^/]+/seed\d+(-fold\d+)?", line)}
+    places = (line.partition("/") for line in lines)
+    return {folder / row / name for row, _, name in places if row and RUN_NAME.fullmatch(name)}
 
 
 def hours_and_minutes(seconds):

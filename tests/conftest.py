@@ -91,6 +91,13 @@ def preprocess(raw, out, *more):
                "--val", 2, *more)
 
 
+def write_six_scans(root):
+    """raw/ with six scans of 20x24x5, and data/ of size 32, two of them for validation."""
+    for number in range(6):
+        write_wmh_subject(root / "raw" / f"s{number}", seed=number)
+    assert preprocess(root / "raw", root / "data").returncode == 0
+
+
 def damage(name, change):
     """Change one image of s1: `change` gets (voxels, affine) and returns the new pair."""
     def do(raw):

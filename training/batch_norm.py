@@ -29,6 +29,12 @@ def synchronise(network, group):
                 setattr(module, name, other)
 
 
+def by_running_statistics(norm, input):
+    """What a batch normalisation gives outside of training, where processes exchange nothing."""
+    return functional.batch_norm(input, norm.running_mean, norm.running_var, norm.weight, norm.bias,
+                                 eps=norm.eps)
+
+
 # On a CPU -----------------------------------------------------------------------------------------
 
 class Sum(torch.autograd.Function):
@@ -54,8 +60,7 @@ class CpuBatchNorm(_BatchNorm):
 
     def forward(self, input):
         if not self.training:
-            return functional.batch_norm(input, self.running_mean, self.running_var, self.weight,
-                                         self.bias, eps=self.eps)
+            return by_running_statistics(self, input)
 
         with torch.autocast(input.device.type, enabled=False):
             axes, shape = [0, *range(2, input.ndim)], (1, -1, *[1] * (input.ndim - 2))
@@ -88,8 +93,7 @@ class GpuBatchNorm(nn.SyncBatchNorm):
 
     def forward(self, input):
         if not self.training:
-            return functional.batch_norm(input, self.running_mean, self.running_var, self.weight,
-                                         self.bias, eps=self.eps)
+            return by_running_statistics(self, input)
         self.num_batches_tracked += 1
         return NormaliseTogether.apply(input, self.weight, self.bias, self)
 

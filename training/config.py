@@ -1,7 +1,6 @@
 """The settings of a run: whether they fit the data, which of them define it, and config.json."""
 
 import platform
-import re
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import scheduler
 from dataloader import Patches, Slices
 from losses_regional import build_loss, inverse_frequency, median_sizes, parts_of
 from scans.folder import count_folds, read_split
-from scoring.run_files import Config
+from scoring.run_files import RUN_NAME, Config
 from training import checkpoint
 from training.devices import amp_name
 from training.options import ALL, MEDIAN
@@ -179,7 +178,7 @@ def settle_schedule(args, out):
     if not args.step_is_default:
         return
     beside = []
-    if re.fullmatch(r"seed\d+(-fold\d+)?", out.name):
+    if RUN_NAME.fullmatch(out.name):
         beside = sorted(path for path in out.parent.glob("seed*") if path.name != out.name)
 
     for folder in (out, *beside):

@@ -63,10 +63,9 @@ def set_view(results, index, table, reported, budget):
     settings, environment, varying = settings_of(results)
     scans, claims = scan_scores(results), claims_of(results)
     scatters = [scatter(scans, metric) for metric in PER_SCAN]
-    has_masks = any((part.folder / "predictions.npz").exists()
-                    for loss in PAIR for run in results.losses.get(loss, []) for part in run.parts)
-
-    has_masks = has_masks and budget > 0 and bool(scans)
+    has_masks = budget > 0 and bool(scans) and any(
+        (part.folder / "predictions.npz").exists()
+        for loss in PAIR for run in results.losses.get(loss, []) for part in run.parts)
 
     return {
         "set": results, "index": index, "finding": finding(results, claims),

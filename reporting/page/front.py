@@ -2,7 +2,7 @@
 
 from reporting.drawing import name_in_words
 from reporting.measures import MEASURES, mean_of, statistic_in_words
-from reporting.page.scores import measure_changes
+from reporting.page.scores import measure_changes, verdict
 from reporting.page.words import duration
 from reporting.table1 import METRICS, columns
 from scoring.nothing import scores_of_nothing
@@ -192,9 +192,7 @@ def difference_in_words(differences, claim):
 
 def verdict_of(name, change):
     """The verdict that one interval gives."""
-    low, high = change.get("low"), change.get("high")
-    if low is None or high is None:
+    if change.get("low") is None or change.get("high") is None:
         return None
-    if low <= 0 <= high:
-        return "undecided"
-    return "supported" if (high < 0) == (name in LESS_IS_BETTER) else "refuted"
+    found = verdict(change, name in LESS_IS_BETTER)
+    return {"better": "supported", "worse": "refuted"}.get(found, found)

@@ -3,6 +3,7 @@
 A run that predicts nothing counts in every mean.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -126,6 +127,7 @@ def lack_of(without, with_term):
     return "one seed" if min(len(without["dsc"]), len(with_term["dsc"])) < FEWEST_SEEDS else ""
 
 
+@cache  # the first screen and the table of changes ask for the same
 def measure_changes(results, statistic):
     """What the boundary term changed in the measures of `reporting.measures`, paired over scans.
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import gpu, gpu_epoch, gpu_steps
-from conftest import preprocess, write_wmh_subject
+from conftest import write_six_scans
 from pretended_cuda import pretended_cuda
 from training import monitor
 from utils import UserError
@@ -20,9 +20,7 @@ from utils import UserError
 def data(tmp_path_factory):
     """A data folder of four training scans and two for validation, 32x32."""
     root = tmp_path_factory.mktemp("gpu")
-    for number in range(6):
-        write_wmh_subject(root / "raw" / f"s{number}", seed=number)
-    assert preprocess(root / "raw", root / "data").returncode == 0
+    write_six_scans(root)
     return root / "data"
 
 

@@ -15,7 +15,14 @@ import torch
 from torch import nn
 
 import main
-from conftest import assert_same_run, preprocess, run, train, weights, write_wmh_subject
+from conftest import (
+    assert_same_run,
+    preprocess,
+    run,
+    train,
+    weights,
+    write_six_scans,
+)
 from dataloader import Slices
 from losses_regional import REGIONAL_LOSSES, build_loss
 from networks import NETWORKS, build
@@ -36,9 +43,7 @@ CEILING = {"unet": 289, "unet2018": 390, "resunet": 395, "enet": 1360}
 def root(tmp_path_factory):
     """A folder with raw/, six scans of 20x24x5, and data/, of size 32, 3-D maps."""
     root = tmp_path_factory.mktemp("pretended")
-    for number in range(6):
-        write_wmh_subject(root / "raw" / f"s{number}", seed=number)
-    assert preprocess(root / "raw", root / "data").returncode == 0
+    write_six_scans(root)
     return root
 
 

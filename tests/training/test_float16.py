@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import assert_same_run, preprocess, refuses, run, train, write_wmh_subject
+from conftest import (
+    assert_same_run,
+    refuses,
+    run,
+    train,
+    write_six_scans,
+)
 from dataloader import Batch
 from pretended_cuda import pretended_cuda
 from training import checkpoint, monitor, trainer
@@ -94,9 +100,7 @@ PAPERS = ("--schedule", "rebalance:0.01")
 def root(tmp_path_factory):
     """raw/, data/, and `run`, trained on a pretended T4, whose scale doubles every second step."""
     root = tmp_path_factory.mktemp("float16")
-    for number in range(6):
-        write_wmh_subject(root / "raw" / f"s{number}", seed=number)
-    assert preprocess(root / "raw", root / "data").returncode == 0
+    write_six_scans(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(monitor, "draw_progress", lambda *_: None)
         growing(patch)

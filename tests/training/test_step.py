@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from conftest import assert_same_run, preprocess, train, write_wmh_subject
+from conftest import assert_same_run, train, write_six_scans
 from dataloader import Batch
 from losses_regional import build_loss
 from networks import build
@@ -18,9 +18,7 @@ CPU = torch.device("cpu")
 def scans(tmp_path_factory):
     """A data folder of size 32: 20 training and 10 validation slices."""
     root = tmp_path_factory.mktemp("step")
-    for number in range(6):
-        write_wmh_subject(root / "raw" / f"s{number}", seed=number)
-    assert preprocess(root / "raw", root / "data").returncode == 0
+    write_six_scans(root)
     return root / "data"
 
 
