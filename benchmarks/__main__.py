@@ -21,6 +21,7 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, save
 from benchmarks.gpu import PARTS
+from benchmarks.gpu_steps import NETWORKS
 from utils import argument_parser
 
 ALL = ("metrics", "surfaces", "losses", "boundary", "loading", "training", "preprocessing",
@@ -50,6 +51,7 @@ def parse_arguments():
     add("--rounds", type=int, default=9, help="of alternate measurements (default 9)")
     add("--subjects", type=int, default=12, help="full-size phantom scans (default 12)")
     add("--parts", nargs="+", choices=PARTS, default=PARTS, help="of gpu (default: all)")
+    add("--networks", nargs="+", choices=NETWORKS, help="whose steps gpu measures (default: all)")
     add("--device", default="cuda",
         help="of gpu: cuda, cuda:1, or cpu to try it out (default cuda)")
     add("--width", type=int, default=64, help="of gpu's networks (default 64)")

@@ -47,12 +47,13 @@ class Variant(NamedTuple):
     benchmark: bool = False  # cuDNN times its algorithms, as main.py has it on CUDA
 
 
-def variants(amp):
+def variants(amp, device):
     """{name: Variant}, the baseline first."""
-    def ours(precision, compiled=False):
-        return lambda *where: Step(*where, precision, compiled=compiled)
+    def ours(precision, **how):
+        return lambda *where: Step(*where, precision, **how)
 
     name = amp_name(amp)
+    graph = {f"here, {name}, CUDA graph": Variant(ours(amp, graphed=True), benchmark=True)}
     return {
         "eager float32": Variant(EagerStep, tf32=False),
         "eager TF32": Variant(EagerStep),
@@ -60,6 +61,7 @@ def variants(amp):
         "here, TF32": Variant(ours(None), benchmark=True),
         f"here, {name}": Variant(ours(amp), benchmark=True),
         f"here, {name}, compiled": Variant(ours(amp, compiled=True), benchmark=True),
+        **(graph if device.type == "cuda" else {}),
     }
 
 
@@ -68,7 +70,7 @@ def run(args, folder, device):
     amp = choose_amp("auto", device) or torch.bfloat16
     peak = max(matmul_rates(device, amp).values())
     found = {}
-    for network in NETWORKS:
+    for network in args.networks or NETWORKS:
         found[network] = measure(network, args.width, args.size, device, amp, peak)
     return {"shape": f"{BATCH}x{args.size}x{args.size}, width {args.width}",
             "matmul_flops": significant(peak), "networks": found}
@@ -78,7 +80,7 @@ def measure(network, width, size, device, amp, peak):
     """{variant: what it takes, or None where the memory does not suffice} of a network's step."""
     flop = work_of(network, width=width, size=size, batch=BATCH).flop
     steps, found = {}, {}
-    for name, variant in variants(amp).items():
+    for name, variant in variants(amp, device).items():
         step, found[name] = begin(variant, (network, width, size, BATCH, device))
         if step:
             steps[name] = (variant, step)

@@ -24,10 +24,12 @@ SIZES = ((16, 128), (64, 256))  # width, pixels
 class Step(Trainer):
     """The training step of main.py on random images: everything but the loader."""
 
-    def __init__(self, network, width, size, batch=8, device="cpu", amp=None, compiled=False):
+    def __init__(self, network, width, size, batch=8, device="cpu", amp=None, compiled=False,
+                 graphed=False):
         torch.manual_seed(0)
         super().__init__(build(network, 2, 2, width), build_loss("gdl+boundary"),
-                         torch.device(device), amp, compiled=compiled)
+                         torch.device(device), amp, compiled=compiled, graphed=graphed)
+        self.set_learning_rate(1e-3)
         self.batch = Batch(*(tensor.to(device) for tensor in random_batch(batch, size)))
 
     def __call__(self):

@@ -12,7 +12,7 @@ import torch
 from benchmarks import gpu, gpu_epoch, gpu_steps
 from conftest import write_six_scans
 from pretended_cuda import pretended_cuda
-from training import monitor
+from training import monitor, step_graph
 from utils import UserError
 
 
@@ -40,11 +40,13 @@ def small(monkeypatch, data):
     monkeypatch.setattr(gpu_epoch, "EPOCHS", 3)
     monkeypatch.setattr(gpu_epoch, "SIDE_BY_SIDE", (2,))
     monkeypatch.setattr(gpu_epoch, "data_folder", lambda args, folder: data)
+    monkeypatch.setattr(step_graph, "apart", lambda step, device: step())
+    monkeypatch.setattr(step_graph, "record", lambda step: step)
 
 
 def options(out, device, *parts):
     return argparse.Namespace(out=out, device=device, parts=parts or gpu.PARTS, width=2, size=32,
-                              subjects=6)
+                              subjects=6, networks=None)
 
 
 def check(out, card, parts=gpu.PARTS):
@@ -86,6 +88,7 @@ def test_a_pretended_device_is_measured(small, tmp_path):
     with pretended_cuda() as cuda:
         gpu.run(options(tmp_path, "cuda", "device", "steps", "epoch"), tmp_path)
     found = check(tmp_path, "a pretended device", ("device", "steps", "epoch"))
+    assert "here, bfloat16, CUDA graph" in found["steps"]["networks"]["unet"]
     assert found["device"]["capability"] == [9, 0] and found["epoch"]["resident"]
     assert cuda.launches
 
@@ -119,8 +122,8 @@ def test_what_does_not_fit_is_recorded_as_that(small, monkeypatch):
     def too_large(*where):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    variants = gpu_steps.variants(torch.bfloat16)
-    monkeypatch.setattr(gpu_steps, "variants", lambda amp: {
+    variants = gpu_steps.variants(torch.bfloat16, torch.device("cpu"))
+    monkeypatch.setattr(gpu_steps, "variants", lambda amp, device: {
         "eager float32": variants["eager float32"]._replace(build=too_large),
         "here, bfloat16": variants["here, bfloat16"]})
     found = gpu_steps.measure("unet", 2, 32, torch.device("cpu"), torch.bfloat16, 1e12)
