@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+import distance
 from distance import (
     boundary,
     depth_in_class,
@@ -290,8 +291,8 @@ def random_mask(seed):
 @pytest.mark.parametrize("seed", range(200))
 def test_paper_map_equals_brute_force(seed):
     mask, spacing = random_mask(seed)
-    distance = all_pairs(shifted_boundary(mask), mask.shape, spacing)
-    close(signed_distance(mask, spacing), np.where(mask, -distance, distance))
+    far = all_pairs(shifted_boundary(mask), mask.shape, spacing)
+    close(signed_distance(mask, spacing), np.where(mask, -far, far))
 
 
 @pytest.mark.parametrize("seed", range(100))
@@ -300,6 +301,20 @@ def test_official_map_is_edt_outside_and_1_minus_edt_inside(seed):
     outside, inside = all_pairs(mask, mask.shape, spacing), all_pairs(~mask, mask.shape, spacing)
     expected = np.where(mask, -(inside - 1), outside)
     assert_allclose(signed_distance(mask, spacing, "official"), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (9, 20, 30)])
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.06, 0.3])  # of the image, and of the mask's box
+@pytest.mark.parametrize("spacing", [None, 0.9])
+def test_a_sparse_mask_has_the_inside_of_a_dense_one(shape, share, spacing, monkeypatch):
+    mask = gaussian_filter(np.random.default_rng(3).normal(size=shape), 1.5)
+    mask = mask > np.quantile(mask, 1 - share)
+    steps = None if spacing is None else [spacing * (axis + 1) for axis in range(len(shape))]
+    maps = []
+    for limit in (0, 1):
+        monkeypatch.setattr(distance, "SPARSE", limit)
+        maps.append(signed_distance(mask, steps, "official"))
+    assert_array_equal(*maps)
 
 
 def test_official_map_is_scipys_on_a_large_image():
