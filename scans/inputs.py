@@ -98,8 +98,8 @@ class OwnOutputs:
 
     def report(self):
         if self.count:
-            log("left out: masks that were written before, below --out or marked as such in their "
-                "headers, which are no scans")
+            log("left out: masks written earlier (below --out, or marked as such in their "
+                "headers), which are not scans")
 
 
 class DataFolders:

@@ -93,9 +93,9 @@ def fault_of(pattern):
     if ".." in parts:
         return "it leaves the folder"
     if any("**" in part and part != "**" for part in parts):
-        return "** that is not a whole part"
+        return "** that is not an entire part"
     if "\0" in pattern or not parts[-1] or parts[-1] == "**":
-        return "no file's name at its end"
+        return "no file name at its end"
     return ""
 
 

@@ -154,7 +154,7 @@ def check_answer(response, there, size):
 
     place = response.headers.get("Content-Range", "")
     if there and not re.fullmatch(rf"bytes {there}-{size - 1}/({size}|\*)", place):
-        raise ValueError("bytes of another place")
+        raise ValueError("bytes from another position")
 
 
 def check_no_page(path):

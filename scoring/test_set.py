@@ -210,7 +210,7 @@ def main(argv=None):
     if args.only:
         run = load_run(args.runs / args.only)
         if not run.finished:
-            raise UserError(run.folder, "a finished run", "one that is not",
+            raise UserError(run.folder, "a finished run", "one that is not finished",
                             "Finish its training first.")
         score_run(run.folder, tests, args.jobs)
         return 0

@@ -170,7 +170,7 @@ def markdown(results, lines):
     if len(folders) > 1:
         told = ["network" if len(networks) == len(folders) else "folder"]
     scores = [heading(results, METRIC[key], statistic) for key, statistic in COLUMNS]
-    heads = [*told, "loss", "seeds", *scores, *LESIONS.values(), "s an epoch",
+    heads = [*told, "loss", "seeds", *scores, *LESIONS.values(), "s per epoch",
              "3-D DSC, with boundary against without [95 %]"]
 
     table = [heads, ["---"] * len(heads)]

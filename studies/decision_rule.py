@@ -259,7 +259,7 @@ def draw(rules, sizes, alpha):
                "lies inside is predicted, however small P.")
     if sizes:
         inside, outside = STATES[REFERENCE]
-        caption += (f" Right: a point a slice with a lesion, predictions {inside:g} inside and "
+        caption += (f" Right: one point per slice with a lesion, predictions {inside:g} inside and "
                     f"{outside:g} outside it; above 1 the GDL decides inside the lesion, below it "
                     "the boundary loss.")
     told = [f"disc of radius {radius} px or {alternative}: whole from P {rule['whole'][0]:.3f}"

@@ -32,7 +32,7 @@ METRICS = {  # of row_scores, in words
     "recall_small": f"recall of lesions below {SMALL} ml",
     "recall_medium": f"recall to {LARGE} ml", "recall_large": "recall above",
     "lesion_recall": "lesion recall",
-    "lesions_false": "false lesions a scan",
+    "lesions_false": "false lesions per scan",
     "false_mm": "their distances from the nearest lesion added up (mm)",
     "false_distance": "their mean distance (mm)",
 }

@@ -147,7 +147,7 @@ class RunFolder:
 
     def refuse_without_best(self):
         raise UserError(self.path / "best.pt", f"the network of epoch {self.best['epoch']}, the "
-                        "best", f"no sound one, nor in {best_network.LAST}",
+                        "best", f"no intact one, nor one in {best_network.LAST}",
                         "Put it back, or remove the run directory and start again.")
 
     def restore(self, path, state):
