@@ -1,4 +1,4 @@
-"""What a file is that is no NIfTI, in words, and what helps."""
+"""What a file is that is not a NIfTI, in words, and what helps."""
 
 import re
 
@@ -36,7 +36,7 @@ LENGTH = 544  # bytes of the beginning that all of them, and a NIfTI header, nee
 
 
 def no_nifti(path, start, size):
-    """The UserError for a file that is no NIfTI.
+    """The UserError for a file that is not a NIfTI.
 
     Args:
         start: its first LENGTH bytes, unpacked if it is packed.

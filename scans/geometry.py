@@ -42,7 +42,7 @@ class Place(NamedTuple):
     Attributes:
         affines: of the image as stored, voxel -> mm (RAS+); the first is the one that counts, the
             others are what other programs may take for it.
-        size_from_pixdim: the voxel size stands in pixdim alone.
+        size_from_pixdim: only pixdim gives the voxel size.
     """
 
     affines: tuple

@@ -113,7 +113,7 @@ def shared_example(one, other):
 
 
 def examples(pattern):
-    """Paths that a glob fits, with little or nothing in the place of each *."""
+    """Paths that a glob fits, with little or nothing in place of each *."""
     for star in ("", "x"):
         for deep in ("", "x/"):
             path = pattern.replace("**/", deep)

@@ -102,7 +102,7 @@ def download(url, output_file, _, session, size, part, stop=None, tell=lambda po
     """What pooch calls to fetch `url` into `output_file`.
 
     It compares the checksum, and calls again on a ValueError or an error of the transfer. One that
-    breaks off goes on by itself for as long as it gets on.
+    breaks off continues by itself as long as it makes progress.
     """
     while (there := size_of(part)) < size:
         try:

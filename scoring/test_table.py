@@ -41,7 +41,7 @@ def best_epoch(run):
 
 
 def is_official(results, rows):
-    """May reported numbers stand beside these?
+    """May reported numbers be shown beside these?
 
     Only where the challenge's complete test set was scored with models of its own training scans.
     """

@@ -5,7 +5,7 @@ Examples:
   python -m studies.comparison --runs results/wmh results/wmh-enet results/wmh-dims3
   python -m studies.comparison --runs results/lgg --csv losses.csv
 
-Shown are the rows of each folder that have finished runs; `make compare NAME=wmh` trains those of
+The rows of each folder with finished runs are shown; `make compare NAME=wmh` trains those of
 COMPARE and calls this. Folders shown together must have the same validation scans and number of
 epochs. DSC and HD95 are those of Table 1. Lesion recall and precision are means over the validation
 scans on their own grid, from evaluation.csv; a scan in which nothing is predicted has no precision.

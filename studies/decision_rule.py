@@ -6,7 +6,7 @@ Examples:
 
 The rule. Eq. 5 is linear in the probabilities s, so for images that may have one ground truth or
 another its expected value is the mean of E[phi] s: at its minimum a pixel is predicted if and only
-if E[phi | image] < 0. A disc of so many px is the lesion with probability P; else it is an equal
+if E[phi | image] < 0. A disc of this many px is the lesion with probability P; else it is an equal
 disc 20 px away, edge to edge, or there is none. Deep inside the disc phi is as low as minus its
 radius, elsewhere it grows with the distance, so
 

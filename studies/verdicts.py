@@ -2,7 +2,7 @@
 
 A verdict is read off intervals and nothing else: "supported", "refuted" (an interval lies wholly on
 the other side, or beyond the margin), "undecided" (it does not), "not measured" (one seed, fewer
-than 5 scans, or whatever else lacks).
+than 5 scans, or other data missing).
 """
 
 from typing import NamedTuple

@@ -268,7 +268,7 @@ def load_last(folder, restore):
             if problem:
                 why = f"expected {problem.expected}, found {problem.found}; kept as {ASIDE}"
             log(f"{folder / LAST}: {why}. Continuing from {PREVIOUS}, the checkpoint before it.")
-            if problem:  # or the next save would put it in the place of the good one
+            if problem:  # or the next save would put it in place of the good one
                 os.replace(folder / LAST, folder / ASIDE)
         return True
 

@@ -116,7 +116,7 @@ def with_sizes_of_classes(args, train):
 
 
 def check_loss(args, classes):
-    """UserError unless the loss can be built for so many classes."""
+    """UserError unless the loss can be built for this many classes."""
     try:
         build_loss(args.loss, classes, args.gdl_max_weight, args.loss_options,
                    args.boundary_classes)
