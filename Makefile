@@ -24,7 +24,7 @@ DIMS       = ## 3: train on patches of volumes; make wmh then makes the set wmh-
 PATCH      = ## size of a patch with DIMS=3, "slices rows columns" (fits the scans)
 SIZE       = 256 ## rows and columns of a slice after resampling
 FILL       = ## rows and columns that the scan takes up within SIZE, background around it (all)
-SUBJECTS   = ## use only this many subjects (all)
+SUBJECTS   = ## use only so many subjects (all)
 VAL        = ## number of validation scans (the paper's)
 SPLIT      = ## code2018, or a CSV table that says which scans validate (drawn by seed)
 FOLDS      = ## folds of cross-validation by patient, e.g. 5: a run per row, seed and fold (none)

@@ -97,7 +97,7 @@ def load_model(path, device):
     state = read_model(path)
     if state.get("normalisation", NORMALISATION) != NORMALISATION:
         raise UserError(path, f"scans normalised as {NORMALISATION}", state["normalisation"],
-                        "Use the version of the code that made it.")
+                        "Use the code it was made by.")
 
     weights = state.pop("network")
     try:
