@@ -191,7 +191,7 @@ def markdown(results, lines):
     if empty:
         notes.append(f"Without any foreground at the best epoch or the last: {', '.join(empty)}.")
     notes = "".join(f"- {note}\n" for note in notes)
-    return f"# Losses beside each other: {results.title}\n\n{table}\n\n{notes}"
+    return f"# Losses side by side: {results.title}\n\n{table}\n\n{notes}"
 
 
 def tidy_rows(lines):

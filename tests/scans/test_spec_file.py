@@ -145,7 +145,7 @@ def test_scans_in_two_levels_of_folders_are_named_after_both(tmp_path):
     ({"label": "../x.nii"}, "label: .* leaves the folder"), ({"label": ""}, "label: .* .empty"),
     ({"label": "/x.nii"}, "label: .*not relative"),
     ({"label": "**x.nii"}, "label: .*not an entire part"),
-    ({"label": "x/"}, "label: .*no file name"), ({"label": "x/**"}, "label: .*no file's name"),
+    ({"label": "x/"}, "label: .*no file name"), ({"label": "x/**"}, "label: .*no file name"),
     ({"scan_name": "frame"}, "scan_name: .* with a group"),
     ({"scan_name": "(frame"}, "scan_name: expected a regular expression"),
     ({"patient_name": "p"}, "patient_name: .* with a group"), ({"skip": ("*",)}, "skip: "),
