@@ -59,6 +59,13 @@ def test_a_notebook_was_run_from_top_to_bottom(path):
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
 
 
+@each
+def test_links_of_a_notebook_lead_to_files(path):
+    text = "".join(line for cell in notebook.read(path)["cells"] for line in cell["source"])
+    links = re.findall(r"\]\(([^)#\s]+)", text)
+    assert links and all("://" in link or (path.parent / link).exists() for link in links)
+
+
 def test_a_cell_that_fails_is_an_error(tmp_path):
     path = tmp_path / "fails.ipynb"
     path.write_text('{"cells": [{"cell_type": "code", "source": ["1 / 0"]}]}', encoding="utf-8")
