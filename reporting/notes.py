@@ -23,7 +23,7 @@ GENERAL = (
     "Last epochs: mean over the last epochs of each run, then over seeds; the window is 50 epochs, "
     "at most a quarter of the run ({windows}).",
     "DSC: mean over 2-D slices, 1 where both masks are empty. 3-D DSC, HD and HD95: mean over "
-    "whole scans. DSC, lesion slices: only slices that bear a lesion. These four at the best "
+    "whole scans. DSC, lesion slices: only slices that contain a lesion. These four at the best "
     "epoch. A scan in which only one of the two masks is empty counts with the length of the "
     "image's diagonal in HD and HD95.",
     "Legacy HD: the quantity that the paper calls HD (mm). It takes each image row of the 2-D "

@@ -83,7 +83,7 @@ def c2(results):
 
 
 def c10(results):
-    """Recall of small lesions, over the scans that bear one."""
+    """Recall of small lesions, over the scans that contain one."""
     return judge_difference(results, ("recall_small",), ("recall_medium", "recall_large"))
 
 
