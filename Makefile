@@ -255,12 +255,12 @@ clean: ## remove phantoms, their runs, preprocessed slices and caches; real runs
 # ---- For those who change the programs -----------------------------------------------------------
 # Tests compute on the CPU; those that need a GPU come last, one at a time, where there is one
 test: $(tools) ## the tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 	@! $(PY) -c "import sys, torch; sys.exit(not torch.cuda.is_available())" || \
 		OMP_NUM_THREADS=1 $(PY) -m pytest -m cuda
 
 coverage: $(tools) ## the tests, with the lines of the library that they reach; fails below 95 %
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --cov --cov-report=term-missing
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term-missing
 
 mutants: $(tools) ## faults planted in the core files, of which the tests must find 90 %
 	$(PY) tests/tools/mutants.py $(MUTANTS)

@@ -69,6 +69,7 @@ def save(name, out, figure, title, caption, alt):
     """
     small = io.BytesIO()  # for the page
     figure.savefig(small, format="png", dpi=160, metadata={"Software": None})
+    figure.set_layout_engine("none")  # all three are laid out alike, once
 
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
         with atomic_path(out / f"{name}.{kind}") as partial:

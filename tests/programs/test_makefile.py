@@ -315,15 +315,14 @@ def test_the_chain_ends_in_a_report_and_a_second_make_runs_nothing_again(clone, 
     again = make(*words, folder=clone)
     assert again.returncode == 0 and "main.py" not in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    longer = make(*words, "EPOCHS=3", folder=clone)  # more epochs continue the runs
-    assert longer.returncode == 0, longer.stderr
-    assert json.loads((folder / "gdl" / "seed0" / "summary.json").read_text())["epochs"] == 3
-    shutil.rmtree(
-        folder / "gdl"
-    )  # a run that was removed is trained again, and a further seed as well
+    # More epochs continue a run; one that was removed is trained again, and a further seed as well
+    shutil.rmtree(folder / "gdl")
     more = make(*words, "EPOCHS=3", "SEEDS=0 1", "JOBS=2", folder=clone)
     assert more.returncode == 0, more.stderr
-    assert len(list(folder.glob("*/seed*/summary.json"))) == 4
+    summaries = list(folder.glob("*/seed*/summary.json"))
+    assert [json.loads(path.read_text())["epochs"] for path in summaries] == [3] * 4
+    continued = json.loads((folder / "gdl+boundary" / "seed0" / "config.json").read_text())
+    assert [session["from_epoch"] for session in continued["sessions"]] == [0, 1]
     changed = make(*words, "SIZE=64", folder=clone)
     assert changed.returncode == 2 and "another size (32, asked for 64)" in changed.stderr
 
