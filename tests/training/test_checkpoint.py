@@ -8,15 +8,37 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import assert_same_run, refuses, rows, train, train_unfinished
+from conftest import (
+    assert_same_run,
+    refuses,
+    rows,
+    train,
+    train_unfinished,
+    write_six_scans,
+)
 from training import checkpoint, inference, nonfinite, validation
 from utils import UserError
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """data/; whole/, a run of three epochs; killed/, one that was killed before its end."""
+    root = tmp_path_factory.mktemp("checkpoint")
+    write_six_scans(root)
+    assert train(root / "data", root / "whole", epochs=3).returncode == 0
+    train_unfinished(root / "data", root / "killed", epochs=3)
+    return root
+
+
 @pytest.fixture
-def stopped(data, tmp_path):
+def data(runs):
+    return runs / "data"
+
+
+@pytest.fixture
+def stopped(runs, tmp_path):
     """A run of three epochs killed before its end: last.pt of epoch 2, previous.pt of epoch 1."""
-    train_unfinished(data, tmp_path / "run", epochs=3)
+    shutil.copytree(runs / "killed", tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -45,13 +67,12 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_last_pt_is_replaced_by_the_one_before(data, stopped, tmp_path, how):
-    train(data, tmp_path / "whole", epochs=3)
+def test_a_damaged_last_pt_is_replaced_by_the_one_before(data, stopped, runs, how):
     DAMAGES[how](stopped / "last.pt")
     result = train(data, stopped, epochs=3)
     assert result.returncode == 0, result.stderr
     assert "Continuing from previous.pt" in result.stdout and "last.pt: " in result.stdout
-    assert_same_run(tmp_path / "whole", stopped)
+    assert_same_run(runs / "whole", stopped)
 
 
 def test_a_damaged_last_pt_never_takes_the_place_of_the_good_one_before(data, stopped):
@@ -113,13 +134,12 @@ def test_every_setting_that_differs_from_the_directorys_is_named(data, stopped):
     )
 
 
-def test_a_lost_or_damaged_best_pt_is_made_again(data, stopped, tmp_path):
-    train(data, tmp_path / "whole", epochs=3)
+def test_a_lost_or_damaged_best_pt_is_made_again(data, stopped, runs, tmp_path):
     for change in (os.remove, lambda path: path.write_bytes(b"damaged")):
         shutil.copytree(stopped, tmp_path / "again")
         change(tmp_path / "again" / "best.pt")
         assert train(data, tmp_path / "again", epochs=3).returncode == 0
-        assert_same_run(tmp_path / "whole", tmp_path / "again")
+        assert_same_run(runs / "whole", tmp_path / "again")
         shutil.rmtree(tmp_path / "again")
 
 
