@@ -10,7 +10,7 @@
 # not set them. What follows "##" is for `make help`. The defaults are the paper's protocol.
 NAME       = ## the set: a folder in data/ and one in results/; "wmh" for make wmh
 RAW        = data/raw ## folder of the raw scans
-LAYOUT     = wmh ## how the scans lie in RAW: wmh, isles, acdc, nnunet, bids, or your own my.toml
+LAYOUT     = wmh ## how the scans in RAW are arranged: wmh, isles, acdc, nnunet, bids, or your own my.toml
 LOSSES     = boundary gdl gdl+boundary ## rows of the table, e.g. gdl+boundary-alpha0.5
 SEEDS      = 0 1 ## seeds: each row has a run per seed
 EPOCHS     = 200 ## of each run; a higher number continues finished runs
@@ -43,18 +43,18 @@ ALPHAS     = 0.1 0.25 0.5 0.75 0.9 ## make sweep: values at which alpha is held
 STRATEGIES = $(strategies) ## make sweep: other schedules of alpha (increase, switch at 1/4)
 COMPARE    = gdl ce dice focal hausdorff ## make compare: losses to compare
 BESIDE     = ## make compare: further sets for the same table
-FETCH      = yes ## make wmh, isles: fetch scans that RAW lacks; no: never use the network
+FETCH      = yes ## make wmh, isles: fetch scans missing from RAW; no: never use the network
 OBSERVERS  = ## make wmh: yes fetches the labels of two further raters
 TEST       = ## yes: the challenge's 110 test scans too, scored with the finished models (wmh)
 SERVER     = ## make wmh, isles: another server than https://dataverse.nl, https://zenodo.org
-FILE       = ## make isles: archive of the training set, where the record has several
-ANY_MD5    = ## make wmh, isles: yes takes archives that were packed again
+FILE       = ## make isles: archive of the training set, if the record has several
+ANY_MD5    = ## make wmh, isles: yes accepts archives that were repacked
 AS         = ## make publish: name of the pack (the set's and the device's)
 WEIGHTS    = ## make publish: yes packs each run's best.pt too
 MUTANTS    = ## make mutants: files to plant faults in, e.g. losses.py (all five)
 RUNS       = ## make fuzz: number of mutated files (100,000)
 TARGETS    = ## make fuzz: readers to try, e.g. "runs page" (all)
-SECONDS    = ## make fuzz: the most that each reader gets (no limit)
+SECONDS    = ## make fuzz: time limit for each reader (none)
 BENCH      = ## make bench: what is measured, e.g. "metrics losses" (all)
 # These may come from the environment as well
 PYTHON    ?= python3 ## Python 3.11 or newer, which builds the environment
@@ -141,7 +141,7 @@ $(env)/complete:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: $(PYTHON):" \
 		"expected Python 3.11 or newer. Give one with PYTHON=/path/to/python3." >&2; exit 2; }
 	@mkdir -p "$(ENVS)"
-	@echo "building the environment in $(env) (once; several GB where torch comes with CUDA)"
+	@echo "building the environment in $(env) (once; several GB if torch comes with CUDA)"
 	@$(call install,requirements.txt,$(PYTHON) -m venv "$(env)" &&)
 
 $(call installed,dev) $(call installed,fuzz): $(env)/complete
@@ -153,7 +153,7 @@ endif
 # end, and then finds it done. The lock goes with its processes.
 dry  = $(findstring n,$(firstword -$(MAKEFLAGS)))
 open = mkdir -p results/$(1) && exec 9>> results/$(1)/.make
-wait = { flock -n 9 || { echo "results/$(1): another make works on it; waiting for its end"; \
+wait = { flock -n 9 || { echo "results/$(1): another make is working on it; waiting for it to end"; \
 	flock 9; $(call open,$(1)); flock 9; }; }
 lock = $(call open,$(1)) && $(if $(flock),$(call wait,$(1)) &&)
 on   = $(if $(dry),,$(call lock,$(1))) $(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" \
@@ -174,7 +174,7 @@ $(foreach _,EPOCHS=30 WIDTH=8 BATCH=4 SIZE=96 JOBS=2 THREADS=1 DEVICE=cpu,$(eval
 small = $(foreach _,EPOCHS WIDTH BATCH SIZE JOBS THREADS DEVICE,$_="$($_)") SUBJECTS= VAL= SPLIT= \
 	PATIENTS= LAYOUT=$(1) RAW=data/phantom/$(1)
 demo: ## the whole chain on a small phantom, on the CPU, in minutes
-	@echo "the demo trains on: $(DEVICE)$(if $(filter cpu,$(DEVICE)), (DEVICE=cuda takes a GPU))"
+	@echo "the demo trains on: $(DEVICE)$(if $(filter cpu,$(DEVICE)), (DEVICE=cuda uses a GPU))"
 	$(PY) -m scans.phantom --layout wmh --subjects 18 --out data/phantom/wmh
 	$(PY) -m scans.phantom --layout isles --subjects 24 --out data/phantom/isles
 	+@$(call on,phantom-wmh,$(call small,wmh) chain)
@@ -185,7 +185,7 @@ suffix := $(if $(filter code2018,$(PROTOCOL)),-code2018)$(if $(filter 3,$(DIMS))
 download = $(PY) -m scans.download --layout $@ --raw=$(call quote,$(RAW)) \
 	$(if $(filter-out no 0,$(FETCH)),--fetch) $(call path_option,SERVER,server) \
 	$(if $(ANY_MD5),--any-md5)
-wmh: ## WMH 2017 by the paper's protocol; fetches the scans that data/raw lacks
+wmh: ## WMH 2017 by the paper's protocol; fetches the scans missing from data/raw
 	@$(download) $(if $(OBSERVERS),--observers) $(if $(test),--test)
 	+@$(call on,$@$(suffix),LAYOUT=$@ chain)
 
@@ -246,7 +246,7 @@ table: $(ready) ## Table 1 of every set that has runs, finished or not
 figures: $(ready) ## the figures and report.html of every set that has runs
 	@$(call each_set,$(PY) report.py --runs results/$$set)
 
-clean: ## remove phantoms, their runs, preprocessed slices and caches; real runs stay
+clean: ## remove phantoms, their runs, preprocessed slices and caches; real runs are kept
 	rm -rf data/phantom $(patsubst %/dataset.json,%,$(wildcard data/*/dataset.json)) results/demo \
 		results/phantom-wmh results/phantom-isles $(wildcard data/*.settings)
 	rm -rf .pytest_cache .ruff_cache .hypothesis .coverage \
@@ -259,20 +259,20 @@ test: $(tools) ## the tests
 	@! $(PY) -c "import sys, torch; sys.exit(not torch.cuda.is_available())" || \
 		OMP_NUM_THREADS=1 $(PY) -m pytest -m cuda
 
-coverage: $(tools) ## the tests, with the lines of the library that they reach; fails under 95 %
+coverage: $(tools) ## the tests, with the lines of the library that they reach; fails below 95 %
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term-missing
 
 mutants: $(tools) ## faults planted in the core files, of which the tests must find 90 %
 	$(PY) tests/tools/mutants.py $(MUTANTS)
 
-soak: $(tools) ## 100 kills at random moments, and the same results
+soak: $(tools) ## 100 kills at random moments must not change the results
 	OMP_NUM_THREADS=1 $(PY) tests/tools/soak.py --kills 100 --minutes 30
 
 fuzz: $(tools) $(fuzzer) ## mutated files for every reader, half an hour or more
 	OMP_NUM_THREADS=1 $(PY) tests/tools/fuzz.py $(call option,RUNS,runs) \
 		$(call option,TARGETS,targets) $(call option,SECONDS,seconds)
 
-bench: $(tools) ## speed beside the 2018 code path, half an hour; into results/published/bench/
+bench: $(tools) ## speed compared with the 2018 code path, half an hour; into results/published/bench/
 	$(PY) -m benchmarks $(BENCH)
 
 lint: $(tools) ## ruff
@@ -308,14 +308,14 @@ machine = --device $(call device_of,$(1)) $(call option,THREADS,threads) \
 	$(call switch,DETERMINISTIC,deterministic) $(call switch,COMPILE,compile) \
 	$(call switch,GRAPH,cuda-graph) $(if $(filter-out 1,$(JOBS)),--quiet)
 
-runs: ## the runs of a matrix, one a line: make runs NAME=wmh
+runs: ## the runs of a matrix, one per line: make runs NAME=wmh
 	@printf '%s\n' $(if $(set),$(matrix))
 
 ifneq ($(name),)
 chain: results/$(name)/report.html
 scored: $(matrix:=/evaluation.csv)
 
-# What a stage was made with stands in a settings file, which is written once the stage is done and
+# The settings of a stage are kept in a settings file, which is written once the stage is done and
 # changes only when the settings do (or the files in RAW, or the tables): the stage is then repeated
 tables = SPLIT PATIENTS $(if $(findstring .,$(LAYOUT)),LAYOUT)
 data_record = { ls -lLR -- $(call quote,$(RAW)) 2> /dev/null | cksum; \

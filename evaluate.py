@@ -11,8 +11,8 @@ Give two folders of masks, or two masks. Scans in folders are matched by subject
 the subject is the name of the file without .nii or .nii.gz; otherwise it is the name of the folder
 in the WMH layout (<subject>/wmh.nii.gz, or a submission's <subject>/result.nii.gz), the ISLES
 layout (case_<n>/SMIR.*.OT.*/SMIR.*.OT.*.nii) or that of BraTS (<subject>/<subject>-seg.nii.gz or
-_seg.nii.gz; its modalities beside it are no masks). Where two folders' names differ by an ending
-_0000, -seg or _seg alone, they are of one subject. Hidden files are no masks. Prediction and
+_seg.nii.gz; the modalities beside it are not masks). If names in two folders differ only by an
+ending _0000, -seg or _seg, they are of one subject. Hidden files are ignored. Prediction and
 reference must share one grid. If one of them is stored in another orientation it is turned; nothing
 is resampled.
 
@@ -43,16 +43,16 @@ Scores, one row per scan and label:
 If one mask is empty, distances are the image's diagonal in mm (--empty diagonal) or missing
 (--empty nan, as in the challenge).
 
-Printed and written per score: n finite values, their mean, sample standard deviation (from two
-scans on), median, and a 95 % bootstrap interval of the mean over scans (percentiles of 10,000
-resamples, seed 0; from five scans on). --summary writes nnU-Net's summary.json; its Dice and IoU
-follow nnU-Net (null where both masks are empty, and not part of the mean; foreground_mean is null
-if a class occurs in no mask), and the scores above stand beside them.
+Printed and written per score: the number n of finite values, their mean, sample standard deviation
+(if n is at least 2), median, and a 95 % bootstrap interval of the mean over scans (percentiles of
+10,000 resamples, seed 0; if n is at least 5). --summary writes nnU-Net's summary.json; its Dice and
+IoU follow nnU-Net (null where both masks are empty, and not part of the mean; foreground_mean is
+null if a class occurs in no mask), and the scores above are added to them.
 
 --protocol wmh scores as the WMH 2017 challenge's own program does, and prints its five scores in
-its order. Unlike --labels 1 --ignore 2, every value of a prediction from 0.5 on is lesion, so a 2
-is (outside the reference's 2, which is left out of both masks), and so is a probability of 0.5.
-Without a predicted lesion there is no distance.
+its order. Unlike with --labels 1 --ignore 2, every value of a prediction from 0.5 upwards is
+lesion: a 2 (except within the reference's 2, which is left out of both masks), and a probability of
+0.5. Without a predicted lesion there is no distance.
 
 --lesions writes a row per lesion of both masks: subject, label, mask (reference or prediction),
 lesion (a number), voxels, volume_ml, found (it shares a voxel with the other mask; a false positive
@@ -62,7 +62,7 @@ centroid in the scan's coordinates.
 
 --compare A B scores both and prints B - A over the scans: mean and median difference, 95 %
 bootstrap interval of the mean difference, scans in which B is better and worse (for a difference:
-nearer to 0), and the p-value of a two-sided Wilcoxon signed-rank test; from five scans on.
+nearer to 0), and the p-value of a two-sided Wilcoxon signed-rank test, if there are five scans.
 
 --check reads every file again with SimpleITK, which must find the same voxels and voxel size, and
 computes dice, hd and hd95 again with medpy, which must agree to 1e-6 and 1e-3 mm. It prints the

@@ -360,9 +360,9 @@ def check_channels(values: Tensor, classes: Iterable[int], logits: bool = False)
     """
     name, shape = "logits" if logits else "probs", tuple(values.shape)
     if logits:
-        two_channels = ". Of logits z of a sigmoid give torch.{}([torch.zeros_like(z), z], 1)"
+        two_channels = ". For sigmoid logits z pass torch.{}([torch.zeros_like(z), z], 1)"
     else:
-        two_channels = ". Of probabilities p of a sigmoid give torch.{}([1 - p, p], 1)"
+        two_channels = ". For sigmoid probabilities p pass torch.{}([1 - p, p], 1)"
 
     if len(shape) not in (4, 5):
         hint = two_channels.format("stack") if len(shape) == 3 else ""
@@ -387,11 +387,11 @@ def check_target(target: Tensor, shape: Sequence[int]) -> Tensor | int:
     hint = ""
     for indices, what in (((batch, *spatial), "target"), ((batch, 1, *spatial), "target[:, 0]")):
         if tuple(target.shape) == indices:
-            hint = (". Of class indices give torch.nn.functional.one_hot"
+            hint = (". For class indices pass torch.nn.functional.one_hot"
                     f"({what}.long(), {classes}).movedim(-1, 1)")
     check_shape("target", target, shape, hint)
-    return within_0_and_1(target, "target: expected one-hot, from 0 to 1, found {}. Of a mask of "
-                          "0 and 255 give target > 0")
+    return within_0_and_1(target, "target: expected one-hot, from 0 to 1, found {}. For a mask of "
+                          "0 and 255 pass target > 0")
 
 
 def check_maps(distance: Tensor, values: Tensor, classes: Sequence[int]) -> None:

@@ -4,11 +4,11 @@ Examples:
   python report.py --runs results/wmh results/isles --out results
   python report.py --runs results/wmh --only table
 
-Works on what is there: runs that have not finished are marked, and are not averaged with finished
-ones. Runs of other data, protocols, networks or epochs than the first are refused, not averaged.
-Numbers that the paper reports stand only beside those measured on the challenge's own scans.
+Works with the runs there are: runs that have not finished are marked, and are not averaged with
+finished ones. Runs whose data, protocol, network or epochs differ from the first are refused.
+Numbers that the paper reports are shown only beside those measured on the challenge's own scans.
 
-Written to --out: table1.md, .csv (a row per number) and .tex; measures.csv; of sets with several
+Written to --out: table1.md, .csv (a row per number) and .tex; measures.csv; for sets with several
 foreground classes also classes.csv; figure1 to figure4 as .png and .pdf, with their captions in
 captions.md; report.html, one file that opens without a network. The table is printed too.
 

@@ -155,11 +155,11 @@ def explain(error):
                 "Leave out --deterministic, or take --device cpu.")
     if re.search("gloo|[Cc]onnection (closed|reset)|NCCL|ProcessGroup", text):
         return ("all processes of the run", text,
-                "Another one ended, for the reason that it gives. Repeat the command: it continues "
-                "from the last whole epoch.")
+                "Another one ended, for the reason that it printed. Repeat the command: it "
+                "continues from the last complete epoch.")
     if re.search("CUDA|cuDNN|CUBLAS|CUDNN", text):
         return ("a working CUDA device", text,
-                "Repeat the command: it continues from what was saved. If this comes again, try "
+                "Repeat the command: it continues from what was saved. If this happens again, try "
                 "--device cpu.")
     return None
 
@@ -195,7 +195,7 @@ def start(program):
 
 def explain_part(name, text, program):
     """What `python -m name` prints of a module that is part of a program: what it is for."""
-    argument_parser(f"{text}\nThis is no program of its own: python -m {program} runs it.",
+    argument_parser(f"{text}\nThis file is not a program: python -m {program} runs it.",
                     f"python -m {name}").print_help()
 
 

@@ -165,7 +165,7 @@ def tables():
 
 
 def put_into(text, new):
-    """A document with these tables in the place of those with the same head."""
+    """A document with these tables in place of those with the same head."""
     for each in new.split("\n\n"):
         head = each.splitlines()[0]
         start = text.index(f"\n{head}\n") + 1

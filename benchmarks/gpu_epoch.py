@@ -121,7 +121,7 @@ def loader_rate(train, device, passes=3):
 # Side by side -------------------------------------------------------------------------------------
 
 def side_by_side(args, folder, device):
-    """{count: seconds of an epoch, slices a second of all} of so many runs on the device at a time.
+    """{count: seconds of an epoch, slices per second in all}, of this many runs at once.
 
     Only the epochs in which all of them train count: neither the first, which starts up, nor the
     last.

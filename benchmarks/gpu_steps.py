@@ -165,7 +165,7 @@ def copy_rate(device, count):
 
 
 def best_of_pieces(function, device, pieces=8):
-    """Seconds of a call, in the fastest of pieces of so many calls that all take SECONDS."""
+    """Seconds of a call, in the fastest of pieces of this many calls that all take SECONDS."""
     once = timed(function, 1, device)
     count = max(1, round(SECONDS[device.type] / pieces / max(once, 1e-9)))
     return min(timed(function, min(count, 10**4), device) for _ in range(pieces))

@@ -17,7 +17,7 @@ def run(args, folder):
     torch.manual_seed(0)
     probs = torch.randn(8, 2, 256, 256).softmax(1).requires_grad_()
     labels = (torch.rand(8, 256, 256) < 0.01).long()
-    labels[::2] = 0  # half of the slices bear no lesion
+    labels[::2] = 0  # half of the slices contain no lesion
     target = torch.stack([labels == 0, labels == 1], 1)
     maps = torch.randn(8, 1, 256, 256) * 50
     both_maps, target_int = torch.cat([-maps, maps], 1), target.int()

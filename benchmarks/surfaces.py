@@ -3,7 +3,7 @@
 All of them measure HD, HD95, ASSD and surface Dice of the same pair; here that is one call,
 `surface_scores`. Values are compared where the definitions coincide: medpy (HD, HD95 pooled, ASSD)
 and MONAI (HD, HD95 directed, ASSD, surface Dice). DeepMind's surface-distance measures a mesh
-between the voxels; it is timed where it is installed, and its values stand beside ours.
+between the voxels; it is timed where it is installed, and its values are shown beside ours.
 """
 
 import warnings

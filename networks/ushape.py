@@ -11,7 +11,7 @@ class UShape(nn.Module):
 
     A network sets, for n down-samplings:
         down: n + 1 blocks.
-        pool: what stands before each of them but the first (the identity where blocks stride).
+        pool: what comes before each of them but the first (the identity where blocks stride).
         up, merge: n modules each, the deepest first.
         head: the last convolution.
     """

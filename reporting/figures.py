@@ -21,7 +21,7 @@ def draw_all(sets, reported, out, identity=None):
 
     Without the scans of any set Figures 1, 2 and 4 are left out.
 
-    Their captions stand in captions.md.
+    Their captions are in captions.md.
 
     Args:
         sets: the ResultSets.

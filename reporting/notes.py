@@ -23,12 +23,12 @@ GENERAL = (
     "Last epochs: mean over the last epochs of each run, then over seeds; the window is 50 epochs, "
     "at most a quarter of the run ({windows}).",
     "DSC: mean over 2-D slices, 1 where both masks are empty. 3-D DSC, HD and HD95: mean over "
-    "whole scans. DSC, lesion slices: only slices that bear a lesion. These four at the best "
+    "whole scans. DSC, lesion slices: only slices that contain a lesion. These four at the best "
     "epoch. A scan in which only one of the two masks is empty counts with the length of the "
     "image's diagonal in HD and HD95.",
     "Legacy HD: the quantity that the paper calls HD (mm). It takes each image row of the 2-D "
-    "background masks as one point, so it is no distance in mm; only it may be compared with the "
-    "reported HD.",
+    "background masks as one point, so it is not a distance in mm; only it may be compared with "
+    "the reported HD.",
 )
 
 
@@ -52,7 +52,7 @@ def set_notes(results, reported):
     found = []
     if results.is_phantom:
         found.append(f"{results.title}: synthetic images. These numbers show that the programs "
-                     "work, they say nothing about the paper's.")
+                     "work; they say nothing about the paper's.")
     if results.challenge:
         found += [comparable(results, reported["empty_fraction"][results.challenge]),
                   digitised(results, reported)]
@@ -61,8 +61,8 @@ def set_notes(results, reported):
     if results.raters:
         names = ", ".join(label(RATER + name) for name in results.raters)
         found.append(f"{results.title}, {names}: the masks of another human rater against the "
-                     "reference, on the network's grid, by the same metrics: about what a model "
-                     "can be asked for.")
+                     "reference, on the network's grid, by the same metrics: about as much as can "
+                     "be expected of a model.")
 
     for name, runs in results.losses.items():
         about = f"{results.title}, {label(name)}: "
@@ -77,7 +77,7 @@ def patients_note(results):
     if patients is None or both is None:
         return "" if results.challenge != "isles" else (
             f"{results.title}: whether a patient has scans in both subsets is not known: the .json "
-            "files beside the scans, which say whose they are, were not there.")
+            "files beside the scans, which name the patients, were missing.")
     if not both:
         return (f"{results.title}: no patient has scans in both the training and the validation "
                 f"subset ({patients:g} patients).")

@@ -112,7 +112,7 @@ def figure1(sets):
         found = most_parts(results)
         if found is None:
             for axis in row:
-                say(axis, f"{results.title}: no validation slice bears a lesion")
+                say(axis, f"{results.title}: no validation slice contains a lesion")
             continue
 
         case, index, parts = found
@@ -163,7 +163,7 @@ def figure2(sets):
         cases = ranked_cases(results)
         if not cases:
             for axis in row:
-                say(axis, f"{results.title}: no validation slice bears a lesion")
+                say(axis, f"{results.title}: no validation slice contains a lesion")
             continue
         _, _, case, index = cases[-1]
         told.append(draw_boundary_distance(figure, row, results, case, index))
@@ -241,7 +241,7 @@ def figure4(sets):
         told += [draw_case(next(rows), results, *case) for case in cases]
         if not cases:
             for axis in next(rows):
-                say(axis, f"{results.title}: no validation scan bears a lesion")
+                say(axis, f"{results.title}: no validation scan contains a lesion")
         told.append(draw_empty(next(rows), results))
 
     modality = " / ".join(dict.fromkeys(shown_modality(results)[1] for results in sets))

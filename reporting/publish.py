@@ -4,12 +4,13 @@ Examples:
   python -m reporting.publish --runs results/wmh --report results/wmh/.published
   python -m reporting.publish --check results/published/wmh-nvidia-a100
 
-`make publish NAME=wmh` does it with a report made for that purpose, without slices of scans. Packed
-are settings, machine and commit of every run, the data's fingerprint and split, the scores of every
-scan and epoch, tables, figures and page. No scans and, unless --weights is given, no weights.
+`make publish NAME=wmh` does it with a report made for that purpose, without slices of scans. A pack
+holds settings, machine and commit of every run, the data's fingerprint and split, the scores of
+every scan and epoch, tables, figures and page. It holds no scans and, unless --weights is given, no
+weights.
 
 A pack counts only if its numbers can be computed again from it: every column of every metrics.csv
-that follows from scores.csv, and Table 1. --check does that to a pack that is there already.
+that follows from scores.csv, and Table 1. --check does that for an existing pack.
 
 Exit status: 0, or 2 with one line that says which number differs, or what is missing.
 """

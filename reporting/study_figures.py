@@ -22,11 +22,11 @@ SHAPES = {"disc": (RED, "o"), "square": (BLUE, "s"), "smooth": (GREY, "^")}
 
 SWEEP_CAPTION = (
     "GDL + boundary with alpha held constant (points: seeds; line: their mean; alpha 1 is GDL "
-    "alone, alpha 0 the boundary loss alone), and with alpha falling by the schedule or going "
-    "another way: increase keeps the regional weight at 1 while the boundary's grows, switch "
-    "begins with the regional loss alone for so many epochs (lines: mean over seeds; bands: lowest "
-    "to highest seed). DSC is the mean over slices: a model that predicts nothing scores the share "
-    "of empty slices.")
+    "alone, alpha 0 the boundary loss alone), and with alpha falling by the schedule or following "
+    "another one: increase keeps the regional weight at 1 while the boundary's grows, switch "
+    "begins with that many epochs of the regional loss alone (lines: mean over seeds; bands: "
+    "lowest to highest seed). DSC is the mean over slices: a model that predicts nothing scores "
+    "the share of empty slices.")
 CONVERGENCE_CAPTION = (
     "Half of Dist(dG, dS) as the difference of two integrals of phi on the pixel grid (Eq. 4), "
     "against its value in the continuum (Eq. 3: closed forms for discs and squares, quadrature for "

@@ -1,4 +1,4 @@
-"""Table 1: the columns of a set, what stands in a cell, and how far it is from the paper's."""
+"""Table 1: the columns of a set, what a cell shows, and how far it is from the paper's."""
 
 import statistics
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Cell:
 def columns(results):
     """The (metric, statistic) of each column of a set.
 
-    Reported numbers stand only beside the challenge's own scans.
+    Reported numbers are shown only beside the challenge's own scans.
     """
     return [(metric, statistic) for metric in METRICS for statistic in metric.statistics
             if statistic != "reported" or results.challenge]

@@ -122,7 +122,7 @@ def is_current(subject, out):
 
 
 def move(source, target):
-    """Put a file or folder in the place of `target`.
+    """Put a file or folder in place of `target`.
 
     Where `source` is gone, a run that was killed afterwards has moved it already.
     """

@@ -261,7 +261,7 @@ def pick_subjects(subjects, limit, seed, least=2):
         raise too_few(len(subjects))
     if not least <= limit <= len(subjects):
         do = ("There are no more subjects in this folder." if limit > len(subjects) else
-              f"Training and validation need one each{', of another patient' * (least > 2)}.")
+              f"Training and validation need one each{', of different patients' * (least > 2)}.")
         raise UserError("--subjects", f"{least} to {len(subjects)}", limit, do)
 
     chosen = np.random.default_rng(seed).permutation(len(subjects))[:limit]

@@ -14,9 +14,10 @@ Scans are looked for at any depth below --raw. If some are missing, the challeng
 are checked against their published md5, and the files that are needed are unpacked into
 --raw/<layout>/. With --fetch, the WMH scans still missing come from DataverseNL, into
 --raw/wmh/training/, and the training archive of ISLES 2018 comes from Zenodo, into --raw/isles/.
---test asks for the 110 test scans of WMH too, in a folder test/ that no training enters.
-What is there already is not fetched again, a transfer that broke off goes on from there, and each
-file's checksum is compared with the server's. The data's terms are shown and kept beside the scans.
+--test asks for the 110 test scans of WMH too, in a folder test/ that is never used for training.
+What is there already is not fetched again, an interrupted transfer continues where it stopped, and
+each file's checksum is compared with the server's. The data's terms are shown and kept beside the
+scans.
 
 Exit status: 0 when the scans are there; 2 if not, with what to get, from where and where to put it,
 or one line that says what is wrong with a file.

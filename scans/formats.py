@@ -1,4 +1,4 @@
-"""What a file is that is no NIfTI, in words, and what helps."""
+"""What a file is that is not a NIfTI, in words, and what helps."""
 
 import re
 
@@ -6,7 +6,7 @@ from utils import UserError
 
 FETCH = "Fetch the file again."
 CONVERT = "Convert it to NIfTI (.nii.gz), for instance with SimpleITK."
-GREYSCALE = "Give an image of one number for each voxel."
+GREYSCALE = "Give an image with one number per voxel."
 
 KINDS = (  # how a file begins, what it is, what helps
     (rb"\x00\x00\x00\x01\x00\x00", "a FreeSurfer image (.mgz, .mgh)",
@@ -21,9 +21,9 @@ KINDS = (  # how a file begins, what it is, what helps
     (rb"7z\xbc\xaf", "a 7z archive", "Unpack it."),
     (rb"\xfd7zXZ", "an xz archive", "Unpack it."),
     (rb"\x28\xb5\x2f\xfd", "a zstd archive", "Unpack it."),
-    (rb"(\x1f\x8b|BZh)", "a file packed twice", "Unpack it once."),
+    (rb"(\x1f\x8b|BZh)", "a file compressed twice", "Unpack it once."),
     (rb"(?s).{257}ustar", "a tar archive", "Unpack it."),
-    (rb"(?is)\s*<\?xml.*<gifti", "a surface (GIFTI), and no image", "Give the image."),
+    (rb"(?is)\s*<\?xml.*<gifti", "a surface (GIFTI), not an image", "Give the image."),
     (rb"(?i)\s*<(!doctype|html)", "a web page", FETCH),
     (rb"(?i)\s*<\?xml", "XML, such as a server's error", FETCH),
     (rb"version https://git-lfs", "a pointer of Git LFS", "Fetch the image itself: git lfs pull."),
@@ -31,12 +31,12 @@ KINDS = (  # how a file begins, what it is, what helps
      "an Analyze 7.5 header, which does not say which side is left",
      "Convert the scan to NIfTI from what the scanner wrote."),
     (rb"%PDF", "a PDF document", FETCH),
-    (rb"\x00{16}", "zeros from its beginning on", FETCH))
+    (rb"\x00{16}", "nothing but zeros at its beginning", FETCH))
 LENGTH = 544  # bytes of the beginning that all of them, and a NIfTI header, need
 
 
 def no_nifti(path, start, size):
-    """The UserError for a file that is no NIfTI.
+    """The UserError for a file that is not a NIfTI.
 
     Args:
         start: its first LENGTH bytes, unpacked if it is packed.
@@ -56,7 +56,7 @@ def number_kind(dtype):
     """What the voxels of an image are, None if they are real numbers."""
     if dtype.names:
         return f"{''.join(dtype.names)} colours"
-    return {"c": "complex numbers", "V": "voxels of a type that is not known"}.get(dtype.kind)
+    return {"c": "complex numbers", "V": "voxels of an unknown type"}.get(dtype.kind)
 
 
 def refuse_other_numbers(path, dtype):

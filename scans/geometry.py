@@ -25,7 +25,7 @@ UNIT = 1e-3                      # within which an axis has length 1
 OBLIQUE = 1e-2                   # cosine between two axes that still counts as a right angle
 UNITS_MM = {1: 1000.0, 3: 0.001}  # units of length in xyzt_units -> mm; others are mm
 CORRECT = "Correct the header."
-RESAMPLE = "Resample it to a grid of right angles."
+RESAMPLE = "Resample it to an orthogonal grid."
 
 # Who writes an image, in its header: masks that these programs wrote are recognised by it.
 OURS = "boundaryloss, by "
@@ -42,7 +42,7 @@ class Place(NamedTuple):
     Attributes:
         affines: of the image as stored, voxel -> mm (RAS+); the first is the one that counts, the
             others are what other programs may take for it.
-        size_from_pixdim: the voxel size stands in pixdim alone.
+        size_from_pixdim: only pixdim gives the voxel size.
     """
 
     affines: tuple
@@ -148,8 +148,8 @@ def refuse_contradiction(path, affines, sizes, factor, shape):
                             f"{in_words(said[0])} and {in_words(other)} mm (sform, qform, pixdim)",
                             CORRECT)
     if len({orientation(affine).tobytes() for affine in affines}) > 1:
-        raise UserError(path, "one orientation in the header", "another in its qform than in its "
-                        "sform", CORRECT)
+        raise UserError(path, "one orientation in the header",
+                        "different ones in its qform and its sform", CORRECT)
 
 
 def in_words(sizes):

@@ -19,7 +19,7 @@ def refuse_inputs(outputs, inputs, is_own=None):
         outputs: paths that will be written; None among them is passed over.
         inputs: paths that are read.
         is_own: is_own(path) tells whether an existing file is an earlier output of this kind, which
-            may be replaced. Without it any file that is no input may.
+            may be replaced. Without it any file that is not an input may.
 
     Raises:
         UserError: an output is an input, also by way of a link, a link to one, or another output;
@@ -56,7 +56,7 @@ def identities(path):
 
 
 def note_sizes(paths):
-    """Say once for all of these images that their voxel size stands in pixdim alone, if it does."""
+    """Say once for all of these images that only pixdim gives their voxel size, if so."""
     found = count = 0
     for path in paths:
         count += 1
@@ -98,8 +98,8 @@ class OwnOutputs:
 
     def report(self):
         if self.count:
-            log("left out: masks that were written before, below --out or marked as such in their "
-                "headers, which are no scans")
+            log("left out: masks written earlier (below --out, or marked as such in their "
+                "headers), which are not scans")
 
 
 class DataFolders:

@@ -57,7 +57,7 @@ class Image(NamedTuple):
         stored_shape, stored_affine: of the voxels as they are stored.
         turns: from the one to the other, see geometry.orientation.
         geometry: a folder.Geometry, the header's own words.
-        size_from_pixdim: the voxel size stands in pixdim alone.
+        size_from_pixdim: only pixdim gives the voxel size.
     """
 
     shape: tuple
@@ -253,7 +253,7 @@ def read_voxels(path, stored, shape):
         start = first_voxel(path, stored, os.path.getsize(stored.voxels), size)
         voxels = np.fromfile(stored.voxels, kind, count, offset=start)
     else:
-        # All of it: a checksum stands at its end.
+        # All of it: a checksum is at its end.
         content = bytearray(gunzip(stored.voxels, most, packing(stored.voxels)))
         start = first_voxel(path, stored, len(content), size)
         voxels = np.frombuffer(content, kind, count, start)

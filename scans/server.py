@@ -174,7 +174,7 @@ def ask(session, url, expected, parse, **query):
         if words:
             found = f'{"a web page" if is_page(body) else "another answer"}, "{words}"'
         raise UserError(url, expected, found,
-                        "Check the address, and that no login page stands before it.") from None
+                        "Check the address, and that no login page is in the way.") from None
 
 
 def read_answer(session, url, expected, query):

@@ -93,9 +93,9 @@ def fault_of(pattern):
     if ".." in parts:
         return "it leaves the folder"
     if any("**" in part and part != "**" for part in parts):
-        return "** that is not a whole part"
+        return "** that is not an entire part"
     if "\0" in pattern or not parts[-1] or parts[-1] == "**":
-        return "no file's name at its end"
+        return "no file name at its end"
     return ""
 
 
@@ -113,7 +113,7 @@ def shared_example(one, other):
 
 
 def examples(pattern):
-    """Paths that a glob fits, with little or nothing in the place of each *."""
+    """Paths that a glob fits, with little or nothing in place of each *."""
     for star in ("", "x"):
         for deep in ("", "x/"):
             path = pattern.replace("**/", deep)

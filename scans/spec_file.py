@@ -56,7 +56,7 @@ class SpecFile(Description):
         {}, description="the same of the set's own test scans, where they are public", **in_words(
             "a table of folder = number of scans"))
     skip: list[str] = Field(
-        [], description="regexes of folders that are never entered, in the place of those of "
+        [], description="regexes of folders that are never entered, in place of those of "
         "scans/datasets.py", **in_words("a list of regular expressions"))
 
 

@@ -38,7 +38,7 @@ def choose_split(names, how, n_val, seed, patients=None):
 
     Raises:
         UserError: the table does not fit the subjects, a subset would be empty, or a patient would
-            be in both. What it advises leads on: what no split could mend comes first.
+            be in both. Its advice leads to a solution: what no split could fix comes first.
     """
     check_enough(names, patients)
     if is_table(how):

@@ -102,7 +102,7 @@ def download(url, output_file, _, session, size, part, stop=None, tell=lambda po
     """What pooch calls to fetch `url` into `output_file`.
 
     It compares the checksum, and calls again on a ValueError or an error of the transfer. One that
-    breaks off goes on by itself for as long as it gets on.
+    breaks off continues by itself as long as it makes progress.
     """
     while (there := size_of(part)) < size:
         try:
@@ -154,7 +154,7 @@ def check_answer(response, there, size):
 
     place = response.headers.get("Content-Range", "")
     if there and not re.fullmatch(rf"bytes {there}-{size - 1}/({size}|\*)", place):
-        raise ValueError("bytes of another place")
+        raise ValueError("bytes from another position")
 
 
 def check_no_page(path):

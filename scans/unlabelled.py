@@ -165,9 +165,8 @@ def check_complete(scans, modalities):
         print(problem, file=sys.stderr)
     if problems:
         raise UserError("the scans", f"{', '.join(modalities)} of each",
-                        f"{len(problems)} of {len(scans)} without",
-                        "Put those listed above in order, or leave them out; nothing was "
-                        "segmented.")
+                        f"{len(problems)} of {len(scans)} incomplete",
+                        "Complete those listed above, or leave them out; nothing was segmented.")
 
 
 def incomplete(name, files, modalities):

@@ -119,7 +119,7 @@ def training_archive(record, wanted, raw):
         raise UserError("--file", f"a file of {record.url}: {listing(record, record.files)}",
                         repr(wanted), "Correct the name (make isles FILE=NAME).")
     if len(found) != 1:
-        what = f"{len(found)} that may be it" if found else "none that is named like it"
+        what = f"{len(found)} that may be it" if found else "none with such a name"
         raise UserError(record.url, "one archive of the ISLES 2018 training set",
                         f"{what}: {listing(record, found or record.files)}", CHOOSE)
     if not is_zip(found[0]):

@@ -14,8 +14,8 @@ from utils import UserError
 
 RULE1 = ("the validation slice whose ground truth has the most separate parts (the larger one on "
          "ties), whatever the predictions are")
-RULE4 = ("validation scans that bear a lesion, ranked by lesion volume: the smallest, the median "
-         "and the largest; in each the slice with the largest lesion area")
+RULE4 = ("validation scans with a lesion, ranked by lesion volume: the smallest, the median and "
+         "the largest; in each the slice with the largest lesion area")
 RULE_EMPTY = ("of the validation slices without a lesion the one in which GDL predicts the most "
               "foreground (GDL + boundary on ties, then the first one)")
 
@@ -157,7 +157,7 @@ def worst_empty_slice(results):
 
 
 def most_parts(results):
-    """RULE1 -> (Case, slice, number of parts), or None if no validation slice bears a lesion."""
+    """RULE1 -> (Case, slice, number of parts), or None if no validation slice contains a lesion."""
     best, found = (0, 0), None
     for case in validation_cases(results):
         for index, truth in enumerate(case.lesion):

@@ -16,7 +16,7 @@ ADVICE = ("More epochs, a smaller STEP, a higher FLOOR or a WARM_UP (main.py --s
 NOTHING_SCORES = {
     "val_dice": "the share of slices without a lesion",
     "val_dice_3d": "the share of scans without a lesion",
-    "val_dice_lesion": "what is scored where nothing is found",
+    "val_dice_lesion": "the score where nothing is found",
     "val_lesion_f1": "the share of scans without a lesion",
 }
 

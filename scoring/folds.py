@@ -64,7 +64,7 @@ class PooledRun(Run):
         return sum(run.seconds for run in self.parts)
 
     def part_of(self, scan):
-        """The Run in whose fold a scan validates; None if that is none."""
+        """The Run in whose fold a scan validates; None if there is none."""
         return next((run for run in self.parts if scan in run.subjects), None)
 
 

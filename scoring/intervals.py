@@ -13,7 +13,7 @@ UNBOUNDED = ("hd", "hd95", "hd_legacy", "lesions_false", "false_mm", "false_dist
 
 
 def widening(seeds):
-    """What the deviations between so many seeds are enlarged by; 1 for a single one, without any.
+    """What the deviations between this many seeds are enlarged by; 1 for a single one, without any.
 
     The mean of n draws out of n seeds varies less than that of n new seeds would, by (n - 1) / n.
     And their spread is itself known from n seeds only: t(n - 1) / 1.96, as between the quantiles of
@@ -25,7 +25,7 @@ def widening(seeds):
 
 
 def t_quantile(seeds):
-    """The 97.5 % quantile of Student's t for the mean of so many seeds, two or more."""
+    """The 97.5 % quantile of Student's t for the mean of this many seeds, two or more."""
     return float(stdtrit(seeds - 1, 0.975))
 
 

@@ -93,7 +93,7 @@ def find_all(places):
     if not all(alone):
         folder = places[alone.index(False)]
         raise UserError(places[alone.index(True)], "folders of masks, or one file in each place",
-                        f"a file, beside the folder {folder}", "Give files alone, or folders.")
+                        f"a file, beside the folder {folder}", "Give two files or two folders.")
 
     subject = name_of(Path(places[-1]))
     return [{subject: Path(place)} for place in places]

@@ -4,11 +4,11 @@ Examples:
   python -m scoring.raters --data data/wmh --raw data/raw --out results/wmh/raters.csv
   python -m scoring.raters --data data/mine --raw scans/
 
-The WMH challenge has label images by two further raters for its training scans; make wmh
+The WMH challenge provides label images by two further raters for its training scans; make wmh
 OBSERVERS=yes fetches them. They are looked for in additional_annotations/<rater>/, at most three
 folders below --raw, named by subject as evaluate.py finds masks. Each rater's masks of the
 validation scans are brought to the network's grid as the reference was, and scored against it as a
-model's masks are after every epoch, so that both can stand in one table.
+model's masks are after every epoch, so that both can share one table.
 
 Printed, and written to --out: one row per rater with the validation columns of metrics.csv (DSC 0
 to 1, distances in mm) and the number of scans. report.py shows the rows of

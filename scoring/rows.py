@@ -44,7 +44,7 @@ FLAGS = {  # changes without a number: the option of main.py that each sets, and
     "background": ("boundary_classes", ["all"]),
 }
 LABELS = {"medianabsent": "absent: median size", "lesionslices": "lesion slices only",
-          "background": "with background", "warm": "warm-up"}  # others as they stand in the name
+          "background": "with background", "warm": "warm-up"}  # others as in the name
 CHANGE = re.compile(rf"(rebalance|increase)({NUMBER})?|(alpha|cap|floor)({NUMBER})|"
                     rf"(switch|warm)(\d+)|({'|'.join(FLAGS)})")
 SCHEDULES = ("alpha", "rebalance", "increase", "switch")

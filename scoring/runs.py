@@ -188,7 +188,7 @@ class ResultSet:
     def challenge(self):
         """"wmh" or "isles" if these are that challenge's own scans, else None.
 
-        Only then may the paper's numbers stand beside these.
+        Only then may the paper's numbers be shown beside these.
         """
         layout = self.dataset.layout
         return layout if self.dataset.source == "challenge" and layout in CHALLENGES else None

@@ -164,7 +164,7 @@ def epoch_scores(scans, classes=()):
 
     Returns:
         dict of val_dice (mean over slices), val_dice_3d, val_hd, val_hd95 (mean over scans; mm),
-        val_hd_legacy (mean over slices), val_dice_lesion (mean over slices that bear a lesion),
+        val_hd_legacy (mean over slices), val_dice_lesion (mean over slices that contain a lesion),
         val_foreground (share of pixels), val_clean (share of the slices without a lesion that are
         left empty), val_lesion_recall, _precision and _f1 (mean over scans, as the WMH challenge
         has them); None where a mean does not exist.

@@ -5,8 +5,8 @@ Examples:
   python -m scoring.status results/wmh results/isles --losses gdl gdl+boundary --seeds 0 1
   python -m scoring.status results/wmh --csv > status.csv
 
-Runs are looked for in <folder>/<loss>/seed<k>/. Those that make was asked for and that have not
-begun are listed too. With --losses or --seeds, the runs of that matrix alone are listed, begun or
+Runs are looked for in <folder>/<loss>/seed<k>/. Runs that make was asked for but that have not
+begun are listed too. With --losses or --seeds, only the runs of that matrix are listed, begun or
 not: make status NAME=wmh LOSSES=gdl SEEDS="0 1".
 
 Columns: run; state (finished, running, stopped, not begun, damaged); epochs done of those asked

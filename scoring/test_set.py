@@ -6,15 +6,15 @@ Examples:
 
 `make wmh TEST=yes` fetches the scans, predicts them with each run and calls this. The masks of a
 run are <row>/seed<k>/test/<scan>.nii.gz, as written by
-python predict.py --resume --checkpoint best.pt --out test FOLDER, each by that very best.pt; a run
-that has not finished, or has no test/, is named and left out. The scans lie in a folder test/ at
+python predict.py --resume --checkpoint best.pt --out test FOLDER, each by that same best.pt; a run
+that has not finished, or has no test/, is named and left out. The scans are in a folder test/ at
 most three folders below --raw. None of them may be among the scans that the models were trained or
 validated on: the files are compared.
 
-Scored are Dice, HD95, absolute volume difference, recall and F1 of lesions, as the challenge's
-program does (python evaluate.py --protocol wmh). Reported numbers, of the leaderboard and of
-further human raters, stand beside them only for the challenge's complete test set and models of its
-own training scans.
+The scores are Dice, HD95, absolute volume difference, recall and F1 of lesions, as in the
+challenge's program (python evaluate.py --protocol wmh). Reported numbers, from the leaderboard and
+further human raters, are shown beside them only for the challenge's complete test set and models of
+its own training scans.
 
 Written to each run: test.csv, a row per scan; a scan whose mask and reference are the same as
 before is not scored again. Written to --runs, without --only: test_set.csv, a row per run and scan,
@@ -210,7 +210,7 @@ def main(argv=None):
     if args.only:
         run = load_run(args.runs / args.only)
         if not run.finished:
-            raise UserError(run.folder, "a finished run", "one that is not",
+            raise UserError(run.folder, "a finished run", "one that is not finished",
                             "Finish its training first.")
         score_run(run.folder, tests, args.jobs)
         return 0

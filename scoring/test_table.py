@@ -41,7 +41,7 @@ def best_epoch(run):
 
 
 def is_official(results, rows):
-    """May reported numbers stand beside these?
+    """May reported numbers be shown beside these?
 
     Only where the challenge's complete test set was scored with models of its own training scans.
     """
@@ -190,10 +190,10 @@ def notes_of(results, rows, reported=None):
         "left out of both masks, HD95 of surfaces within slices, lesions 26-connected. AVD: "
         "absolute volume difference.",
         f"Mean over seeds and scans [95 % interval over both, from {FEWEST_SCANS} scans on]. A "
-        "prediction without a lesion has no HD95; the number of those that have one then follows. "
+        "prediction without a lesion has no HD95; the number of scans with one is then given. "
         "Differences are paired over scans.",
-        "The model of each run's best epoch, chosen on the validation scans. No test scan trained "
-        "or validated."]
+        "The model of each run's best epoch, chosen on the validation scans. No test scan was used "
+        "for training or validation."]
 
     if results.is_phantom or any(row["source"] == "phantom" for row in rows):
         notes.append("Synthetic images: these numbers show that the programs work. The "
@@ -201,8 +201,8 @@ def notes_of(results, rows, reported=None):
     elif not is_official(results, rows):
         total = sum(SPEC.test_sites.values())
         notes.append(f"Not the challenge's complete test set ({total} scans) with models of its "
-                     "own training scans, so no reported numbers stand beside these. That one: "
-                     f"not run here (`{COMMAND}`).")
+                     "own training scans, so no reported numbers are shown beside these. The "
+                     f"complete set: not run here (`{COMMAND}`).")
     if reported:
         notes += [f"{name.capitalize()}: {reported[name]['source']}."
                   for name in ("leaderboard", "published", "raters")]

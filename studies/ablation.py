@@ -5,7 +5,7 @@ Examples:
   python -m studies.ablation --runs results/wmh
 
 One table: the rows of --runs with and without a capped weight, and GDL + boundary of each of
---variants, whose data differ from those of --runs in their distance maps alone. `make ablation`
+--variants, whose data differ from those of --runs only in their distance maps. `make ablation`
 trains what is missing and calls this. Differences are from the paper's setting, with 95 % intervals
 over validation scans and seeds (see scoring/intervals.py).
 

@@ -10,16 +10,16 @@ step. C6: constant alphas against the schedule. C7: another network. C8: 3-D. C9
 on shapes with known answers. C10: small lesions are recovered. C11: false positives far from any
 lesion are removed.
 
-Verdicts: "supported"; "refuted", where an interval lies wholly on the other side, or beyond the
-margin of what C6 and C8 call similar; "undecided", where it does not; "not measured", with one
-seed, fewer than 5 scans, or what else lacks. Where several measures decide, all must hold: of C1
+Verdicts: "supported"; "refuted", if an interval lies entirely on the other side, or beyond the
+margin of what C6 and C8 call similar; "undecided", if it does not; "not measured", with one seed,
+fewer than 5 scans, or other data missing. Where several measures decide, all must hold: for C1
 slice DSC, the paper's, which an empty mask can win, and 3-D DSC, which it cannot. On a phantom no
-claim is judged: statistics alone are written.
+claim is judged: only the statistics are written.
 
 Intervals are 95 %, from a bootstrap over validation scans, the same ones for both losses, and over
-the seeds of each, widened for there being few (see scoring/intervals.py). Means over the last
-epochs decide, those at the best epoch stand beside them; they come from scores.csv. A run that ends
-with empty foreground counts in every mean and is named.
+the seeds of each, widened because there are few (see scoring/intervals.py). Means over the last
+epochs decide; those at the best epoch are given beside them. They come from scores.csv. A run that
+ends with empty foreground counts in every mean and is named.
 
 Written: claims.json in --runs, which report.py shows; each claim is printed too.
 
@@ -83,7 +83,7 @@ def c2(results):
 
 
 def c10(results):
-    """Recall of small lesions, over the scans that bear one."""
+    """Recall of small lesions, over the scans that contain one."""
     return judge_difference(results, ("recall_small",), ("recall_medium", "recall_large"))
 
 

@@ -5,7 +5,7 @@ Examples:
   python -m studies.comparison --runs results/wmh results/wmh-enet results/wmh-dims3
   python -m studies.comparison --runs results/lgg --csv losses.csv
 
-Shown are the rows of each folder that have finished runs; `make compare NAME=wmh` trains those of
+The rows of each folder with finished runs are shown; `make compare NAME=wmh` trains those of
 COMPARE and calls this. Folders shown together must have the same validation scans and number of
 epochs. DSC and HD95 are those of Table 1. Lesion recall and precision are means over the validation
 scans on their own grid, from evaluation.csv; a scan in which nothing is predicted has no precision.
@@ -170,7 +170,7 @@ def markdown(results, lines):
     if len(folders) > 1:
         told = ["network" if len(networks) == len(folders) else "folder"]
     scores = [heading(results, METRIC[key], statistic) for key, statistic in COLUMNS]
-    heads = [*told, "loss", "seeds", *scores, *LESIONS.values(), "s an epoch",
+    heads = [*told, "loss", "seeds", *scores, *LESIONS.values(), "s per epoch",
              "3-D DSC, with boundary against without [95 %]"]
 
     table = [heads, ["---"] * len(heads)]
@@ -191,7 +191,7 @@ def markdown(results, lines):
     if empty:
         notes.append(f"Without any foreground at the best epoch or the last: {', '.join(empty)}.")
     notes = "".join(f"- {note}\n" for note in notes)
-    return f"# Losses beside each other: {results.title}\n\n{table}\n\n{notes}"
+    return f"# Losses side by side: {results.title}\n\n{table}\n\n{notes}"
 
 
 def tidy_rows(lines):

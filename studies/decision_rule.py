@@ -6,7 +6,7 @@ Examples:
 
 The rule. Eq. 5 is linear in the probabilities s, so for images that may have one ground truth or
 another its expected value is the mean of E[phi] s: at its minimum a pixel is predicted if and only
-if E[phi | image] < 0. A disc of so many px is the lesion with probability P; else it is an equal
+if E[phi | image] < 0. A disc of this many px is the lesion with probability P; else it is an equal
 disc 20 px away, edge to edge, or there is none. Deep inside the disc phi is as low as minus its
 radius, elsewhere it grows with the distance, so
 
@@ -259,7 +259,7 @@ def draw(rules, sizes, alpha):
                "lies inside is predicted, however small P.")
     if sizes:
         inside, outside = STATES[REFERENCE]
-        caption += (f" Right: a point a slice with a lesion, predictions {inside:g} inside and "
+        caption += (f" Right: one point per slice with a lesion, predictions {inside:g} inside and "
                     f"{outside:g} outside it; above 1 the GDL decides inside the lesion, below it "
                     "the boundary loss.")
     told = [f"disc of radius {radius} px or {alternative}: whole from P {rule['whole'][0]:.3f}"

@@ -5,7 +5,7 @@ import numpy as np
 from scoring.intervals import widening
 
 RESAMPLES = 2000
-TINY = 1e-12  # in the place of the spread of a flat line, whose ratio would be 0 / 0
+TINY = 1e-12  # in place of the spread of a flat line, whose ratio would be 0 / 0
 
 
 def changes(run, column, window):

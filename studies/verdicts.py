@@ -2,7 +2,7 @@
 
 A verdict is read off intervals and nothing else: "supported", "refuted" (an interval lies wholly on
 the other side, or beyond the margin), "undecided" (it does not), "not measured" (one seed, fewer
-than 5 scans, or whatever else lacks).
+than 5 scans, or other data missing).
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ METRICS = {  # of row_scores, in words
     "recall_small": f"recall of lesions below {SMALL} ml",
     "recall_medium": f"recall to {LARGE} ml", "recall_large": "recall above",
     "lesion_recall": "lesion recall",
-    "lesions_false": "false lesions a scan",
+    "lesions_false": "false lesions per scan",
     "false_mm": "their distances from the nearest lesion added up (mm)",
     "false_distance": "their mean distance (mm)",
 }

@@ -36,14 +36,15 @@ def write_state(path, state, previous=None):
         except RuntimeError as error:  # torch's word for a full disk
             raise UserError(
                 path, "room for a checkpoint", " ".join(str(error).split())[:120],
-                "Free some space and repeat the command; the checkpoint before is kept.") from None
+                "Free some space and repeat the command; the previous checkpoint is kept."
+            ) from None
 
         try:
             check_records(partial)
         except Exception as error:
             raise UserError(
                 path, "a disk that keeps what is written to it", f"{type(error).__name__}: {error}",
-                "Check the disk and repeat the command; the checkpoint before is kept.") from None
+                "Check the disk and repeat the command; the previous checkpoint is kept.") from None
 
         if previous is not None and path.exists():
             os.replace(path, previous)
@@ -266,8 +267,8 @@ def load_last(folder, restore):
             why = "it is not there"
             if problem:
                 why = f"expected {problem.expected}, found {problem.found}; kept as {ASIDE}"
-            log(f"{folder / LAST}: {why}. Going on from {PREVIOUS}, the checkpoint before it.")
-            if problem:  # or the next save would put it in the place of the good one
+            log(f"{folder / LAST}: {why}. Continuing from {PREVIOUS}, the checkpoint before it.")
+            if problem:  # or the next save would put it in place of the good one
                 os.replace(folder / LAST, folder / ASIDE)
         return True
 

@@ -88,7 +88,7 @@ def check_fold(args):
         raise UserError("--fold", f"0 to {folds - 1}, one of the folds of {args.data}",
                         "none" if args.fold is None else args.fold, "Give one.")
     if not folds and args.fold is not None:
-        raise UserError("--fold", f"a data folder of folds, not {args.data}", args.fold,
+        raise UserError("--fold", f"a data folder split into folds, not {args.data}", args.fold,
                         "Leave it out, or repeat preprocess.py with --split folds:N.")
 
 
@@ -116,7 +116,7 @@ def with_sizes_of_classes(args, train):
 
 
 def check_loss(args, classes):
-    """UserError unless the loss can be built for so many classes."""
+    """UserError unless the loss can be built for this many classes."""
     try:
         build_loss(args.loss, classes, args.gdl_max_weight, args.loss_options,
                    args.boundary_classes)

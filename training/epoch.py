@@ -30,7 +30,7 @@ class EpochUnderWay:
         self.sums = None if self.sums is None else self.sums.to(device)
 
     def add(self, bad, values, slices):
-        """Count a step: was it left out, and the means of its values over so many slices.
+        """Count a step: was it left out, and the means of its values over this many slices.
 
         The sums are taken on the device, so nothing waits for it.
         """

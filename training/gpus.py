@@ -14,7 +14,7 @@ ON_CPU = "or take --device cpu"
 
 
 def count():
-    """How many GPUs torch can use; what it warns of stands in `check`'s error."""
+    """How many GPUs torch can use; what it warns of is in `check`'s error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -60,7 +60,7 @@ def made(make_maps, labels, spacing, lesions, dims):
     Args:
         make_maps: see losses.JointLoss.
         spacing: of slices, rows and columns, or None.
-        lesions: the slices that bear one, bool (S,).
+        lesions: the slices that contain one, bool (S,).
         dims: 2: of each slice; 3: of the volume.
     """
     if dims == 3:

@@ -37,8 +37,8 @@ def describe_run(args, trainer, train, val):
     data = f"{len(train)} training and {len(val)} validation slices"
     if args.patch:
         sample = "x".join(map(str, shape))
-        data = f"{len(train)} training patches an epoch, {len(val.scans)} validation scans"
-    return (f"{args.network} of width {args.width} ({count:,} parameters, {cost:.3g} GFLOP a "
+        data = f"{len(train)} training patches per epoch, {len(val.scans)} validation scans"
+    return (f"{args.network} of width {args.width} ({count:,} parameters, {cost:.3g} GFLOP per "
             f"{sample} forward), {data}, {trainer.device}, {trainer.amp or torch.float32}")
 
 
@@ -58,7 +58,7 @@ def for_people(row, rows, epochs):
     terms = " ".join(f"{name[6:]} {row[name]:.4f}" for name in terms_of(row))
     return (f"{short(row, rows, epochs)}, 3-D DSC {row['val_dice_3d']:.3f}, "
             f"loss {row['train_loss']:.4f} ({terms}), alpha {row['alpha']:.2f}, "
-            f"lr {row['lr']:g}, {row['seconds']:.1f} s an epoch")
+            f"lr {row['lr']:g}, {row['seconds']:.1f} s per epoch")
 
 
 def short(row, rows, epochs):
@@ -147,7 +147,7 @@ class Monitor:
             do()
         except (ImportError, OSError, UserError) as error:
             self.missing.add(what)
-            log(f"{self.run}: {what} not written from here on ({error})")
+            log(f"{self.run}: {what} no longer written ({error})")
 
     def write_events(self, row, overlays):
         if self.writer is None:

@@ -11,7 +11,7 @@ from scans.folder import IGNORED
 from utils import UserError
 
 SHARE = 0.1  # of the steps of an epoch may be left out; one always may, all never
-ADVICE = "Begin another run with a lower --lr or --amp off; what was saved before is intact."
+ADVICE = "Start another run with a lower --lr or --amp off; what was saved before is intact."
 
 
 def is_bad(loss, parameters):
@@ -88,7 +88,7 @@ def refuse_many(count, total, where, epoch, words):
     if count > max(1, SHARE * total) or count == total:
         raise UserError(
             where, "a finite training loss and gradient",
-            f"{count} of {total} steps without in epoch {epoch}, the first is {words}", ADVICE)
+            f"{count} of {total} steps without one in epoch {epoch}; the first is {words}", ADVICE)
 
 
 def classes_of(logits):
@@ -101,4 +101,4 @@ def refuse_undefined(masks, where, epoch):
     if (masks == IGNORED).any():
         share = (masks == IGNORED).mean()
         raise UserError(where, "finite network outputs on the validation slices",
-                        f"{share:.1%} of the pixels without, in epoch {epoch}", ADVICE)
+                        f"other values in {share:.1%} of the pixels, in epoch {epoch}", ADVICE)

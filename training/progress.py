@@ -109,7 +109,7 @@ def announce(args, train, val, device):
         which = "this run" if runs == 1 else f"{runs} runs"
         kind = "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
         log(f"about {time_in_words(seconds)} for {which} on this {kind} "
-            f"({step_seconds:.2g} s a step, {args.epochs} epochs)")
+            f"({step_seconds:.2g} s per step, {args.epochs} epochs)")
 
     return tell
 

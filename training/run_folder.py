@@ -34,7 +34,7 @@ WRITTEN = ("config.json", "metrics.csv", "scores.csv", "predictions", "predictio
 
 
 def file_of_others(path):
-    """The first file in the place of one of a run's, in a folder that holds no run; or None."""
+    """The first file in place of one of a run's, in a folder that holds no run; or None."""
     checkpoints = (checkpoint.LAST, checkpoint.PREVIOUS, "best.pt")
     if any((path / name).exists() for name in checkpoints) or begins_run(path / "config.json"):
         return None
@@ -147,7 +147,7 @@ class RunFolder:
 
     def refuse_without_best(self):
         raise UserError(self.path / "best.pt", f"the network of epoch {self.best['epoch']}, the "
-                        "best", f"no sound one, nor in {best_network.LAST}",
+                        "best", f"no intact one, nor one in {best_network.LAST}",
                         "Put it back, or remove the run directory and start again.")
 
     def restore(self, path, state):
@@ -217,7 +217,7 @@ class RunFolder:
             self.best_of_old = None
 
     def begin_epoch(self, steps):
-        """Begin an epoch of so many steps, or go on with the one under way; an EpochUnderWay."""
+        """Begin an epoch of this many steps, or go on with the one under way; an EpochUnderWay."""
         self.epoch_under_way = self.epoch_under_way or EpochUnderWay(steps)
         self.epoch_under_way.start(self.trainer.device)
         return self.epoch_under_way

@@ -33,9 +33,9 @@ def where_it_is_from(args):
     if not args.step_is_default or step == usual == scheduler.STEP:
         return []
     if step == usual:
-        return [f"alpha falls by 2 / {args.epochs} an epoch ({args.schedule}), so that its fall "
-                "ends half way, as the paper's does in 200 epochs"]
-    return [f"alpha keeps to {args.schedule}, with which the runs of this row began; new ones of "
+        return [f"alpha falls by 2 / {args.epochs} per epoch ({args.schedule}), so that it stops "
+                "falling half way, as the paper's does in 200 epochs"]
+    return [f"alpha follows {args.schedule}, as in the earlier runs of this row; new ones of "
             f"{args.epochs} epochs would take {scheduler.changed(args.schedule, step=usual)}"]
 
 
@@ -45,7 +45,7 @@ def what_to_expect(args, steps):
         return []
     if floor_of(args) is None:
         last = scheduler.alpha(args.schedule, args.epochs - 1)
-        return [f"alpha is still {last:.2g} in the last epoch, and never at its floor of "
+        return [f"alpha is still {last:.2g} in the last epoch, and never reaches its floor of "
                 f"{scheduler.parse(args.schedule).floor:g}"]
 
     line = f"alpha is {floor_in_words(args.schedule, steps)}"

@@ -20,7 +20,7 @@ def can_record(asked, device, group, amp=None):
     if asked and not possible:
         where = ("on a CPU" if device.type == "cpu" else
                  "with several processes" if group.world > 1 else "in float16")
-        log(f"--cuda-graph: without effect {where}")
+        log(f"--cuda-graph has no effect {where}")
     return asked and possible
 
 

@@ -49,7 +49,7 @@ def finding(results, claims):
     if not all(results.finished(loss) for loss in PAIR):
         done = sum(part.finished for part in results.parts)
         return (f"On {name} there is no comparison yet: {done} of {len(results.parts)} "
-                "runs have finished, and it takes one of GDL and one of GDL + boundary.")
+                "runs have finished, and one of GDL and one of GDL + boundary are needed.")
 
     statistic = "last" if measure_changes(results, "last") else "best"
     changes = measure_changes(results, statistic)

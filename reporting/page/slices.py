@@ -86,7 +86,7 @@ def informative(truth, masks):
 
 
 def largest(shown, truth, most):
-    """At most so many of these slices, those with the largest lesion area, in their order."""
+    """At most this many of these slices, those with the largest lesion area, in their order."""
     by_area = sorted(shown, key=lambda index: (-truth[index].sum(), index))
     return sorted(by_area[:most])
 

@@ -11,7 +11,7 @@ folder lists all parameters. The head and its lesions are in head.py and lesions
 and intensities in wmh.py and isles.py, the heart (three classes, two frames per patient) in
 acdc.py.
 
-The training scans have the challenges' own numbers; beside those of wmh lie some of its public
+The training scans have the challenges' own numbers; those of wmh come with some of its public
 test set. Demo scale makes small scans in seconds; full scale has the challenges' matrix sizes and
 spacings. Voxels depend only on --seed, the subject's place in its site, and the scale, so more
 subjects or other --jobs give the same ones. The same command continues an unfinished folder; one of
@@ -44,7 +44,7 @@ DEFAULT_SUBJECTS = {
 
 # The wmh sites have as many training and test numbers; those of two sites never meet
 MOST_SUBJECTS = {"wmh": 75, "isles": 999, "acdc": 999}
-TEST_SCANS = 5  # one of each site, so that a test/ folder stands beside training/
+TEST_SCANS = 5  # one of each site, so that a test/ folder is beside training/
 
 NOTE = ("Synthetic data, not patients. Lengths in mm, volumes in mm^3, angles in degrees; MR "
         "intensities relative to white matter = 1; CT in HU, CBF in mL/100 g/min and CBV in "
@@ -83,7 +83,7 @@ def parse_arguments(argv):
         help="small scans, or the challenge's sizes (default demo)")
     add("--size", type=int, metavar="PX", help="demo scale: longer in-plane side (default 96)")
     add("--slices", type=int, metavar="N",
-        help="demo scale: slices of wmh (default 12) and acdc (8); at most so many of isles (8)")
+        help="demo scale: slices of wmh (default 12) and acdc (8); at most this many of isles (8)")
     add("--seed", type=int, default=0, metavar="K", help="determines every voxel (default 0)")
     add("--jobs", type=int, default=2, metavar="N", help="processes, a scan each (default 2)")
     return parser.parse_args(argv)

@@ -850,7 +850,7 @@ def test_a_boundary_loss_of_logits_without_them_names_them():
 @pytest.mark.parametrize("spatial", [(4, 5), (2, 4, 5)])
 def test_one_channel_of_a_sigmoid_is_named_with_what_to_do(spatial):
     p = torch.rand(2, 1, *spatial)
-    words = [r"on axis 1, for the classes 0, 1, found 1", r"give torch.cat\(\[1 - p, p\], 1\)$"]
+    words = [r"on axis 1, for the classes 0, 1, found 1", r"pass torch.cat\(\[1 - p, p\], 1\)$"]
     with pytest.raises(ValueError, match=f"^probs: expected at least 2 channels {words[0]}.*"
                                          f"{words[1]}"):
         GeneralizedDiceLoss()(p, p.round())
@@ -864,7 +864,7 @@ def test_one_channel_of_a_sigmoid_is_named_with_what_to_do(spatial):
 
 
 @pytest.mark.parametrize("shape, words", [
-    ((2, 4, 5), r"found \(2, 4, 5\)\. Of .* give torch\.stack\(\[1 - p, p\], 1\)$"),
+    ((2, 4, 5), r"found \(2, 4, 5\)\. For .* pass torch\.stack\(\[1 - p, p\], 1\)$"),
     ((2, 2), r"found \(2, 2\)$"), ((1, 1, 2, 3, 4, 5), r"found \(1, 1, 2, 3, 4, 5\)$")])
 def test_probabilities_of_other_dimensions_are_named(shape, words):
     with pytest.raises(ValueError, match=r"^probs: expected shape \(B, K, H, W\) or .*" + words):
@@ -889,7 +889,7 @@ def test_class_indices_for_a_target_come_with_the_call_that_helps():
         with pytest.raises(ValueError) as error:
             loss(probs, wrong)
         call = f"torch.nn.functional.one_hot({name}.long(), 3).movedim(-1, 1)"
-        assert str(error.value).endswith(f". Of class indices give {call}")
+        assert str(error.value).endswith(f". For class indices pass {call}")
 
     right = torch.nn.functional.one_hot(labels[:, None][:, 0].long(), 3).movedim(-1, 1)
     assert loss(probs, right) == loss(probs, target)
@@ -946,7 +946,7 @@ def test_a_flag_is_0_or_1(kind, name, value):
 
 
 HALF = torch.full((2, 2, 3, 3), 0.5)
-OF_LOGITS = ". Of logits z of a sigmoid give torch.cat([torch.zeros_like(z), z], 1)"
+OF_LOGITS = ". For sigmoid logits z pass torch.cat([torch.zeros_like(z), z], 1)"
 
 
 @pytest.mark.parametrize("loss, values, other, message", [
@@ -954,15 +954,15 @@ OF_LOGITS = ". Of logits z of a sigmoid give torch.cat([torch.zeros_like(z), z],
      "probs: expected probabilities, from 0 to 1, found 3 to 3. If they are logits, give "
      "logits.softmax(1), or make the loss with softmax=True"),
     (GeneralizedDiceLoss(), HALF, 510 * HALF,
-     "target: expected one-hot, from 0 to 1, found 255 to 255. Of a mask of 0 and 255 give "
+     "target: expected one-hot, from 0 to 1, found 255 to 255. For a mask of 0 and 255 pass "
      "target > 0"),
     (GeneralizedDiceLoss(), HALF, HALF[:, :, 1:],
      "target: expected shape (2, 2, 3, 3), found (2, 2, 2, 3)"),
     (BoundaryLoss(), HALF, HALF[:, :1, 1:],
      "distance: expected shape (2, 1, 3, 3), found (2, 1, 2, 3)"),
     (BoundaryLoss(), HALF[:, 0], HALF[:, :1],
-     "probs: expected shape (B, K, H, W) or (B, K, D, H, W), found (2, 3, 3). Of probabilities p "
-     "of a sigmoid give torch.stack([1 - p, p], 1)"),
+     "probs: expected shape (B, K, H, W) or (B, K, D, H, W), found (2, 3, 3). For sigmoid "
+     "probabilities p pass torch.stack([1 - p, p], 1)"),
     (BoundaryLoss(softmax=True), HALF[:, :1], HALF[:, :1],
      "logits: expected at least 2 channels on axis 1, for the classes 1, found 1" + OF_LOGITS),
     (BoundaryLoss((0,), softmax=True), HALF[:, :1], HALF[:, :1],

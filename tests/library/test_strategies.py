@@ -120,7 +120,7 @@ def test_a_row_with_sums_over_the_batch_trains_otherwise_and_says_so(data, tmp_p
 
 def test_parameters_and_operations_are_printed_at_the_start(data, tmp_path):
     result = train(data, tmp_path / "run", epochs=1)
-    expected = "starts, unet of width 2 (30,736 parameters, 0.00155 GFLOP a slice forward), "
+    expected = "starts, unet of width 2 (30,736 parameters, 0.00155 GFLOP per slice forward), "
     assert expected in result.stdout
 
 

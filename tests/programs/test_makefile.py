@@ -485,9 +485,9 @@ def test_two_makes_with_four_jobs_at_once_give_what_a_serial_one_gives(clone, tm
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: make(*words, "JOBS=4", folder=clone), range(2)))
     assert [result.returncode for result in both] == [0, 0], both
-    waited = sorted(both, key=lambda result: "waiting for its end" in result.stdout)
+    waited = sorted(both, key=lambda result: "waiting for it to end" in result.stdout)
     assert (
-        "results/mine: another make works on it" in waited[1].stdout
+        "results/mine: another make is working on it" in waited[1].stdout
         and "waiting" not in waited[0].stdout
     )
     assert (

@@ -147,7 +147,7 @@ def test_where_no_epoch_has_foreground_that_is_said(tmp_path):
 def test_a_set_without_a_lesion_is_drawn_with_words_in_its_place(tmp_path, draw, what):
     figure, *_ = draw(load(without_lesion(tmp_path)))
     said = words(figure)
-    assert any(f"no validation {what} bears a lesion" in text for text in said), said
+    assert any(f"no validation {what} contains a lesion" in text for text in said), said
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00"])

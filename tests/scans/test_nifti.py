@@ -206,7 +206,7 @@ OTHERS = {
     "dicom": (bytes(128) + b"DICM" + bytes(900), "DICOM", "dcm2niix"),
     "png": (b"\x89PNG\r\n" + bytes(900), "a picture", "SimpleITK"),
     "zip": (b"PK\3\4" + bytes(900), "a zip archive", "Unpack it."),
-    "twice": (gzip.compress(gzip.compress(content())), "packed twice", "Unpack it once."),
+    "twice": (gzip.compress(gzip.compress(content())), "compressed twice", "Unpack it once."),
     "gifti": (b'<?xml version="1.0"?>\n<!DOCTYPE GIFTI SYSTEM "x.dtd">\n<GIFTI>', "GIFTI", "Give"),
     "xml": (b'<?xml version="1.0"?><Error><Code>AccessDenied', "XML, such as", "Fetch the file"),
     "packed nothing": (gzip.compress(b""), "an empty file", "Fetch the file again."),
@@ -238,7 +238,7 @@ def test_colours_and_complex_numbers_are_called_so(tmp_path, dtype, found):
 
 @pytest.mark.parametrize("code", [0, 1, 77])
 def test_a_type_that_is_not_known_is_refused(tmp_path, code):
-    assert "type that is not known" in refusal(tmp_path, content(changes=[((70, "h"), code)]))
+    assert "of an unknown type" in refusal(tmp_path, content(changes=[((70, "h"), code)]))
 
 
 def test_no_line_of_another_library_is_printed(tmp_path, capfd):

@@ -179,7 +179,7 @@ def test_several_archives_that_fit_are_listed(server, tmp_path):
 
 def test_where_no_archive_fits_all_files_are_listed(server, tmp_path):
     server.files = {"a.zip": b"1", "b.zip": b"2"}
-    refuses(fetch(server, tmp_path), "none that is named like it", "a.zip (0.00 GB), b.zip")
+    refuses(fetch(server, tmp_path), "none with such a name", "a.zip (0.00 GB), b.zip")
     assert not list(tmp_path.iterdir())
 
 

@@ -71,7 +71,7 @@ def test_a_damaged_last_pt_is_replaced_by_the_one_before(data, stopped, runs, ho
     DAMAGES[how](stopped / "last.pt")
     result = train(data, stopped, epochs=3)
     assert result.returncode == 0, result.stderr
-    assert "Going on from previous.pt" in result.stdout and "last.pt: " in result.stdout
+    assert "Continuing from previous.pt" in result.stdout and "last.pt: " in result.stdout
     assert_same_run(runs / "whole", stopped)
 
 

@@ -153,7 +153,7 @@ def test_a_run_does_without_a_package_that_only_shows(data, tmp_path, monkeypatc
 
     assert result.returncode == 0, result.stderr
     assert (
-        result.stdout.count(f"{word} not written from here on") == 1
+        result.stdout.count(f"{word} no longer written") == 1
         and (tmp_path / "run" / "summary.json").exists()
     )
 

@@ -67,7 +67,7 @@ def test_a_parameter_without_a_gradient_is_no_fault():
 def test_more_than_a_tenth_of_the_steps_is_too_many_one_never(count, total, refused):
     if refused:
         with pytest.raises(
-            UserError, match=f"{count} of {total} steps without in epoch 7, the first is WORDS"
+            UserError, match=f"{count} of {total} steps without one in epoch 7; the first is WORDS"
         ):
             nonfinite.refuse_many(count, total, "run", 7, "WORDS")
     else:
@@ -87,7 +87,7 @@ def test_logits_that_are_not_finite_give_no_class():
     logits[0, 1, 0, 0], logits[0, 0, 0, 1] = 1, float("nan")
     masks = nonfinite.classes_of(logits)
     assert masks.tolist() == [[[1, 255, 0]]] and masks.dtype == torch.uint8
-    with pytest.raises(UserError, match="33.3% of the pixels without, in epoch 3"):
+    with pytest.raises(UserError, match="other values in 33.3% of the pixels, in epoch 3"):
         nonfinite.refuse_undefined(masks.numpy(), "run", 3)
 
 

@@ -256,8 +256,8 @@ def test_a_run_from_volumes_to_masks_scores_and_page(volumes, raw, tmp_path):
     out = tmp_path / "results" / "set" / "gdl+boundary" / "seed0"
     result = train(volumes, out, *SMALL, "--lr", 0.01, "--schedule", "rebalance", epochs=8)
     assert result.returncode == 0, result.stderr
-    assert "unet3d of width 2" in result.stdout and "GFLOP a 4x16x16 forward" in result.stdout
-    assert "20 training patches an epoch, 2 validation scans" in result.stdout
+    assert "unet3d of width 2" in result.stdout and "GFLOP per 4x16x16 forward" in result.stdout
+    assert "20 training patches per epoch, 2 validation scans" in result.stdout
     config, best = (
         json.loads((out / "config.json").read_text()),
         torch.load(out / "best.pt", weights_only=True),

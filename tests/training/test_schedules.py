@@ -62,11 +62,11 @@ def test_a_run_that_was_not_begun_binds_nobody(tmp_path):
 
 def test_more_epochs_leave_the_schedule_of_a_run_as_it_is(data, tmp_path):
     first = train(data, tmp_path / "seed0", epochs=1)
-    assert "alpha falls by 2 / 1 an epoch (rebalance:1)" in first.stdout
-    assert "alpha is still 1 in the last epoch, and never at its floor of 0.01" in first.stdout
+    assert "alpha falls by 2 / 1 per epoch (rebalance:1)" in first.stdout
+    assert "alpha is still 1 in the last epoch, and never reaches its floor of 0.01" in first.stdout
 
     longer = train(data, tmp_path / "seed0", epochs=3)
-    assert "alpha keeps to rebalance:1, with which the runs of this row began; new ones of 3 " \
+    assert "alpha follows rebalance:1, as in the earlier runs of this row; new ones of 3 " \
         "epochs would take rebalance:0.666667" in longer.stdout
     assert "alpha is at its floor of 0.01 from epoch 1 on, after 3 training steps: networks were " \
         "emptied" in longer.stdout
@@ -87,7 +87,7 @@ HASTE = "networks were emptied where that took fewer than some 2,000"
 
 
 @pytest.mark.parametrize("words, steps, expected", [
-    (("--epochs", 30), 20, ["alpha falls by 2 / 30 an epoch (rebalance:0.0666667)",
+    (("--epochs", 30), 20, ["alpha falls by 2 / 30 per epoch (rebalance:0.0666667)",
                             "at its floor of 0.01 from epoch 15 on, after 300 training steps: "
                             + HASTE]),
     (("--epochs", 30), 134, ["falls by 2 / 30", "after 2,010 training steps"]),
@@ -97,7 +97,7 @@ HASTE = "networks were emptied where that took fewer than some 2,000"
     (("--schedule", "switch:50"), 40, ["0.01 from epoch 50 on, after 2,000 training steps"]),
     (("--schedule", "switch:50"), 39, ["after 1,950 training steps: " + HASTE]),
     (("--epochs", 30, "--schedule", "rebalance"), 20, [
-        "alpha is still 0.71 in the last epoch, and never at its floor of 0.01"]),
+        "alpha is still 0.71 in the last epoch, and never reaches its floor of 0.01"]),
     (("--epochs", 99, "--schedule", "rebalance"), 20, ["alpha is still 0.02"]),
     (("--epochs", 100, "--schedule", "rebalance"), 21, ["epoch 99 on, after 2,079"]),
     (("--schedule", "constant:0.5"), 20, []),
