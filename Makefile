@@ -20,6 +20,7 @@ BATCH      = ## slices or patches in a step (8 slices, 2 patches)
 SCHEDULE   = ## of alpha over the epochs, e.g. rebalance:0.02; see main.py --help (to its floor half way)
 SCORE      = ## score that chooses the best epoch, e.g. val_dice_3d (val_dice, the paper's)
 PROTOCOL   = paper ## paper: as its text says, or code2018: as the authors' first code does
+AUGMENT    = ## yes: flips, right angles, small affine and intensity changes in training (no)
 DIMS       = ## 3: train on patches of volumes; make wmh then makes the set wmh-dims3
 PATCH      = ## size of a patch with DIMS=3, "slices rows columns" (fits the scans)
 SIZE       = 256 ## rows and columns of a slice after resampling
@@ -303,7 +304,7 @@ data_settings = $(layout) --size $(SIZE)$(if $(FILL), --fill $(FILL)) --protocol
 run_settings = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
 	$(call option,SCHEDULE,schedule) $(call option,SCORE,score) $(call option,BATCH,batch-size) \
 	$(call option,DIMS,dims) \
-	$(call option,PATCH,patch)
+	$(call option,PATCH,patch)$(if $(filter-out no 0,$(AUGMENT)), --augment)
 machine = --device $(call device_of,$(1)) $(call option,THREADS,threads) \
 	$(call switch,DETERMINISTIC,deterministic) $(call switch,COMPILE,compile) \
 	$(call switch,GRAPH,cuda-graph) $(if $(filter-out 1,$(JOBS)),--quiet)

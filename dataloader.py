@@ -103,9 +103,17 @@ class Slices:
         """The rows of an epoch of training, each once, shuffled."""
         return shuffled(len(self), seed, epoch)
 
+    def scan_of(self, row):
+        """The number of the scan that a row comes from."""
+        return self.where[row][0]
+
     def scans_of(self, rows):
-        """The names of the scans that these slices come from, each once."""
-        return list(dict.fromkeys(self.scans[self.where[row][0]].name for row in rows))
+        """The names of the scans that these rows come from, each once."""
+        return list(dict.fromkeys(self.scans[self.scan_of(row)].name for row in rows))
+
+    def spacings(self, rows):
+        """mm along slices, rows and columns of each of these rows."""
+        return [self.scans[self.scan_of(row)].spacing for row in rows]
 
     def labels(self):
         """Ground truth of the whole subset, uint8 (N, H, W)."""
@@ -201,10 +209,14 @@ def batches(slices, rows, batch_size, device, rank=0, world=1):
             batch = reading.result()
             if number + 1 < len(shares):
                 reading = pool.submit(slices.read, shares[number + 1])
-            if device.type == "cuda":
-                batch = batch._make(tensor.pin_memory().to(device, non_blocking=True)
-                                    for tensor in batch)
-            yield batch
+            yield batch._make(to_device(tensor, device) for tensor in batch)
+
+
+def to_device(tensor, device):
+    """A tensor of the CPU on a device, which a GPU fetches without being waited for."""
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def one_hot(labels, classes):
@@ -290,9 +302,8 @@ class Patches(Slices):
             return np.empty((0, *array.shape[1:-2], *self.patch), array.dtype)
         return np.stack(found)
 
-    def scans_of(self, rows):
-        """The names of the scans that these patches come from, each once."""
-        return list(dict.fromkeys(self.scans[row[0]].name for row in rows))
+    def scan_of(self, row):
+        return row[0]
 
 
 def default_patch(shapes):
