@@ -25,6 +25,7 @@ DIMS       = ## 3: train on patches of volumes; make wmh then makes the set wmh-
 PATCH      = ## size of a patch with DIMS=3, "slices rows columns" (fits the scans)
 SIZE       = 256 ## rows and columns of a slice after resampling
 FILL       = ## rows and columns that the scan takes up within SIZE, background around it (all)
+NORMALISE  = ## percentiles or zscore: of each volume's intensities (min-max, the paper's)
 SUBJECTS   = ## use only so many subjects (all)
 VAL        = ## number of validation scans (the paper's)
 SPLIT      = ## code2018, or a CSV table that says which scans validate (drawn by seed)
@@ -296,7 +297,8 @@ path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 # A name stands as it is, and what is not given leaves no blank, so that the settings of older data
 # read the same; a path is quoted
 layout = $(if $(findstring .,$(LAYOUT)),--layout=$(call quote,$(LAYOUT)),--layout $(LAYOUT))
-data_settings = $(layout) --size $(SIZE)$(if $(FILL), --fill $(FILL)) --protocol $(PROTOCOL) \
+data_settings = $(layout) --size $(SIZE)$(if $(FILL), --fill $(FILL))$(if \
+	$(NORMALISE), --normalise $(NORMALISE)) --protocol $(PROTOCOL) \
 	$(call option,SUBJECTS,subjects) $(call option,VAL,val) \
 	$(if $(FOLDS),--split folds:$(FOLDS),$(call path_option,SPLIT,split)) \
 	$(call path_option,PATIENTS,patients) $(call option,CONVENTION,convention) \

@@ -61,6 +61,7 @@ class Slices:
 
         self.resident = None  # a Batch of all slices, where they are kept on a device
         self.arrays = []      # (images, labels, distance) of each scan, memory-mapped; and its maps
+        self.moments = []     # of each scan, (C, 2); see scans.folder.intensities
         self.scans = []       # Scan of each
         self.where = []       # (number of its scan, its slice there) of each row
         for number, name in enumerate(names):
@@ -70,6 +71,7 @@ class Slices:
             self.where += [(number, index) for index in range(len(labels))
                            if not lesions_only or labels[index].any()]
             self.arrays.append(arrays)
+            self.moments.append(data_folder.read_moments(folder, name, self.settings))
             self.scans.append(Scan(name, slice(start, len(self.where)), spacing))
 
         if not self.where:
@@ -87,11 +89,22 @@ class Slices:
         """These rows (any order, or none) as a Batch of tensors on the CPU."""
         images, *others = (self.stored(kind, rows) for kind in range(len(self.arrays[0])))
         kind = Batch if len(others) == 2 else BatchWithMaps
-        return kind._make(map(torch.from_numpy, (intensities(images), *others)))
+        return kind._make(map(torch.from_numpy, (self.normalised(images, rows), *others)))
 
     def images(self, rows):
-        """The images alone of these rows, float32 in [0, 1]."""
-        return intensities(self.stored(0, rows))
+        """The images alone of these rows, float32, normalised as the data folder says."""
+        return self.normalised(self.stored(0, rows), rows)
+
+    def normalised(self, stored, rows):
+        """Images of these rows as stored -> float32."""
+        moments = [self.moments[self.scan_of(row)] for row in rows]
+        if not moments or moments[0] is None:
+            return intensities(stored)
+        return intensities(stored, np.stack(moments))
+
+    def beyond(self, row):
+        """What lies beyond the volume that a row comes from: (C,), the least of each modality."""
+        return self.normalised(np.zeros((1, len(self.settings.modalities)), np.uint16), [row])[0]
 
     def stored(self, kind, rows):
         """Images, labels, distance or other maps (kind 0 to 3) of these rows, as stored."""
@@ -231,7 +244,7 @@ class Patches(Slices):
     Each is a row (scan, slice, row, column). An epoch draws as many patches of a scan as take up
     its voxels, at uniform places; a third of them, at random, lie around a voxel of a lesion
     instead, of a random class among those in the scan. Where a patch is larger than the volume,
-    intensity, label and distance are zero beyond it.
+    label and distance are zero beyond it, and each modality has its least intensity.
 
     Args:
         folder: a data folder written by preprocess.py.
