@@ -297,8 +297,8 @@ path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 # A name stands as it is, and what is not given leaves no blank, so that the settings of older data
 # read the same; a path is quoted
 layout = $(if $(findstring .,$(LAYOUT)),--layout=$(call quote,$(LAYOUT)),--layout $(LAYOUT))
-data_settings = $(layout) --size $(SIZE)$(if $(FILL), --fill $(FILL))$(if \
-	$(NORMALISE), --normalise $(NORMALISE)) --protocol $(PROTOCOL) \
+pixels = --size $(SIZE)$(if $(FILL), --fill $(FILL))$(if $(NORMALISE), --normalise $(NORMALISE))
+data_settings = $(layout) $(pixels) --protocol $(PROTOCOL) \
 	$(call option,SUBJECTS,subjects) $(call option,VAL,val) \
 	$(if $(FOLDS),--split folds:$(FOLDS),$(call path_option,SPLIT,split)) \
 	$(call path_option,PATIENTS,patients) $(call option,CONVENTION,convention) \

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dataloader import Batch, Patches, Slices
 from distance import signed_distance
 from losses_regional import build_loss
 from pretended_cuda import MEMORY, pretended_cuda
+from scans.folder import Dataset
 from training import augmentation, nonfinite, step_graph
 from training.augmentation import Augmentation, Change, moved, recoloured
 from training.maps import add_maps
@@ -176,6 +178,21 @@ def test_the_maps_of_other_losses_are_those_of_the_label_too(folders, kind, name
         else:
             found, expected = after.maps[index], loss.make_maps(label, voxel)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, first", [("gdl+boundary", 1), ("gsl", 0)])
+def test_of_several_classes_each_has_its_map_again(name, first):
+    settings = Dataset(layout="mine", source="own", size=12, classes=["background", "a", "b", "c"],
+                       modalities=["FLAIR"])
+    loss = build_loss(name, 4, options={"weights": [1] * 4} if name == "gsl" else None)
+    labels = torch.zeros(2, 12, 12, dtype=torch.uint8)
+    labels[0, 2:9, 3:8], labels[0, 4:7, 4:6], labels[1, 1:5, 6:11] = 1, 3, 2
+    augment = Augmentation(SimpleNamespace(settings=settings), loss, 0, 0)
+    phi, = augment.maps_of(labels, [(1, 1), (1, 2)])  # in pixels
+    assert phi.shape == (2, 4 - first, 12, 12)
+    for label, maps in zip(labels.numpy(), phi.numpy(), strict=True):
+        for k, found in enumerate(maps, first):
+            np.testing.assert_array_equal(found, signed_distance(label == k))
 
 
 def test_with_maps_of_volumes_slices_are_not_deformed(folders):
