@@ -84,6 +84,8 @@ def measure(network, width, size, device, amp, peak):
         step, found[name] = begin(variant, (network, width, size, BATCH, device))
         if step:
             steps[name] = (variant, step)
+            print(f"{network:<9} {name:<26} first step {found[name]['start_seconds']:.3g} s",
+                  flush=True)
 
     spent = alternate_seconds(steps, device)
     baseline = spent.get("eager float32")  # None where it does not fit

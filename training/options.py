@@ -130,8 +130,7 @@ def add_machine(add):
     add("--compile", action="store_true",
         help="torch.compile network and loss: pays after some minutes of training")
     add("--cuda-graph", action="store_true", help="record the training step and launch it as one, "
-        "which pays where a GPU waits for its CPU: small networks and slices (no device has run "
-        "it yet; not with hausdorff)")
+        "which pays where a GPU waits for its CPU: small networks and slices (not with hausdorff)")
     add("--deterministic", action="store_true", help="bit-identical runs on one kind of CUDA "
         "device, as they are on a CPU without it: slower operations there, no TF32; an operation "
         "that has no such form ends the run (not with --compile)")

@@ -1,8 +1,7 @@
 """A training step as one CUDA graph: recorded once, then a single launch for all its operations.
 
-No device has run this yet. What of it can be had without one is tested: which steps are recorded,
-that every batch reaches the memory that was recorded, and that the results are those of the steps
-themselves.
+What of it can be had without a device is tested everywhere: which steps are recorded, that every
+batch reaches the memory that was recorded, and that the results are those of the steps themselves.
 """
 
 import torch

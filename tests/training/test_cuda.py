@@ -1,4 +1,4 @@
-"""On a real GPU: what `pretended_cuda` cannot see (`pytest -m cuda`). Skipped where there is none."""
+"""On a real GPU: what `pretended_cuda` cannot see. `pytest -m cuda`, skipped without one."""
 
 import csv
 

@@ -1,0 +1,82 @@
+"""Two rows paired over scans: means, differences and verdicts by hand, and what a pack gives."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from checkout import ROOT
+from conftest import refuses, run
+from run_folders import write_scores, write_set
+from studies import difference
+
+MS = ROOT / "results" / "published" / "ms-fair" / "runs" / "ms"
+
+
+def row(values, seeds=2, **more):
+    """row_scores of so many seeds with the same 3-D DSC of each scan."""
+    return {"dsc_3d": np.array([values] * seeds, float), **more}
+
+
+def test_a_mean_a_difference_and_its_interval():
+    line = difference.line_of("dsc_3d", row([0.1, 0.2, 0.3, 0.4, 0.5]),
+                              row([0.3, 0.4, 0.5, 0.6, 0.7]))
+    assert line["first"] == pytest.approx(0.3) and line["second"] == pytest.approx(0.5)
+    assert line["difference"] == pytest.approx(0.2)
+    assert line["low"] == pytest.approx(0.2) and line["high"] == pytest.approx(0.2)
+    assert (line["scans"], line["seeds"], line["verdict"]) == (5, 2, "better")
+
+
+def test_what_is_summed_over_slices_is_a_mean_over_slices():
+    # 3 of 4 and 0 of 1 empty slices clean against 1 of 4 and 1 of 1: 3/5 against 2/5
+    first = {"clean": np.array([[1.0, 1.0]]), "slices_empty": np.array([[4.0, 1.0]])}
+    second = {"clean": np.array([[3.0, 0.0]]), "slices_empty": np.array([[4.0, 1.0]])}
+    line = difference.line_of("clean", first, second)
+    assert (line["first"], line["second"]) == (0.4, 0.6)
+    assert line["difference"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("low, high, sign, seeds, verdict", [
+    (0.1, 0.2, 1, 2, "better"), (-0.2, -0.1, 1, 2, "worse"), (-0.2, -0.1, -1, 2, "better"),
+    (0.1, 0.2, -1, 2, "worse"), (-0.1, 0.2, 1, 2, "undecided"), (0.0, 0.2, 1, 2, "undecided"),
+    (0.1, 0.2, 0, 2, "more"), (-0.2, -0.1, 0, 2, "less"), (0.1, 0.2, 1, 1, "not measured"),
+    (None, None, 1, 9, "not measured")])
+def test_an_interval_says_better_or_worse_or_nothing(low, high, sign, seeds, verdict):
+    assert difference.verdict({"low": low, "high": high}, sign, seeds) == verdict
+
+
+def test_four_scans_have_no_interval():
+    line = difference.line_of("dsc_3d", row([0.1] * 4), row([0.2] * 4))
+    assert line["low"] is None and line["verdict"] == "not measured"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = write_set(tmp_path)
+    for number, path in enumerate(sorted(folder.glob("gdl*/seed*"))):
+        write_scores(path, lambda epoch, of=number: {"dsc_3d": 0.1 * of})
+    return folder
+
+
+def test_the_table_and_its_csv(folder, tmp_path):
+    result = run("studies.difference", "--runs", folder, "--rows", "gdl", "gdl+boundary", "--csv",
+                 tmp_path / "difference.csv")
+    assert result.returncode == 0, result.stderr
+    assert "2 scans, 2 and 2 seeds, last 2 epochs" in result.stdout
+    # gdl has 0 and 0.1, gdl+boundary 0.2 and 0.3; two scans are too few
+    assert "| 3-D DSC | 0.050 | 0.250 | +0.200 | not measured |" in result.stdout
+    with open(tmp_path / "difference.csv") as file:
+        lines = {line["measure"]: line for line in csv.DictReader(file)}
+    assert set(lines) == set(difference.MEASURES)
+    assert float(lines["dsc_3d"]["first"]) == pytest.approx(0.05)
+
+
+def test_a_row_without_runs_is_refused(folder):
+    refuses(run("studies.difference", "--runs", folder, "--rows", "gdl", "dice"),
+            "--rows dice", "boundary, gdl, gdl+boundary")
+
+
+def test_published_runs_are_compared_without_their_scans():
+    result = run("studies.difference", "--runs", MS, "--rows", "gdl+boundary", "gdl-batch")
+    assert result.returncode == 0, result.stderr
+    assert "| 3-D DSC | 0.288 | 0.543 | +0.255 [+0.160, +0.333] |" in result.stdout
