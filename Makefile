@@ -20,10 +20,12 @@ BATCH      = ## slices or patches in a step (8 slices, 2 patches)
 SCHEDULE   = ## of alpha over the epochs, e.g. rebalance:0.02; see main.py --help (to its floor half way)
 SCORE      = ## score that chooses the best epoch, e.g. val_dice_3d (val_dice, the paper's)
 PROTOCOL   = paper ## paper: as its text says, or code2018: as the authors' first code does
+AUGMENT    = ## yes: flips, right angles, small affine and intensity changes in training (no)
 DIMS       = ## 3: train on patches of volumes; make wmh then makes the set wmh-dims3
 PATCH      = ## size of a patch with DIMS=3, "slices rows columns" (fits the scans)
 SIZE       = 256 ## rows and columns of a slice after resampling
 FILL       = ## rows and columns that the scan takes up within SIZE, background around it (all)
+NORMALISE  = ## percentiles or zscore: of each volume's intensities (min-max, the paper's)
 SUBJECTS   = ## use only so many subjects (all)
 VAL        = ## number of validation scans (the paper's)
 SPLIT      = ## code2018, or a CSV table that says which scans validate (drawn by seed)
@@ -295,7 +297,8 @@ path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 # A name stands as it is, and what is not given leaves no blank, so that the settings of older data
 # read the same; a path is quoted
 layout = $(if $(findstring .,$(LAYOUT)),--layout=$(call quote,$(LAYOUT)),--layout $(LAYOUT))
-data_settings = $(layout) --size $(SIZE)$(if $(FILL), --fill $(FILL)) --protocol $(PROTOCOL) \
+pixels = --size $(SIZE)$(if $(FILL), --fill $(FILL))$(if $(NORMALISE), --normalise $(NORMALISE))
+data_settings = $(layout) $(pixels) --protocol $(PROTOCOL) \
 	$(call option,SUBJECTS,subjects) $(call option,VAL,val) \
 	$(if $(FOLDS),--split folds:$(FOLDS),$(call path_option,SPLIT,split)) \
 	$(call path_option,PATIENTS,patients) $(call option,CONVENTION,convention) \
@@ -303,7 +306,7 @@ data_settings = $(layout) --size $(SIZE)$(if $(FILL), --fill $(FILL)) --protocol
 run_settings = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
 	$(call option,SCHEDULE,schedule) $(call option,SCORE,score) $(call option,BATCH,batch-size) \
 	$(call option,DIMS,dims) \
-	$(call option,PATCH,patch)
+	$(call option,PATCH,patch)$(if $(filter-out no 0,$(AUGMENT)), --augment)
 machine = --device $(call device_of,$(1)) $(call option,THREADS,threads) \
 	$(call switch,DETERMINISTIC,deterministic) $(call switch,COMPILE,compile) \
 	$(call switch,GRAPH,cuda-graph) $(if $(filter-out 1,$(JOBS)),--quiet)

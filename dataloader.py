@@ -61,6 +61,7 @@ class Slices:
 
         self.resident = None  # a Batch of all slices, where they are kept on a device
         self.arrays = []      # (images, labels, distance) of each scan, memory-mapped; and its maps
+        self.moments = []     # of each scan, (C, 2); see scans.folder.intensities
         self.scans = []       # Scan of each
         self.where = []       # (number of its scan, its slice there) of each row
         for number, name in enumerate(names):
@@ -70,6 +71,7 @@ class Slices:
             self.where += [(number, index) for index in range(len(labels))
                            if not lesions_only or labels[index].any()]
             self.arrays.append(arrays)
+            self.moments.append(data_folder.read_moments(folder, name, self.settings))
             self.scans.append(Scan(name, slice(start, len(self.where)), spacing))
 
         if not self.where:
@@ -87,11 +89,22 @@ class Slices:
         """These rows (any order, or none) as a Batch of tensors on the CPU."""
         images, *others = (self.stored(kind, rows) for kind in range(len(self.arrays[0])))
         kind = Batch if len(others) == 2 else BatchWithMaps
-        return kind._make(map(torch.from_numpy, (intensities(images), *others)))
+        return kind._make(map(torch.from_numpy, (self.normalised(images, rows), *others)))
 
     def images(self, rows):
-        """The images alone of these rows, float32 in [0, 1]."""
-        return intensities(self.stored(0, rows))
+        """The images alone of these rows, float32, normalised as the data folder says."""
+        return self.normalised(self.stored(0, rows), rows)
+
+    def normalised(self, stored, rows):
+        """Images of these rows as stored -> float32."""
+        moments = [self.moments[self.scan_of(row)] for row in rows]
+        if not moments or moments[0] is None:
+            return intensities(stored)
+        return intensities(stored, np.stack(moments))
+
+    def beyond(self, row):
+        """What lies beyond the volume that a row comes from: (C,), the least of each modality."""
+        return self.normalised(np.zeros((1, len(self.settings.modalities)), np.uint16), [row])[0]
 
     def stored(self, kind, rows):
         """Images, labels, distance or other maps (kind 0 to 3) of these rows, as stored."""
@@ -103,9 +116,17 @@ class Slices:
         """The rows of an epoch of training, each once, shuffled."""
         return shuffled(len(self), seed, epoch)
 
+    def scan_of(self, row):
+        """The number of the scan that a row comes from."""
+        return self.where[row][0]
+
     def scans_of(self, rows):
-        """The names of the scans that these slices come from, each once."""
-        return list(dict.fromkeys(self.scans[self.where[row][0]].name for row in rows))
+        """The names of the scans that these rows come from, each once."""
+        return list(dict.fromkeys(self.scans[self.scan_of(row)].name for row in rows))
+
+    def spacings(self, rows):
+        """mm along slices, rows and columns of each of these rows."""
+        return [self.scans[self.scan_of(row)].spacing for row in rows]
 
     def labels(self):
         """Ground truth of the whole subset, uint8 (N, H, W)."""
@@ -201,10 +222,14 @@ def batches(slices, rows, batch_size, device, rank=0, world=1):
             batch = reading.result()
             if number + 1 < len(shares):
                 reading = pool.submit(slices.read, shares[number + 1])
-            if device.type == "cuda":
-                batch = batch._make(tensor.pin_memory().to(device, non_blocking=True)
-                                    for tensor in batch)
-            yield batch
+            yield batch._make(to_device(tensor, device) for tensor in batch)
+
+
+def to_device(tensor, device):
+    """A tensor of the CPU on a device, which a GPU fetches without being waited for."""
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def one_hot(labels, classes):
@@ -219,7 +244,7 @@ class Patches(Slices):
     Each is a row (scan, slice, row, column). An epoch draws as many patches of a scan as take up
     its voxels, at uniform places; a third of them, at random, lie around a voxel of a lesion
     instead, of a random class among those in the scan. Where a patch is larger than the volume,
-    intensity, label and distance are zero beyond it.
+    label and distance are zero beyond it, and each modality has its least intensity.
 
     Args:
         folder: a data folder written by preprocess.py.
@@ -290,9 +315,8 @@ class Patches(Slices):
             return np.empty((0, *array.shape[1:-2], *self.patch), array.dtype)
         return np.stack(found)
 
-    def scans_of(self, rows):
-        """The names of the scans that these patches come from, each once."""
-        return list(dict.fromkeys(self.scans[row[0]].name for row in rows))
+    def scan_of(self, row):
+        return row[0]
 
 
 def default_patch(shapes):

@@ -50,6 +50,7 @@ from networks import build
 from scans.folder import is_data_folder
 from scans.resampling import export_predictions
 from training import monitor, options, schedules
+from training.augmentation import Augmentation, in_words
 from training.best_model import describe_model
 from training.config import checked_settings, open_training
 from training.devices import choose_amp, seed_everything, set_up_device
@@ -88,6 +89,8 @@ def main(argv=None):
             f"{monitor.describe_run(args, trainer, train, val)}")
         for line in schedules.lines(args, train.steps(args.batch_size)):
             log(f"{out}: {line}")
+        if args.augment:
+            log(f"{out}: {in_words(train)}")
         if run_folder.epoch < args.epochs and group.first:
             run_folder.note_session(args.epochs)
 
@@ -137,13 +140,18 @@ def train_one_epoch(args, trainer, train, alpha, beta, run_folder, stop, bar):
     order = train.order(args.seed, epoch)
     under_way = run_folder.begin_epoch(train.steps(size))
 
+    augment = Augmentation(train, trainer.loss, args.seed, epoch) if args.augment else None
+
     # An epoch that was stopped continues after its last step. The rest is in batches of all
     # processes, of which each takes its share.
     rest = order[under_way.step * size:]
     for share in batches(train, rest, size, trainer.device, group.rank, group.world):
+        rows = order[under_way.step * size:][:size]
+        if augment:
+            share = augment(share, rows, under_way.step, group.rank, group.world)
+
         # Forward pass and loss, backward pass, Adam's step.
-        slices = min(size, len(order) - under_way.step * size)
-        bad, losses = trainer.step(weighted_losses, share, slices, *weights)
+        bad, losses = trainer.step(weighted_losses, share, len(rows), *weights)
 
         under_way.add(bad, losses, len(share.images))
         bar.update()

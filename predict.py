@@ -4,6 +4,8 @@ Examples:
   python predict.py --checkpoint results/wmh/gdl+boundary/seed0/best.pt --out masks/ new-patients/
   python predict.py --checkpoint best.pt --out masks/ --preview s1_FLAIR.nii.gz s1_T1.nii.gz
   python predict.py --checkpoint best.pt --out masks/ --resume new-patients/
+  python predict.py --checkpoint seed0/best.pt seed1/best.pt --mirror --restore softmax \\
+      --out masks/ new-patients/
   python predict.py --checkpoint best.pt --describe
 
 What a scan is: a folder in the layout the network was trained on (WMH: <scan>/pre/FLAIR.nii.gz and
@@ -19,6 +21,12 @@ training; the modalities of a scan must share one grid. A validation scan gives 
 the run's own predictions/, in the same precision: where the device has no fast bfloat16 or float16,
 float32 is taken, and a line says so.
 
+Of several checkpoints (words that end in .pt) the mean of their softmax counts, with --mirror the
+mean over each image and its mirror images too. They must have been trained on the same modalities,
+classes, size and normalisation. Masks come back to the scan's own grid by the nearest pixel, as
+those that are validated do; with --restore softmax the softmax is interpolated there first, which
+gives smooth outlines where the scan has the finer grid. What these three give was not validated.
+
 Written to --out, each file whole or not at all; what this program wrote before is replaced, other
 files of the same name are refused:
   <scan>.nii.gz                  classes, 0 is background, in the grid of the scan's first modality
@@ -26,8 +34,8 @@ files of the same name are refused:
                                  per class if there are several
   previews/<scan>.png            with --preview: the slices with the largest predicted area, and its
                                  contour
-A mask's header names the checkpoint it was made with. With --resume a scan is left out if all its
-outputs are there, made with this checkpoint and newer than the scan: a program that was stopped
+A mask's header names the checkpoints, and the way, it was made with. With --resume a scan is left
+out if all its outputs are there, made just so and newer than the scan: a program that was stopped
 continues where it was.
 
 A line is printed for each scan: its name, the predicted volume in ml (of each class, if there are
@@ -43,6 +51,7 @@ if __name__ == "__main__":  # imports this file as a module; see start
 
 import os
 import sys
+from argparse import Action
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,33 +59,35 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from scans.folder import NORMALISATION, intensities
-from scans.geometry import BY_PREDICT, image_like
-from scans.inputs import by_model, is_written_by, note_sizes, refuse_inputs
-from scans.resampling import gzipped, network_input, restore_array
+from scans.folder import NORMALISATIONS
+from scans.geometry import BY_PREDICT, image_like, to_ras
+from scans.inputs import by_models, is_described_as, is_written_by, note_sizes, refuse_inputs
+from scans.resampling import gzipped, moments, network_input, restore_array, restore_softmax
 from scans.unlabelled import check_complete, find_scans, read_scan
-from training.best_model import AMP, BestModel, load_model
+from training.best_model import AMP
 from training.devices import (
     be_deterministic,
     choose_amp,
     choose_device,
     choose_memory_format,
     is_native,
-    logits_of,
 )
-from training.inference import sliding_window
+from training.ensemble import load_members, segment
 from training.volumes_in_bfloat16 import amp_of_volumes
 from utils import UserError, argument_parser, atomic_path, log, progress
 
 
 class Model(NamedTuple):
-    """A trained network, where and how it computes."""
+    """What segments: one trained network, or the mean of several."""
 
-    network: torch.nn.Module
-    trained: BestModel            # what best.pt says of it
+    members: list    # of ensemble.Member
     device: torch.device
-    amp: torch.dtype | None       # of autocast, None without it
-    written_by: str = BY_PREDICT  # the description in the headers of its masks
+    written_by: str  # the description in the headers of its masks
+
+    @property
+    def data(self):
+        """The scans.folder.Dataset of what they were trained on."""
+        return self.members[0].trained.data
 
 
 def main(argv=None):
@@ -86,24 +97,19 @@ def main(argv=None):
         be_deterministic()
     device = torch.device("cpu") if args.describe else choose_device(args.device)
 
-    # the checkpoint
-    network, trained = load_model(args.checkpoint, device)
+    # the checkpoints
+    members = load_members(args.checkpoint, device)
     if args.describe:
-        print(describe(trained, args.checkpoint))
+        print("\n".join(describe(member.trained, path)
+                        for path, member in zip(args.checkpoint, members, strict=True)))
         return 0
     if not args.scans or not args.out:
         raise UserError("the command", "--out and at least one scan", "none", "See --help.")
-    if trained.data.source == "phantom":
-        log(f"{args.checkpoint}: trained on a phantom; its masks show that the program works, and "
-            "nothing about patients")
-
-    amp = precision(args, trained, device)
-    network.to(memory_format=choose_memory_format(amp, device, network.dims))
-    model = Model(network, trained, device, amp, by_model(args.checkpoint))
+    model = prepared(members, device, args)
 
     # the scans, all of them complete before the first one is segmented
-    scans = find_scans(args.scans, trained.data, args.out)
-    check_complete(scans, trained.data.modalities)
+    scans = find_scans(args.scans, model.data, args.out)
+    check_complete(scans, model.data.modalities)
     refuse_to_overwrite(scans, args)
     note_sizes(paths[0] for files in scans.values() for paths in files.values())
     if args.resume:
@@ -124,7 +130,23 @@ def main(argv=None):
     return 0
 
 
-def precision(args, trained, device):
+def prepared(members, device, args):
+    """The Model of these Members, each in its precision."""
+    ready = []
+    for path, member in zip(args.checkpoint, members, strict=True):
+        if member.trained.data.source == "phantom":
+            log(f"{path}: trained on a phantom; its masks show that the program works, and "
+                "nothing about patients")
+        amp = precision(path, args, member.trained, device)
+        network = member.network
+        network.to(memory_format=choose_memory_format(amp, device, network.dims))
+        ready.append(member._replace(amp=amp))
+
+    how = ["mirrored"] * args.mirror + ["softmax"] * (args.restore == "softmax")
+    return Model(ready, device, by_models(args.checkpoint, *how))
+
+
+def precision(path, args, trained, device):
     """The autocast dtype: what --amp says or, by itself, the one of the training.
 
     Where the device would only emulate that one, which takes several times as long, it is float32.
@@ -137,7 +159,7 @@ def precision(args, trained, device):
     amp = choose_amp(AMP[trained.amp], device)
     fast = is_native(amp, device) and not (amp and trained.patch and device.type == "cpu")
     if not fast:
-        log(f"{args.checkpoint}: trained in {trained.amp}, predicted in float32, since this device "
+        log(f"{path}: trained in {trained.amp}, predicted in float32, since this device "
             f"has no fast {trained.amp}: a few pixels may differ from the run's own masks "
             f"(--amp {AMP[trained.amp]} takes it all the same)")
     return amp if fast else None
@@ -145,17 +167,19 @@ def precision(args, trained, device):
 
 def predict_scan(name, files, model, args):
     """Segment one scan and write what was asked for; returns the line that is printed about it."""
-    data = model.trained.data
+    data = model.data
     volumes, image = read_scan(files, data.modalities)
-    slices = network_input(volumes, data.size, data.fill)          # (S, C, H, W) uint16
-    mask, probabilities = segment(model, slices, args.batch_size)
+    slices = network_input(volumes, data.size, data.fill, data.normalise)  # (S, C, H, W) uint16
+    scales = np.array(list(map(moments, volumes))) if data.normalise == "zscore" else None
+    mask, softmax = segment(model.members, model.device, slices, scales, args.batch_size,
+                            args.mirror)
 
     # back to the scan's own grid; the mask is written last, when the rest of the scan is there
-    voxels = restore_array(mask, image.stored_affine, image.stored_shape, data.fill)
+    voxels, soft = restored(mask, softmax, image, data.fill, args)
     classes, spacing = data.classes[1:], nib.affines.voxel_sizes(image.affine)
     if args.probabilities:
         write_image(args.out / "probabilities" / f"{name}.nii.gz",
-                    soft_voxels(probabilities, image, data.fill), image, model.written_by)
+                    soft, image, model.written_by)
     if args.preview:
         from reporting.preview import draw_preview  # matplotlib takes long to import
         sides = volumes[0].shape[:2]
@@ -164,48 +188,33 @@ def predict_scan(name, files, model, args):
                      BY_PREDICT)
     write_image(args.out / f"{name}.nii.gz", voxels, image, model.written_by)
 
-    found = int(mask.any(axis=(1, 2)).sum())
+    found = int(to_ras(voxels, image.turns).any(axis=(0, 1)).sum())
     return f"{name}: {volumes_in_words(voxels, spacing, classes)} in {found} of {len(mask)} slices"
 
 
-@torch.inference_mode()
-def segment(model, slices, batch_size):
-    """The classes and the softmax of a scan, as in training.
+def restored(mask, softmax, image, fill, args):
+    """What was found, on the scan's own grid: classes, and with --probabilities the foreground's.
 
     Args:
-        model: a Model.
-        slices: (S, C, H, W) uint16.
-        batch_size: slices at a time, of a network of slices.
+        mask, softmax: (S, H, W) uint8 and (S, K, H, W) float32 on the network's grid.
+        image: the nifti.Image of the scan.
+        fill: see resampling.inside.
 
     Returns:
-        (S, H, W) uint8 and (S, K, H, W) float32.
+        (uint8 of the scan's shape, float32 of it, with a last axis of several classes; or None).
     """
-    def logits(images):
-        return logits_of(model.network, images, model.amp)
-
-    def on_device(stored):
-        return torch.from_numpy(intensities(stored)).to(model.device)
-
-    if patch := model.trained.patch:
-        volume = on_device(slices).movedim(1, 0)                      # (C, S, H, W)
-        parts = [sliding_window(logits, volume, patch).movedim(1, 0)]
+    place = image.stored_affine, image.stored_shape, fill
+    if args.restore == "softmax":
+        soft = restore_softmax(softmax, *place)                       # (K, *shape)
+        voxels = soft.argmax(0).astype(np.uint8)
     else:
-        parts = (logits(on_device(slices[start:start + batch_size]))
-                 for start in range(0, len(slices), batch_size))
+        voxels = restore_array(mask, *place)
+        soft = [restore_array(np.ascontiguousarray(channel), *place)
+                for channel in np.moveaxis(softmax, 1, 0)] if args.probabilities else None
 
-    masks, probabilities = [], []
-    for part in parts:                                                # (B, K, H, W)
-        masks.append(part.argmax(1).to(torch.uint8).cpu())
-        probabilities.append(part.float().softmax(1).cpu())
-    return torch.cat(masks).numpy(), torch.cat(probabilities).numpy()
-
-
-def soft_voxels(probabilities, image, fill=None):
-    """The softmax of the foreground on the scan's own grid; of several classes, one volume each."""
-    foreground = np.moveaxis(probabilities, 1, 0)[1:]                 # (K - 1, S, H, W)
-    volumes = [restore_array(np.ascontiguousarray(channel), image.stored_affine,
-                             image.stored_shape, fill) for channel in foreground]
-    return volumes[0] if len(volumes) == 1 else np.stack(volumes, -1)
+    if not args.probabilities:
+        return voxels, None
+    return voxels, soft[1] if len(soft) == 2 else np.stack(soft[1:], -1)
 
 
 def volumes_in_words(voxels, spacing, classes):
@@ -227,12 +236,12 @@ def write_image(path, voxels, image, written_by):
 # What is there already ----------------------------------------------------------------------------
 
 def left_to_do(scans, model, args):
-    """Those of `scans` whose outputs by this checkpoint are not all there, newer than the scan."""
+    """Those of `scans` whose outputs, made just so, are not all there, newer than the scan."""
     def is_done(name, files):
         outputs = outputs_of(name, args)
         newest = max(os.path.getmtime(paths[0]) for paths in files.values())
         return (all(path.is_file() and path.stat().st_mtime > newest for path in outputs)
-                and all(is_written_by(path, model.written_by) for path in outputs
+                and all(is_described_as(path, model.written_by) for path in outputs
                         if path.name.endswith(".nii.gz")))
 
     left = {name: files for name, files in scans.items() if not is_done(name, files)}
@@ -251,15 +260,16 @@ def outputs_of(name, args):
 def refuse_to_overwrite(scans, args):
     """UserError if a mask would take the place of a scan, or of a file of somebody else's."""
     refuse_inputs([path for name in scans for path in outputs_of(name, args)],
-                  [args.checkpoint, *(path for files in scans.values() for paths in files.values()
+                  [*args.checkpoint, *(path for files in scans.values() for paths in files.values()
                                       for path in paths)],
                   lambda path: is_written_by(path, BY_PREDICT))
 
 
 def too_little_memory(model, batch_size):
     """The UserError for a device whose memory did not suffice."""
-    if patch := model.trained.patch:
-        return UserError(model.device, f"memory for a patch of {'x'.join(map(str, patch))}",
+    patches = [member.trained.patch for member in model.members if member.trained.patch]
+    if patches:
+        return UserError(model.device, f"memory for a patch of {'x'.join(map(str, patches[0]))}",
                          "too little", "Free some, or take --device cpu.")
     return UserError(model.device, f"memory for {batch_size} slices", "too little",
                      "Lower --batch-size.")
@@ -278,23 +288,42 @@ def describe(trained, path):
         f"modalities: {', '.join(data.modalities)}; layout {data.layout}, "
         f"trained on {data.source} scans",
         f"classes: {classes}",
-        f"in-plane size {data.size} px{filled}{patches}; {NORMALISATION}; "
+        f"in-plane size {data.size} px{filled}{patches}; "
+        f"{NORMALISATIONS[data.normalise]}; "
         f"{trained.get('amp', 'precision not noted')}"])
+
+
+class Checkpoints(Action):
+    """--checkpoint: the first word, and those after it that end in .pt; any others are scans."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        count = next((index for index, word in enumerate(values) if index and
+                      not word.endswith(".pt")), len(values))
+        for name, words in (("checkpoint", values[:count]), ("beside", values[count:])):
+            setattr(namespace, name, [*(getattr(namespace, name, None) or ()), *words])
 
 
 def parse_arguments(argv):
     parser = argument_parser(__doc__)
     add = parser.add_argument
     add("scans", nargs="*", metavar="SCAN", help="folder of scans, or NIfTI files")
-    add("--checkpoint", required=True, metavar="FILE", help="best.pt of a run of main.py")
+    add("--checkpoint", required=True, nargs="+", action=Checkpoints, metavar="FILE",
+        help="best.pt of a run of main.py; of several (.pt) the mean of their softmax counts")
     add("--out", type=Path, metavar="FOLDER",
         help="where the masks go; created if it is not there")
     add("--probabilities", action="store_true", help="write the softmax of the foreground too")
     add("--preview", action="store_true",
         help="write a PNG of each scan with the mask's contour too")
+    add("--restore", choices=("nearest", "softmax"), default="nearest",
+        help="how a mask comes back to the scan's own grid: by the nearest pixel (default nearest, "
+        "as with validation masks), or softmax: interpolated, then the most probable class")
+    add("--mirror", action="store_true",
+        help="the mean of the softmax over each image and its mirror images along rows, columns "
+        "and both, in four times the time")
     add("--describe", action="store_true", help="print what the checkpoint holds, and stop")
     add("--resume", action="store_true",
-        help="leave out scans whose outputs by this checkpoint are there, newer than the scan")
+        help="leave out scans whose outputs by these checkpoints, made in the same way, are there, "
+        "newer than the scan")
     add("--device", default="auto",
         help="auto, cpu, cuda, cuda:1 (default auto: a GPU if there is one)")
     add("--amp", default="auto", choices=("auto", "bf16", "fp16", "off"),
@@ -306,6 +335,7 @@ def parse_arguments(argv):
         help="slices at a time, of a network of slices (default 8)")
 
     args = parser.parse_args(argv)
+    args.scans = [*getattr(args, "beside", ()), *args.scans]
     if not 1 <= args.batch_size <= 10**5:
         parser.error(f"--batch-size: from 1 to 100000, found {args.batch_size}")
     return args

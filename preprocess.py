@@ -10,11 +10,12 @@ Examples:
   python preprocess.py --layout my.toml --raw scans/ --out data/mine
 
 Each modality is min-max normalised over its volume and resampled in plane to --size (Section 3.2 of
-the paper), labels to the nearest pixel. With --fill PX the scan is resampled to PX pixels and put
-in the middle of slices of --size, whose rest is background: its lesions get smaller, and masks
-still come back to its grid. phi_G, the signed distance to the lesions' boundary, is computed once:
-per slice, zero on those without a lesion, or with --map-dims 3 per volume. What a layout is made of
-is said in docs/data.md; subjects are found at any depth below --raw.
+the paper), labels to the nearest pixel; --normalise takes percentiles or the z-score instead. With
+--fill PX the scan is resampled to PX pixels and put in the middle of slices of --size, whose rest
+is background: its lesions get smaller, and masks still come back to its grid. phi_G, the signed
+distance to the lesions' boundary, is computed once: per slice, zero on those without a lesion, or
+with --map-dims 3 per volume. What a layout is made of is said in docs/data.md; subjects are found
+at any depth below --raw.
 
 Every scan is checked: all files there and readable, one 3-D grid, finite intensities with contrast,
 known labels. If any has a problem, all problems are listed and nothing is written. The same command
@@ -22,11 +23,14 @@ on an unfinished folder continues; on a finished one it converts only the scans 
 
 Written to --out:
   subjects/<scan>/images.npy     (slices, modalities, size, size) uint16, 0 to 65535 for the
-                                 volume's least to greatest intensity
+                                 volume's least to greatest intensity, or from percentile to
+                                 percentile
   subjects/<scan>/labels.npy     (slices, size, size) uint8 classes
   subjects/<scan>/distance.npy   (slices, classes - 1, size, size) float32 phi_G, px or mm:
                                  negative inside
-  subjects/<scan>/meta.json      spacing in mm, geometry, range of intensities, sha256 of the files
+  subjects/<scan>/meta.json      spacing in mm, geometry, range of intensities, sha256 of the files;
+                                 with --normalise zscore mean and standard deviation, by which the
+                                 images are normalised where they are read
   references/<scan>.nii.gz       classes on the scan's own grid, 255 where the challenge's
                                  evaluation leaves voxels out
   split.csv                      which subjects train and which validate
@@ -172,6 +176,10 @@ def add_arguments(add):
     add("--fill", type=int, metavar="PX",
         help="resample the scan to PX pixels in plane and surround it with background up to --size "
         "(default: no border)")
+    add("--normalise", choices=folder.NORMALISATIONS, default="minmax", metavar="HOW",
+        help="each volume by its least and greatest intensity (default minmax, the paper's), "
+        "percentiles: cut to its 0.5th and 99.5th, or zscore: to mean 0 and standard deviation 1, "
+        "by meta.json's moments")
     add("--protocol", choices=("paper", "code2018"), default="paper",
         help="code2018: integer official maps, labels interpolated linearly, the authors' split "
         "(default paper)")

@@ -15,7 +15,7 @@ from scans.fingerprint import REDO
 from scans.folder import IGNORED, PENDING, Dataset, array_order
 from scans.geometry import BY_PREPROCESS, from_ras, image_like
 from scans.nifti import label_values
-from scans.resampling import gzipped, label_lookup, network_input, resample_label
+from scans.resampling import gzipped, label_lookup, moments, network_input, resample_label
 from scans.spec_file import to_plain
 from scans.splits import split_settings
 from utils import UserError, atomic_path, read_json, remove, write_json
@@ -39,12 +39,15 @@ def make_settings(args, spec, subjects, split, patients):
     challenge = recognise(subjects, spec)
     source = "phantom" if any(map(is_phantom, subjects)) else "challenge" if challenge else "own"
     described = {} if args.layout in DATASETS else {"spec": to_plain(spec)}
-    filled = {"fill": args.fill} if args.fill else {}  # without it nothing new, as in older folders
+    # without it nothing new, as in older folders
+    filled = {"fill": args.fill} if args.fill else {}
+    normalised = {"normalise": args.normalise} if args.normalise != "minmax" else {}
 
     return {
         "name": Path(args.out).name, "layout": args.layout, **described, "source": source,
         "modalities": list(spec.modalities), "classes": list(spec.classes),
-        "ignore": list(spec.ignore), "size": args.size, **filled, "protocol": args.protocol,
+        "ignore": list(spec.ignore), "size": args.size, **filled, **normalised,
+        "protocol": args.protocol,
         "distance": {"convention": "official" if code2018 else args.convention,
                      "unit": args.unit, "dims": args.map_dims, "truncate": code2018},
         "label_interpolation": "linear2018" if code2018 and args.layout == "wmh" else "nearest",
@@ -150,7 +153,7 @@ def convert_subject(subject, volumes, spec, out, settings):
     scale = np.array(raw_label.shape[:2]) / (fill or size)
     spacing = nib.affines.voxel_sizes(label_image.affine) * [*scale, 1]
 
-    images = network_input(scans, size, fill)                                      # (S, C, H, W)
+    images = network_input(scans, size, fill, settings.normalise)                  # (S, C, H, W)
     labels = resample_label(raw_label, spec.label_map, size, settings.label_interpolation, fill)
     maps = distance_maps(labels, len(spec.classes), spacing, settings.distance)
     write_reference(folder.reference_path(out, subject.name), raw_label, spec, label_image)
@@ -165,6 +168,7 @@ def convert_subject(subject, volumes, spec, out, settings):
             "affine": label_image.stored_affine.tolist(),
             "geometry": label_image.geometry.as_dict(),
             "intensity_range": [[float(scan.min()), float(scan.max())] for scan in scans],
+            **({"moments": list(map(moments, scans))} if settings.normalise == "zscore" else {}),
             "sha256": checksum(images, labels, maps), "sources": source_hashes(subject)})
 
 

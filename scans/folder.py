@@ -10,6 +10,7 @@ x and y.
     index.csv                     IndexRow: a row for each slice; written last, when all is there
     run_time.json                 RunTime of preprocess.py; nothing depends on it
     subjects/<scan>/images.npy    (S, C, H, W) uint16, 0 to 65535 for the volume's least to greatest
+                                  intensity, or those that --normalise percentiles cuts to
     subjects/<scan>/labels.npy    (S, H, W) uint8 classes
     subjects/<scan>/distance.npy  (S, K - 1, H, W) float32 phi_G, px or mm: negative inside
     subjects/<scan>/meta.json     Meta: spacing, geometry, checksums
@@ -17,7 +18,7 @@ x and y.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, field_validator
@@ -36,7 +37,12 @@ from utils import (
 
 IGNORED = 255          # in references/: voxels that evaluation leaves out of both masks
 INTENSITY_MAX = 65535  # images.npy holds uint16, for intensities from 0 to 1
-NORMALISATION = "each volume min-max to [0, 1], 16 bits"  # what resampling.network_input does
+PERCENTILES = (0.5, 99.5)
+NORMALISATIONS = {  # preprocess.py --normalise: what the network sees, as best.pt says it
+    "minmax": "each volume min-max to [0, 1], 16 bits",
+    "percentiles": "each volume from percentile {} to {} to [0, 1], 16 bits".format(*PERCENTILES),
+    "zscore": "each volume to mean 0 and standard deviation 1, 16 bits of its range",
+}
 MAX_SIDE = 2 ** 14     # voxels along an axis of a scan
 PENDING = ".pending"   # subjects that were converted while others still wait for their checks
 
@@ -132,6 +138,8 @@ class Dataset(Description):
     fill: int | None = Field(
         None, description="pixels of a slice's rows and columns that the scan takes up, in their "
         "middle; null: all")
+    normalise: Literal[*NORMALISATIONS] = Field(
+        "minmax", description="how the network sees intensities, each volume by its own")
     name: str = Field("", description="name of the folder when it was made")
     spec: dict = Field({}, description="the layout itself, if it is not in scans/datasets.py")
     ignore: list[int] = Field([], description="label values that evaluation leaves out")
@@ -198,6 +206,15 @@ class Geometry(Description):
                     Field(min_length=3, max_length=3)] = Field(description="sform's rows")
 
 
+def _moments(value):
+    if not all(np.isfinite(value)) or value[1] <= 0:
+        raise ValueError("a deviation of 0")
+    return value
+
+
+Moments = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_moments)]
+
+
 class Meta(Description):
     """meta.json of a subject."""
 
@@ -215,6 +232,10 @@ class Meta(Description):
         None, description="the place of the label image in its header's own words")
     intensity_range: list[list[Number]] | None = Field(
         None, description="least and greatest intensity of each modality")
+    moments: list[Moments] | None = Field(
+        None, description="mean and standard deviation of each modality, where 0 and 1 are its "
+        "least and greatest intensity; with normalise zscore",
+        **in_words("a mean and a positive deviation of each modality"))
     sha256: str | None = Field(None, description="checksum of the arrays")
     sources: dict[str, str] | None = Field(None, description="sha256 of each file of the scan")
 
@@ -318,6 +339,17 @@ def read_geometry(folder, name):
     return read_meta(folder, name, ("affine", "original_shape"))
 
 
+def read_moments(folder, name, dataset):
+    """The `moments` of a subject, (C, 2), where the Dataset says zscore; else None."""
+    if dataset.normalise != "zscore":
+        return None
+    moments, count = read_meta(folder, name, ("moments",)).moments, len(dataset.modalities)
+    if len(moments) != count:
+        raise UserError(meta_path(subject_path(folder, name)), f"moments of {count} modalities",
+                        f"of {len(moments)}", AGAIN)
+    return np.array(moments)
+
+
 def read_split(folder):
     """{subject: subset} of split.csv, in its order."""
     return {row["subject"]: row["subset"]
@@ -373,9 +405,21 @@ def open_arrays(folder, name, dataset):
     return arrays
 
 
-def intensities(stored):
-    """uint16 as images.npy holds them -> float32 in [0, 1]."""
-    return np.multiply(stored, np.float32(1 / INTENSITY_MAX), dtype=np.float32)
+def intensities(stored, moments=None):
+    """uint16 as images.npy holds them -> float32 as the network sees them.
+
+    Args:
+        stored: (B, C, ...).
+        moments: (B or 1, C, 2), the `moments` of meta.json: by them to mean 0 and standard
+            deviation 1. None: in [0, 1].
+    """
+    found = np.multiply(stored, np.float32(1 / INTENSITY_MAX), dtype=np.float32)
+    if moments is None:
+        return found
+
+    parts = np.moveaxis(np.asarray(moments, np.float32), -1, 0)                 # (B, C) each
+    mean, deviation = (np.expand_dims(part, tuple(range(2, stored.ndim))) for part in parts)
+    return (found - mean) / deviation
 
 
 def read_run_time(folder):

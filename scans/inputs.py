@@ -127,14 +127,33 @@ def is_written_by(path, who):
         return False
 
 
-def by_model(checkpoint):
-    """What predict.py writes into the headers of masks: itself, and the start of best.pt's sha256.
+def is_described_as(path, description):
+    """Does the header of this image give just this description?"""
+    try:
+        return described_by(path) == description.encode()
+    except (UserError, OSError):
+        return False
+
+
+def by_models(checkpoints, *how):
+    """What predict.py writes into the headers of masks: itself, and what they were made with.
+
+    That is the start of best.pt's sha256; of several, of that of their sorted ones.
 
     Args:
-        checkpoint: path of the best.pt.
+        checkpoints: paths of best.pt files.
+        how: words for what is not the usual way.
     """
-    with open(checkpoint, "rb") as file:
-        return f"{BY_PREDICT}, model {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+    sums = []
+    for checkpoint in checkpoints:
+        with open(checkpoint, "rb") as file:
+            sums.append(hashlib.file_digest(file, "sha256").hexdigest())
+
+    models = f"model {sums[0][:16]}"
+    if len(sums) > 1:
+        together = hashlib.sha256("".join(sorted(sums)).encode()).hexdigest()
+        models = f"{len(sums)} models {together[:16]}"
+    return ", ".join([BY_PREDICT, models, *how])
 
 
 def begins_with(*words):

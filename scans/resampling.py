@@ -9,26 +9,28 @@ import gzip
 import numpy as np
 from scipy import ndimage
 
-from scans.folder import INTENSITY_MAX, read_dataset, read_geometry
+from scans.folder import INTENSITY_MAX, PERCENTILES, read_dataset, read_geometry
 from scans.geometry import BY_MAIN, from_ras, image_like, orientation
 from utils import atomic_path, log
 
 
-def network_input(volumes, size, fill=None):
+def network_input(volumes, size, fill=None, how="minmax"):
     """What a network sees of a scan: (X, Y, Z) per modality -> (S, C, size, size) uint16.
 
     The only place where scans are normalised and resampled, for training and prediction alike.
+    By z-score a network sees them after `folder.intensities` with the `moments` of each modality.
 
     Args:
         volumes: (X, Y, Z) of each modality.
         size: rows and columns of a slice, px.
         fill: of them those that the scan takes up, see `inside`; around it every modality has its
             volume's least intensity.
+        how: one of folder.NORMALISATIONS.
     """
     images = np.zeros((volumes[0].shape[2], len(volumes), size, size), np.uint16)
     scan = images[inside(size, fill)]
     for channel, volume in enumerate(volumes):
-        planes = resampled(normalise(volume), fill or size)
+        planes = resampled(normalise(volume, how), fill or size)
         for plane, out in zip(planes, scan[:, channel], strict=True):
             plane *= INTENSITY_MAX
             out[:] = np.rint(plane, out=plane)
@@ -46,17 +48,37 @@ def inside(size, fill=None):
     return (..., slice(start, start + fill), slice(start, start + fill))
 
 
-def normalise(volume):
-    """(X, Y, Z) intensities -> float32 in [0, 1], min-max over the volume.
+def normalise(volume, how="minmax"):
+    """(X, Y, Z) intensities -> float32 in [0, 1]: the volume's range, or that of its percentiles.
 
     In float64, since float32 holds neither 1e9 + noise nor the range of a scan that reaches 3e38;
     and slice by slice, which takes little memory.
     """
-    low, high = float(volume.min()), float(volume.max())
+    low, high = bounds(volume, how)
     result = np.empty_like(volume, np.float32)
     for index in range(volume.shape[2]):
-        result[..., index] = (volume[..., index].astype(np.float64) - low) / (high - low)
+        plane = np.clip(volume[..., index].astype(np.float64), low, high)
+        result[..., index] = (plane - low) / (high - low)
     return result
+
+
+def bounds(volume, how="minmax"):
+    """The intensities of a volume that become 0 and 1.
+
+    By percentiles: PERCENTILES of all voxels, linear between two of them; the least and greatest
+    intensity where the two are equal, as in a map of few voxels that are not 0.
+    """
+    low, high = float(volume.min()), float(volume.max())
+    if how == "percentiles":
+        inner = np.percentile(volume, PERCENTILES).tolist()
+        low, high = inner if inner[0] < inner[1] else (low, high)
+    return low, high
+
+
+def moments(volume):
+    """[mean, standard deviation] of all voxels, where 0 and 1 are the least and the greatest."""
+    values = normalise(volume)
+    return [float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))]
 
 
 def resample(volume, size, mode):
@@ -76,10 +98,14 @@ def resampled(volume, size):
 
     One by one, which takes little memory.
     """
-    factors = [size / length for length in volume.shape[:2]]
     for plane in np.moveaxis(volume, 2, 0):                                              # (X, Y)
-        # grid_mode: pixels are areas, and the new ones cover the same field of view
-        yield ndimage.zoom(plane, factors, order=1, mode="nearest", grid_mode=True)
+        yield bilinear(plane, (size, size))
+
+
+def bilinear(plane, shape):
+    """A plane of floats, resampled; pixels are areas, and the new ones cover the same field."""
+    factors = [size / length for size, length in zip(shape, plane.shape, strict=True)]
+    return ndimage.zoom(plane, factors, order=1, mode="nearest", grid_mode=True)
 
 
 def nearest(slices, shape):
@@ -158,6 +184,25 @@ def restore_array(mask, affine, shape, fill=None):
     ras_shape = [shape[k] for k in np.argsort(turns[:, 0])]
     volume = np.moveaxis(nearest(mask, ras_shape[:2]), 0, 2)                  # (X, Y, Z) in RAS+
     return from_ras(volume, turns)
+
+
+def restore_softmax(softmax, affine, shape, fill=None):
+    """A softmax on the network's grid on the scan's own, bilinear in plane; its argmax is a mask.
+
+    Args:
+        softmax: (S, K, H, W) float32.
+        affine, shape, fill: see `restore_mask`.
+
+    Returns:
+        (K, *shape) float32, in the order in which the scan's voxels are stored.
+    """
+    if fill:
+        softmax = softmax[inside(softmax.shape[-1], fill)]
+    turns = orientation(affine)
+    ras_shape = [shape[k] for k in np.argsort(turns[:, 0])]
+    return np.stack([
+        from_ras(np.stack([bilinear(plane, ras_shape[:2]) for plane in channel], -1), turns)
+        for channel in np.moveaxis(softmax, 1, 0)])
 
 
 def gzipped(image):

@@ -73,6 +73,7 @@ class Config(Description):
         None, description="that L_B covers, 0 the background; null: all foreground")
     loss_options: dict | None = Field(None, description="options of the regional loss")
     lesion_slices: bool = Field(False, description="trained on slices with foreground alone")
+    augment: bool = Field(False, description="trained with augmentation")
     data: str | None = Field(None, description="the data folder")
     command: str | None = Field(None, description="of the first session")
     sessions: list[dict] = Field([], description="from_epoch, device, amp, versions, ... of each")

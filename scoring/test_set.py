@@ -37,7 +37,7 @@ import numpy as np
 from scans import folder
 from scans.checks import check_label
 from scans.datasets import DATASETS
-from scans.inputs import begins_with, by_model, is_written_by, refuse_inputs
+from scans.inputs import begins_with, by_models, is_described_as, refuse_inputs
 from scans.test_scans import find_test_scans, scanner_of, source_of
 from scans.transfer import file_checksum
 from scoring.challenge import wmh_masks, wmh_scores_of_masks
@@ -115,10 +115,11 @@ def masks_of(place, tests):
 
     checkpoint = place / "best.pt"
     if checkpoint.exists():  # published results come without
-        model = by_model(checkpoint)
-        others = [path for path in masks if not is_written_by(path, model)]
+        model = by_models([checkpoint])
+        others = [path for path in masks if not is_described_as(path, model)]
         if others:
-            raise UserError(others[0], f"a mask by {checkpoint}", "one by another model", PREDICT)
+            raise UserError(others[0], f"a mask by {checkpoint}",
+                            "one by another model, or made in another way", PREDICT)
     return masks
 
 

@@ -7,7 +7,7 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from networks import NETWORKS, build
-from scans.folder import NORMALISATION, Dataset
+from scans.folder import NORMALISATIONS, Dataset
 from scoring.run_files import Patch
 from training.checkpoint import check_records, check_storages, shapes_of, write_state
 from training.devices import amp_name
@@ -60,6 +60,8 @@ class BestModel(Description):
         dims = NETWORKS[name].dims if name in NETWORKS else 2
         if (dims == 3) != bool(self.patch):
             raise ValueError(f"patch {self.patch} for {name}")
+        if self.normalisation not in (None, NORMALISATIONS[self.data.normalise]):
+            raise ValueError(f"normalisation {self.normalisation} for {self.data.normalise}")
 
 
 def describe_model(architecture, dataset, patch, amp):
@@ -71,8 +73,8 @@ def describe_model(architecture, dataset, patch, amp):
         patch: slices, rows, columns, or None.
         amp: the autocast dtype, or None.
     """
-    return BestModel(build=architecture, data=dataset, patch=patch, normalisation=NORMALISATION,
-                     amp=amp_name(amp))
+    return BestModel(build=architecture, data=dataset, patch=patch, amp=amp_name(amp),
+                     normalisation=NORMALISATIONS[dataset.normalise])
 
 
 def save_model(path, network, model, epoch):
@@ -95,8 +97,9 @@ def load_model(path, device):
             in a way unknown here.
     """
     state = read_model(path)
-    if state.get("normalisation", NORMALISATION) != NORMALISATION:
-        raise UserError(path, f"scans normalised as {NORMALISATION}", state["normalisation"],
+    known = list(NORMALISATIONS.values())
+    if (found := state.get("normalisation")) not in (None, *known):
+        raise UserError(path, f"scans normalised as one of: {'; '.join(known)}", found,
                         "Use the code it was made by.")
 
     weights = state.pop("network")

@@ -30,7 +30,7 @@ from utils import (
 # change when a run continues.
 DEFINES = ("loss", "loss_options", "boundary_classes", "seed", "network", "width", "batch_size",
            "lr", "schedule", "protocol", "gdl_max_weight", "patch", "layout", "source", "size",
-           "data_fingerprint", "score", "fold", "lesion_slices")
+           "data_fingerprint", "score", "fold", "lesion_slices", "augment")
 
 
 class Session(Description):

@@ -59,11 +59,12 @@ def scans_by_patches(logits_of, slices, scans, patch, device, between=nothing):
     for scan in scans:
         images = slices.images(range(scan.rows.start, scan.rows.stop))      # (S, C, H, W)
         volume = torch.from_numpy(images).movedim(1, 0)                     # (C, S, H, W)
-        logits = sliding_window(logits_of, volume.to(device), patch, between)
+        logits = sliding_window(logits_of, volume.to(device), patch, between,
+                                slices.beyond(scan.rows.start))
         yield scan, classes_of(logits[None])[0].cpu().numpy()
 
 
-def sliding_window(logits_of, volume, patch, between=nothing):
+def sliding_window(logits_of, volume, patch, between=nothing, beyond=None):
     """The logits of a volume: the mean over patches of it, each weighted by a Gaussian.
 
     Patches overlap by half or more, evenly spaced, as in nnU-Net (Isensee et al. 2021). Each goes
@@ -71,10 +72,10 @@ def sliding_window(logits_of, volume, patch, between=nothing):
 
     Args:
         logits_of: images (1, C, *patch) -> logits (1, K, *patch) of any floating-point type.
-        volume: (C, S, H, W) float32; zeros are added at the end of an axis that is shorter than
-            the patch.
+        volume: (C, S, H, W) float32; an axis that is shorter than the patch goes on with `beyond`.
         patch: slices, rows, columns.
         between: called after each patch.
+        beyond: (C,) intensities; None: zeros.
 
     Returns:
         (K, S, H, W) float32.
@@ -82,7 +83,9 @@ def sliding_window(logits_of, volume, patch, between=nothing):
     size = volume.shape[1:]
     depth, height, width = (max(0, wanted - given)
                             for wanted, given in zip(patch, size, strict=True))
-    volume = functional.pad(volume, (0, width, 0, height, 0, depth))  # from the last axis on
+    beyond = [0.0] * len(volume) if beyond is None else map(float, beyond)
+    volume = torch.stack([functional.pad(channel, (0, width, 0, height, 0, depth), value=value)
+                          for channel, value in zip(volume, beyond, strict=True)])
 
     weight, total = gaussian(patch).to(volume.device), None
     for corner in product(*map(starts, volume.shape[1:], patch)):

@@ -13,6 +13,7 @@ import torch
 
 from metrics import surface
 from networks import flops
+from scans.folder import intensities
 from scoring import scan_scores
 from scoring.emptying import ADVICE, found_nothing
 from scoring.scores import pace
@@ -178,7 +179,7 @@ def validation_overlays(val, masks):
     """
     labels = val.labels()
     chosen = shown_rows(labels, val.scans)
-    images = val.read([row for _, row in chosen]).images[:, 0].numpy()              # (N, H, W)
+    images = intensities(val.stored(0, [row for _, row in chosen]))[:, 0]           # (N, H, W)
     return [(f"validation/{name}", overlay(image, labels[row] > 0, masks[row] > 0))
             for (name, row), image in zip(chosen, images, strict=True)]
 

@@ -115,6 +115,9 @@ def add_training(add):
         "boundary loss covers, 0 the background; all: every one (default: the foreground's)")
     add("--lesion-slices", action="store_true", help="train on the slices with foreground alone; "
         "validation stays as it is")
+    add("--augment", action="store_true", help="change image, label and maps of each "
+        "training step together: flips, right angles, small affine changes (of slices with maps of "
+        "slices), contrast and brightness, drawn by seed, epoch and step (the paper has none)")
     add("--gdl-max-weight", type=float, help="cap of the GDL's class weight, e.g. 1 (default: "
         "none, as in the paper)")
 

@@ -3,7 +3,7 @@
 from scoring.run_files import SCORES
 
 SETTINGS = {  # entries of config.json and of the data's distance maps
-    "amp": "precision", "batch_size": "batch size",
+    "amp": "precision", "augment": "augmentation", "batch_size": "batch size",
     "boundary_classes": "classes of the boundary loss", "commit": "commit of the code",
     "compile": "compiled network", "convention": "inside the lesion",
     "data": "data folder", "data_fingerprint": "fingerprint of the data",

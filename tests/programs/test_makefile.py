@@ -696,7 +696,12 @@ def test_devices_are_dealt_to_the_runs_and_each_is_trained_by_as_many_processes_
 
 @pytest.mark.parametrize(
     "variable, option",
-    [("COMPILE", "compile"), ("DETERMINISTIC", "deterministic"), ("GRAPH", "cuda-graph")],
+    [
+        ("AUGMENT", "augment"),
+        ("COMPILE", "compile"),
+        ("DETERMINISTIC", "deterministic"),
+        ("GRAPH", "cuda-graph"),
+    ],
 )
 def test_switches_reach_the_training_unless_they_are_off(variable, option):
     def plan(*words):
@@ -767,4 +772,7 @@ def test_another_content_of_a_layouts_file_makes_the_data_anew(clone):
 
 def test_the_settings_of_data_made_before_read_the_same(clone):
     plan = make("-n", "chain", "NAME=wmh", "LAYOUT=wmh", folder=clone).stdout
+    other = make("-n", "chain", "NAME=wmh", "NORMALISE=zscore", "FILL=64", folder=clone).stdout
+    assert "--size 256 --fill 64 --normalise zscore --protocol paper" in other
+    assert "--normalise" not in plan and "--augment" not in plan
     assert "preprocess.py --layout wmh --size 256" in plan

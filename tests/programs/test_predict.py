@@ -18,7 +18,7 @@ from main import main as train
 from networks import build
 from scans import unlabelled
 from scans.resampling import export_predictions
-from training import best_model, devices
+from training import best_model, devices, ensemble
 
 
 @pytest.fixture(scope="module", params=["off", "bf16"])
@@ -77,8 +77,8 @@ def test_a_precision_that_the_processor_emulates_is_not_taken_and_that_is_said(
     amp = torch.load(trained / "run" / "best.pt")["amp"]
     monkeypatch.setattr(devices, "cpu_flags", set)
     taken = []
-    logits_of = predict.logits_of
-    monkeypatch.setattr(predict, "logits_of", lambda *words: taken.append(words[2])
+    logits_of = ensemble.logits_of
+    monkeypatch.setattr(ensemble, "logits_of", lambda *words: taken.append(words[2])
                         or logits_of(*words))
 
     result, _ = masks(trained / "raw" / "s0")
@@ -103,9 +103,10 @@ def test_of_a_scan_in_the_middle_of_its_slices_the_masks_are_its_own_size(traine
 
     # what main.py writes of the network's masks of the preprocessed slices
     cpu, amp = torch.device("cpu"), None if state["amp"] == "float32" else torch.bfloat16
-    model = predict.Model(*best_model.load_model(tmp_path / "best.pt", cpu), cpu, amp)
+    members = [member._replace(amp=amp)
+               for member in ensemble.load_members([tmp_path / "best.pt"], cpu)]
     slices = np.load(tmp_path / "data" / "subjects" / "s0" / "images.npy")
-    masks = predict.segment(model, slices, 8)[0]
+    masks = ensemble.segment(members, cpu, slices)[0]
     export_predictions({"s0": masks}, tmp_path / "data", tmp_path / "predictions")
     assert np.array_equal(voxels(tmp_path / "predictions" / "s0.nii.gz"), found)
     assert "the scan in the middle 20" in run(
@@ -218,7 +219,7 @@ def test_too_little_memory_is_one_line_with_what_helps(trained, masks, monkeypat
     path = trained / "run" / "best.pt"
     network, model = best_model.load_model(path, torch.device("cpu"))
     model = model.model_copy(update={"patch": patch})
-    monkeypatch.setattr(predict, "load_model", lambda path, device: (network, model))
+    monkeypatch.setattr(ensemble, "load_model", lambda path, device: (network, model))
     monkeypatch.setattr(predict, "predict_scan", fill)
     refuses(masks(trained / "raw" / "s0")[0], "cpu: expected memory for", *words)
 

@@ -5,13 +5,16 @@ import pytest
 import torch
 
 from scans.datasets import DATASETS
+from scans.folder import intensities
 from scans.resampling import (
     inside,
+    moments,
     network_input,
     normalise,
     resample,
     resample_label,
     restore_mask,
+    restore_softmax,
 )
 
 WMH = DATASETS["wmh"]
@@ -31,6 +34,30 @@ def test_normalisation_keeps_the_contrast_of_large_numbers(values):
     low, high = float(values.min()), float(values.max())
     expected = [(float(v) - low) / (high - low) for v in values]
     assert normalise(values.reshape(2, 2, 1)).ravel() == pytest.approx(expected)
+
+
+def test_percentiles_cut_the_volume_at_both_ends():
+    volume = np.arange(201.0).reshape(3, 67, 1) - 50  # 0.5 % of 200 steps is one
+    found = normalise(volume, "percentiles").ravel()
+    assert found[[0, 1, 100, 199, 200]].tolist() == [0, 0, 0.5, 1, 1]
+    assert found[2] == np.float32(1 / 198)
+
+
+def test_where_percentiles_are_equal_the_range_is_taken():
+    volume = np.zeros((20, 20, 1))
+    volume[3, 4] = 5
+    assert normalise(volume, "percentiles")[3, 4] == 1
+
+
+def test_moments_are_those_of_the_range_of_a_volume():
+    mean, deviation = moments(np.array([[[2, 4], [6, 10]]], np.int16))  # 0, 1/4, 1/2, 1
+    assert mean == 0.4375 and deviation == pytest.approx(0.13671875 ** 0.5)
+
+
+def test_intensities_by_moments_have_those_of_their_own_scan():
+    stored = np.full((2, 1, 1, 2), [0, 65535], np.uint16)
+    found = intensities(stored, [[[0.5, 0.25]], [[0.75, 0.5]]])
+    assert found.ravel().tolist() == [-2, 2, -1.5, 0.5] and found.dtype == np.float32
 
 
 def test_resampling_by_two_averages_pairs_and_keeps_x_as_rows():
@@ -149,3 +176,26 @@ def test_a_mask_comes_back_from_the_middle_and_what_lies_around_it_is_left_out()
     mask[0, 5:] = 99
     image = restore_mask(mask, affine, [4, 4, 1], fill=4)
     np.testing.assert_array_equal(np.asanyarray(image.dataobj)[..., 0], mask[0, 1:5, 1:5])
+
+
+def softmax_of(foreground):
+    """(1, 2, H, W) of the foreground's probabilities of a slice."""
+    foreground = np.array([foreground], np.float32)
+    return np.stack([1 - foreground, foreground], 1)
+
+
+def test_a_softmax_comes_back_interpolated_before_the_argmax():
+    soft = restore_softmax(softmax_of([[0.45, 0.9]] * 2), np.eye(4), (2, 4, 1))
+    np.testing.assert_allclose(soft[1, 0, :, 0], [0.45, 0.5625, 0.7875, 0.9], rtol=1e-6)
+    assert soft.argmax(0)[0, :, 0].tolist() == [0, 1, 1, 1]
+    mask = restore_mask(np.uint8([[[0, 1]] * 2]), np.eye(4), (2, 4, 1))
+    assert mask.get_fdata()[0, :, 0].tolist() == [0, 0, 1, 1]  # by the nearest pixel
+
+
+def test_a_softmax_comes_back_as_torch_interpolates_it_and_as_the_scan_is_stored():
+    softmax = np.random.default_rng(0).random((3, 2, 12, 12)).astype(np.float32)
+    affine = np.array([[0, 0, 2.0, 0], [-1, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 1]])
+    found = restore_softmax(softmax, affine, (9, 3, 14), 8)      # stored: -y, z, x
+    expected = torch.nn.functional.interpolate(torch.from_numpy(softmax[..., 2:10, 2:10]), (14, 9),
+                                               mode="bilinear").numpy()
+    np.testing.assert_allclose(found, expected.transpose(1, 3, 0, 2)[:, ::-1], atol=1e-6)

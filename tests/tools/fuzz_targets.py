@@ -48,9 +48,10 @@ from scans import (
     zenodo,
 )
 from scans.folder import read_dataset
+from scans.geometry import BY_PREDICT
 from scoring import masks, status
 from studies import claims
-from training import best_model, config, monitor
+from training import config, ensemble, monitor
 from training.parallel import Group
 from training.stopping import StopRequest
 from utils import UserError, remove, write_json
@@ -262,15 +263,17 @@ def checkpoints(folder):
             (place / "best.pt").write_bytes(keep)
 
     def segment():
-        network, model = best_model.load_model(best, trainer.device)
+        members = ensemble.load_members([best], trainer.device)
+        model = members[0].trained
         predict.describe(model, best)
         subject = datasets.find_subjects(RAW, WMH)[0]
         if model.data.source != "phantom":
             unlabelled.find_scans([RAW], model.data)
         files = {name: subject.files[name] for name in WMH.modalities}
-        loaded = predict.Model(network, model, trainer.device, amp=None)
+        loaded = predict.Model(members, trainer.device, BY_PREDICT)
         predict.predict_scan(subject.name, files, loaded, SimpleNamespace(
-            batch_size=8, probabilities=False, preview=False, out=Path("masks")))
+            batch_size=8, probabilities=False, preview=False, out=Path("masks"), mirror=False,
+            restore="nearest"))
 
     cases = []
     for path, read in ((last, go_on), (best, segment)):

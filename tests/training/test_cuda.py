@@ -8,9 +8,12 @@ import torch
 from test_cuda_pretended import train_and_validate
 
 from conftest import train, weights, write_six_scans
+from dataloader import Slices
 from distance import CONVENTIONS, signed_distance
 from losses_regional import REGIONAL_LOSSES, build_loss
 from networks import NETWORKS, build
+from training.augmentation import Augmentation
+from training.maps import add_maps
 from training.trainer import Trainer
 from transforms import distance_maps
 
@@ -59,6 +62,28 @@ def test_no_step_waits_for_the_device(data, tmp_path, monkeypatch, waits_again, 
     monkeypatch.setattr("test_cuda_pretended.Steps", lambda cuda: NoWaits(3))
     train_and_validate(NoWaits(3), monkeypatch, data, tmp_path, "--network", network, "--width", 4,
                        "--amp", "bf16")
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_augmentation_is_not_waited_for(data, tmp_path, monkeypatch, waits_again, resident):
+    monkeypatch.setattr("main.make_resident", lambda *_: resident)
+    monkeypatch.setattr("test_cuda_pretended.Steps", lambda cuda: NoWaits(3))
+    train_and_validate(NoWaits(3), monkeypatch, data, tmp_path, "--width", 4, "--augment")
+
+
+def test_augmented_slices_and_maps_are_the_cpus(data):
+    loss = build_loss("gsl+boundary", 2, options={"weights": [1, 2]})
+    train = Slices(data, "train")
+    add_maps(train, loss, 2)
+    rows = train.order(0, 0)
+    augment, batch = Augmentation(train, loss, 0, 0), train.read(rows)
+    on_cpu = augment(batch, rows, 0)
+    on_gpu = augment(batch._make(tensor.cuda() for tensor in batch), rows, 0)
+    same = (on_gpu.labels.cpu() == on_cpu.labels).flatten(1).all(1)
+    assert same.float().mean() > 0.8  # a place between two pixels may be rounded to either
+    torch.testing.assert_close(on_gpu.images.cpu(), on_cpu.images, rtol=0, atol=1e-4)
+    torch.testing.assert_close(on_gpu.distance.cpu()[same], on_cpu.distance[same], rtol=1e-5,
+                               atol=1e-5)
 
 
 def test_a_step_that_waits_is_noticed(data, tmp_path, monkeypatch, waits_again):

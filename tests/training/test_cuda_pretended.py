@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+import dataloader
 import main
 from conftest import (
     assert_same_run,
@@ -28,6 +29,7 @@ from losses_regional import REGIONAL_LOSSES, build_loss
 from networks import NETWORKS, build
 from pretended_cuda import MEMORY, pretended_cuda
 from training import checkpoint, epoch, inference, monitor, nonfinite, validation
+from training.augmentation import takes_affine
 from training.config import open_training
 from training.parallel import Group
 
@@ -129,6 +131,16 @@ def test_boundary_classes_that_lie_apart_are_not_waited_for():
         phi = torch.randn(2, 3, 8, 8, device="cuda")
         build_loss("boundary", 4, boundary_classes=[1, 3])(s, None, phi)[0].backward()
     assert s.grad[:, [1, 3]].any() and not s.grad[:, [0, 2]].any() and cuda.waits == []
+
+
+@pytest.mark.parametrize("loss, memory", [("gdl+boundary", MEMORY), ("gsl+boundary", 0)])
+def test_augmentation_is_not_waited_for(data, tmp_path, monkeypatch, loss, memory):
+    assert takes_affine(Slices(data, "train"))
+    with pretended_cuda(hollow=True, memory=memory) as cuda:
+        steps, _ = train_and_validate(
+            cuda, monkeypatch, data, tmp_path, "--width", 2, "--loss", loss, "--augment"
+        )
+    assert [found for _, found in steps[1:]] == [[], []]
 
 
 def test_slices_that_are_not_kept_on_the_device_are_not_waited_for(data, tmp_path, monkeypatch):
@@ -277,8 +289,8 @@ WAITS = {
         epoch.EpochUnderWay, "add", "self.bad[self.step] = bad", "self.bad[self.step] = bad.item()",
         MEMORY),
     "an if": (nonfinite, "step_unless", "if fused or not bad:", "if not bad or fused:", MEMORY),
-    "a copy that is not late": (main, "batches", ", non_blocking=True", "", 0),
-    "memory that is not pinned": (main, "batches", ".pin_memory()", "", 0),
+    "a copy that is not late": (dataloader, "to_device", ", non_blocking=True", "", 0),
+    "memory that is not pinned": (dataloader, "to_device", ".pin_memory()", "", 0),
 }
 
 

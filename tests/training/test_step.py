@@ -68,9 +68,10 @@ def test_eq_6s_weights_keep_their_place_from_epoch_to_epoch():
 # Compiled -----------------------------------------------------------------------------------------
 
 @pytest.mark.compiles
-@pytest.mark.parametrize("loss", ["gdl+boundary", "wce+boundary"])
+@pytest.mark.parametrize("loss, more", [
+    ("gdl+boundary", ()), ("wce+boundary", ()), ("gdl+boundary", ("--augment",))])
 def test_forward_and_loss_are_one_graph_that_no_epoch_compiles_again(
-    scans, tmp_path, monkeypatch, loss
+    scans, tmp_path, monkeypatch, loss, more
 ):
     from torch._dynamo import reset
     from torch._dynamo.utils import counters
@@ -80,7 +81,7 @@ def test_forward_and_loss_are_one_graph_that_no_epoch_compiles_again(
         what, backend="eager", fullgraph=True, **options))
     reset()
     counters.clear()
-    options = ("--batch-size", 10)  # every batch is a full one
+    options = ("--batch-size", 10, *more)  # every batch is a full one
     assert train(scans, tmp_path / "compiled", "--compile", *options, loss=loss,
                  epochs=3).returncode == 0
     assert counters["stats"]["unique_graphs"] == 2  # training and validation
