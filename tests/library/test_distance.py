@@ -201,6 +201,11 @@ def test_a_scan_has_maps_of_slices_or_of_the_volume_in_px_or_mm_whole_or_not():
     mask = np.array([[[1, 0, 0]], [[0, 0, 0]]], bool)
     close(signed_distance_of_scan(mask, (3, 1, 2)), [[[0, 1, 2]], [[0, 0, 0]]])
     close(signed_distance_of_scan(mask, (3, 1, 2), unit="mm"), [[[0, 2, 4]], [[0, 0, 0]]])
+    close(signed_distance_of_scan(mask, (3, 1, 2), "official"), [[[0, 1, 2]], [[0, 0, 0]]])
+    wide = np.array([[[0, 1, 1, 1, 0]]], bool)
+    close(signed_distance_of_scan(wide, (3, 1, 2), "official"), [[[1, 0, -1, 0, 1]]])
+    close(signed_distance_of_scan(wide[:, :, 1:], (3, 1, 2), "official"), [[[-2, -1, 0, 1]]])
+    close(signed_distance_of_scan(mask, (3, 1, 2), dims=3), [[[0, 1, 2]], [[1, S2, S5]]])
     volume = signed_distance_of_scan(mask, (3, 1, 2), unit="mm", dims=3)
     close(volume, [[[0, 2, 4]], [[3, np.sqrt(13), 5]]])
     close(signed_distance_of_scan(mask, (3, 1, 2), "official", "mm", 3, truncate=True),

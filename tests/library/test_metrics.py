@@ -302,6 +302,8 @@ def test_lesions_are_measured_and_found_one_by_one():
 
 
 def test_a_mask_without_lesions_has_no_sizes():
+    with pytest.raises(ValueError, match="^other: expected the shape of lesions, "):
+        metrics.lesion_sizes(PIXEL, np.zeros((9, 8), bool))
     sizes, touched = metrics.lesion_sizes(EMPTY, PIXEL)
     assert sizes.tolist() == touched.tolist() == []
 

@@ -25,7 +25,8 @@ FILES = ["losses.py", "losses_regional.py", "distance.py", "metrics.py", "schedu
 # Tests of a file beside those in test_<file>.
 MORE_TESTS = {
     "losses.py": ["tests/library/test_losses_regional.py", "tests/library/test_build_loss.py"],
-    "losses_regional.py": ["tests/library/test_build_loss.py", "tests/library/test_losses.py"],
+    "losses_regional.py": ["tests/library/test_build_loss.py", "tests/library/test_losses.py",
+                           "tests/library/test_losses_of_maps.py"],
 }
 
 # By the status with which the tests of a mutant end.
