@@ -622,7 +622,7 @@ def test_a_true_class_that_is_ruled_out_costs_infinity():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_target_of_255_is_named(name):
     probs, target = random_case(23)
-    with pytest.raises(ValueError, match="target: expected one-hot.*give target > 0"):
+    with pytest.raises(ValueError, match="target: expected one-hot.*pass target > 0"):
         value(name, probs.log(), 255 * target)
 
 
