@@ -254,7 +254,7 @@ def checkpoints(folder):
         try:
             run_folder.resume()
             options.epochs = run_folder.epoch + 1
-            with mock.patch.object(monitor, "Monitor", lambda *_: silent):
+            with mock.patch.object(monitor, "Monitor", lambda *_, **__: silent):
                 main.run_epochs(options, trainer, train, val, run_folder, stop, bar)
         finally:
             for name in ("previous.pt", "last.damaged.pt", "last.best.pt", "previous.best.pt"):
