@@ -229,7 +229,7 @@ def test_all_scans_without_a_modality_are_listed(trained, masks, tmp_path):
     for name in ("s1", "s4"):
         (tmp_path / "raw" / name / "pre" / "FLAIR.nii.gz").unlink()
     result, _ = masks(tmp_path / "raw")
-    refuses(result, "2 of 6 without")
+    refuses(result, "2 of 6 incomplete")
     for name in ("s1", "s4"):
         assert f"{name} in {tmp_path / 'raw' / name / 'pre'}: expected" in result.stderr
 
