@@ -53,7 +53,8 @@ def test_the_documents_example_of_a_bids_mask_works(tmp_path):
 
 
 def test_every_layout_of_the_documents_table_is_there():
-    rows = re.findall(r"^\| `(\w+)` \| .* \| .* \| .* \|", DOCUMENT.split("## The data folder")[0], re.M)
+    layouts = DOCUMENT.split("## The data folder")[0]
+    rows = re.findall(r"^\| `(\w+)` \| .* \| .* \| .* \|", layouts, re.M)
     assert rows == [*DATASETS, *READ_OFF]
 
 
