@@ -317,3 +317,15 @@ def test_compiled_losses_of_maps_make_logits_nan(kind, channels):
     assert compiled(logits, target, maps).isnan()
     found = compiled(logits.softmax(1), target, maps)
     assert found.item() == pytest.approx(kind()(logits.softmax(1), target, maps).item())
+
+
+def test_maps_are_made_with_the_spacing():
+    labels = np.array([[1, 1], [1, 0], [1, 0]])  # rows 2 mm apart: the corner is sqrt(5) mm deep
+    one, two = 1 / math.sqrt(5), 2 / math.sqrt(5)
+    depth = RegionWiseLoss.make_maps(labels, (2, 1))
+    assert_allclose(depth, [[[1, two], [one, 1], [one, 1]]], rtol=1e-6)
+
+    # A pixel two rows below one lesion and two columns beside the other
+    labels = np.array([[1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]])
+    maps = [ComponentDiceCELoss().make_maps(labels, spacing)[0] for spacing in ((1, 5), (5, 1))]
+    assert maps[0][2, 0] == 1 and maps[1][2, 0] == 2
