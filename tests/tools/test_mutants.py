@@ -14,7 +14,7 @@ def test_the_copy_holds_programs_and_tests_and_imports(tmp_path):
     settings = (tmp_path / "setup.cfg").read_text()
     assert "source_paths =\n    losses.py\n    losses_regional.py\n    metrics.py\n" in settings
     tests = [f"    tests/library/test_{name}.py\n"
-             for name in ("losses", "losses_regional", "build_loss", "metrics")]
+             for name in ("losses", "losses_regional", "build_loss", "losses_of_maps", "metrics")]
     assert "test_selection =\n" + "".join(tests) in settings
     assert "\n    distance.py\n" in settings and (tmp_path / "tests" / "conftest.py").exists()
 
