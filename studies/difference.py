@@ -24,38 +24,21 @@ from pathlib import Path
 
 import numpy as np
 
+from reporting import measures
 from scans.inputs import begins_with, refuse_inputs
-from scoring.intervals import (
-    FEWEST_SCANS,
-    FEWEST_SEEDS,
-    change_in_words,
-    difference,
-    mean_known,
-    scans_behind,
-)
+from scoring.intervals import FEWEST_SEEDS, change_in_words, mean_known, scans_behind
 from scoring.row_scores import SUMMED, row_scores
 from scoring.rows import label
-from scoring.run_files import LARGE, SMALL
 from scoring.runs import load_set, without_foreground
-from studies.verdicts import NOT_MEASURED, UNDECIDED
+from studies.verdicts import NOT_MEASURED, UNDECIDED, Pair, change_of, excludes_0
 from utils import UserError, argument_parser, log, write_csv
 
-MEASURES = {  # of row_scores: (in words, 1 if more is better, -1 if less is, 0 if neither)
-    "clean": ("empty slices left clean", 1),
-    "dsc_lesion": ("DSC, lesion slices", 1),
-    "dsc_3d": ("3-D DSC", 1),
-    "lesion_recall": ("lesion recall", 1),
-    "lesion_precision": ("lesion precision", 1),
-    "lesion_f1": ("lesion F1", 1),
-    "recall_small": (f"recall below {SMALL:g} ml", 1),
-    "recall_medium": (f"recall, {SMALL:g} to {LARGE:g} ml", 1),
-    "recall_large": (f"recall from {LARGE:g} ml", 1),
-    "lesions_false": ("false lesions per scan", -1),
-    "false_distance": ("distance of false lesions (mm)", 0),
-    "hd95": ("HD95 (mm)", -1),
-    "dsc": ("slice DSC, which an empty mask can win", 1),
-    "hd_legacy": ("legacy HD", -1),
-}
+# The measures of the tables, by their names in row_scores
+NAMES = {"false_lesions": "lesions_false", "hd95_mm": "hd95"}  # others are called the same
+MEASURES = {NAMES.get(measure.key, measure.key): measure for measure in measures.MEASURES
+            if measure.key != "empty"}
+TITLES = {"dsc": "slice DSC, which an empty mask can win"}  # others as in the tables
+NEITHER = ("false_distance",)  # is neither better nor worse where it is more
 
 
 def main(argv=None):
@@ -91,14 +74,12 @@ def scores_of(results, row, statistic):
 
 def line_of(name, first, second):
     """One measure: both means, the difference, its interval and what that says."""
-    words, sign = MEASURES[name]
-    found, scans = difference(second, first, name), scans_behind(second, first, name)
-    if scans < FEWEST_SCANS or not np.isfinite(found["difference"]):
-        found |= {"low": None, "high": None}
-    seeds = min(len(row[name]) for row in (first, second))
-    return {"measure": name, "words": words, "first": mean_of(first, name),
-            "second": mean_of(second, name), **found, "scans": scans, "seeds": seeds,
-            "verdict": verdict(found, sign, seeds)}
+    change = change_of(Pair("", second, first), name)
+    seeds, measure = min(len(row[name]) for row in (first, second)), MEASURES[name]
+    return {"measure": name, "words": TITLES.get(name, measure.title),
+            "first": mean_of(first, name), "second": mean_of(second, name), **change,
+            "scans": scans_behind(second, first, name), "seeds": seeds,
+            "verdict": verdict(change, 0 if name in NEITHER else measure.sign, seeds)}
 
 
 def mean_of(row, name):
@@ -114,7 +95,7 @@ def verdict(change, sign, seeds):
     """What an interval says: better, worse, more or less, undecided, or that it says nothing."""
     if change["low"] is None or seeds < FEWEST_SEEDS:
         return NOT_MEASURED
-    if change["low"] <= 0 <= change["high"]:
+    if not excludes_0(change):
         return UNDECIDED
     if not sign:
         return "more" if change["low"] > 0 else "less"
@@ -128,8 +109,8 @@ def markdown(lines, rows):
     for line in lines:
         first, second = (f"{line[key]:.3f}" if np.isfinite(line[key]) else "–"
                          for key in ("first", "second"))
-        change = change_in_words(line) if np.isfinite(line["difference"]) else "–"
-        table.append(f"| {line['words']} | {first} | {second} | {change} | {line['verdict']} |")
+        table.append(f"| {line['words']} | {first} | {second} | {change_in_words(line)} | "
+                     f"{line['verdict']} |")
     return "\n".join(table)
 
 
