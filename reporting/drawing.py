@@ -57,19 +57,9 @@ def contour_colour(row):
     return CONTOURS[style(row, ())]
 
 
-ACRONYMS = ("acdc", "atlas", "brats", "isles", "lgg", "ms", "wmh")
-
-
-def name_in_words(results):
-    """The name of a set in a sentence: lgg is LGG."""
-    first, *rest = results.title.split(" ")
-    return " ".join([first.upper() if first in ACRONYMS else first, *rest])
-
-
 def title_in_words(results):
     """The title of a set's panels: "LGG, validation"."""
-    name = name_in_words(results)
-    return f"{name[:1].upper()}{name[1:]}, validation"
+    return f"{results.title[:1].upper()}{results.title[1:]}, validation"
 
 
 # Figures and their panels -------------------------------------------------------------------------

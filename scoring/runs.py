@@ -3,6 +3,7 @@
 They are checked on the way in, and refused where they must not be averaged.
 """
 
+import re
 import statistics
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -379,13 +380,22 @@ def set_title(dataset):
     """Name of a set in tables.
 
     WMH and ISLES are the challenges' own scans only, and a phantom always says so; other sets go by
-    their own name.
+    their own name, in which lgg is LGG.
     """
     known = CHALLENGES.get(dataset.layout)
     if dataset.source == "phantom":
-        name = known or dataset.name
+        name = known or in_words(dataset.name)
         return f"{dataset.layout.upper() if 'phantom' in name.lower() else name} phantom"
-    return known if known and dataset.source == "challenge" else dataset.name
+    return known if known and dataset.source == "challenge" else in_words(dataset.name)
+
+
+ACRONYMS = ("acdc", "atlas", "brats", "lgg", "ms")  # WMH and ISLES are the challenges' alone
+
+
+def in_words(name):
+    """A set's name with its acronym as one writes it: "lgg-32px" is "LGG-32px"."""
+    first, *rest = re.split(r"(?=[-_ ])", name, maxsplit=1)
+    return "".join([first.upper() if first in ACRONYMS else first, *rest])
 
 
 def load_sets(folders, data):

@@ -20,7 +20,6 @@ import torch
 from torch.nn import functional
 
 from dataloader import Patches, to_device
-from transforms import distance_maps
 
 SHARE = 1 / 2      # of the images that a flip, a right angle or an affine change is drawn for
 DEGREES = 10.0     # of rotation, up to, in either direction
@@ -109,6 +108,8 @@ class Augmentation:
         Args:
             voxels: mm along rows and columns of each.
         """
+        from transforms import distance_maps  # here, because it imports torchvision, which is slow
+
         how, classes = self.train.settings.distance, len(self.train.settings.classes)
         spacings = voxels if how.unit == "mm" else [None] * len(voxels)
         alike = len(set(spacings)) == 1

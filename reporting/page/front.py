@@ -1,6 +1,5 @@
 """The first screen of the page: what was found, Table 1 set by set, and the claims as a list."""
 
-from reporting.drawing import name_in_words
 from reporting.measures import MEASURES, mean_of, statistic_in_words
 from reporting.page.scores import measure_changes, verdict
 from reporting.page.words import duration
@@ -42,7 +41,7 @@ def finding(results, claims):
         claims: {"C1": Claim, ...} of it, whose C1 has the interval where runs kept no scores of
             single scans.
     """
-    name = name_in_words(results)
+    name = results.title
     if results.is_phantom:
         return (f"{name}: {what_ran(results).rstrip('.')}. Synthetic scans: every program "
                 "works, and the numbers say nothing about the paper's.")

@@ -29,9 +29,11 @@ def test_preprocessing_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_training_starts_without_nibabel():
-    code = "import sys; sys.modules['nibabel'] = None; import main"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+@pytest.mark.parametrize("code", [
+    "sys.modules['nibabel'] = sys.modules['torchvision'] = None; import main",
+    "sys.modules['torchvision'] = None; import predict"])
+def test_networks_start_without_what_is_slow_to_import_or_may_be_missing(code):
+    subprocess.run([sys.executable, "-c", f"import sys; {code}"], cwd=ROOT, check=True)
 
 
 def test_written_are_the_scan_its_label_and_its_distance_map(data, raw):

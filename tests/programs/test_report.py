@@ -327,10 +327,15 @@ def test_a_run_folder_that_never_began_does_not_count(tmp_path):
     ({"layout": "acdc", "source": "phantom", "name": "phantom-acdc"}, "ACDC phantom"),
     ({"layout": "acdc", "source": "phantom", "name": "hearts"}, "hearts phantom"),
     ({"layout": "wmh", "source": "challenge", "name": "x"}, "WMH"),
-    ({"layout": "wmh", "source": "own", "name": "x"}, "x")])
+    ({"layout": "wmh", "source": "own", "name": "x"}, "x"),
+    ({"layout": "wmh", "source": "own", "name": "lgg"}, "LGG"),
+    ({"layout": "wmh", "source": "own", "name": "lgg-32px"}, "LGG-32px"),
+    ({"layout": "wmh", "source": "own", "name": "lggs"}, "lggs"),
+    ({"layout": "acdc", "source": "phantom", "name": "ms"}, "MS phantom"),
+    ({"layout": "wmh", "source": "own", "name": "wmh"}, "wmh")])
 def test_a_phantom_is_called_so_once(info, title):
     assert runs.set_title(Dataset.model_construct(**info)) == title
 
 
 def test_own_data_go_by_their_own_name_even_in_the_wmh_layout(tmp_path):
-    assert runs.load_sets([write_set(tmp_path, source="own", name="lgg")], None)[0].title == "lgg"
+    assert runs.load_sets([write_set(tmp_path, source="own", name="mine")], None)[0].title == "mine"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import InterpolationMode, functional
 
+import transforms
 from conftest import assert_same_run, preprocess, refuses, train, write_wmh_subject
 from dataloader import Batch, Patches, Slices
 from distance import signed_distance
@@ -95,7 +96,7 @@ def test_a_shift_by_one_pixel_takes_image_label_and_map_along(folders):
 
 
 def test_a_map_that_is_only_moved_is_not_made_again(folders, monkeypatch):
-    monkeypatch.setattr(augmentation, "distance_maps", None)
+    monkeypatch.setattr(transforms, "distance_maps", None)
     train, batch = square_batch(folders / "px")
     found = Drawn(train, [change(True, (-1,))])(batch, [0], 0)
     assert torch.equal(found.distance[0], batch.distance[0].rot90(-1, (-2, -1)))
