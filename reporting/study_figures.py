@@ -1,4 +1,5 @@
-"""Figures beside Table 1: constant alphas (C6) and the convergence of Eq. 3 and 4 (C9)."""
+"""Figures beside Table 1: constant alphas (C6), the convergence of Eq. 3 and 4 (C9), two rows
+compared set by set."""
 
 from itertools import cycle
 
@@ -14,8 +15,9 @@ from reporting.drawing import (
     new_figure,
     title_in_words,
 )
+from scoring.intervals import change_in_words
 from scoring.nothing import scores_of_nothing
-from scoring.rows import ALONE, REGIONAL, schedule_in_words
+from scoring.rows import ALONE, REGIONAL, label, schedule_in_words
 from utils import COLUMN
 
 SHAPES = {"disc": (RED, "o"), "square": (BLUE, "s"), "smooth": (GREY, "^")}
@@ -32,6 +34,7 @@ CONVERGENCE_CAPTION = (
     "against its value in the continuum (Eq. 3: closed forms for discs and squares, quadrature for "
     "six random smooth shapes, whose mean error is shown). It shrinks about in proportion to the "
     "pixel; studies/identity.py says why not all orders are 1.")
+DIFFERENCES = ("clean", "dsc_lesion", "dsc_3d", "lesion_f1")
 
 
 def has_sweep(results):
@@ -121,6 +124,47 @@ def draw_nothing(axis, results):
     if value is not None:
         axis.hlines(value, -0.04, 1.04, color=GREY, linewidth=1.1, linestyle=(0, (1, 1.2)),
                     label="predicts nothing", zorder=1)
+
+
+def differences(lines, rows):
+    """What measures gain from one row to another, from set to set.
+
+    Args:
+        lines: those of studies.difference, of the sets in turn; of them, DIFFERENCES are drawn.
+        rows: the two rows.
+
+    Returns:
+        (figure, title, caption, alternative text).
+    """
+    count = len({line["set"] for line in lines})
+    figure, axes = new_figure(1, len(DIFFERENCES), (COLUMN, 1.1 + 0.3 * count), sharex=True,
+                              sharey=True)
+    words = []
+    for axis, name in zip(axes[0], DIFFERENCES, strict=True):
+        shown = [line for line in lines if line["measure"] == name]
+        title = shown[0]["words"]
+        for place, line in enumerate(shown):
+            if line["difference"] is None:
+                continue
+            decided = line["verdict"] in ("better", "worse")
+            if line["low"] is not None:
+                axis.plot([line["low"], line["high"]], [place] * 2, color=BLUE, linewidth=1.5)
+            axis.plot(line["difference"], place, "o", color=BLUE, markersize=5,
+                      markerfacecolor=BLUE if decided else "white")
+        axis.axvline(0, color="#000000", linewidth=0.8, zorder=1)
+        axis.set_yticks(range(len(shown)), [line["set"] for line in shown])
+        axis.set_ylim(len(shown) - 0.5, -0.5)
+        axis.set_title(title)
+        axis.grid(axis="x")
+        words.append(f"{title}: " + ", ".join(
+            f"{line['set']} {change_in_words(line)}" for line in shown))
+
+    names = " to ".join(map(label, rows))
+    figure.supxlabel("difference", fontsize="medium")
+    caption = (f"What each measure gains from {names}, with its 95 % interval over scans and "
+               "seeds. Filled: the interval leaves out 0, and there are enough seeds and scans "
+               "to say so.")
+    return figure, f"From {names}", caption, "; ".join(words)
 
 
 def convergence(errors):

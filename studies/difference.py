@@ -2,6 +2,8 @@
 
 Examples:
   python -m studies.difference --runs results/ms --rows gdl gdl+boundary
+  python -m studies.difference --runs results/lgg results/lgg-fill48 --rows gdl gdl+boundary \\
+      --figure results/lgg-fill48/difference.png
   python -m studies.difference --runs results/published/ms-fair/runs/ms \\
       --rows gdl+boundary gdl-batch
   python -m studies.difference --runs results/lgg --rows gdl dice+ce --statistic best
@@ -11,7 +13,11 @@ scoring/intervals.py), of the last epochs or of the best one. "better" and "wors
 excludes 0; "undecided": it does not; "not measured": one seed, whose interval over scans alone is
 too narrow, or fewer than 5 scans.
 
-Printed as a table in Markdown; --csv writes the same numbers, unrounded.
+Of several sets each has its table, and the figure shows how the differences change from set to set,
+in the order in which they are named.
+
+Printed as tables in Markdown; --csv writes the same numbers, unrounded; --figure draws those of
+DSC, of clean empty slices and of lesions found.
 
 Exit status: 0, or 2 with one line that says which file is wrong and what to do.
 """
@@ -22,16 +28,19 @@ if __name__ == "__main__":  # imports this file as a module; see start
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 
 from reporting import measures
+from reporting.figures import save
+from reporting.study_figures import differences
 from scans.inputs import begins_with, refuse_inputs
 from scoring.intervals import FEWEST_SEEDS, change_in_words, mean_known, scans_behind
 from scoring.row_scores import SUMMED, row_scores
 from scoring.rows import label
-from scoring.runs import load_set, without_foreground
+from scoring.runs import load_sets, without_foreground
 from studies.verdicts import NOT_MEASURED, UNDECIDED, Pair, change_of, excludes_0
-from utils import UserError, argument_parser, log, write_csv
+from utils import PLOT_STYLE, UserError, argument_parser, log, write_csv
 
 # The measures of the tables, by their names in row_scores
 NAMES = {"false_lesions": "lesions_false", "hd95_mm": "hd95"}  # others are called the same
@@ -43,23 +52,39 @@ NEITHER = ("false_distance",)  # is neither better nor worse where it is more
 
 def main(argv=None):
     args = parse_arguments(argv)
-    refuse_inputs([args.csv], [], begins_with("measure,words,"))
-    results = load_set(args.runs, args.data)
-    rows = [scores_of(results, row, args.statistic) for row in args.rows]
-    lines = [line_of(name, *rows) for name in MEASURES if name in rows[0]]
+    refuse_inputs([args.csv], [], begins_with("set,measure,words,"))
+    if args.data and len(args.data) != len(args.runs):
+        raise UserError("--data", f"one folder for each of --runs ({len(args.runs)})",
+                        f"{len(args.data)}", "Name them in the same order, or leave --data out.")
 
-    log(f"{results.title}, {' to '.join(map(label, args.rows))}: "
-        f"{len(rows[0]['dsc'][0])} scans, {' and '.join(str(len(row['dsc'])) for row in rows)} "
-        f"seeds, {'best epoch' if args.statistic == 'best' else f'last {results.window} epochs'}")
-    log(markdown(lines, args.rows))
-    empty = without_foreground([run for row in args.rows for run in results.finished(row)])
-    if empty:
-        log(f"\nWithout any foreground at the best epoch or the last: {', '.join(empty)}. They "
-            "count in every mean.")
+    sets = load_sets(args.runs, args.data)
+    lines = [line for results in sets for line in compared(results, args.rows, args.statistic)]
     if args.csv:
         write_csv(args.csv, lines)
         log(f"written: {args.csv}")
+    if args.figure:
+        with matplotlib.rc_context(PLOT_STYLE):
+            drawn = differences(lines, args.rows)
+            save(args.figure.stem, args.figure.parent, *drawn)
+        log(f"written: {args.figure.with_suffix('.png')} and .pdf")
     return 0
+
+
+def compared(results, rows, statistic):
+    """The lines of a set, printed as a table."""
+    first, second = (scores_of(results, row, statistic) for row in rows)
+    lines = [{"set": results.title, **line_of(name, first, second)} for name in MEASURES
+             if name in first]
+
+    log(f"{results.title}, {' to '.join(map(label, rows))}: "
+        f"{len(first['dsc'][0])} scans, {len(first['dsc'])} and {len(second['dsc'])} seeds, "
+        f"{'best epoch' if statistic == 'best' else f'last {results.window} epochs'}\n")
+    log(markdown(lines, rows) + "\n")
+    empty = without_foreground([run for row in rows for run in results.finished(row)])
+    if empty:
+        log(f"Without any foreground at the best epoch or the last: {', '.join(empty)}. They "
+            "count in every mean.\n")
+    return lines
 
 
 def scores_of(results, row, statistic):
@@ -117,11 +142,14 @@ def markdown(lines, rows):
 def parse_arguments(argv=None):
     parser = argument_parser(__doc__, "python -m studies.difference")
     add = parser.add_argument
-    add("--runs", type=Path, required=True, help="folder of a set's runs, e.g. results/ms")
-    add("--data", type=Path, help="its data folder (default: the one that the runs name)")
+    add("--runs", type=Path, nargs="+", required=True,
+        help="folder of a set's runs, e.g. results/ms, or several")
+    add("--data", type=Path, nargs="+",
+        help="the data folder of each (default: the ones that the runs name)")
     add("--rows", nargs=2, required=True, metavar=("FIRST", "SECOND"),
         help="two rows of it, e.g. gdl gdl+boundary")
     add("--statistic", choices=("last", "best"), default="last",
         help="of each run: the mean over its last epochs, or its best one (default last)")
     add("--csv", type=Path, help="write the numbers to this file too")
+    add("--figure", type=Path, help="draw them: a file whose ending becomes .png and .pdf")
     return parser.parse_args(argv)

@@ -1,12 +1,14 @@
 """Two rows paired over scans: means, differences and verdicts by hand, and what a pack gives."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
 
 from checkout import ROOT
 from conftest import refuses, run
+from reporting import drawing, study_figures
 from run_folders import write_scores, write_set
 from studies import difference
 
@@ -69,6 +71,42 @@ def test_the_table_and_its_csv(folder, tmp_path):
         lines = {line["measure"]: line for line in csv.DictReader(file)}
     assert set(lines) == set(difference.MEASURES)
     assert float(lines["dsc_3d"]["first"]) == pytest.approx(0.05)
+
+
+def test_several_sets_are_tables_one_below_the_other_and_a_figure(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "again")
+    result = run("studies.difference", "--runs", folder, tmp_path / "again", "--rows", "gdl",
+                 "gdl+boundary", "--figure", tmp_path / "drawn.png", "--csv", tmp_path / "all.csv")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("| 3-D DSC | 0.050 | 0.250 | +0.200 | not measured |") == 2
+    assert (tmp_path / "drawn.png").stat().st_size and (tmp_path / "drawn.pdf").stat().st_size
+    with open(tmp_path / "all.csv") as file:
+        sets = [line["set"] for line in csv.DictReader(file)]
+    assert sets == sorted(sets, key=sets.index) and len(set(sets)) == 2
+
+
+def test_the_figure_has_a_point_per_set_filled_where_0_is_left_out():
+    def line(name, of, values, verdict):
+        return {"measure": name, "words": name, "set": of, "verdict": verdict,
+                **dict(zip(("difference", "low", "high"), values, strict=True))}
+
+    lines = [line(name, *more) for name in study_figures.DIFFERENCES for more in (
+        ("A", (0.2, 0.1, 0.3), "better"), ("B", (-0.1, -0.2, 0.1), "undecided"),
+        ("C", (0.4, None, None), "not measured"), ("D", (None, None, None), "not measured"))]
+    figure, _, _, words = study_figures.differences(lines, ("gdl", "gdl+boundary"))
+    axis = figure.axes[0]
+    points = [drawn for drawn in axis.lines if drawn.get_marker() == "o"]
+    assert [[*drawn.get_xydata()[0]] for drawn in points] == [[0.2, 0], [-0.1, 1], [0.4, 2]]
+    assert [drawn.get_markerfacecolor() == "white" for drawn in points] == [False, True, True]
+    bars = [[*drawn.get_xdata()] for drawn in axis.lines if drawn.get_color() == drawing.BLUE
+            and drawn.get_marker() != "o"]
+    assert bars == [[0.1, 0.3], [-0.2, 0.1]] and "D –" in words
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["A", "B", "C", "D"]
+
+
+def test_data_folders_are_as_many_as_the_runs(folder):
+    refuses(run("studies.difference", "--runs", folder, "--data", folder, folder, "--rows", "gdl",
+                "gdl+boundary"), "--data", "one folder for each of --runs (1)")
 
 
 def test_a_row_without_runs_is_refused(folder):
