@@ -172,7 +172,7 @@ demo wmh isles custom sweep compare: checked
 checked: $(ready)
 	@$(PY) -m scoring.rows $(rows)
 
-$(foreach _,EPOCHS=30 WIDTH=8 BATCH=4 SIZE=96 JOBS=2 THREADS=1 DEVICE=cpu,$(eval demo: $_))
+$(foreach _,EPOCHS=24 WIDTH=8 BATCH=4 SIZE=96 JOBS=2 THREADS=1 DEVICE=cpu,$(eval demo: $_))
 small = $(foreach _,EPOCHS WIDTH BATCH SIZE JOBS THREADS DEVICE,$_="$($_)") SUBJECTS= VAL= SPLIT= \
 	PATIENTS= LAYOUT=$(1) RAW=data/phantom/$(1)
 demo: ## the whole chain on a small phantom, on the CPU, in minutes

@@ -17,6 +17,7 @@ from scoring.rows import BOTH, PAIR, REGIONAL
 from training.devices import choose_amp, choose_memory_format
 
 QUEUED = 5             # calls between two events
+SECONDS = 3            # for all whole steps together
 AHEAD, SIZE = 20, 2048  # matrix products in front of them, 17 GFLOP each: some 10 ms
 
 
@@ -101,14 +102,14 @@ def step_and_loss_times(config, channels, classes, device, amp, repeats):
 def alternately(work, device, times=None):
     """Seconds (times, 2) of work(REGIONAL) and work(BOTH), in turn; two pairs before warm up.
 
-    Without `times`, it is as many as fit into about three seconds, 5 to 30.
+    Without `times`, it is as many as fit into about SECONDS, 5 to 30.
     """
     def pair():
         return [seconds(partial(work, name), device) for name in PAIR]
 
     pair()
     _, one_step = pair()
-    return np.array([pair() for _ in range(times or int(np.clip(3 / one_step, 5, 30)))])
+    return np.array([pair() for _ in range(times or int(np.clip(SECONDS / one_step, 5, 30)))])
 
 
 def input_shape(config):
