@@ -362,6 +362,13 @@ def write_csv(path, rows, columns=None):
         writer.writerows(rows)
 
 
+def markdown_table(lines):
+    """Lines of cells (text) as a table in Markdown; the first line is its head."""
+    lines = [[text.replace("|", "\\|") for text in line] for line in lines]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def read_csv(path, columns=(), do=REWRITE):
     """Read a CSV as a list of dicts of strings.
 

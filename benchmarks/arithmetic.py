@@ -20,6 +20,7 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.common import ROOT
 from benchmarks.training import Step
+from utils import markdown_table
 
 NETWORKS = ("unet", "unet2018", "enet")
 WIDTH, SIZE, BATCH = 64, 256, 8
@@ -151,17 +152,11 @@ def epoch_rows(works):
     return [head, *rows]
 
 
-def table(rows):
-    """Rows, the first of them the head, as Markdown."""
-    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
 def tables():
     """The text of both tables."""
     works = {network: (work_of(network), work_of(network, training=False))
              for network in NETWORKS}
-    return f"{table(step_rows(works))}\n\n{table(epoch_rows(works))}"
+    return "\n\n".join(markdown_table(rows) for rows in (step_rows(works), epoch_rows(works)))
 
 
 def put_into(text, new):

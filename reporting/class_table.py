@@ -5,6 +5,7 @@ import statistics
 from reporting.table1 import averaged, spread
 from scoring.rows import label
 from scoring.scores import class_columns
+from utils import markdown_table
 
 # of the columns of a class, in the order of class_columns
 HEADS = ("3-D DSC", "HD95 (mm)")
@@ -56,11 +57,10 @@ def markdown(sets):
     parts = []
     for results in sets:
         if table := class_table(results):
-            lines = [["Loss", "seeds", *table["headings"]], ["---"] * (2 + len(table["headings"]))]
+            lines = [["Loss", "seeds", *table["headings"]]]
             lines += [[label(row["loss"]), str(row["seeds"]), *texts(row["cells"])]
                       for row in table["rows"]]
-            parts += [f"## {results.title}: each class at the best epoch",
-                      "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+            parts += [f"## {results.title}: each class at the best epoch", markdown_table(lines)]
     return "\n".join(f"\n{part}\n" for part in parts)
 
 

@@ -5,6 +5,7 @@ import textwrap
 
 from reporting.table1 import columns, statistic_name
 from scoring.rows import label
+from utils import markdown_table
 
 TEX = {"\\": r"\textbackslash{}", "–": "--", "—": "---",
        **{sign: "\\" + sign for sign in "&%$#_{}"},
@@ -27,12 +28,12 @@ def markdown(sets, table, notes, elsewhere):
         notes: sentences, of `notes.table_notes`.
         elsewhere: of `table1.reported_only`.
     """
-    parts = [f"# {caption(sets)}", markdown_grid(side_by_side(table)),
+    parts = [f"# {caption(sets)}", markdown_table(side_by_side(table)),
              "\n".join(f"- {note}" for note in notes)]
     if elsewhere:
         lines = [["Loss", *elsewhere["headings"]]]
         lines += [[label(row["loss"]), *row["cells"]] for row in elsewhere["rows"]]
-        parts += ["## Reported by the paper", markdown_grid(lines)]
+        parts += ["## Reported by the paper", markdown_table(lines)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -44,13 +45,6 @@ def side_by_side(table):
     rows = [[label(row["loss"]), *(shown.text for group in row["groups"] for shown in group)]
             for row in table["rows"]]
     return [["Loss", *heads], *rows]
-
-
-def markdown_grid(lines):
-    """Lines of cells as a table whose first line is its head."""
-    lines = [[text.replace("|", "\\|") for text in line] for line in lines]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 # Terminal -----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from scoring import epochs
 from scoring.nothing import scores_of_nothing
 from scoring.rows import label
 from scoring.run_files import LARGE, SMALL
+from utils import markdown_table
 
 NOTHING = "predicts nothing"
 
@@ -137,10 +138,9 @@ def markdown(sets):
     for results in sets:
         parts.append(f"## {results.title}: what an empty prediction cannot win")
         for table in measures_tables(results):
-            lines = [["Loss", *table["headings"]], ["---"] * (1 + len(table["headings"])),
+            lines = [["Loss", *table["headings"]],
                      *([row["label"], *row["cells"]] for row in table["rows"])]
-            parts += [f"{table['title']}:",
-                      "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+            parts += [f"{table['title']}:", markdown_table(lines)]
         parts += filter(None, [empty_runs(results)])
     return "\n" + "\n\n".join(parts) + "\n"
 

@@ -8,6 +8,7 @@ from scans.datasets import DATASETS
 from scoring.challenge import wmh_scores_of_masks
 from scoring.intervals import FEWEST_SCANS, mean_interval, paired_interval
 from scoring.rows import label, order, without_boundary
+from utils import markdown_table
 
 MEASURES = {  # of the challenge, in its order: (heading, decimals)
     "dice": ("Dice", 3), "hd95_challenge": ("HD95 (mm)", 2), "volume_difference": ("AVD (%)", 1),
@@ -223,8 +224,7 @@ def markdown(results, rows, reported=None):
     """test_set.md."""
     parts = [f"# Test set: {results.title}"]
     for block in build_blocks(rows, reported):
-        lines = [headings(), ["---"] * (2 + len(MEASURES)),
-                 *([line.name, line.size, *line.cells] for line in block.lines)]
-        parts += [f"## {block.title}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        lines = [headings(), *([line.name, line.size, *line.cells] for line in block.lines)]
+        parts += [f"## {block.title}", markdown_table(lines)]
     parts.append("\n".join(f"- {note}" for note in notes_of(results, rows, reported)))
     return "\n\n".join(parts) + "\n"

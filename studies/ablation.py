@@ -28,7 +28,7 @@ from scoring.row_scores import row_scores
 from scoring.rows import changes_of, label, plain
 from scoring.runs import load_set, without_foreground
 from studies.beside import SAME_SCANS
-from utils import UserError, argument_parser, log, write_csv, write_text
+from utils import UserError, argument_parser, log, markdown_table, write_csv, write_text
 
 ROW = "gdl+boundary"
 METRIC = {metric[0]: metric for metric in METRICS}
@@ -122,16 +122,15 @@ def markdown(base, rows):
     """ablation.md."""
     scores = [heading(base, METRIC[key], statistic) for key, statistic in COLUMNS]
     heads = ["loss", "distance map", "seeds", *scores, "DSC against the reference [95 %]"]
-    lines = [heads, ["---"] * len(heads)]
+    lines = [heads]
     lines += [[row["row"], row["map"], str(row["seeds"]), *(shown.text for shown in row["cells"]),
                change_in_words(row)] for row in rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     empty = [run for row in rows for run in row["empty"]]
     named = ("- Without any foreground at the best epoch or the last: "
              f"{', '.join(empty)}.\n" if empty else "")
 
     return (
-        f"# What explains the method: {base.title}\n\n{table}\n\n"
+        f"# What explains the method: {base.title}\n\n{markdown_table(lines)}\n\n"
         "- Mean (sample standard deviation) over the finished seeds; columns as in Table 1.\n"
         "- Last column: slice-mean DSC at the best epoch against the row of the same loss among "
         "the first two, paired over validation scans, interval over scans and seeds (at least "

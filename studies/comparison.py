@@ -35,7 +35,7 @@ from scoring.row_scores import row_scores
 from scoring.rows import label, plain, without_boundary
 from scoring.run_files import number
 from scoring.runs import load_set, without_foreground
-from utils import UserError, argument_parser, log, read_csv, write_csv, write_text
+from utils import UserError, argument_parser, log, markdown_table, read_csv, write_csv, write_text
 
 METRIC = {metric[0]: metric for metric in METRICS}
 COLUMNS = (("dsc", "best"), ("dsc", "last"), ("dsc_3d", "best"), ("hd95_mm", "best"))
@@ -173,12 +173,11 @@ def markdown(results, lines):
     heads = [*told, "loss", "seeds", *scores, *LESIONS.values(), "s per epoch",
              "3-D DSC, with boundary against without [95 %]"]
 
-    table = [heads, ["---"] * len(heads)]
+    table = [heads]
     for line in lines:
         cells = [text for text, _, _ in line["cells"].values()]
         table.append([*(line[name] for name in told), label(line["loss"]), str(line["seeds"]),
                       *cells, change_in_words(line)])
-    table = "\n".join(f"| {' | '.join(row)} |" for row in table)
 
     empty = [name for line in lines for name in line["empty"]]
     notes = [
@@ -191,7 +190,7 @@ def markdown(results, lines):
     if empty:
         notes.append(f"Without any foreground at the best epoch or the last: {', '.join(empty)}.")
     notes = "".join(f"- {note}\n" for note in notes)
-    return f"# Losses side by side: {results.title}\n\n{table}\n\n{notes}"
+    return f"# Losses side by side: {results.title}\n\n{markdown_table(table)}\n\n{notes}"
 
 
 def tidy_rows(lines):

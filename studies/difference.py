@@ -40,7 +40,7 @@ from scoring.row_scores import SUMMED, row_scores
 from scoring.rows import label
 from scoring.runs import load_sets, without_foreground
 from studies.verdicts import NOT_MEASURED, UNDECIDED, Pair, change_of, excludes_0
-from utils import PLOT_STYLE, UserError, argument_parser, log, write_csv
+from utils import PLOT_STYLE, UserError, argument_parser, log, markdown_table, write_csv
 
 # The measures of the tables, by their names in row_scores
 NAMES = {"false_lesions": "lesions_false", "hd95_mm": "hd95"}  # others are called the same
@@ -129,14 +129,12 @@ def verdict(change, sign, seeds):
 
 def markdown(lines, rows):
     """The lines as a table in Markdown."""
-    table = [f"| measure | {label(rows[0])} | {label(rows[1])} | difference | verdict |",
-             "|---|---|---|---|---|"]
+    table = [["measure", *map(label, rows), "difference", "verdict"]]
     for line in lines:
         first, second = (f"{line[key]:.3f}" if np.isfinite(line[key]) else "–"
                          for key in ("first", "second"))
-        table.append(f"| {line['words']} | {first} | {second} | {change_in_words(line)} | "
-                     f"{line['verdict']} |")
-    return "\n".join(table)
+        table.append([line["words"], first, second, change_in_words(line), line["verdict"]])
+    return markdown_table(table)
 
 
 def parse_arguments(argv=None):

@@ -357,3 +357,8 @@ def test_a_program_leaves_handlers_and_ignored_signals_as_they_were():
         assert signal.getsignal(signal.SIGINT) == interrupt_before
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_table_in_markdown_has_a_rule_below_its_head_and_escapes_bars():
+    assert utils.markdown_table([["a", "b"], ["1", "x|y"]]) == (
+        "| a | b |\n| --- | --- |\n| 1 | x\\|y |")
