@@ -33,6 +33,7 @@ from utils import (
     argument_parser,
     atomic_path,
     log,
+    markdown_table,
     read_csv,
     read_json,
     write_json,
@@ -67,7 +68,7 @@ def pack(runs, data, report, name, out, weights):
         raise UserError(report, "a report of these runs", "no report.html",
                         f"Run: python report.py --runs {runs} --no-slices --out {report}")
 
-    target = out / (name or f"{results.folder.name}-{device_slug(results)}")
+    target = out / (name or default_name(results))
     if target.exists():
         raise UserError(target, "a new folder", "one that is there already",
                         "Remove it, or give --name (make publish: AS=).")
@@ -101,6 +102,14 @@ def refuse_unfinished(results):
                             "none", "It is of an earlier version: train it again.")
 
 
+def default_name(results):
+    """wmh-nvidia-a100: the set and the device; a phantom's says that it is one."""
+    of = results.folder.name
+    if results.is_phantom and "phantom" not in of:
+        of = f"phantom-{of}"
+    return f"{of}-{device_slug(results)}"
+
+
 def device_slug(results):
     """"NVIDIA H100 80GB HBM3" -> nvidia-h100-80gb-hbm3; "cpu, 2 threads, x86_64" -> cpu."""
     sessions = results.parts[0].config.sessions
@@ -132,8 +141,9 @@ def readme(results, name):
     first = results.parts[0].config
     session = first.sessions[-1] if first.sessions else {}
     versions = ", ".join(f"{key} {value}" for key, value in session.get("versions", {}).items())
-    rows = "\n".join(f"| {row} | {len(runs)} | {sum(len(run.parts) for run in runs)} |"
-                     for row, runs in results.losses.items())
+    table = markdown_table([["row", "seeds", "runs"], *(
+        [row, str(len(runs)), str(sum(len(run.parts) for run in runs))]
+        for row, runs in results.losses.items())])
     commands = "\n".join(portable(run.config.command or "") for run in results.parts)
     phantom = " Phantom: synthetic images." if results.is_phantom else ""
 
@@ -143,9 +153,7 @@ Packed by `make publish`.{phantom} Machine: {session.get("device", "unknown")}, 
 {session.get("amp", "unknown")}, commit {session.get("commit", "unknown")}; {versions}. Data:
 fingerprint `{results.fingerprint.sha256[:12]}`, {len(results.dataset.subjects) or "?"} scans.
 
-| row | seeds | runs |
-|---|---|---|
-{rows}
+{table}
 
 `table1.md`, the figures and `report.html` are made from `runs/`, where each run has its settings,
 a row per epoch (`metrics.csv`) and every measure of every validation scan at every epoch

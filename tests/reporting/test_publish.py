@@ -3,12 +3,15 @@
 import csv
 import json
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_test_set import column, write_masks, write_test_scans
 
 from checkout import ROOT
 from conftest import refuses, run, train
+from reporting import publish
 from scoring.runs import load_set
 
 PACKS = sorted({path.parents[4] for path in (ROOT / "results" / "published").glob(
@@ -116,6 +119,15 @@ def test_a_pack_has_every_run_and_no_scan_no_mask_and_no_weights(pack):
             "runs/results/gdl/seed0-fold2/scores.csv",
             "runs/results/gdl+boundary/seed0-fold0/config.json"} <= names
     assert not [name for name in names if name.endswith((".npz", ".npy", ".pt", ".nii.gz"))]
+
+
+@pytest.mark.parametrize("folder, phantom, name", [
+    ("wmh", False, "wmh-cpu"), ("wmh", True, "phantom-wmh-cpu"),
+    ("phantom-isles", True, "phantom-isles-cpu")])
+def test_the_name_of_a_phantoms_pack_says_so(folder, phantom, name):
+    part = SimpleNamespace(config=SimpleNamespace(sessions=[{"device": "cpu, 2 threads, x86_64"}]))
+    results = SimpleNamespace(folder=Path(folder), is_phantom=phantom, parts=[part])
+    assert publish.default_name(results) == name
 
 
 def test_a_pack_names_no_path_of_the_machine(made, pack):
