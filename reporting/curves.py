@@ -17,7 +17,7 @@ from reporting.drawing import (
 )
 from scoring.epochs import EMPTY, series
 from scoring.nothing import scores_of_nothing
-from scoring.rows import PAIR, in_words, is_variant
+from scoring.rows import PAIR, in_words, is_of_a_study
 from utils import COLUMN
 
 DISTANCES = ("val_hd", "val_hd95", "val_hd_legacy", "val_false_distance")
@@ -126,7 +126,7 @@ def draw_nothing(axis, value):
 
 def plain_rows(results):
     """The rows without those of a sweep or a capped weight, which would hide the paper's curves."""
-    plain = {name: runs for name, runs in results.losses.items() if not is_variant(name)}
+    plain = {name: runs for name, runs in results.losses.items() if not is_of_a_study(name)}
     return plain or results.losses
 
 

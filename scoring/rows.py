@@ -142,6 +142,14 @@ def is_variant(name):
     return bool(changes_of(name))
 
 
+def is_of_a_study(name):
+    """Does a row vary alpha or cap the GDL's weight, for the alpha study or the ablation?
+
+    Other changes, as in gdl-batch, make it another loss.
+    """
+    return any(is_schedule(change) or change[0] == "cap" for change in changes_of(name))
+
+
 def plain(name):
     """The loss of a row without its changes: gdl-cap1 -> gdl."""
     return parse(name).loss if is_variant(name) else name

@@ -5,7 +5,7 @@ from reporting.page.scores import measure_changes, verdict
 from reporting.page.words import duration
 from reporting.table1 import METRICS, columns
 from scoring.nothing import scores_of_nothing
-from scoring.rows import PAIR, PAPER, RATER, is_variant, label
+from scoring.rows import PAIR, PAPER, RATER, is_of_a_study, label
 
 VERBS = {"better": "raises", "worse": "lowers"}  # of a DSC, by its verdict
 
@@ -138,8 +138,8 @@ def table_of_set(results, table, index):
               for metric, statistic in shown]
     starts = [at == 0 or shown[at - 1][0] is not metric for at, (metric, _) in enumerate(shown)]
     return {"groups": counts, "headings": headings, "starts": starts,
-            "rows": [row for row in rows if not is_variant(row["loss"])],
-            "further": [row for row in rows if is_variant(row["loss"])],
+            "rows": [row for row in rows if not is_of_a_study(row["loss"])],
+            "further": [row for row in rows if is_of_a_study(row["loss"])],
             "nothing": ["–" if value is None else f"{value:.{metric.digits}f}"
                         for (metric, _), value in zip(shown, values, strict=True)]}
 

@@ -62,6 +62,13 @@ def test_what_does_not_change_the_boundary_loss_stays_without_it(name, label, wi
     assert rows.schedule_in_words(name) == schedule and rows.is_variant(name)
 
 
+@pytest.mark.parametrize("name, of_a_study", [
+    ("gdl", False), ("gdl-batch", False), ("gdl+boundary-batch", False), ("gdl-cap1", True),
+    ("gdl+boundary-alpha0.5", True), ("gdl+boundary-warm50", True), ("gdl-lesionslices", False)])
+def test_alpha_and_the_cap_are_studied_and_other_changes_make_another_loss(name, of_a_study):
+    assert rows.is_of_a_study(name) == of_a_study
+
+
 @pytest.mark.parametrize("name", [
     "gdl-batch1", "gdl-batch-batch", "gdl-batches", "gdl-lesionslices-lesionslices",
     "gdl-alpha", "gdl-cap", "gdl+boundary-switch", "gdl-beta1", "gdl-", "gdl-alpha0.5.5",
