@@ -17,7 +17,7 @@ from reporting.drawing import (
 )
 from scoring.epochs import EMPTY, series
 from scoring.nothing import scores_of_nothing
-from scoring.rows import PAIR, in_words, is_of_a_study
+from scoring.rows import ALONE, in_words, is_of_a_study
 from utils import COLUMN
 
 DISTANCES = ("val_hd", "val_hd95", "val_hd_legacy", "val_false_distance")
@@ -183,8 +183,7 @@ def points(run, key):
 def frame(axis, results, key):
     """Whole epochs on the x axis, and what a measure asks of the y axis.
 
-    Numbers of lesions begin in the thousands and may end at none. Distances are those of the
-    paper's two curves: before it collapses, boundary alone lies far above them.
+    Numbers of lesions begin in the thousands and may end at none.
     """
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     if key == "val_false_lesions":
@@ -193,15 +192,16 @@ def frame(axis, results, key):
     elif key == EMPTY:
         axis.set_ylim(-0.04, 1.04)
     elif key in DISTANCES:
-        frame_main_curves(axis, results, key)
+        frame_regional_curves(axis, results, key)
 
 
-def frame_main_curves(axis, results, key):
-    """Let the paper's two curves set the y axis.
+def frame_regional_curves(axis, results, key):
+    """Let the curves of rows with a regional loss set the y axis.
 
     Before it collapses, boundary alone lies far above them.
     """
-    values = [points(run, key)[1] for name in PAIR for run in results.losses.get(name, [])]
+    values = [points(run, key)[1] for name, runs in plain_rows(results).items() if name != ALONE
+              for run in runs]
     values = np.concatenate([[np.nan], *values])
     if np.isfinite(values).any():
         low, high = np.nanmin(values), np.nanmax(values)
@@ -237,8 +237,8 @@ def figure3_texts(sets, measures, reported):
 
     caption = (
         "Thick, with markers: mean over the finished seeds; thin: each seed; dotted: unfinished "
-        "runs. Distances are not drawn at epochs at which the model segments nothing; GDL and GDL "
-        "+ boundary set the distance axis.")
+        "runs. Distances are not drawn at epochs at which the model segments nothing; boundary "
+        "alone does not set the distance axis.")
     if any(key in PAPERS for key, _ in measures):
         caption += " Grey dots: what a model that predicts nothing scores."
     if reported and any(results.challenge for results in sets):

@@ -189,8 +189,10 @@ def _part_label(part):
 
 
 def in_words(name):
-    """A row for a legend: GDL + boundary, and for rows beside the paper's their label."""
-    return IN_WORDS.get(name) or label(name)
+    """A row for a legend: GDL + boundary, "GDL, batch"; for other losses their label."""
+    if plain(name) not in IN_WORDS:
+        return label(name)
+    return ", ".join([IN_WORDS[plain(name)], *map(_in_words, changes_of(name))])
 
 
 def schedule_in_words(name):

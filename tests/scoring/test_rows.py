@@ -62,6 +62,13 @@ def test_what_does_not_change_the_boundary_loss_stays_without_it(name, label, wi
     assert rows.schedule_in_words(name) == schedule and rows.is_variant(name)
 
 
+@pytest.mark.parametrize("name, words", [
+    ("gdl+boundary", "GDL + boundary"), ("gdl-batch", "GDL, batch"), ("dice-batch", "L_Dice, batch"),
+    ("gdl+boundary-alpha0.5", "GDL + boundary, alpha 0.5")])
+def test_a_legend_spells_the_papers_losses_out(name, words):
+    assert rows.in_words(name) == words
+
+
 @pytest.mark.parametrize("name, of_a_study", [
     ("gdl", False), ("gdl-batch", False), ("gdl+boundary-batch", False), ("gdl-cap1", True),
     ("gdl+boundary-alpha0.5", True), ("gdl+boundary-warm50", True), ("gdl-lesionslices", False)])
