@@ -63,8 +63,8 @@ def test_what_does_not_change_the_boundary_loss_stays_without_it(name, label, wi
 
 
 @pytest.mark.parametrize("name, words", [
-    ("gdl+boundary", "GDL + boundary"), ("gdl-batch", "GDL, batch"), ("dice-batch", "L_Dice, batch"),
-    ("gdl+boundary-alpha0.5", "GDL + boundary, alpha 0.5")])
+    ("gdl+boundary", "GDL + boundary"), ("gdl-batch", "GDL, batch"),
+    ("dice-batch", "L_Dice, batch"), ("gdl+boundary-alpha0.5", "GDL + boundary, alpha 0.5")])
 def test_a_legend_spells_the_papers_losses_out(name, words):
     assert rows.in_words(name) == words
 
