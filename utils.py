@@ -363,8 +363,8 @@ def write_csv(path, rows, columns=None):
 
 
 def markdown_table(lines):
-    """Lines of cells (text) as a table in Markdown; the first line is its head."""
-    lines = [[text.replace("|", "\\|") for text in line] for line in lines]
+    """Lines of cells as a table in Markdown; the first line is its head."""
+    lines = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

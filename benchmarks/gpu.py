@@ -12,10 +12,10 @@ import subprocess
 import torch
 
 from benchmarks import gpu_epoch, gpu_steps
-from benchmarks.arithmetic import table
 from benchmarks.common import save, significant
 from training import gpus
 from training.devices import choose_device
+from utils import markdown_table
 
 PARTS = ("device", "steps", "epoch", "side_by_side")
 COPIED = {"cuda": 2**30, "cpu": 2**24}  # bytes, by the kind of device
@@ -131,7 +131,7 @@ def of_device(found):
             ("memory, read and written", f"{found['bytes_per_second'] / 1e9:.4g} GB/s"),
             ("CUDA, cuDNN", f"{found['cuda']}, {found['cudnn']}"),
             *((name, load[name]) for name in QUERY[1:] if name in load)]
-    return table([("device", "best, or under load"), *rows])
+    return markdown_table([("device", "best, or under load"), *rows])
 
 
 def of_steps(found):
@@ -141,8 +141,9 @@ def of_steps(found):
              f"{step['memory_bytes'] / 2**30:.1f} GiB", f"{step['start_seconds']:.1f} s"]
             if step else [f"`{network}`", name, "does not fit", *["–"] * 5]
             for network, steps in found["networks"].items() for name, step in steps.items()]
-    return table([("network", f"step of {found['shape']}", "time", "slices/s",
-                  "against eager float32", "of the matrix rate", "memory", "first step"), *rows])
+    return markdown_table([("network", f"step of {found['shape']}", "time", "slices/s",
+                            "against eager float32", "of the matrix rate", "memory", "first step"),
+                           *rows])
 
 
 def of_epoch(found):
@@ -153,10 +154,11 @@ def of_epoch(found):
                for name, seconds in found["beside"].items()),
              ("loader alone", f"{found['loader_slices_per_second']:.0f} slices/s",
               "slices on the device" if found["resident"] else "slices read from files")]
-    return table([(f"epoch of {found['train']} and {found['val']} slices", "time", "share"), *rows])
+    head = (f"epoch of {found['train']} and {found['val']} slices", "time", "share")
+    return markdown_table([head, *rows])
 
 
 def of_side_by_side(found):
     rows = [(count, f"{each['epoch_seconds']:.3g} s", f"{each['slices_per_second']:.1f}")
             for count, each in found.items()]
-    return table([("runs at a time", "an epoch of each", "slices/s of all"), *rows])
+    return markdown_table([("runs at a time", "an epoch of each", "slices/s of all"), *rows])
