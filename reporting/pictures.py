@@ -285,7 +285,7 @@ def draw_empty(row, results):
     window = head_box(image, case_masks(results, case, index), step)
     for axis in row[:2]:
         show(axis, image, window, step)
-    corner(row[0], f"{results.title}\nempty slice, {case.name}")
+    corner(row[0], f"{results.title}, empty slice\n{case.name}")
     corner(row[1], "no lesion")
     draw_pair(row[2:], results, case, index, window)
 
