@@ -53,10 +53,6 @@ NEITHER = ("false_distance",)  # is neither better nor worse where it is more
 def main(argv=None):
     args = parse_arguments(argv)
     refuse_inputs([args.csv], [], begins_with("set,measure,words,"))
-    if args.data and len(args.data) != len(args.runs):
-        raise UserError("--data", f"one folder for each of --runs ({len(args.runs)})",
-                        f"{len(args.data)}", "Name them in the same order, or leave --data out.")
-
     sets = load_sets(args.runs, args.data)
     lines = [line for results in sets for line in compared(results, args.rows, args.statistic)]
     if args.csv:
