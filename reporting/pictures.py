@@ -172,8 +172,8 @@ def figure2(sets):
     axes[0, 1].set_title(r"$\Delta S$ between $\partial G$ and $\partial S$, coloured by $D_G$")
     caption = (
         "The slice with the largest lesion area of the validation scan with the largest lesion "
-        "volume. Half the boundary distance (Eq. 4) is the sum of phi over S minus its sum over G: "
-        "the sum of the distance D_G over the region between the two contours. "
+        "volume. Half the boundary distance (Eq. 4) is the integral of phi over S minus that over "
+        "G: the integral of the distance D_G over the region between the two contours. "
         f"{'. '.join(told)}.")
     return figure, "Figure 2: the level set of a lesion and the boundary distance", caption, \
         ("Left: signed distance map of a lesion. Right: where prediction and truth differ. "
@@ -188,6 +188,7 @@ def draw_boundary_distance(figure, row, results, case, index):
     mask = case.predicted_lesion(run) if run else None
     predicted = None if mask is None else mask[index]
     unit = results.dataset.distance.unit
+    area = np.prod(case.pixel) if unit == "mm" else 1
     window = box(truth | (False if predicted is None else predicted), 14, case.pixel)
 
     draw_level_set(figure, row[0], phi, truth, window, case.pixel, unit)
@@ -201,10 +202,10 @@ def draw_boundary_distance(figure, row, results, case, index):
     outline(row[1], truth, window, TRUTH, 1.2)
     outline(row[1], predicted, window, contour_colour(run.folder.parent.name), 1.2)
 
-    value = phi[predicted].sum() - phi[truth].sum()
-    corner(row[1], f"Eq. 4: {value:.0f} {unit}")
-    return (f"{name}, prediction of {run.name}: half the boundary distance is {value:.1f} {unit} "
-            "summed over pixels")
+    value = area * (phi[predicted].sum() - phi[truth].sum())
+    corner(row[1], f"Eq. 4: {value:.0f} {unit}$^3$")
+    return (f"{name}, prediction of {run.name}{'' if predicted.any() else ' (empty)'}: "
+            f"half the boundary distance is {value:.1f} {unit}³")
 
 
 def draw_level_set(figure, axis, phi, truth, window, step, unit):
@@ -282,10 +283,10 @@ def draw_empty(row, results):
 
     case, index = found
     image, step = case.slice_image(index), case.pixel
-    window = head_box(image, case_masks(results, case, index), step)
+    window = head_box(case.projection(), case_masks(results, case, index), step)
     for axis in row[:2]:
         show(axis, image, window, step)
-    corner(row[0], f"{results.title}, empty slice\n{case.name}")
+    corner(row[0], f"{results.title}\nempty slice\n{case.name}")
     corner(row[1], "no lesion")
     draw_pair(row[2:], results, case, index, window)
 

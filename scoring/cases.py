@@ -61,6 +61,10 @@ class Case:
         """The shown modality of one slice: (H, W) float, 0 to 1."""
         return np.asarray(self.images[index, self.channel], float) / folder.INTENSITY_MAX
 
+    def projection(self):
+        """The shown modality, the brightest of all slices: (H, W) float, 0 to 1."""
+        return np.asarray(self.images[:, self.channel].max(0), float) / folder.INTENSITY_MAX
+
     def predicted(self, run):
         """(S, H, W) classes that a run's best model predicts; None if it has not written them."""
         part = run.part_of(self.name)

@@ -24,14 +24,23 @@ from reporting.page.run_times import stages
 from reporting.page.scores import (
     PER_SCAN,
     by_volume,
+    evaluation_files,
     measure_changes,
     paired_differences,
     scan_scores,
     scatter,
 )
 from reporting.page.slices import BUDGET, browser
-from reporting.page.words import EVALUATED, duration, rounded, setting_name, setting_value
+from reporting.page.words import (
+    EVALUATED,
+    duration,
+    maps_in_words,
+    rounded,
+    setting_name,
+    setting_value,
+)
 from scoring import test_table
+from scoring.cases import validation_cases
 from scoring.rows import IN_WORDS, PAIR, PAPER, label
 from scoring.run_files import Claims, number
 from scoring.runs import without_foreground
@@ -63,14 +72,14 @@ def set_view(results, index, table, reported, budget):
     settings, environment, varying = settings_of(results)
     scans, claims = scan_scores(results), claims_of(results)
     scatters = [scatter(scans, metric) for metric in PER_SCAN]
-    has_masks = budget > 0 and bool(scans) and any(
+    has_masks = budget > 0 and bool(validation_cases(results)) and any(
         (part.folder / "predictions.npz").exists()
         for loss in PAIR for run in results.losses.get(loss, []) for part in run.parts)
 
     return {
         "set": results, "index": index, "finding": finding(results, claims),
         "table": table_of_set(results, table, index), "claim_list": claim_list(claims),
-        "maps": setting_value(results.dataset.distance.model_dump()),
+        "maps": maps_in_words(results.dataset.distance),
         "headlines": headlines(results),
         "last": statistic_in_words(results, "last"),
         "claims": claims, "stale": claims_are_stale(results),
@@ -230,11 +239,6 @@ def evaluation(run):
 
     return {key: f"{statistics.fmean(values[key]):.{digits}f} ({len(values[key])} of {count})"
             for key, (_, digits) in EVALUATED.items() if key in values}
-
-
-def evaluation_files(run):
-    """evaluation.csv of a run, or of each fold."""
-    return [part.folder / "evaluation.csv" for part in run.parts]
 
 
 # The page -----------------------------------------------------------------------------------------

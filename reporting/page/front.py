@@ -5,7 +5,7 @@ from reporting.page.scores import measure_changes, verdict
 from reporting.page.words import duration
 from reporting.table1 import METRICS, columns
 from scoring.nothing import scores_of_nothing
-from scoring.rows import PAIR, PAPER, RATER, is_of_a_study, label
+from scoring.rows import PAIR, PAPER, RATER, in_words, is_of_a_study
 
 VERBS = {"better": "raises", "worse": "lowers"}  # of a DSC, by its verdict
 
@@ -100,7 +100,7 @@ def what_ran(results):
     epochs = sum(len(part.rows) for part in parts)
     left = len(parts) - sum(part.finished for part in parts)
     seconds = sum(part.seconds for part in parts if part.rows)
-    return (f"{len(parts)} runs of {', '.join(map(label, results.losses))}, {epochs} epochs in "
+    return (f"{len(parts)} runs of {', '.join(map(in_words, results.losses))}, {epochs} epochs in "
             f"all, trained in {duration(seconds)}"
             + (f"; {left} of them unfinished" if left else "") + ".")
 

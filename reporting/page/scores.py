@@ -4,6 +4,7 @@ A run that predicts nothing counts in every mean.
 """
 
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy as np
 from metrics import lesion_sizes
 from reporting.measures import MEASURES, statistic_in_words
 from reporting.page.svg import Axes
-from scoring.cases import validation_cases
+from scoring.cases import validation_cases, validation_names
 from scoring.intervals import FEWEST_SCANS, FEWEST_SEEDS, difference
 from scoring.row_scores import SUMMED, row_scores
 from scoring.rows import ALONE, BOTH, PAIR, REGIONAL
+from scoring.run_files import number
+from utils import read_csv
 
 
 class Score(NamedTuple):
@@ -56,14 +59,19 @@ def scan_scores(results):
     They are means over the finished seeds.
 
     Returns:
-        [{"subject", "volume" (ml), "dsc_3d", "hd95": {loss: score or None, "difference"}}], the
-        scan with the lowest DSC of GDL + boundary first (of GDL where that has not finished).
+        [{"subject", "volume" (ml, None if unknown), "dsc_3d", "hd95": {loss: score or None,
+        "difference"}}], the scan with the lowest DSC of GDL + boundary first (of GDL where that has
+        not finished). [] without the data folder, unless a run kept the scores.
     """
     found = {metric: {loss: per_scan(results, loss, metric) for loss in PAIR}
              for metric in PER_SCAN}
-    rows = []
-    for index, case in enumerate(validation_cases(results)):
-        row = {"subject": case.name, "volume": case.volume_ml}
+    has_scores = any(values is not None for pair in found.values() for values in pair.values())
+    if not validation_cases(results) and not has_scores:
+        return []
+
+    known, rows = volumes(results), []
+    for index, name in enumerate(validation_names(results)):
+        row = {"subject": name, "volume": known.get(name)}
         for metric, scores in found.items():
             pair = {loss: None if values is None else float(values[index])
                     for loss, values in scores.items()}
@@ -71,6 +79,25 @@ def scan_scores(results):
             row[metric] = {**pair, "difference": change}
         rows.append(row)
     return sorted(rows, key=badness)
+
+
+def volumes(results):
+    """{scan: ml of lesion}; without the data folder as evaluation.csv has it, on the own grid."""
+    if cases := validation_cases(results):
+        return {case.name: case.volume_ml for case in cases}
+
+    found = {}
+    for run in results.runs[:1]:
+        for path in filter(Path.exists, evaluation_files(run)):
+            for line, row in enumerate(read_csv(path), 2):
+                found.setdefault(row["subject"], []).append(
+                    number(row.get("reference_ml", ""), path, line) or 0)
+    return {name: sum(of_classes) for name, of_classes in found.items()}
+
+
+def evaluation_files(run):
+    """evaluation.csv of a run, or of each fold."""
+    return [part.folder / "evaluation.csv" for part in run.parts]
 
 
 def badness(row):

@@ -2,17 +2,17 @@
 
 from scoring.run_files import SCORES
 
-SETTINGS = {  # entries of config.json and of the data's distance maps
+SETTINGS = {  # entries of config.json
     "amp": "precision", "augment": "augmentation", "batch_size": "batch size",
     "boundary_classes": "classes of the boundary loss", "commit": "commit of the code",
-    "compile": "compiled network", "convention": "inside the lesion",
+    "compile": "compiled network",
     "data": "data folder", "data_fingerprint": "fingerprint of the data",
     "deterministic": "deterministic operations", "dims": "dimensions", "folds": "folds",
     "gdl_max_weight": "cap of the GDL's class weight", "lesion_slices": "lesion slices only",
     "loss_options": "options of the regional loss", "lr": "learning rate at the start",
     "patch": "patch", "schedule": "schedule of alpha", "score": "best epoch chosen by",
-    "size": "size of a slice (px)", "threads": "CPU threads", "truncate": "cut to whole numbers",
-    "unit": "unit", "width": "channels at full resolution",
+    "size": "size of a slice (px)", "threads": "CPU threads",
+    "width": "channels at full resolution",
 }
 EVALUATED = {  # columns of evaluation.csv that the page shows, and their digits
     "dice": ("DSC", 3), "precision": ("precision of voxels", 3), "recall": ("recall of voxels", 3),
@@ -47,6 +47,16 @@ def setting_value(value):
     if isinstance(value, list | tuple):
         return ", ".join(map(setting_value, value))
     return SCORES.get(value, str(value))
+
+
+def maps_in_words(distance):
+    """How the distance maps were made: "in px, a map for each slice, ..."."""
+    return ", ".join([
+        f"in {distance.unit}",
+        "a map for each slice" if distance.dims == 2 else "one of the volume",
+        "0 on the lesion's boundary" if distance.convention == "paper" else
+        f"inside the lesion as the {distance.convention} code has it",
+        *["cut to whole numbers"] * distance.truncate])
 
 
 def rounded(value):

@@ -307,6 +307,29 @@ def test_the_sweep_has_one_scale_its_ends_and_all_in_the_legend(tmp_path):
     assert "alpha 0 0.300" in alt and "alpha 1 0.600" in alt
 
 
+# Figure 2 -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("unit, spacing, expected", [
+    ("px", [2, 1, 3], "10.0 px³"), ("mm", [2, 1, 3], "20.0 mm³"), ("mm", [1, 1, 3], "10.0 mm³")])
+def test_figure_2_integrates_the_distance_over_the_area_between(tmp_path, unit, spacing, expected):
+    """The squares of b move by a row: 8 and 2 pixels at a distance of 1 are gained, at 0 lost."""
+    folder, data = write_set(tmp_path), tmp_path / "data" / "wmh"
+    (data / "subjects" / "b" / "meta.json").write_text(json.dumps({"spacing_mm": spacing}))
+    about = json.loads((data / "dataset.json").read_text())
+    about["distance"]["unit"] = unit
+    (data / "dataset.json").write_text(json.dumps(about))
+    _, _, caption, _ = pictures.figure2(load(folder))
+    assert (f"b, slice 1, prediction of gdl+boundary/seed0: half the boundary distance is "
+            f"{expected}.") in caption
+
+
+def test_figure_2_says_that_a_prediction_is_empty(tmp_path):
+    folder = write_set(tmp_path)
+    predict(folder, "gdl+boundary")
+    _, _, caption, _ = pictures.figure2(load(folder))
+    assert "prediction of gdl+boundary/seed0 (empty)" in caption
+
+
 # Figure 4, its last row ---------------------------------------------------------------------------
 
 def predict(folder, loss, **pixels):
@@ -332,6 +355,19 @@ def test_figure_4_ends_with_the_empty_slice_on_which_gdl_paints_most(tmp_path, g
     assert f"a slice without a lesion {expected}" in alt.split("; ")[-1]
     assert "GDL predicts the most foreground" in caption
     assert "no lesion" in words(figure)[-3] and "DSC" not in " ".join(words(figure)[-2:])
+
+
+def test_figure_4_frames_the_head_and_not_what_an_empty_slice_shows_of_it(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8], "gdl+boundary": [[0.5] * 8]})
+    predict(folder, "gdl", a=3)
+    predict(folder, "gdl+boundary")
+    path = tmp_path / "data" / "wmh" / "subjects" / "a" / "images.npy"
+    images = np.load(path)
+    images[1] = 0
+    images[1, :, 3:6, 3:6] = 60000  # as the top of a skull
+    np.save(path, images)
+    figure, *_ = pictures.figure4(load(folder))
+    assert figure.axes[-4].images[0].get_array().shape == (24, 24)
 
 
 def test_figure_4_says_where_every_empty_slice_is_left_clean(tmp_path):

@@ -17,13 +17,14 @@ from reporting.page.svg import Axes, band, labelled, line
 from run_folders import (
     DSC,
     REPORTED,
+    SCAN,
     page_of,
     write_data,
     write_run,
     write_scores,
     write_set,
 )
-from scoring import runs
+from scoring import runs, scan_scores
 from scoring.cases import validation_cases
 from utils import UserError, write_csv
 
@@ -232,7 +233,8 @@ def test_a_phantoms_page_says_what_ran_and_judges_no_claim(tmp_path):
     folder = write_set(tmp_path)
     write_claims(folder, "supported", "refuted", excludes_0=True)  # of an earlier version
     page = page_of(folder)
-    assert "6 runs of L_B, L_GD, L_GD + L_B, 48 epochs in all, trained in 1 min 12 s." in page
+    assert ("6 runs of boundary alone, GDL, GDL + boundary, 48 epochs in all, "
+            "trained in 1 min 12 s.") in page
     assert "No claim is judged on a phantom" in page and "+0.1 [0, 0.2]" in page
     assert 'href="#what-ran"' in page and 'id="claims"' not in page and 'class="chip' not in page
     assert not re.search(r"supported|refuted|undecided|too few scans", page)
@@ -418,6 +420,42 @@ def test_without_a_finished_pair_there_is_nothing_to_compare(tmp_path):
     scans = scores.scan_scores(results)
     assert scores.paired_differences(results) == [] and scores.scatter(scans, "hd95") is None
     assert scans[0]["subject"] == "a" and scans[0]["dsc_3d"]["difference"] is None
+
+
+def write_pair(tmp_path):
+    """One run each of GDL and GDL + boundary on own data, which are taken away."""
+    folder = write_set(tmp_path, source="own",
+                       losses={"gdl": [[0.6] * 8], "gdl+boundary": [[0.6] * 8]})
+    shutil.rmtree(tmp_path / "data" / "wmh" / "subjects")
+    return folder
+
+
+def test_without_the_data_scans_are_listed_by_scores_csv_and_evaluation_csv(tmp_path):
+    folder = write_pair(tmp_path)
+    for loss, better in (("gdl", "a"), ("gdl+boundary", "b")):
+        run = folder / loss / "seed0"
+        scan_scores.append(run, [
+            {**SCAN, "epoch": epoch, "subject": name, "dsc_3d": 0.7 if name == better else 0.3}
+            for epoch in range(1, 9) for name in ("a", "b")])
+        write_csv(run / "evaluation.csv", [
+            {"subject": name, "label": 1, "reference_ml": volume}
+            for name, volume in (("a", 4.5), ("b", 0.25))])
+
+    found = [(row["subject"], row["volume"], row["dsc_3d"]["gdl"], row["dsc_3d"]["gdl+boundary"])
+             for row in scores.scan_scores(load(folder))]
+    assert found == [("a", 4.5, 0.7, 0.3), ("b", 0.25, 0.3, 0.7)]  # the worse one first
+    page = page_of(folder)
+    assert page.count('<path class="better"') == 1 and page.count('<path class="worse"') == 1
+    assert 'href="#scan-' not in page and "Each point links" not in page
+
+
+def test_without_data_and_scores_of_scans_that_is_said_and_nothing_listed(tmp_path):
+    folder = write_pair(tmp_path)
+    assert scores.scan_scores(load(folder)) == []
+    page = page_of(folder)
+    assert "These runs kept no scores of single scans." in page and "worst first</th>" not in page
+    changed = page[page.index('id="summary"'):page.index("</table>", page.index('id="summary"'))]
+    assert ">verdict<" not in changed and "change [95 %]" in changed  # nothing was judged
 
 
 def test_recall_by_volume_counts_each_lesion_once(tmp_path):

@@ -9,6 +9,7 @@ from reporting import table1
 from reporting.page import commands, front, words
 from reporting.page.build import claims_of
 from run_folders import DSC, REPORTED, page_of, write_run, write_set
+from scans.folder import Distance
 from scoring import runs
 from scoring.run_files import Claim
 
@@ -54,7 +55,8 @@ def test_without_a_pair_the_sentence_says_what_is_missing(tmp_path):
 
 def test_a_phantoms_sentence_says_what_ran_and_finds_nothing(tmp_path):
     said = front.finding(load(write_set(tmp_path)), NO_CLAIMS)
-    assert said.startswith("WMH phantom: 6 runs of L_B, L_GD, L_GD + L_B, 48 epochs in all, ")
+    assert said.startswith("WMH phantom: 6 runs of boundary alone, GDL, GDL + boundary, "
+                           "48 epochs in all, ")
     assert "adding" not in said
 
 
@@ -168,3 +170,13 @@ def test_the_command_that_preprocessing_noted_is_the_one_that_is_listed(tmp_path
     noted = {"seconds": 1, "scans": 2, "command": "python preprocess.py --layout wmh --val 2"}
     (tmp_path / "data" / "wmh" / "run_time.json").write_text(json.dumps(noted))
     assert commands.preprocess_command(load(folder), "data") == noted["command"]
+
+
+@pytest.mark.parametrize("about, expected", [
+    ({}, "in px, a map for each slice, 0 on the lesion's boundary"),
+    ({"unit": "mm", "dims": 3}, "in mm, one of the volume, 0 on the lesion's boundary"),
+    ({"convention": "official", "truncate": True},
+     "in px, a map for each slice, inside the lesion as the official code has it, "
+     "cut to whole numbers")])
+def test_distance_maps_are_described_in_words(about, expected):
+    assert words.maps_in_words(Distance(**about)) == expected
