@@ -21,6 +21,7 @@ from training.progress import StepBar, run_of, time_in_words
 from utils import COLUMN, PLOT_LINES, PLOT_STYLE, UserError, atomic_path, log
 
 SHARE = 0.02  # of the time that drawing may take: shorter epochs than 50 drawings share one
+LEGEND = {"frameon": True, "framealpha": 0.85, "edgecolor": "none"}  # where curves leave no room
 OVERLAYS = 3  # validation slices shown in TensorBoard
 TRUTH, FOUND = (255, 217, 47), (77, 163, 255)
 
@@ -251,7 +252,7 @@ def draw_panel(axis, name, columns, rows):
 
     axis.set_title(name)
     axis.grid()
-    axis.legend()
+    axis.legend(**LEGEND)
 
 
 def draw_rate(axis, rows):
@@ -265,4 +266,6 @@ def draw_rate(axis, rows):
     beside.spines["right"].set_visible(True)
     axis.set_ylim(0, 1.05)
     axis.set_ylabel("alpha")
-    axis.legend([axis.lines[0], beside.lines[0]], ["alpha", "learning rate (right)"])
+    axis.get_legend().remove()
+    beside.legend([axis.lines[0], beside.lines[0]], ["alpha", "learning rate (right)"],
+                  loc="center right", **LEGEND)
