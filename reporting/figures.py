@@ -11,6 +11,7 @@ from scoring.cases import validation_cases
 from utils import PLOT_STYLE, atomic_path, write_text
 
 CAPTIONS = "captions.md"
+DRAWN_BY_THE_PAGE = ("figure3", "figure3_mm")
 
 # Two measures of Figure 3 larger: column, label of the axis
 IN_MM = (("val_dice_3d", "validation DSC (per scan)"), ("val_hd95", "validation HD95 (mm)"))
@@ -65,13 +66,16 @@ def save(name, out, figure, title, caption, alt):
     Both are as wide as a paper's text. The caption is text, on the page and in captions.md.
 
     Returns:
-        {"name", "png" (bytes, at 160 dpi), "title", "caption", "alt"}.
+        {"name", "png" (bytes, at 160 dpi; empty where the page draws it), "title", "caption",
+        "alt"}.
     """
-    small = io.BytesIO()  # for the page
-    figure.savefig(small, format="png", dpi=160, metadata={"Software": None})
-    figure.set_layout_engine("none")  # all three are laid out alike, once
+    small = io.BytesIO()
+    if name not in DRAWN_BY_THE_PAGE:
+        figure.savefig(small, format="png", dpi=160, metadata={"Software": None})
+        figure.set_layout_engine("none")  # all three are laid out alike, once
 
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
         with atomic_path(out / f"{name}.{kind}") as partial:
             figure.savefig(partial, format=kind, metadata=metadata)
+        figure.set_layout_engine("none")
     return {"name": name, "png": small.getvalue(), "title": title, "caption": caption, "alt": alt}

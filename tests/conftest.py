@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from checkout import ROOT
-from training import devices
+from training import devices, monitor
 from utils import run_program
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts background processes
@@ -34,6 +34,17 @@ def float32_unless_asked():
     """Tests compute in float32 unless they say otherwise, whatever the machine prefers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(devices, "cpu_flags", set)
+        yield
+
+
+draw_progress = monitor.draw_progress
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pictures_of_progress():
+    """progress.png takes longer than a small run; its own tests take `draw_progress` from here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitor, "draw_progress", lambda *_: None)
         yield
 
 

@@ -47,8 +47,6 @@ from scoring.runs import without_foreground
 from scoring.test_set import load_rows
 from utils import git_commit, read_csv, read_description, read_json
 
-IN_PAGE = ("figure3", "figure3_mm")  # drawn by the page itself
-
 # Entries of config.json: those about machine and code, and those in which runs differ by nature
 ABOUT_MACHINE = ("device", "amp", "threads", "compile", "commit", "versions")
 OF_EACH_RUN = ("loss", "seed", "fold", "steps_per_epoch", "sessions", "out", "command")
@@ -269,7 +267,7 @@ def html(sets, table, notes, elsewhere, drawn, words, reported, elapsed, budget=
     environment.filters["rounded"] = rounded
 
     pictures = [{**figure, "data": base64.b64encode(figure["png"]).decode()} for figure in drawn
-                if figure["name"] not in IN_PAGE]
+                if figure["png"]]
     parts = [set_view(results, index, table, reported, budget // len(sets))
              for index, results in enumerate(sets)]
 

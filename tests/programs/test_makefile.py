@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import forked_python
 from checkout import ROOT, copy_programs
 from conftest import run_apart, write_wmh_subject
 from raw_folders import TOML, write_image, write_toml
@@ -20,14 +21,15 @@ from raw_folders import TOML, write_image, write_toml
 OF_A_MAKE_ABOVE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PY")
 
 
-def make(*words, folder=ROOT, python=sys.executable, **more):
+def make(*words, folder=ROOT, python="forked", **more):
     """Run make as from a shell: `make test` hands its own flags and level down to what it runs.
 
     Args:
-        python: for PY; None: make's own environment.
+        python: for PY; "forked": one that starts at once, None: make's own environment.
         more: variables of the shell.
     """
     environment = {name: value for name, value in os.environ.items() if name not in OF_A_MAKE_ABOVE}
+    python = forked_python.path() if python == "forked" else python
     given = [] if python is None else [f"PY={python}"]
     return subprocess.run(
         ["make", *given, *map(str, words)],
@@ -291,6 +293,7 @@ def test_the_chain_ends_in_a_report_and_a_second_make_runs_nothing_again(clone, 
         "SEEDS=0",
         "VAL=1",
         "LOSSES=gdl gdl+boundary",
+        "THREADS=1",
     )
     result = make(*words, folder=clone)
     assert result.returncode == 0, result.stderr

@@ -12,7 +12,7 @@ import torch
 from benchmarks import gpu, gpu_epoch, gpu_steps
 from conftest import write_six_scans
 from pretended_cuda import pretended_cuda
-from training import monitor, step_graph
+from training import step_graph
 from utils import UserError
 
 
@@ -26,9 +26,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def small(monkeypatch, data):
-    """Everything once, on small data; nothing is compiled or drawn."""
+    """Everything once, on small data; nothing is compiled."""
     monkeypatch.setattr(torch, "compile", lambda network, **options: network)
-    monkeypatch.setattr(monitor, "draw_progress", lambda *_: None)
     monkeypatch.setattr(gpu, "COPIED", {"cuda": 2**12, "cpu": 2**12})
     monkeypatch.setattr(gpu_steps, "SIZES", {"cuda": (8, 16), "cpu": (8, 16)})
     monkeypatch.setattr(gpu_steps, "SECONDS", {"cuda": 0.001, "cpu": 0.001})

@@ -55,10 +55,9 @@ def data(root):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def no_drawings():
-    """progress.png takes longer than these runs, and counting their operations as long."""
+def operations_are_not_counted():
+    """That takes longer than these runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(monitor, "draw_progress", lambda *_: None)
         patch.setattr(monitor, "describe_run", lambda *_: "a run")
         yield
 

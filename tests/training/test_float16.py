@@ -16,7 +16,7 @@ from conftest import (
 )
 from dataloader import Batch
 from pretended_cuda import pretended_cuda
-from training import checkpoint, monitor, trainer
+from training import checkpoint, trainer
 from training.trainer import Trainer
 
 T4 = (7, 5)
@@ -102,7 +102,6 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("float16")
     write_six_scans(root)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(monitor, "draw_progress", lambda *_: None)
         growing(patch)
         with pretended_cuda(capability=T4):
             assert train(root / "data", root / "run", *PAPERS).returncode == 0

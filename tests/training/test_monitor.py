@@ -9,7 +9,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from conftest import run
+from conftest import draw_progress, run
 from dataloader import Scan
 from training import monitor, progress
 
@@ -29,6 +29,12 @@ ROW = {
     "val_foreground": 0.01,
     "seconds": 30.0,
 }
+
+
+@pytest.fixture(autouse=True)
+def pictures_of_progress(monkeypatch):
+    """Draw them, as outside of tests."""
+    monkeypatch.setattr(monitor, "draw_progress", draw_progress)
 
 
 def train(data, out, *more):

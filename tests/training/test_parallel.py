@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import forked_python
 from checkout import ROOT
 from conftest import preprocess
 from dataloader import Slices, batches
@@ -33,26 +34,30 @@ OPTIONS = [
 ]
 
 
-def start(data, out, processes, *more):
-    """main.py in one process or, under torchrun, in several; a Popen."""
+def start(data, out, processes, *more, python):
+    """main.py in one process or, under torchrun, in several; a Popen.
+
+    Args:
+        python: that runs it and that torchrun starts; only a real one's children can be signalled.
+    """
     launch = (
         ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         if processes > 1
         else []
     )
-    words = [sys.executable, *launch, "main.py", "--data", data, "--out", out, *OPTIONS, *more]
+    words = [python, *launch, "main.py", "--data", data, "--out", out, *OPTIONS, *more]
     return subprocess.Popen(
         list(map(str, words)),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHON_EXEC": python},
     )
 
 
 def train(data, out, processes, *more):
-    child = start(data, out, processes, *more)
+    child = start(data, out, processes, *more, python=forked_python.path())
     output, errors = child.communicate(timeout=300)
     assert child.returncode == 0, errors
     return output
@@ -144,7 +149,7 @@ def wait_for(path, child, seconds=120):
 
 def signalled(data, out, number):
     """What a run of two processes says whose second one got this signal after an epoch."""
-    child = start(data, out, 2, "--epochs", "40")
+    child = start(data, out, 2, "--epochs", "40", python=sys.executable)
     wait_for(out / "metrics.csv", child)
     os.kill(processes_of(child.pid)[1], number)
     _, errors = child.communicate(timeout=120)

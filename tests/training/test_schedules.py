@@ -126,7 +126,6 @@ def test_one_line_warns_where_no_lesion_was_found_before_the_floor(
     tmp_path, capsys, monkeypatch, found, floor_epoch, warns_in
 ):
     monkeypatch.setattr(monitor, "short", lambda *_: "")
-    monkeypatch.setattr(monitor, "draw_progress", lambda *_: None)
     shown = monitor.Monitor(tmp_path, 4, floor_epoch)
     shown.missing.add("tensorboard")
     bar = SimpleNamespace(disable=True, set_postfix_str=lambda _: None)
