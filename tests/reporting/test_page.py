@@ -46,7 +46,8 @@ def full(tmp_path_factory):
               finished=False)
     drawn = [{"name": name, "png": png, "title": "Title", "caption": "Caption.",
               "alt": "what a picture would show"}
-             for name, png in (("figure1", b"\x89PNG"), ("figure3", b""), ("figure4", b"\x89PNG"))]
+             for name, png in (("figure1", b"\x89PNG"), ("figure2", b"\x89PNG"),
+                               ("figure3", b""), ("figure4", b"\x89PNG"))]
     return page_of(root / "results" / "wmh", root / "results" / "own", drawn=drawn)
 
 
