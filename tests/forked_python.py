@@ -3,8 +3,8 @@
 `path()` is an executable that runs a program in a process forked from one that has imported torch,
 scipy, matplotlib and the like, which take a program two to four seconds of processor time each time
 it starts. It gets its arguments, folder, environment and files from the caller, ends with the
-program's status, and knows `python FILE ...` and `python -m MODULE ...`. The programs themselves
-are imported anew by each.
+program's status, and knows `python [-u] FILE ...` and `python [-u] -m MODULE ...`. The programs
+themselves are imported anew by each.
 """
 
 import atexit
@@ -24,15 +24,17 @@ from pathlib import Path
 
 LIBRARIES = ("torch", "torch._dynamo", "scipy.ndimage", "scipy.stats", "nibabel", "pydantic",
              "matplotlib.figure", "matplotlib.backends.backend_agg",
-             "matplotlib.backends.backend_pdf", "jinja2", "tqdm", "filelock")
+             "matplotlib.backends.backend_pdf", "jinja2", "tqdm", "filelock",
+             "torch.distributed.launcher.api")
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
-if sys.argv[1:2] and (sys.argv[1] == "-m" or not sys.argv[1].startswith("-")):
+words = sys.argv[2:] if sys.argv[1:2] == ["-u"] else sys.argv[1:]  # lines go out at once anyway
+if words and (words[0] == "-m" or not words[0].startswith("-")):
     with socket.socket(socket.AF_UNIX) as server:
         server.connect({socket!r})
-        words = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
-        socket.send_fds(server, [len(words).to_bytes(4, "big")], [0, 1, 2])
-        server.sendall(words)
+        told = json.dumps([words, os.getcwd(), dict(os.environ)]).encode()
+        socket.send_fds(server, [len(told).to_bytes(4, "big")], [0, 1, 2])
+        server.sendall(told)
         status = server.recv(1)
     sys.exit(status[0] if status else 1)
 os.execv({python!r}, [{python!r}, *sys.argv[1:]])

@@ -24,7 +24,8 @@ def result(python, words, folder):
 
 
 @pytest.mark.parametrize("end, status", [("", 0), ("sys.exit(3)", 3), ("1 / 0", 1)])
-@pytest.mark.parametrize("words", [["told.py", "--a", "b c"], ["-m", "told", "--a"]])
+@pytest.mark.parametrize("words", [
+    ["told.py", "--a", "b c"], ["-m", "told", "--a"], ["-u", "told.py", "-u"]])
 def test_it_runs_a_program_as_python_does(tmp_path, words, end, status):
     (tmp_path / "told.py").write_text(TELLS.format(end=end))
     expected = result(sys.executable, words, tmp_path)
