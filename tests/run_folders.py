@@ -6,10 +6,10 @@ Every number in them can be worked out by hand.
 import csv
 import json
 import subprocess
-import sys
 
 import numpy as np
 
+import forked_python
 from checkout import ROOT
 from distance import signed_distance
 from reporting import formats, table1
@@ -197,5 +197,5 @@ def page_of(*folders, drawn=()):
 
 def run_report(*words, cwd):
     """report.py in a process of its own."""
-    return subprocess.run([sys.executable, ROOT / "report.py", *words], cwd=cwd,
+    return subprocess.run([forked_python.path(), ROOT / "report.py", *words], cwd=cwd,
                           capture_output=True, text=True)

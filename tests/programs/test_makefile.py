@@ -498,7 +498,7 @@ def test_two_makes_with_four_jobs_at_once_give_what_a_serial_one_gives(clone, tm
     )  # nothing is done twice
     tables = [
         subprocess.run(
-            [sys.executable, "report.py", "--runs", "results/mine", "--only", "table"],
+            [forked_python.path(), "report.py", "--runs", "results/mine", "--only", "table"],
             cwd=folder,
             capture_output=True,
             text=True,

@@ -3,12 +3,12 @@
 import json
 import re
 import subprocess
-import sys
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+import forked_python
 from checkout import ROOT, copy_programs
 
 
@@ -38,8 +38,8 @@ def clone(tmp_path):
 
 
 def run(clone, *words):
-    result = subprocess.run([sys.executable, *map(str, words)], cwd=clone, capture_output=True,
-                            text=True, timeout=300)
+    result = subprocess.run([forked_python.path(), *map(str, words)], cwd=clone,
+                            capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
