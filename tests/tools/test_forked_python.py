@@ -46,7 +46,7 @@ def test_a_program_that_is_killed_has_the_status_of_a_shell(tmp_path):
 
 
 def test_each_call_imports_the_programs_own_files_anew(tmp_path):
-    for text in ("one", "two"):
+    for text in ("one", "two, of another size than its bytecode's source"):
         (tmp_path / "module.py").write_text(f"NAME = {text!r}")
         (tmp_path / "told.py").write_text("import module; print(module.NAME)")
         assert result(forked_python.path(), ["told.py"], tmp_path)[1] == f"{text}\n"
