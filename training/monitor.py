@@ -233,6 +233,8 @@ def draw_progress(rows, path):
         panels = figure.subplots(2, 2, sharex=True)
         for axis, (name, columns) in zip(panels.flat, plots, strict=True):
             draw_panel(axis, name, columns, rows)
+        for axis in panels.flat[:3]:
+            axis.legend(**LEGEND)
         draw_rate(panels[1, 1], rows)
         for axis in panels[1]:
             axis.set_xlabel("epoch")
@@ -252,11 +254,10 @@ def draw_panel(axis, name, columns, rows):
 
     axis.set_title(name)
     axis.grid()
-    axis.legend(**LEGEND)
 
 
 def draw_rate(axis, rows):
-    """The learning rate on an axis of its own at the right, in the same legend."""
+    """The learning rate on an axis of its own at the right, and the legend of both lines."""
     colour, dashes, marker = PLOT_LINES[1]
     beside = axis.twinx()
     beside.plot([row["epoch"] for row in rows], [row["lr"] for row in rows], color=colour,
@@ -266,6 +267,5 @@ def draw_rate(axis, rows):
     beside.spines["right"].set_visible(True)
     axis.set_ylim(0, 1.05)
     axis.set_ylabel("alpha")
-    axis.get_legend().remove()
     beside.legend([axis.lines[0], beside.lines[0]], ["alpha", "learning rate (right)"],
                   loc="center right", **LEGEND)

@@ -24,6 +24,7 @@ from reporting.page.run_times import stages
 from reporting.page.scores import (
     PER_SCAN,
     by_volume,
+    evaluated_runs,
     evaluation_files,
     measure_changes,
     paired_differences,
@@ -90,8 +91,7 @@ def set_view(results, index, table, reported, budget):
         "settings": settings, "environment": environment, "varying": varying,
         "stages": stages(results), "commands": commands_of(results),
         "ablation": ablation_of(results), "test": test_set_of(results, reported),
-        "evaluations": [(run, evaluation(run)) for run in results.runs
-                        if all(path.exists() for path in evaluation_files(run))]}
+        "evaluations": [(run, evaluation(run)) for run in evaluated_runs(results)]}
 
 
 def headlines(results):

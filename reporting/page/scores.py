@@ -87,12 +87,17 @@ def volumes(results):
         return {case.name: case.volume_ml for case in cases}
 
     found = {}
-    for run in results.runs[:1]:
-        for path in filter(Path.exists, evaluation_files(run)):
+    for run in evaluated_runs(results)[:1]:
+        for path in evaluation_files(run):
             for line, row in enumerate(read_csv(path), 2):
                 found.setdefault(row["subject"], []).append(
                     number(row.get("reference_ml", ""), path, line) or 0)
     return {name: sum(of_classes) for name, of_classes in found.items()}
+
+
+def evaluated_runs(results):
+    """The runs that evaluate.py has scored, in all folds."""
+    return [run for run in results.runs if all(map(Path.exists, evaluation_files(run)))]
 
 
 def evaluation_files(run):

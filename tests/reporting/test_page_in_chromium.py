@@ -16,11 +16,8 @@ from run_folders import DSC, page_of, square, write_data, write_run, write_set
 pytestmark = pytest.mark.skipif(
     chromium.find() is None, reason=f"needs one of {', '.join(chromium.PLACES)} on the PATH")
 SIZES = {"desktop": {"width": 1280}, "phone": {"width": 390, "height": 844},
-         "dark": {"prefers_color_scheme": "dark"}, "without script": {"script": False}}
-STICKS_OUT = """[...document.querySelectorAll("body *")]
-    .filter(element => !element.closest(".scroll, pre, svg, .skip, .unseen")
-                       && element.getBoundingClientRect().right > WIDTH + 1)
-    .map(element => `${element.tagName} ${element.className}`)"""
+         "dark": {"width": 1200, "prefers_color_scheme": "dark"},
+         "without script": {"width": 1200, "script": False}}
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +88,14 @@ def focus(browser, selector):
     browser.value(f"{element(selector)}.focus()")
 
 
+def sticks_out(browser, width):
+    """The elements beyond this width; a phone's innerWidth would grow with them."""
+    return browser.value(f"""[...document.querySelectorAll("body *")]
+        .filter(element => !element.closest(".scroll, pre, svg, .skip, .unseen")
+                           && element.getBoundingClientRect().right > {width + 1})
+        .map(element => `${{element.tagName}} ${{element.className}}`)""")
+
+
 def points(path):
     """The corners of a polyline's path."""
     corners = path.removeprefix("M").split("L")
@@ -103,8 +108,8 @@ def test_nothing_fails_is_fetched_or_sticks_out(browser, page, name):
     here = ("data:", page.as_uri())
     outside = [url for url in browser.requests if not url.startswith(here)]
     assert (browser.faults, outside) == ([], [])
-    width = SIZES[name].get("width", 1200)  # a phone's innerWidth grows with what sticks out
-    assert browser.value(STICKS_OUT.replace("WIDTH", str(width))) == []
+    width = SIZES[name]["width"]
+    assert sticks_out(browser, width) == []
     assert browser.value("document.documentElement.scrollWidth") <= width
 
 
@@ -348,7 +353,7 @@ def test_printing_leaves_the_controls_out_and_fits_the_paper(browser, page):
     browser.ask("Emulation.setEmulatedMedia", media="print")
     assert not is_shown(browser, "nav") and not is_shown(browser, "#browser-0 select")
     assert is_shown(browser, ".stage image")
-    assert browser.value(STICKS_OUT.replace("WIDTH", "680")) == []
+    assert sticks_out(browser, 680) == []
 
     # what cannot be broken takes less than half a page, of 26.9 cm: none is left half empty
     tall = browser.value("""[...document.querySelectorAll("main *")].filter(part =>
