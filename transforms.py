@@ -279,7 +279,7 @@ def distance_to(points: Tensor, voxel: Sequence[float]) -> Tensor:
     squares = squares_along_last(points) * voxel[-1] ** 2
     for axis in range(points.ndim - 2, 0, -1):
         squares = nearest_along(squares, axis, voxel[axis - 1])
-    return squares.sqrt()
+    return squares.double().sqrt().float()  # torch's root of a float32 may be off by its last bit
 
 
 def squares_along_last(points: Tensor) -> Tensor:

@@ -325,7 +325,9 @@ def images_for(name, batch=2):
 
 
 @pytest.mark.parametrize("name", ["resunet", "enet", "unet3d"])
-def test_training_steps_under_bfloat16_autocast_lower_the_loss(name):
+def test_training_steps_under_bfloat16_autocast_lower_the_loss(name, monkeypatch):
+    if NETWORKS[name].dims == 3:  # oneDNN's are wrong on some processors: volumes_in_bfloat16.py
+        monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     torch.manual_seed(0)
     network, images = build(name, 2, 2, 4), images_for(name)
     optimizer = torch.optim.SGD(network.parameters(), 0.05)
