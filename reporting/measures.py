@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from reporting.table1 import averaged, spread
 from scoring import epochs
+from scoring.emptying import misses_all
 from scoring.nothing import scores_of_nothing
 from scoring.rows import label
 from scoring.run_files import LARGE, SMALL
@@ -121,15 +122,26 @@ def nothing(results):
 
 
 def empty_runs(results):
-    """A sentence that names the runs whose best or last model predicts nothing; "" for none."""
+    """Sentences that name the runs whose masks are empty, or hit no lesion; "" for none.
+
+    Empty at the best epoch or the last; without a hit over all of the last epochs.
+    """
     parts = [part for runs in results.losses.values() for run in averaged(runs)
              for part in run.parts]
-    names = [f"{part.name} ({'best' if part.collapsed else 'last'} epoch)" for part in parts
+    empty = [f"{part.name} ({'best' if part.collapsed else 'last'} epoch)" for part in parts
              if part.collapsed or part.ends_empty]
-    if not names:
-        return ""
-    return (f"{len(names)} of {len(parts)} runs predict no foreground at all: {', '.join(names)}. "
-            "They count in every mean; their distances are the image's diagonal.")
+    missing = [part.name for part in parts if misses_all(part.last_scans(results.window))]
+
+    found = []
+    if empty:
+        found.append(f"{len(empty)} of {len(parts)} runs predict no foreground at all: "
+                     f"{', '.join(empty)}. They count in every mean; their distances are the "
+                     "image's diagonal.")
+    if missing:
+        found.append(f"{len(missing)} of {len(parts)} runs predict foreground over the last "
+                     f"{results.window} epochs, but none of it on a lesion: {', '.join(missing)}. "
+                     "They count in every mean.")
+    return " ".join(found)
 
 
 def markdown(sets):

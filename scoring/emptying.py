@@ -35,6 +35,12 @@ def found_nothing(scans, before):
     return is_told and not any(row["lesions_found"] for row in early)
 
 
+def misses_all(scans):
+    """Is foreground predicted in these rows of scores.csv, and no lesion ever found?"""
+    return (any(row["lesions"] for row in scans) and any(row["foreground"] for row in scans)
+            and not any(row["lesions_found"] for row in scans))
+
+
 def floor_reached(run):
     """The first epoch of a run (scoring.runs.Run) with alpha at its floor; None if none came."""
     if not run.config.loss.endswith(TERM):

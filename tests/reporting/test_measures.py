@@ -94,6 +94,19 @@ def test_runs_that_end_empty_are_counted_in_every_mean_and_named(tmp_path):
                            "gdl/seed1 (last epoch).") and said in measures.markdown([results])
 
 
+def test_runs_whose_masks_hit_no_lesion_over_the_last_epochs_are_named(tmp_path):
+    """Over the last two of eight: masks beside every lesion, one hit, empty masks, no lesions."""
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8] * 4})
+    misses = {"foreground": 0.1, "lesions": 3, "lesions_found": 0}
+    for seed, changed in enumerate([{}, {"lesions_found": 1}, {"foreground": 0}, {"lesions": 0}]):
+        kept = (6, 7) if "lesions_found" in changed else (6,)  # the hit is in the last epoch
+        write_scores(folder / "gdl" / f"seed{seed}", lambda epoch, changed=changed, kept=kept: (
+            {} if epoch < 7 else misses if epoch in kept else {**misses, **changed}))
+    assert measures.empty_runs(load(folder)) == (
+        "1 of 4 runs predict foreground over the last 2 epochs, but none of it on a lesion: "
+        "gdl/seed0. They count in every mean.")
+
+
 def test_measures_csv_has_every_measure_of_every_row_and_of_nothing(scored):
     rows = measures.tidy_rows([scored])
     assert [(row["loss"], row["measure"], row["statistic"]) for row in rows] == [
