@@ -13,7 +13,7 @@ from metrics import lesion_sizes
 from reporting.measures import MEASURES, statistic_in_words
 from reporting.page.svg import Axes
 from scoring.cases import validation_cases, validation_names
-from scoring.intervals import FEWEST_SCANS, FEWEST_SEEDS, difference
+from scoring.intervals import FEWEST_SCANS, FEWEST_SEEDS, difference, scans_behind
 from scoring.row_scores import SUMMED, row_scores
 from scoring.rows import ALONE, BOTH, PAIR, REGIONAL
 from scoring.run_files import number
@@ -139,7 +139,8 @@ def paired_differences(results):
 
 def compare(without, with_term, score, judged):
     """A row of `paired_differences`, from the row_scores of both losses."""
-    change, lack = difference(with_term, without, score.name), lack_of(without, with_term)
+    change = difference(with_term, without, score.name)
+    lack = lack_of(without, with_term, score.name)
     if lack:
         change |= {"low": None, "high": None}
 
@@ -152,9 +153,9 @@ def compare(without, with_term, score, judged):
         "verdict": (lack or verdict(change, score.less_is_better)) if judged else ""}
 
 
-def lack_of(without, with_term):
-    """What keeps two row_scores from a verdict, in words; "" if nothing does."""
-    if without["dsc"].shape[1] < FEWEST_SCANS:
+def lack_of(without, with_term, name):
+    """What keeps a score of two row_scores from a verdict, in words; "" if nothing does."""
+    if scans_behind(with_term, without, name) < FEWEST_SCANS:
         return "too few scans"
     return "one seed" if min(len(without["dsc"]), len(with_term["dsc"])) < FEWEST_SEEDS else ""
 
@@ -178,12 +179,10 @@ def measure_changes(results, statistic):
 
     found, judged = {}, not results.is_phantom
     for measure in MEASURES:
-        name, lack = NAMES.get(measure.key, measure.key), lack_of(without, with_term)
+        name = NAMES.get(measure.key, measure.key)
         if name not in without or measure.key == "false_distance":
             continue
-        change = difference(with_term, without, name)
-        if not np.isfinite(list(change.values())).all():
-            lack = lack or "too few scans"  # some resamples have no slice, or lesion, that counts
+        change, lack = difference(with_term, without, name), lack_of(without, with_term, name)
         if lack:
             change |= {"low": None, "high": None}
         found[measure.key] = {

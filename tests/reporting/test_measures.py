@@ -2,13 +2,15 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from reporting import measures
 from reporting.page import build
 from run_folders import SCAN, write_run, write_scores, write_set
 from scoring import runs, scan_scores
-from scoring.nothing import scores_of_nothing
+from scoring.nothing import emptied, scores_of_nothing
+from scoring.scores import score_scan
 
 # in the order of docs/protocol.md
 ORDER = ["clean", "dsc_lesion", "dsc_3d", "lesion_recall", "lesion_precision", "lesion_f1",
@@ -68,13 +70,38 @@ def test_without_the_data_an_empty_epoch_tells_what_nothing_scores(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
     about = tmp_path / "data" / "wmh"
     shutil.rmtree(about / "subjects")
-    run = folder / "gdl" / "seed0"
-    write_scores(run)
     assert scores_of_nothing(load(folder)) == {"val_dice": 0.5}  # the fingerprint's
 
-    (run / "scores.csv").unlink()
+    run = folder / "gdl" / "seed0"
     write_scores(run, lambda epoch: {"foreground": 0.0, "hd_legacy": 1.5} if epoch == 3 else {})
     assert scores_of_nothing(load(folder))["val_hd_legacy"] == 1.5
+
+
+def test_without_such_an_epoch_the_counts_tell_all_but_the_distances(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
+    shutil.rmtree(tmp_path / "data" / "wmh" / "subjects")
+    write_scores(folder / "gdl" / "seed0")
+    found = scores_of_nothing(load(folder))
+    assert found == {
+        "val_dice": 0.5, "val_dice_3d": 0, "val_dice_lesion": 0, "val_foreground": 0,
+        "val_clean": 1, "val_lesion_recall": 0, "val_lesion_precision": 1, "val_lesion_f1": 0,
+        "val_recall_small": 0, "val_recall_medium": 0, "val_recall_large": None,
+        "val_false_lesions": 0, "val_false_distance": None}
+
+
+def test_the_counts_of_any_masks_tell_what_empty_ones_score():
+    truth = np.zeros((4, 12, 12), np.uint8)
+    truth[1, 2:5, 2:5] = truth[2, 8, 8] = 1
+    masks = np.zeros_like(truth)
+    masks[0, 6, 6] = masks[1, 2:5, 3:9] = 1
+    rows, empty = ([*scan_scores.rows_of(0, [("a", score_scan(mask, truth, (3.0, 1.0, 1.0), 2))],
+                                         ("background", "lesion"))]
+                   for mask in (masks, masks * 0))
+    distances = ("hd", "hd95", "hd_legacy")
+    for counted, scored in zip(map(emptied, rows), empty, strict=True):
+        assert all(np.isnan(counted.pop(name)) for name in distances)
+        assert counted == pytest.approx(
+            {name: scored[name] for name in scored if name not in distances}, abs=1e-8)
 
 
 def test_runs_that_end_empty_are_counted_in_every_mean_and_named(tmp_path):
@@ -120,7 +147,7 @@ def test_measures_csv_has_every_measure_of_every_row_and_of_nothing(scored):
 
 # The page's summary -------------------------------------------------------------------------------
 
-def write_pair(tmp_path, changes, source="own"):
+def write_pair(tmp_path, changes, source="own", of_scan=lambda name: {}):
     """GDL and GDL + boundary on as many scans as there are changes of 3-D DSC between them."""
     folder, names = write_set(tmp_path, losses={}, source=source), [
         f"s{k}" for k in range(len(changes))]
@@ -133,7 +160,8 @@ def write_pair(tmp_path, changes, source="own"):
                             finished=False)
             (run / "summary.json").write_text('{"finished": true, "epochs": 8}')
             scan_scores.append(run, [
-                {**SCAN, "epoch": epoch, "subject": name, "dsc_3d": 0.3 + gain * change}
+                {**SCAN, "epoch": epoch, "subject": name, "dsc_3d": 0.3 + gain * change,
+                 **of_scan(name)}
                 for epoch in range(1, 9) for name, change in zip(names, changes, strict=True)])
     return load(folder)
 
@@ -150,6 +178,15 @@ def test_a_verdict_stands_only_where_the_interval_leaves_out_0(tmp_path, changes
     for statistic in ("last", "best"):
         assert line[statistic]["verdict"] == verdict
         assert ("[" in line[statistic]["texts"][2]) == (len(changes) >= 5)
+
+
+def test_scans_without_a_value_do_not_count_for_its_verdict(tmp_path):
+    """Of five scans one has no lesion below 0.05 ml."""
+    results = write_pair(tmp_path, (0.1,) * 5, of_scan=lambda name: {
+        "small_lesions": int(name != "s0")})
+    line = summary_of(results, "recall below 0.05 ml")["last"]
+    assert line["verdict"] == "too few scans" and "[" not in line["texts"][2]
+    assert summary_of(results, "recall, 0.05 to 0.5 ml")["last"]["verdict"] == "undecided"
 
 
 def test_of_a_phantom_the_summary_has_no_verdict(tmp_path):
