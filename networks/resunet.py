@@ -51,11 +51,14 @@ def residual_level(in_channels: int, out_channels: int, count: int, stride: int)
 class Residual(nn.Module):
     """Two 3x3 convolutions beside a shortcut.
 
-    The shortcut is the identity, or a 1x1 convolution where channels or resolution change.
+    The shortcut is the identity, or a 1x1 convolution where channels or resolution change. That
+    convolution gets every second pixel and does not stride itself: the same values, but on some
+    CPUs the gradient of a strided one, of few channels, writes outside its memory (torch 2.14).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
+        self.stride = stride
         self.branch = nn.Sequential(
             *convolution(in_channels, out_channels, stride=stride),
             nn.ReLU(inplace=True),
@@ -64,11 +67,11 @@ class Residual(nn.Module):
         if in_channels == out_channels and stride == 1:
             self.shortcut: nn.Module = nn.Identity()
         else:
-            self.shortcut = nn.Sequential(*convolution(in_channels, out_channels, 1, stride))
+            self.shortcut = nn.Sequential(*convolution(in_channels, out_channels, 1))
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.branch(x) + self.shortcut(x))
+        return self.activation(self.branch(x) + self.shortcut(x[..., ::self.stride, ::self.stride]))
 
 
 def convolution(in_channels: int, out_channels: int, kernel: int = 3,

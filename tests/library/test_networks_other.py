@@ -162,6 +162,21 @@ def test_resunet_halves_four_times_and_stops_growing_at_8_widths():
     assert [len(level) for level in network.down] == [1, 2, 2, 2, 2]
 
 
+def test_the_shortcut_of_a_block_that_strides_is_a_strided_1x1_convolution():
+    block, x = Residual(2, 3, 2).eval(), torch.randn(1, 2, 6, 8)
+    weight = block.shortcut[0].weight
+    expected = block.branch(x) + block.shortcut[1](functional.conv2d(x, weight, stride=2))
+    assert torch.allclose(block(x), expected.relu(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_1x1_convolution_strides(name):
+    """Its gradient is wrong on some CPUs, and writes where it must not: see resunet.Residual."""
+    assert not [module for module in build(name, 2, 2, 4).modules()
+                if isinstance(module, nn.Conv2d | nn.Conv3d)
+                and set(module.kernel_size) == {1} and set(module.stride) != {1}]
+
+
 @pytest.mark.parametrize("name", ["resunet", "unet3d"])
 def test_decoder_receives_each_level_and_the_upsampled_deeper_one(name):
     network, skips, deeper, merged = small(name), [], [], []
