@@ -46,7 +46,8 @@ from utils import PLOT_STYLE, UserError, argument_parser, log, markdown_table, w
 NAMES = {"false_lesions": "lesions_false", "hd95_mm": "hd95"}  # others are called the same
 MEASURES = {NAMES.get(measure.key, measure.key): measure for measure in measures.MEASURES
             if measure.key != "empty"}
-TITLES = {"dsc": "slice DSC, which an empty mask can win"}  # others as in the tables
+TITLES = {"dsc": "slice DSC, which an empty mask can win",  # others as in the tables
+          "false_distance": "distance of false lesions, mean of scans (mm)"}
 NEITHER = ("false_distance",)  # is neither better nor worse where it is more
 
 
