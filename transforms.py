@@ -279,7 +279,9 @@ def distance_to(points: Tensor, voxel: Sequence[float]) -> Tensor:
     squares = squares_along_last(points) * voxel[-1] ** 2
     for axis in range(points.ndim - 2, 0, -1):
         squares = nearest_along(squares, axis, voxel[axis - 1])
-    return squares.double().sqrt().float()  # torch's root of a float32 may be off by its last bit
+    # torch's root of a float32 may be off by its last bit. Apple's GPUs have no float64.
+    dtype = torch.float32 if squares.device.type == "mps" else torch.float64
+    return squares.to(dtype).sqrt().float()
 
 
 def squares_along_last(points: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ def scores_of_nothing(results):
     rows = of_labels(results) or of_empty_epochs(results) or of_counts(results)
     if rows:
         found = {**scan_scores.means(rows, classes), **scan_scores.further(rows)}
-        return {name: value for name, value in found.items() if value is None or value == value}
+        return {name: value for name, value in found.items()
+                if value is None or not math.isnan(value)}
     empty = results.fingerprint.val.empty_fraction
     return {"val_dice": empty} if len(classes) == 2 and empty is not None else {}
 
