@@ -94,9 +94,8 @@ def test_the_counts_of_any_masks_tell_what_empty_ones_score():
     truth[1, 2:5, 2:5] = truth[2, 8, 8] = 1
     masks = np.zeros_like(truth)
     masks[0, 6, 6] = masks[1, 2:5, 3:9] = 1
-    rows, empty = ([*scan_scores.rows_of(0, [("a", score_scan(mask, truth, (3.0, 1.0, 1.0), 2))],
-                                         ("background", "lesion"))]
-                   for mask in (masks, masks * 0))
+    rows, empty = (scan_scores.rows_of(0, [("a", score_scan(mask, truth, (3.0, 1.0, 1.0), 2))],
+                                       ("background", "lesion")) for mask in (masks, masks * 0))
     distances = ("hd", "hd95", "hd_legacy")
     for counted, scored in zip(map(emptied, rows), empty, strict=True):
         assert all(np.isnan(counted.pop(name)) for name in distances)
