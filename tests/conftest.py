@@ -29,6 +29,13 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the programs that tests start too
 
 
+RUNNING = {"signals": False}  # the test that runs sends signals to its own process
+
+
+def pytest_runtest_setup(item):
+    RUNNING["signals"] = item.get_closest_marker("signals") is not None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def float32_unless_asked():
     """Tests compute in float32 unless they say otherwise, whatever the machine prefers."""
@@ -135,7 +142,8 @@ def put(value, index=(0, 0, 0)):
 def run(program, *arguments):
     """Run a program in this process, as its command line would.
 
-    Returns a CompletedProcess with text output.
+    Returns a CompletedProcess with text output. A program takes the signals that were meant for
+    pytest: if one ends it, the session ends.
     """
     module = importlib.import_module(program.removesuffix(".py"))
     if not hasattr(module, "main"):  # a package, as `python -m` runs it
@@ -148,6 +156,8 @@ def run(program, *arguments):
             run_program(lambda: module.main(arguments))
         except SystemExit as stop:
             status = stop.code or 0
+    if status in (130, 143) and not RUNNING["signals"]:
+        pytest.exit(f"{program} was ended by a signal: {err.getvalue()}", returncode=status)
     return subprocess.CompletedProcess(
         [program, *arguments], status, out.getvalue(), err.getvalue())
 

@@ -245,6 +245,7 @@ def test_processes_draw_for_their_slices_what_one_would(folders):
 
 # Whole runs ---------------------------------------------------------------------------------------
 
+@pytest.mark.signals
 @pytest.mark.parametrize("options", [
     ("px",), ("volumes", "--dims", 3, "--patch", 8, 16, 16, "--amp", "off")])
 def test_a_run_repeats_and_continues_within_an_epoch_bit_for_bit(

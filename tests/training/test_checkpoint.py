@@ -196,6 +196,7 @@ def test_a_tensor_that_reaches_beyond_its_file_is_refused(tmp_path):
         checkpoint.read_state(tmp_path / "b.pt")
 
 
+@pytest.mark.signals
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(
@@ -232,6 +233,7 @@ def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.signals
 def test_a_signal_during_validation_keeps_the_training_of_the_epoch(data, tmp_path, monkeypatch):
     train(data, tmp_path / "whole", epochs=2)
     classes_of = inference.classes_of

@@ -175,6 +175,7 @@ def test_validation_that_is_not_finite_stops_before_it_can_be_the_best(data, tmp
     ) == 1
 
 
+@pytest.mark.signals
 def test_an_interruption_after_a_bad_step_keeps_its_count(data, tmp_path, monkeypatch):
     options = ("--batch-size", 7)
     with monkeypatch.context() as patch:
