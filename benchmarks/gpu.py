@@ -31,7 +31,7 @@ def run(args, folder):
                "side_by_side": gpu_epoch.side_by_side}
     results = earlier(args.out / "gpu.json", device)
     for part in args.parts:
-        results[part] = measure[part](args, folder, device)
+        results[part] = with_other_networks(results.get(part), measure[part](args, folder, device))
         save("gpu", results, args.out)
         (args.out / "gpu.md").write_text(markdown(results), encoding="utf-8")
     return results
@@ -47,6 +47,13 @@ def earlier(path, device):
     if found.get("card") != here["card"]:
         return here
     return here | {part: found[part] for part in PARTS if part in found}
+
+
+def with_other_networks(before, found):
+    """What was found, with the networks whose steps of the same shape an earlier call measured."""
+    if before and "networks" in found and before["shape"] == found["shape"]:
+        found = found | {"networks": before["networks"] | found["networks"]}
+    return found
 
 
 def card_name(device):

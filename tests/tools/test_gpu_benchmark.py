@@ -83,6 +83,20 @@ def test_all_parts_are_measured_on_a_cpu_and_recorded(small, tmp_path):
     assert len(list(tmp_path.glob("side2-*/summary.json"))) == 2
 
 
+def test_a_call_for_one_network_keeps_the_steps_of_others_of_the_same_shape():
+    before = {"shape": "8x256x256, width 64", "matmul_flops": 1.0,
+              "networks": {"unet": {"eager": 1}, "enet": {"eager": 2}}}
+    found = before | {"matmul_flops": 2.0, "networks": {"enet": {"eager": 3}}}
+    assert gpu.with_other_networks(before, found) == {
+        "shape": "8x256x256, width 64", "matmul_flops": 2.0,
+        "networks": {"unet": {"eager": 1}, "enet": {"eager": 3}}}
+    other = found | {"shape": "8x256x256, width 16"}
+    assert gpu.with_other_networks(before, other) == other
+    assert gpu.with_other_networks(None, found) == found
+    epoch = {"train": 20}
+    assert gpu.with_other_networks({"train": 10}, epoch) == epoch
+
+
 def test_a_pretended_device_is_measured(small, tmp_path):
     with pretended_cuda() as cuda:
         gpu.run(options(tmp_path, "cuda", "device", "steps", "epoch"), tmp_path)
