@@ -19,8 +19,8 @@ BLUE, RED, GREY = "#1f5fbf", "#d62828", "#7a7a7a"
 # red, which some cannot tell from the yellow of the truth.
 LINES, CONTOURS = (BLUE, RED, GREY), ("#4da3ff", "#ff6fc4", "#bbbbbb")
 
-# Of the further rows, in turn: Okabe and Ito's palette, safe for the colour-blind
-OTHER_LINES = ("#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000")
+# Of the further rows, in turn: Okabe and Ito's palette, safe for the colour-blind, and brown
+OTHER_LINES = ("#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000", "#8c510a")
 
 TRUTH = "#ffd92f"
 CLASSES = ("#56b4e9", "#e69f00", "#f0f0f0", "#cc79a7", "#00c896", "#f0e442")  # of several, in turn

@@ -225,6 +225,8 @@ def comparison_in_words(results, pairs, changes):
             f"{row} {mean_score(scores, 'dsc'):.3f}"
             for row, scores in zip(PAIR, (pair.without, pair.with_term), strict=True))
             + f", of predicting nothing {share_of_empty_slices(pair.without):.3f}")
+    if "lesions_false" in changes[pair.statistic]:
+        parts.append("false lesions of predicting nothing 0")
 
     seeds = list(seeds_of(pair).values())
     parts.append(f"{pair.without['dsc'].shape[1]} scans, {seeds[0]} and {seeds[1]} seeds")

@@ -185,6 +185,7 @@ def test_c11_counts_false_lesions_and_how_far_they_are(tmp_path, count, distance
     changes = {"lesions_false": count, "false_distance": float(distance)}
     result = claims.c11(made_set(tmp_path, gdl=LOW, gdl_boundary=seeds("gdl+boundary", changes)))
     assert result["verdict"] == verdict
+    assert "; false lesions of predicting nothing 0; " in result["statistic"]
     assert result["differences"]["lesions_false"]["difference"] == count - 2
     assert result["differences"]["false_mm"]["difference"] == count * distance - 40
     assert result["differences"]["false_distance"]["difference"] == distance - 20

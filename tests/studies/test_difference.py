@@ -10,6 +10,8 @@ from checkout import ROOT
 from conftest import refuses, run
 from reporting import drawing, study_figures
 from run_folders import write_scores, write_set
+from scoring.rows import label
+from scoring.runs import load_sets
 from studies import difference
 
 MS = ROOT / "results" / "published" / "ms-fair" / "runs" / "ms"
@@ -121,3 +123,33 @@ def test_published_runs_are_compared_without_their_scans(rows, line):
     result = run("studies.difference", "--runs", MS, "--rows", *rows)
     assert result.returncode == 0, result.stderr
     assert line in result.stdout
+
+
+COLUMNS = {"empty slices left clean": "clean", "DSC, lesion slices": "dsc_lesion",
+           "3-D DSC": "dsc_3d", "lesion F1": "lesion_f1", "HD95 (mm)": "hd95"}
+
+
+def cells_of(line):
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def test_a_pack_s_table_of_losses_beside_gdl_comes_from_its_runs():
+    """Each mean, and each difference from GDL, in bold where its interval excludes 0."""
+    folder = ROOT / "results" / "published" / "lgg-sizes"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    lines = text[text.index("| loss | empty slices left clean"):].split("\n\n")[0].splitlines()
+    head, _, gdl, *rows, nothing = map(cells_of, lines)
+    assert gdl[0] == "L_GD" and nothing[0] == "predicts nothing" and len(rows) == 10
+    (results,) = load_sets([folder / "runs" / "lgg"], None)
+    names = {label(row): row for row in results.losses}
+
+    for written in rows:
+        name = names[written[0].partition(" (")[0]]
+        found = {line["measure"]: line for line in difference.compared(
+            results, ("gdl", name), "last")}
+        for title, before, cell in zip(head[1:6], gdl[1:6], written[1:6], strict=True):
+            line, form = found[COLUMNS[title]], ".1f" if title == "HD95 (mm)" else ".3f"
+            change, low, high = (f"{line[key]:+{form}}" for key in ("difference", "low", "high"))
+            bold = "**" if line["verdict"] in ("better", "worse") else ""
+            assert before == f"{line['first']:{form}}"
+            assert cell == f"{line['second']:{form}} ({bold}{change} [{low}, {high}]{bold})"
