@@ -34,16 +34,16 @@ MEASURES = (
 )
 SETTINGS = ("alpha", "lr")  # set by a rule, not measured: the axis begins at 0
 BOX = {"left": 46, "top": 12, "width": 320, "height": 178}  # of the 380 x 222 units of a panel
-STYLES = 8                  # .k0 to .k7 in page.css
+STYLES = 9                  # .k0 to .k8 in page.css
 PAPER_VALUES = {"best": "best epoch", "last_50": "mean of the last 50 epochs"}
 
 
 def line_style(results, row):
     """Number of the line style of a row of the table.
 
-    0 for GDL, 1 for GDL + boundary, 2 for boundary alone, 3 to 7 for others in turn.
+    0 for GDL, 1 for GDL + boundary, 2 for boundary alone, 3 to 8 for others in turn.
     """
-    number = row_names.style(row, list(results.losses))
+    number = row_names.style(row, list(plain_rows(results)))
     return number if number < 3 else 3 + (number - 3) % (STYLES - 3)
 
 

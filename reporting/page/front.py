@@ -57,13 +57,11 @@ def finding(results, claims):
         return f"On {name} the runs have no validation scores to compare."
     change = changes.get("dsc") or change_of_claim(claims, statistic)
 
-    verb = VERBS.get(change.get("verdict"), "takes")
     when = statistic_in_words(results, statistic)
-    sentence = (f"On {name}, adding the boundary loss to the GDL {verb} slice DSC from "
-                f"{slices[0]:.3f} to {slices[1]:.3f} ({interval_in_words(slices, change)}; "
-                f"{when[0].lower() + when[1:]})")
+    parts = [change_in_words("slice DSC", slices, change, f"; {when[0].lower() + when[1:]}")]
     if whole:
-        sentence += f" and 3-D DSC from {whole[0]:.3f} to {whole[1]:.3f}"
+        parts.append(change_in_words("3-D DSC", whole, changes.get("dsc_3d", {})))
+    sentence = f"On {name}, adding the boundary loss to the GDL {' and '.join(parts)}"
     nothing = scores_of_nothing(results).get("val_dice")
     return sentence + (f"; predicting nothing would score {nothing:.3f} in slice DSC."
                        if nothing is not None else ".")
@@ -82,6 +80,13 @@ def change_of_claim(claims, statistic):
     if found is None or ("best" in (found.get("epochs") or "")) != (statistic == "best"):
         return {}
     return (found.get("differences") or {}).get("dsc") or {}
+
+
+def change_in_words(title, pair, change, when=""):
+    """"raises 3-D DSC from 0.400 to 0.600 (...)": the verb says no more than the interval."""
+    verb = VERBS.get(change.get("verdict"), "takes")
+    return (f"{verb} {title} from {pair[0]:.3f} to {pair[1]:.3f} "
+            f"({interval_in_words(pair, change)}{when})")
 
 
 def interval_in_words(pair, change):

@@ -35,6 +35,20 @@ def test_the_sentence_says_raises_only_where_the_interval_does(tmp_path, gdl, bo
     assert said.endswith("predicting nothing would score 0.400 in slice DSC.")
 
 
+def test_each_dsc_of_the_sentence_has_a_verb_and_an_interval_of_its_own(tmp_path, monkeypatch):
+    results = made_set(tmp_path, gdl=[0.4, 0.41], gdl_boundary=[0.6, 0.61])
+    monkeypatch.setattr(front, "scores_of_nothing", lambda results: {})
+    change = {"low": -0.7, "high": 0.3, "verdict": "undecided"}
+    monkeypatch.setattr(front, "means_of", lambda results, key, _: (
+        (0.4, 0.6) if key == "dsc" else (0.6, 0.4)))
+    changes = front.measure_changes(results, "last")
+    monkeypatch.setattr(front, "measure_changes", lambda *_: changes | {"dsc_3d": change})
+    said = front.finding(results, NO_CLAIMS)
+    assert "GDL raises slice DSC from 0.400 to 0.600 (+0.200, 95\u00a0% interval" in said
+    assert (" and takes 3-D DSC from 0.600 to 0.400 (-0.200, 95\u00a0% interval -0.700 to +0.300, "
+            "undecided)") in said
+
+
 def test_the_sentence_takes_the_interval_of_claim_1_where_runs_kept_no_scores(tmp_path):
     folder = write_set(tmp_path, source="own")
     (folder.parent.parent / "data" / "wmh" / "subjects").rename(tmp_path / "elsewhere")
