@@ -122,14 +122,17 @@ def mean_interval(scores, seed=0):
 def difference(with_term, without, metric):
     """`paired_interval` of one metric of two `row_scores`: {"difference", "low", "high"}.
 
-    Two scores from 0 to 1 differ by no more than 1, however few seeds there are. Callers see to it
-    that there are FEWEST_SCANS scans, or show no interval.
+    Each is None where no scan has the metric, the interval with fewer than FEWEST_SCANS scans too.
+    Two scores from 0 to 1 differ by no more than 1, however few seeds there are.
     """
     weights = without[SUMMED[metric]][0] if metric in SUMMED else None
     mean, low, high = paired_interval(with_term[metric], without[metric], weights)
     if metric not in UNBOUNDED:
         low, high = max(low, -1.0), min(high, 1.0)
-    return {"difference": mean, "low": low, "high": high}
+    if scans_behind(with_term, without, metric) < FEWEST_SCANS:
+        low = high = np.nan
+    return {key: value if np.isfinite(value) else None
+            for key, value in (("difference", mean), ("low", low), ("high", high))}
 
 
 def scans_behind(with_term, without, metric):

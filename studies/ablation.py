@@ -91,7 +91,7 @@ def build_row(results, name, words, reference=None):
                   for run in without_foreground(results.finished(name))],
     }
     scores = row_scores(results, name) if reference else None
-    if scores and reference["dsc"].shape[1] >= FEWEST_SCANS:
+    if scores:
         return line | difference(scores, reference, "dsc")
     return line | dict.fromkeys(CHANGE)
 

@@ -149,11 +149,8 @@ def build_rows(results, folder):
     for name in names:
         line = build_row(results, name, folder)
         with_term, without = scores[name], scores.get(without_boundary(name))
-        if with_term and without and len(without["dsc_3d"][0]) >= FEWEST_SCANS:
-            line |= difference(with_term, without, "dsc_3d")
-        else:
-            line |= dict.fromkeys(CHANGE)
-        lines.append(line)
+        lines.append(line | (difference(with_term, without, "dsc_3d") if with_term and without
+                             else dict.fromkeys(CHANGE)))
     return lines
 
 

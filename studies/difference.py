@@ -35,11 +35,17 @@ from reporting import measures
 from reporting.figures import save
 from reporting.study_figures import differences
 from scans.inputs import begins_with, refuse_inputs
-from scoring.intervals import FEWEST_SEEDS, change_in_words, mean_known, scans_behind
+from scoring.intervals import (
+    FEWEST_SEEDS,
+    change_in_words,
+    difference,
+    mean_known,
+    scans_behind,
+)
 from scoring.row_scores import SUMMED, row_scores
 from scoring.rows import label
 from scoring.runs import load_sets, without_foreground
-from studies.verdicts import NOT_MEASURED, UNDECIDED, Pair, change_of, excludes_0
+from studies.verdicts import NOT_MEASURED, UNDECIDED, excludes_0
 from utils import PLOT_STYLE, UserError, argument_parser, log, markdown_table, write_csv
 
 # The measures of the tables, by their names in row_scores
@@ -96,7 +102,7 @@ def scores_of(results, row, statistic):
 
 def line_of(name, first, second):
     """One measure: both means, the difference, its interval and what that says."""
-    change = change_of(Pair("", second, first), name)
+    change = difference(second, first, name)
     seeds, measure = min(len(row[name]) for row in (first, second)), MEASURES[name]
     return {"measure": name, "words": TITLES.get(name, measure.title),
             "first": mean_of(first, name), "second": mean_of(second, name), **change,

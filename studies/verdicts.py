@@ -202,12 +202,9 @@ def predict_nothing(pair, deciding):
 
 
 def change_of(pair, name, with_interval=True):
-    """{"difference", "low", "high"} of a metric; each None where no scan has it."""
+    """`difference` of a metric of the Pair."""
     found = difference(pair.with_term, pair.without, name)
-    if not with_interval or scans_behind(*pair[1:], name) < FEWEST_SCANS:
-        found |= {"low": None, "high": None}
-    return {key: value if value is not None and np.isfinite(value) else None
-            for key, value in found.items()}
+    return found if with_interval else found | {"low": None, "high": None}
 
 
 def epochs_in_words(results, statistic):

@@ -230,3 +230,12 @@ def test_a_change_in_words_has_a_sign_and_an_interval_or_is_a_dash():
     assert intervals.change_in_words(value) == "+0.012 [-0.003, +0.027]"
     assert intervals.change_in_words({**value, "low": None, "high": None}) == "+0.012"
     assert intervals.change_in_words({"difference": None, "low": None, "high": None}) == "–"
+
+
+@pytest.mark.parametrize("scans, interval", [(4, None), (5, 0.25), (0, None)])
+def test_a_difference_has_an_interval_from_five_scans_on(scans, interval):
+    """Six scans, of which so many have a score."""
+    without = np.full((2, 6), np.nan)
+    without[:, :scans] = 0.5
+    found = intervals.difference({"dsc_3d": without + 0.25}, {"dsc_3d": without}, "dsc_3d")
+    assert found == {"difference": 0.25 if scans else None, "low": interval, "high": interval}

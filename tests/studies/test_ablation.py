@@ -8,6 +8,7 @@ from conftest import refuses, run
 from reporting.page import build
 from reporting.table1 import build_table
 from run_folders import write_data, write_run, write_set
+from scoring import intervals
 from scoring.runs import load_set
 from studies import ablation
 from training.run_folder import COLUMNS
@@ -49,7 +50,7 @@ def test_rows_are_means_over_seeds_named_by_what_is_changed(tmp_path):
 
 
 def test_other_rows_are_compared_with_the_reference_of_their_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablation, "FEWEST_SCANS", 2)
+    monkeypatch.setattr(intervals, "FEWEST_SCANS", 2)
     rows, text = table(*sets(tmp_path))
     assert [row["difference"] for row in rows[:2]] == ["", ""]  # the references themselves
     assert text.count("[+0.000, +0.000]") == 2
@@ -59,7 +60,8 @@ def test_other_rows_are_compared_with_the_reference_of_their_loss(tmp_path, monk
 
 def test_two_scans_carry_no_interval(tmp_path):
     rows, _ = table(*sets(tmp_path))
-    assert [row["difference"] for row in rows] == [""] * 4
+    assert [row["difference"] for row in rows] == ["", "", "0.0", "0.0"]  # first the references
+    assert [row[name] for row in rows for name in ("low", "high")] == [""] * 8
 
 
 def test_a_collapsed_run_has_no_distance_here_either(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import refuses, run
 from run_folders import write_set
-from scoring import rows
+from scoring import intervals, rows
 from scoring.row_scores import row_scores
 from scoring.runs import load_set
 from studies import comparison
@@ -81,14 +81,15 @@ def test_too_few_scans_give_no_interval(folder, monkeypatch, scans, made):
     monkeypatch.setattr(comparison, "row_scores",
                         lambda results, name: {"dsc_3d": np.full((2, scans), 0.5)})
     lines = comparison.build_rows(load_set(folder), "wmh")
-    assert [line["difference"] is not None for line in lines
-            if "boundary" in line["loss"]] == [made, made]
+    changes = [line for line in lines if line["loss"] == "gdl+boundary"]
+    assert [line["difference"] for line in changes] == [0]
+    assert [line["low"] is not None for line in changes] == [made]
     assert any(row["column"] == "boundary_low" and row["mean"] == 0
                for row in comparison.tidy_rows(lines)) is made
 
 
 def test_a_run_that_predicts_nothing_counts_in_the_last_column(tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "FEWEST_SCANS", 2)
+    monkeypatch.setattr(intervals, "FEWEST_SCANS", 2)
     losses = {"gdl": [[0.5] * 8], "gdl+boundary": [[0.6] * 8, [0.6] * 8]}
     folder = write_set(tmp_path, losses=losses)
     plain = lines_of(folder)["gdl+boundary"]["difference"]

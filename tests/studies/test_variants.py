@@ -104,7 +104,8 @@ def write_beside(root, name, data="wmh", dsc=0.5, **settings):
 @pytest.fixture
 def plane(tmp_path, monkeypatch):
     """The folder of a set of slices; two scans are enough for a verdict."""
-    monkeypatch.setattr("studies.verdicts.FEWEST_SCANS", 2)
+    for module in ("studies.verdicts", "scoring.intervals"):
+        monkeypatch.setattr(f"{module}.FEWEST_SCANS", 2)
     return write_set(tmp_path, losses={"gdl": [[0.6] * 8] * 2})
 
 
