@@ -29,7 +29,7 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the programs that tests start too
 
 
-RUNNING = {"signals": False}  # the test that runs sends signals to its own process
+RUNNING = {"signals": False}  # the test that runs ends programs as a signal would
 
 
 def pytest_runtest_setup(item):
@@ -143,7 +143,7 @@ def run(program, *arguments):
     """Run a program in this process, as its command line would.
 
     Returns a CompletedProcess with text output. A program takes the signals that were meant for
-    pytest: if one ends it, the session ends.
+    pytest: if one ends it, the session ends, unless xdist's own process has had the signal too.
     """
     module = importlib.import_module(program.removesuffix(".py"))
     if not hasattr(module, "main"):  # a package, as `python -m` runs it
@@ -156,7 +156,7 @@ def run(program, *arguments):
             run_program(lambda: module.main(arguments))
         except SystemExit as stop:
             status = stop.code or 0
-    if status in (130, 143) and not RUNNING["signals"]:
+    if status in (130, 143) and not RUNNING["signals"] and "PYTEST_XDIST_WORKER" not in os.environ:
         pytest.exit(f"{program} was ended by a signal: {err.getvalue()}", returncode=status)
     return subprocess.CompletedProcess(
         [program, *arguments], status, out.getvalue(), err.getvalue())

@@ -143,6 +143,7 @@ def test_a_killed_run_continues_to_the_same_end(data, tmp_path, each_precision):
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.signals
 @pytest.mark.parametrize("name, count", [("last.pt", 2), ("best.pt", 1), ("best.pt", 2)])
 def test_a_kill_before_a_checkpoint_is_written_changes_nothing(
     data, tmp_path, monkeypatch, name, count

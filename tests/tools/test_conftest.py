@@ -34,7 +34,8 @@ def test_a_signal_for_pytest_that_a_program_takes_ends_the_session(tmp_path, mar
         [sys.executable, "-m", "pytest", "-p", "conftest", "-c", ROOT / "pytest.ini", "--rootdir",
          tmp_path, "-p", "no:cacheprovider", tmp_path / "test_signals.py"],
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"})
+        env={name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
+        | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"})
     assert result.returncode == status, result.stdout + result.stderr
     assert ("report.py was ended by a signal" in result.stdout + result.stderr) == (status != 0)
     assert (f"{passed} passed" in result.stdout) == (passed > 0)

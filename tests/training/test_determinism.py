@@ -18,6 +18,7 @@ from dataloader import Slices, batches
 from losses import JointLoss
 from networks import NETWORKS
 from training import devices, validation
+from utils import UserError
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_deterministic_sets_every_switch_before_cuda_starts(
                 torch.backends.cuda.matmul.allow_tf32,
             )
         )
-        raise KeyboardInterrupt
+        raise UserError("device", "none", "one", "Look at the switches.")
 
     monkeypatch.setattr(devices, "choose_device", look)
     train(data, tmp_path / "run", "--deterministic")
