@@ -14,7 +14,8 @@ from scoring.rows import label
 from scoring.runs import load_sets
 from studies import difference
 
-MS = ROOT / "results" / "published" / "ms-fair" / "runs" / "ms"
+PUBLISHED = ROOT / "results" / "published"
+MS, ACDC = PUBLISHED / "ms-fair" / "runs" / "ms", PUBLISHED / "acdc" / "runs" / "acdc"
 
 
 def row(values, seeds=2, **more):
@@ -116,11 +117,12 @@ def test_a_row_without_runs_is_refused(folder):
             "--rows dice", "boundary, gdl, gdl+boundary")
 
 
-@pytest.mark.parametrize("rows, line", [
-    (("gdl+boundary", "gdl-batch"), "| 3-D DSC | 0.170 | 0.527 | +0.356 [+0.034, +0.639] |"),
-    (("gdl", "gdl+boundary"), "| 3-D DSC | 0.054 | 0.170 | +0.117 [-0.275, +0.524] |")])
-def test_published_runs_are_compared_without_their_scans(rows, line):
-    result = run("studies.difference", "--runs", MS, "--rows", *rows)
+@pytest.mark.parametrize("folder, rows, line", [
+    (MS, ("gdl+boundary", "gdl-batch"), "| 3-D DSC | 0.170 | 0.527 | +0.356 [+0.034, +0.639] |"),
+    (MS, ("gdl", "gdl+boundary"), "| 3-D DSC | 0.054 | 0.170 | +0.117 [-0.275, +0.524] |"),
+    (ACDC, ("ce", "boundary-background"), "| 3-D DSC | 0.813 | 0.804 | -0.009 [-0.044, +0.030] |")])
+def test_published_runs_are_compared_without_their_scans(folder, rows, line):
+    result = run("studies.difference", "--runs", folder, "--rows", *rows)
     assert result.returncode == 0, result.stderr
     assert line in result.stdout
 
@@ -135,7 +137,7 @@ def cells_of(line):
 
 def test_a_pack_s_table_of_losses_beside_gdl_comes_from_its_runs():
     """Each mean, and each difference from GDL, in bold where its interval excludes 0."""
-    folder = ROOT / "results" / "published" / "lgg-sizes"
+    folder = PUBLISHED / "lgg-sizes"
     text = (folder / "README.md").read_text(encoding="utf-8")
     lines = text[text.index("| loss | empty slices left clean"):].split("\n\n")[0].splitlines()
     head, _, gdl, *rows, nothing = map(cells_of, lines)
