@@ -17,10 +17,12 @@ def sets_beside(results, fits):
         results: a ResultSet.
         fits: says of the Config of a folder's first run whether its runs are wanted.
     """
-    own, found = results.folder.absolute(), []
+    own, found = results.folder, []
+    if own.name in ("", ".."):  # the path does not say what is beside it
+        own = own.resolve()
     for folder in sorted(own.parent.iterdir()):
         first = next(iter(run_folders(folder, "config.json")), None)
-        if first is None or folder == own:
+        if first is None or folder.absolute() == own.absolute():
             continue
         try:
             if fits(read_description(first / "config.json", Config, "Move this run folder away.")):

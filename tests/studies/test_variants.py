@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -119,6 +120,19 @@ def test_c7_finds_other_networks_by_their_data_whatever_their_folders_name(plane
     result = variants.c7(load_set(plane))
     assert result["verdict"] == "supported"
     assert result["statistic"].startswith("unet2018 of width 8, 24x24 (trial): best epoch: slice")
+
+
+@pytest.mark.parametrize("start, name", [(".", "results/{}"), ("results", "{}"),
+                                         ("results/{}", "."), ("results/{}/gdl", "..")])
+def test_what_is_beside_a_set_has_a_path_like_its_own(plane, tmp_path, monkeypatch, start, name):
+    """claims.json may be published, and then names no folder of the machine but where it must."""
+    other = write_beside(tmp_path, "trial", network="enet")
+    shutil.rmtree(other / "gdl")
+    monkeypatch.chdir(tmp_path / start.format(plane.name))
+    results = load_set(Path(name.format(plane.name)))
+    statistic = variants.c7(results)["statistic"]
+    assert "enet of width 8" in statistic and "LOSSES='gdl gdl+boundary'" in statistic
+    assert (str(tmp_path) in statistic) == (name in (".", ".."))
 
 
 def test_c7_tells_every_network_and_needs_them_all(plane, tmp_path):
