@@ -45,10 +45,12 @@ def finding(results, claims):
     if results.is_phantom:
         return (f"{name}: {what_ran(results).rstrip('.')}. Synthetic scans: every program "
                 "works, and the numbers say nothing about the paper's.")
-    if not all(results.finished(loss) for loss in PAIR):
+    missing = [in_words(loss) for loss in PAIR if not results.finished(loss)]
+    if missing:
         done = sum(part.finished for part in results.parts)
-        return (f"On {name} there is no comparison yet: {done} of {len(results.parts)} "
-                "runs have finished, and one of GDL and one of GDL + boundary are needed.")
+        return (f"On {name} GDL and GDL + boundary cannot be compared yet: {done} of "
+                f"{len(results.parts)} runs have finished, none of "
+                f"{' and none of '.join(missing)}.")
 
     statistic = "last" if measure_changes(results, "last") else "best"
     changes = measure_changes(results, statistic)

@@ -63,8 +63,8 @@ def test_the_sentence_takes_the_interval_of_claim_1_where_runs_kept_no_scores(tm
 def test_without_a_pair_the_sentence_says_what_is_missing(tmp_path):
     results = load(write_set(tmp_path, source="own", losses={"gdl": DSC["gdl"]}))
     assert front.finding(results, NO_CLAIMS) == (
-        "On small there is no comparison yet: 2 of 2 runs have finished, and one of GDL "
-        "and one of GDL + boundary are needed.")
+        "On small GDL and GDL + boundary cannot be compared yet: 2 of 2 runs have finished, none "
+        "of GDL + boundary.")
 
 
 def test_a_phantoms_sentence_says_what_ran_and_finds_nothing(tmp_path):
