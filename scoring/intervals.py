@@ -9,6 +9,7 @@ RESAMPLES = 10_000
 FEWEST_SCANS = 5  # with fewer there is no interval and no p-value: they would say nothing
 FEWEST_SEEDS = 2  # of a row; with one nobody knows how much seeds differ
 BATCH = 500       # resamples in memory at a time
+CHANGE = ("difference", "low", "high")  # what `difference` gives
 UNBOUNDED = ("hd", "hd95", "hd_legacy", "lesions_false", "false_mm", "false_distance")
 
 
@@ -119,20 +120,27 @@ def mean_interval(scores, seed=0):
     return mean, float(low), float(high)
 
 
-def difference(with_term, without, metric):
+def difference(with_term, without, metric, with_interval=True):
     """`paired_interval` of one metric of two `row_scores`: {"difference", "low", "high"}.
 
-    Each is None where no scan has the metric, the interval with fewer than FEWEST_SCANS scans too.
-    Two scores from 0 to 1 differ by no more than 1, however few seeds there are.
+    Each is None where no scan has the metric, the interval with fewer than FEWEST_SCANS scans too,
+    and where it is not asked for. Two scores from 0 to 1 differ by no more than 1, however few
+    seeds there are.
     """
     weights = without[SUMMED[metric]][0] if metric in SUMMED else None
     mean, low, high = paired_interval(with_term[metric], without[metric], weights)
     if metric not in UNBOUNDED:
         low, high = max(low, -1.0), min(high, 1.0)
-    if scans_behind(with_term, without, metric) < FEWEST_SCANS:
+    if not with_interval or scans_behind(with_term, without, metric) < FEWEST_SCANS:
         low = high = np.nan
     return {key: value if np.isfinite(value) else None
-            for key, value in (("difference", mean), ("low", low), ("high", high))}
+            for key, value in zip(CHANGE, (mean, low, high), strict=True)}
+
+
+def difference_with_interval(with_term, without, metric):
+    """`difference` for a table; three times None without a row, or where there is no interval."""
+    found = difference(with_term, without, metric) if with_term and without else {"low": None}
+    return dict.fromkeys(CHANGE) if found["low"] is None else found
 
 
 def scans_behind(with_term, without, metric):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from reporting.table1 import METRICS, cell, heading, statistic_name
 from scans.folder import dataset_path, read_split, split_path
-from scoring.intervals import FEWEST_SCANS, change_in_words, difference
+from scoring.intervals import CHANGE, FEWEST_SCANS, change_in_words, difference_with_interval
 from scoring.row_scores import row_scores
 from scoring.rows import changes_of, label, plain
 from scoring.runs import load_set, without_foreground
@@ -34,7 +34,6 @@ ROW = "gdl+boundary"
 METRIC = {metric[0]: metric for metric in METRICS}
 COLUMNS = (("dsc", "best"), ("dsc", "last"), ("dsc_3d", "best"), ("hd95_mm", "best"),
            ("hd_legacy", "best"), ("dsc_lesion", "best"))
-CHANGE = ("difference", "low", "high")
 
 SAME_TRAINING = ("network", "width", "size", "epochs", "schedule", "batch_size", "lr", "protocol",
                  "gdl_max_weight", "loss_options")
@@ -91,9 +90,7 @@ def build_row(results, name, words, reference=None):
                   for run in without_foreground(results.finished(name))],
     }
     scores = row_scores(results, name) if reference else None
-    if scores:
-        return line | difference(scores, reference, "dsc")
-    return line | dict.fromkeys(CHANGE)
+    return line | difference_with_interval(scores, reference, "dsc")
 
 
 def build_rows(base, variants):

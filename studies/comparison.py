@@ -30,7 +30,7 @@ from pathlib import Path
 from reporting.table1 import METRICS, cell, heading, spread, statistic_name
 from scans.inputs import begins_with, refuse_inputs
 from scoring.cases import validation_names
-from scoring.intervals import FEWEST_SCANS, change_in_words, difference
+from scoring.intervals import CHANGE, FEWEST_SCANS, change_in_words, difference_with_interval
 from scoring.row_scores import row_scores
 from scoring.rows import label, plain, without_boundary
 from scoring.run_files import number
@@ -40,7 +40,6 @@ from utils import UserError, argument_parser, log, markdown_table, read_csv, wri
 METRIC = {metric[0]: metric for metric in METRICS}
 COLUMNS = (("dsc", "best"), ("dsc", "last"), ("dsc_3d", "best"), ("hd95_mm", "best"))
 LESIONS = {"lesion_recall": "lesion recall", "lesion_precision": "lesion precision"}
-CHANGE = ("difference", "low", "high")
 
 
 # The numbers --------------------------------------------------------------------------------------
@@ -149,8 +148,7 @@ def build_rows(results, folder):
     for name in names:
         line = build_row(results, name, folder)
         with_term, without = scores[name], scores.get(without_boundary(name))
-        lines.append(line | (difference(with_term, without, "dsc_3d") if with_term and without
-                             else dict.fromkeys(CHANGE)))
+        lines.append(line | difference_with_interval(with_term, without, "dsc_3d"))
     return lines
 
 

@@ -1,6 +1,6 @@
 """Claims C6 to C8: the same comparison with constant alphas, other networks, and in 3-D."""
 
-from scoring.intervals import change_in_words
+from scoring.intervals import change_in_words, difference
 from scoring.row_scores import row_scores
 from scoring.rows import schedule_in_words
 from scoring.runs import load_set
@@ -10,7 +10,6 @@ from studies.verdicts import (
     NOT_MEASURED,
     UNDECIDED,
     Pair,
-    change_of,
     claim,
     decide,
     empty_in_words,
@@ -54,7 +53,8 @@ def c6(results):
     best = max(constant, key=means.get)
     pair = Pair(statistic, scores[row], scores[best])
     lack = lacking(seeds_of(pair, (best, row)), scores[row]["dsc_3d"].shape[1])
-    against, needed = change_of(pair, "dsc_3d", not lack), needed_for(MARGIN, pair, "dsc_3d")
+    against = difference(pair.with_term, pair.without, "dsc_3d", not lack)
+    needed = needed_for(MARGIN, pair, "dsc_3d")
 
     values = {"schedule": row, "best": best, "means": means, "against_best": against,
               "epochs": epochs_in_words(results, statistic), "margin": MARGIN,

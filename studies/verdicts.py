@@ -153,7 +153,8 @@ def judge_difference(results, deciding, beside=(), sign=1, margin=0.0):
     pair, names = pairs[0], (*deciding, *beside)
     scans = min(scans_behind(*pair[1:], name) for name in deciding)
     lack = predict_nothing(pair, deciding) or lack_of_pair(pair, scans, deciding)
-    changes = {of.statistic: {name: change_of(of, name, not lack) for name in names}
+    changes = {of.statistic: {name: difference(of.with_term, of.without, name, not lack)
+                              for name in names}
                for of in pairs}
     values = {"differences": changes[pair.statistic], "decided_by": list(deciding),
               "epochs": epochs_in_words(results, pair.statistic),
@@ -199,12 +200,6 @@ def predict_nothing(pair, deciding):
         return (f"every run of {' and of '.join(empty)} predicts no foreground: train for longer, "
                 "or a wider network")
     return ""
-
-
-def change_of(pair, name, with_interval=True):
-    """`difference` of a metric of the Pair."""
-    found = difference(pair.with_term, pair.without, name)
-    return found if with_interval else found | {"low": None, "high": None}
 
 
 def epochs_in_words(results, statistic):

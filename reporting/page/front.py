@@ -60,9 +60,9 @@ def finding(results, claims):
     change = changes.get("dsc") or change_of_claim(claims, statistic)
 
     when = statistic_in_words(results, statistic)
-    parts = [change_in_words("slice DSC", slices, change, f"; {when[0].lower() + when[1:]}")]
+    parts = [dsc_in_words("slice DSC", slices, change, f"; {when[0].lower() + when[1:]}")]
     if whole:
-        parts.append(change_in_words("3-D DSC", whole, changes.get("dsc_3d", {})))
+        parts.append(dsc_in_words("3-D DSC", whole, changes.get("dsc_3d", {})))
     sentence = f"On {name}, adding the boundary loss to the GDL {' and '.join(parts)}"
     nothing = scores_of_nothing(results).get("val_dice")
     return sentence + (f"; predicting nothing would score {nothing:.3f} in slice DSC."
@@ -84,7 +84,7 @@ def change_of_claim(claims, statistic):
     return (found.get("differences") or {}).get("dsc") or {}
 
 
-def change_in_words(title, pair, change, when=""):
+def dsc_in_words(title, pair, change, when=""):
     """"raises 3-D DSC from 0.400 to 0.600 (...)": the verb says no more than the interval."""
     verb = VERBS.get(change.get("verdict"), "takes")
     return (f"{verb} {title} from {pair[0]:.3f} to {pair[1]:.3f} "

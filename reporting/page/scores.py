@@ -139,10 +139,8 @@ def paired_differences(results):
 
 def compare(without, with_term, score, judged):
     """A row of `paired_differences`, from the row_scores of both losses."""
-    change = difference(with_term, without, score.name)
     lack = lack_of(without, with_term, score.name)
-    if lack:
-        change |= {"low": None, "high": None}
+    change = difference(with_term, without, score.name, not lack)
 
     gains = with_term[score.name].mean(0) - without[score.name].mean(0)
     gains *= -1 if score.less_is_better else 1
@@ -182,9 +180,8 @@ def measure_changes(results, statistic):
         name = NAMES.get(measure.key, measure.key)
         if name not in without or measure.key == "false_distance":
             continue
-        change, lack = difference(with_term, without, name), lack_of(without, with_term, name)
-        if lack:
-            change |= {"low": None, "high": None}
+        lack = lack_of(without, with_term, name)
+        change = difference(with_term, without, name, not lack)
         found[measure.key] = {
             **change, "verdict": (lack or verdict(change, measure.sign < 0)) if judged else ""}
     return found
