@@ -12,6 +12,7 @@ from utils import PLOT_STYLE, atomic_path, write_text
 
 CAPTIONS = "captions.md"
 DRAWN_BY_THE_PAGE = ("figure3", "figure3_mm")
+NEED_SCANS = ("figure1", "figure2", "figure4")
 
 # Two measures of Figure 3 larger: column, label of the axis
 IN_MM = (("val_dice_3d", "validation DSC (per scan)"), ("val_hd95", "validation HD95 (mm)"))
@@ -20,9 +21,10 @@ IN_MM = (("val_dice_3d", "validation DSC (per scan)"), ("val_hd95", "validation 
 def draw_all(sets, reported, out, identity=None):
     """Write figure1..4 and figure3_mm, and sweep and identity where there is something to show.
 
-    Without the scans of any set Figures 1, 2 and 4 are left out.
+    Without the scans of any set Figures 1, 2 and 4 are left out; those drawn earlier, with the
+    scans, stay in `out` as they are.
 
-    Their captions are in captions.md.
+    The captions of all are in captions.md.
 
     Args:
         sets: the ResultSets.
@@ -48,10 +50,25 @@ def draw_all(sets, reported, out, identity=None):
         if identity:
             drawn.append(save("identity", out, *study_figures.convergence(identity)))
 
-    write_text(out / CAPTIONS, "\n\n".join(
-        f"**{figure['title']}.** {figure['caption']} ({figure['name']}.pdf, .png)"
-        for figure in drawn) + "\n")
+    captions = [f"**{figure['title']}.** {figure['caption']} {ending(figure['name'])}"
+                for figure in drawn]
+    captions += captions_of_others(out, [figure["name"] for figure in drawn])
+    write_text(out / CAPTIONS, "\n\n".join(captions) + "\n")
     return drawn
+
+
+def ending(name):
+    """What the caption of a figure ends with: its files."""
+    return f"({name}.pdf, .png)"
+
+
+def captions_of_others(out, drawn):
+    """The captions in captions.md of figures that are in `out` and not among those just drawn."""
+    others = [name for name in NEED_SCANS if name not in drawn and (out / f"{name}.png").exists()]
+    if not others or not (out / CAPTIONS).exists():
+        return []
+    earlier = (out / CAPTIONS).read_text(encoding="utf-8").strip().split("\n\n")
+    return [caption for name in others for caption in earlier if caption.endswith(ending(name))]
 
 
 def shown_measures(sets):

@@ -66,16 +66,16 @@ def measures_tables(results):
                 for row, runs in results.losses.items()]
         rows.append({"loss": None, "label": NOTHING,
                      "cells": ["–", *map(nothing(results).get, MEASURES)]})
-        tables.append({"title": statistic_in_words(results, statistic), "headings": heads,
-                       "rows": rows})
+        tables.append({"title": statistic_in_words(results, statistic).capitalize(),
+                       "headings": heads, "rows": rows})
     return tables
 
 
 def statistic_in_words(results, statistic):
-    """The title of a table."""
+    """The epochs that a statistic is of, "best epoch" or "last 6 epochs"."""
     if statistic == "best":
-        return "Best epoch"
-    return f"Last {results.window} epochs" if results.window > 1 else "Last epoch"
+        return "best epoch"
+    return f"last {results.window} epochs" if results.window > 1 else "last epoch"
 
 
 def cells_of(results, runs, statistic):

@@ -80,7 +80,7 @@ def set_view(results, index, table, reported, budget):
         "table": table_of_set(results, table, index), "claim_list": claim_list(claims),
         "maps": maps_in_words(results.dataset.distance),
         "headlines": headlines(results),
-        "last": statistic_in_words(results, "last"),
+        "last": statistic_in_words(results, "last").capitalize(),
         "claims": claims, "stale": claims_are_stale(results),
         "verdicts": count_verdicts(claims), "ran": what_ran(results), "empty": empty_runs(results),
         "measures": measures_tables(results), "empty_note": measures.empty_runs(results),

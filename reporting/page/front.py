@@ -59,8 +59,8 @@ def finding(results, claims):
         return f"On {name} the runs have no validation scores to compare."
     change = changes.get("dsc") or change_of_claim(claims, statistic)
 
-    when = statistic_in_words(results, statistic)
-    parts = [dsc_in_words("slice DSC", slices, change, f"; {when[0].lower() + when[1:]}")]
+    when = f"; {statistic_in_words(results, statistic)}"
+    parts = [dsc_in_words("slice DSC", slices, change, when)]
     if whole:
         parts.append(dsc_in_words("3-D DSC", whole, changes.get("dsc_3d", {})))
     sentence = f"On {name}, adding the boundary loss to the GDL {' and '.join(parts)}"

@@ -131,7 +131,6 @@ def paired_differences(results):
         if without is None or with_term is None:
             continue
         words = statistic_in_words(results, statistic)
-        words = words[0].lower() + words[1:]
         rows += [{"epochs": words, **compare(without, with_term, score, not results.is_phantom)}
                  for score in SCORES]
     return rows

@@ -268,6 +268,26 @@ def test_figures_are_as_wide_as_a_papers_text_and_carry_no_caption(tmp_path, mon
         assert figure["caption"][:40] in captions and figure["caption"][:40] not in burnt
 
 
+def test_captions_of_figures_that_need_the_scans_stay_when_these_are_away(tmp_path, monkeypatch):
+    monkeypatch.setitem(figures.PLOT_STYLE, "savefig.dpi", 50)
+    folder, out = write_sweep(tmp_path), tmp_path / "out"
+    figures.draw_all(load(folder), REPORTED, out)
+    with_scans = sorted((out / "captions.md").read_text().split("\n\n"))
+
+    monkeypatch.setattr(figures, "validation_cases", lambda results: [])
+    for _ in range(2):  # those that stay, stay once
+        assert {figure["name"] for figure in figures.draw_all(load(folder), REPORTED, out)} \
+            & {"figure1", "figure2", "figure4"} == set()
+        captions = (out / "captions.md").read_text().split("\n\n")
+        assert sorted(caption.strip() for caption in captions) \
+            == [caption.strip() for caption in with_scans]
+
+    (out / "figure2.png").unlink()  # a figure that is no longer there needs no caption
+    figures.draw_all(load(folder), REPORTED, out)
+    captions = (out / "captions.md").read_text()
+    assert "(figure2.pdf" not in captions and "(figure4.pdf" in captions
+
+
 def test_contours_over_one_image_differ_in_dashes_as_in_colour():
     colours = [drawing.TRUTH, *map(drawing.contour_colour, ("gdl", "gdl+boundary", "boundary"))]
     dashes = [str(drawing.CONTOUR_DASHES.get(colour, "-")) for colour in colours]
