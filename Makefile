@@ -19,6 +19,7 @@ WIDTH      = 64 ## channels of the network at full resolution
 BATCH      = ## slices or patches in a step (8 slices, 2 patches)
 SCHEDULE   = ## of alpha over the epochs, e.g. rebalance:0.02; see main.py --help (to its floor half way)
 SCORE      = ## score that chooses the best epoch, e.g. val_dice_3d (val_dice, the paper's)
+LR_SCHEDULE = ## of the learning rate: poly or constant, the same for every loss (plateau, the paper's)
 PROTOCOL   = paper ## paper: as its text says, or code2018: as the authors' first code does
 AUGMENT    = ## yes: flips, right angles, small affine and intensity changes in training (no)
 DIMS       = ## 3: train on patches of volumes; make wmh then makes the set wmh-dims3
@@ -304,8 +305,8 @@ data_settings = $(layout) $(pixels) --protocol $(PROTOCOL) \
 	$(call path_option,PATIENTS,patients) $(call option,CONVENTION,convention) \
 	$(call option,UNIT,unit) $(call option,MAP_DIMS,map-dims)
 run_settings = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
-	$(call option,SCHEDULE,schedule) $(call option,SCORE,score) $(call option,BATCH,batch-size) \
-	$(call option,DIMS,dims) \
+	$(call option,SCHEDULE,schedule) $(call option,SCORE,score) \
+	$(call option,LR_SCHEDULE,lr-schedule) $(call option,BATCH,batch-size) $(call option,DIMS,dims) \
 	$(call option,PATCH,patch)$(if $(filter-out no 0,$(AUGMENT)), --augment)
 machine = --device $(call device_of,$(1)) $(call option,THREADS,threads) \
 	$(call switch,DETERMINISTIC,deterministic) $(call switch,COMPILE,compile) \

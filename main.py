@@ -183,6 +183,10 @@ def weights_of_parts(args, epoch):
 
 def learning_rate(args, rows):
     """Adam's learning rate after these epochs."""
+    if args.lr_schedule == "constant":
+        return args.lr
+    if args.lr_schedule == "poly":
+        return scheduler.poly_lr(len(rows), args.epochs, args.lr)
     rule = scheduler.code2018_lr if args.protocol == "code2018" else scheduler.plateau_lr
     return rule([score_of(row, args.score) for row in rows], args.lr)
 

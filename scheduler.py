@@ -23,6 +23,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+LR_SCHEDULES = ("plateau", "poly", "constant")
 STEP, FLOOR = 0.01, 0.01  # the paper's: what alpha loses after each epoch, and where it stops
 LONGEST = 10 ** 6         # epochs of a run
 
@@ -195,6 +196,21 @@ def plateau_lr(scores: Iterable[float], lr: float = 1e-3, patience: int = 20) ->
         if waited == patience:
             lr, waited = lr / 2, 0
     return lr
+
+
+def poly_lr(epoch: int, epochs: int, lr: float = 1e-3, power: float = 0.9) -> float:
+    """Learning rate of an epoch, falling to 0 with the run: lr (1 - epoch / epochs)^power.
+
+    nnU-Net's, after Chen et al. 2018 (DeepLab). No score moves it, so runs of different losses
+    train at the same rates.
+
+    Args:
+        epoch: from 0.
+        epochs: of the whole run.
+        lr: the rate at epoch 0.
+        power: above 1 the rate falls faster at first.
+    """
+    return lr * (1 - epoch / epochs) ** power
 
 
 def code2018_lr(scores: Iterable[float], lr: float = 1e-3, patience: int = 20) -> float:

@@ -1,6 +1,7 @@
 """What a reader must know to read Table 1, in sentences."""
 
 import math
+from statistics import median
 
 from reporting.table1 import averaged, empty_fraction, seeds_text
 from scoring.emptying import (
@@ -68,7 +69,31 @@ def set_notes(results, reported):
         about = f"{results.title}, {label(name)}: "
         found += [about + note for note in row_notes(results, runs)]
         found += [note for run in runs for note in contradictions(results, run)]
-    return found
+    return found + uneven_rates(results)
+
+
+def uneven_rates(results):
+    """Did one loss keep its learning rate twice as long as another, for want of a better score?"""
+    first = {}
+    for name, runs in results.losses.items():
+        parts = [part for run in averaged(runs) for part in run.parts]
+        if any(part.config.lr_schedule != "plateau" for part in parts):
+            return []
+        if halvings := [first_halving(part) for part in parts]:
+            first[name] = median(halvings)
+
+    if not first or 2 * min(first.values()) >= max(first.values()):
+        return []
+    told = ", ".join(f"{label(name)} {epoch:g}" for name, epoch in first.items())
+    return [f"{results.title}: the learning rate is halved after 20 epochs without a better score, "
+            f"for the first time after so many epochs (median of the runs): {told}. A difference "
+            "between these losses is also one between rates; LR_SCHEDULE=poly trains all alike."]
+
+
+def first_halving(run):
+    """How many epochs a run trained at its first learning rate."""
+    rates = [row.get("lr") for row in run.rows]
+    return next((epoch for epoch, rate in enumerate(rates) if rate != rates[0]), len(rates))
 
 
 def patients_note(results):

@@ -96,5 +96,7 @@ def rate_in_words(rows, epoch):
     count = sum(after < before for before, after in pairwise(rates))
     if not count:
         return f"the learning rate then stayed at {rates[0]:.3g}"
+    if any(after < before != 2 * after for before, after in pairwise(rates)):  # poly
+        return f"the learning rate then fell from {rates[0]:.3g} to {rates[-1]:.3g}"
     times = {1: "once", 2: "twice"}.get(count, f"{count} times")
     return f"the learning rate was then halved {times}, from {rates[0]:.3g} to {rates[-1]:.3g}"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from scheduler import alpha
+from scheduler import LR_SCHEDULES, alpha
 from utils import LARGEST, Description, Number, UserError, in_words, read_csv, read_json
 
 # Of metrics.csv, what may choose the best epoch (main.py --score); more is better
@@ -58,8 +58,9 @@ class Config(Description):
     schedule: Annotated[str, AfterValidator(_schedule)] | None = Field(None, description="of alpha")
     steps_per_epoch: Annotated[int, Field(ge=1)] | None = Field(
         None, description="training steps of an epoch")
-    score: Literal[*SCORES] = Field("val_dice", description="what chooses the best epoch and "
-                                    "halves the learning rate")
+    lr_schedule: Literal[*LR_SCHEDULES] = Field("plateau", description="what moves that rate")
+    score: Literal[*SCORES] = Field("val_dice", description="what chooses the best epoch, and "
+                                    "halves the learning rate on a plateau")
     fold: Annotated[int, Field(ge=0, lt=10_000)] | None = Field(
         None, description="the fold that validates; null: no folds")
     folds: Annotated[int, Field(ge=2, lt=10_000)] | None = Field(

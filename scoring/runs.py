@@ -24,7 +24,7 @@ from scoring.run_files import RUN_NAME, Config, Summary, number
 from utils import UserError, read_csv, read_description
 
 SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs",
-               "batch_size", "lr", "score", "folds", "augment")
+               "batch_size", "lr", "lr_schedule", "score", "folds", "augment")
 SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight",
                "lesion_slices")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}

@@ -12,7 +12,7 @@ from utils import UserError, atomic_path, log, remove
 
 LAST, PREVIOUS, ASIDE = "last.pt", "previous.pt", "last.damaged.pt"
 # Settings that runs of earlier versions do not have.
-YOUNGER = {"score": "val_dice", "lesion_slices": False, "augment": False}
+YOUNGER = {"score": "val_dice", "lr_schedule": "plateau", "lesion_slices": False, "augment": False}
 OWN = "Put the run's own checkpoint back, or choose another --out."
 
 

@@ -29,8 +29,8 @@ from utils import (
 # What defines a run: a folder that holds a run of other values is refused. Everything else may
 # change when a run continues.
 DEFINES = ("loss", "loss_options", "boundary_classes", "seed", "network", "width", "batch_size",
-           "lr", "schedule", "protocol", "gdl_max_weight", "patch", "layout", "source", "size",
-           "data_fingerprint", "score", "fold", "lesion_slices", "augment")
+           "lr", "lr_schedule", "schedule", "protocol", "gdl_max_weight", "patch", "layout",
+           "source", "size", "data_fingerprint", "score", "fold", "lesion_slices", "augment")
 
 
 class Session(Description):
@@ -160,6 +160,11 @@ def checked_settings(args, train, out):
     if asked:
         raise UserError(out, f"a run with {asked}", f"one with {found}",
                         "Choose another --out (with make, another NAME), or remove that run.")
+
+    if args.lr_schedule == "poly" and args.epochs != old["epochs"]:
+        raise UserError(out, f"a run of {args.epochs} epochs, over which poly lets the rate fall",
+                        f"one of {old['epochs']}",
+                        "Ask for as many, or choose another --out (with make, another NAME).")
 
     # Settings younger than the file are not in it: they come first, and what it has goes over them.
     return {**defining_ones, "steps_per_epoch": settings["steps_per_epoch"], **old,

@@ -9,6 +9,7 @@ SETTINGS = {  # entries of config.json
     "data": "data folder", "data_fingerprint": "fingerprint of the data",
     "deterministic": "deterministic operations", "dims": "dimensions", "folds": "folds",
     "gdl_max_weight": "cap of the GDL's class weight", "lesion_slices": "lesion slices only",
+    "lr_schedule": "schedule of the learning rate",
     "loss_options": "options of the regional loss", "lr": "learning rate at the start",
     "patch": "patch", "schedule": "schedule of alpha", "score": "best epoch chosen by",
     "size": "size of a slice (px)", "threads": "CPU threads",

@@ -17,6 +17,7 @@ from scheduler import (
     floor_epoch,
     for_epochs,
     plateau_lr,
+    poly_lr,
     weights,
 )
 
@@ -290,6 +291,27 @@ def test_plateau_equals_torchs(seed):
     for epoch, score in enumerate(scores.tolist()):
         torchs.step(score)
         assert plateau_lr(scores[:epoch + 1].tolist()) == optimizer.param_groups[0]["lr"]
+
+
+# The lr that no score moves -----------------------------------------------------------------------
+
+def test_poly_falls_from_the_rate_to_0_at_the_end():
+    assert [poly_lr(epoch, 4, lr=8, power=1) for epoch in range(4)] == [8, 6, 4, 2]
+    assert [poly_lr(epoch, 4, lr=16, power=2) for epoch in range(4)] == [16, 9, 4, 1]
+
+
+def test_poly_is_nnunets():
+    assert poly_lr(0, 200) == 1e-3
+    assert poly_lr(100, 200) == 1e-3 * 0.5 ** 0.9
+
+
+def test_poly_equals_torchs():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
+    torchs = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=50, power=0.9)
+    for epoch in range(50):
+        assert poly_lr(epoch, 50) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        optimizer.step()
+        torchs.step()
 
 
 # The code's lr rule -------------------------------------------------------------------------------

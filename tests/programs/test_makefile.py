@@ -780,5 +780,7 @@ def test_the_settings_of_data_made_before_read_the_same(clone):
     plan = make("-n", "chain", "NAME=wmh", "LAYOUT=wmh", folder=clone).stdout
     other = make("-n", "chain", "NAME=wmh", "NORMALISE=zscore", "FILL=64", folder=clone).stdout
     assert "--size 256 --fill 64 --normalise zscore --protocol paper" in other
-    assert "--normalise" not in plan and "--augment" not in plan
+    assert "--normalise" not in plan and "--augment" not in plan and "--lr-s" not in plan
+    plan_of_poly = make("-n", "chain", "NAME=wmh", "LR_SCHEDULE=poly", folder=clone).stdout
+    assert "--lr-schedule poly" in plan_of_poly
     assert "preprocess.py --layout wmh --size 256" in plan

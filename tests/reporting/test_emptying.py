@@ -133,3 +133,29 @@ def test_folds_of_unequal_length_give_a_range_of_steps(tmp_path, place):
     notes = notes_of(tmp_path)
     assert "from epoch 2 on, after 20 to 24 training steps" in notes
     assert "found in seed0-fold0, seed0-fold1 (2 of 2 runs)" in notes
+
+
+# One loss keeps its learning rate longer than another ---------------------------------------------
+
+def write_rates(tmp_path, data, kept, **settings):
+    """Runs of six epochs, {loss: [how many of them at the first rate, of each seed]}."""
+    for loss, epochs in kept.items():
+        for seed, count in enumerate(epochs):
+            rates = [1e-3 if epoch < count else 5e-4 for epoch in range(6)]
+            write(tmp_path / "set" / loss / f"seed{seed}", data, [(0.5, 0.1, rate, 1)
+                  for rate in rates], loss, seed, **settings)
+
+
+def test_losses_trained_at_other_rates_are_named(tmp_path, place):
+    write_rates(tmp_path, place[1], {"gdl": [1, 2, 6], "gdl+boundary": [5, 6]})
+    assert ("for the first time after so many epochs (median of the runs): L_GD 2, L_GD + L_B 5.5. "
+            "A difference between these losses is also one between rates") in notes_of(tmp_path)
+
+
+@pytest.mark.parametrize("kept, settings", [
+    ({"gdl": [3], "gdl+boundary": [6]}, {}),
+    ({"gdl": [1], "gdl+boundary": [6]}, {"lr_schedule": "poly"}),
+    ({"gdl": [1]}, {})])
+def test_losses_trained_alike_are_not(tmp_path, place, kept, settings):
+    write_rates(tmp_path, place[1], kept, **settings)
+    assert "between rates" not in notes_of(tmp_path)

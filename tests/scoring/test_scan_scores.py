@@ -167,6 +167,43 @@ def test_a_run_made_before_there_was_a_choice_goes_on(data, tmp_path):
     refuses(train(data, tmp_path / "run", "--score", "val_dice_3d", epochs=3), "score val_dice_3d")
 
 
+# What moves the learning rate ---------------------------------------------------------------------
+
+def rates_of(out):
+    with open(out / "metrics.csv", newline="") as file:
+        return [float(row["lr"]) for row in csv.DictReader(file)]
+
+
+def test_poly_and_constant_rates_follow_no_score(data, tmp_path):
+    falling = ("--lr-schedule", "poly", "--lr", 0.01)
+    assert train(data, tmp_path / "poly", *falling, epochs=3).returncode == 0
+    expected = [0.01, 0.01 * (2 / 3) ** 0.9, 0.01 * (1 / 3) ** 0.9]
+    assert rates_of(tmp_path / "poly") == pytest.approx(expected, rel=1e-12)
+
+    kept = ("--lr-schedule", "constant", "--protocol", "code2018")  # whose own rule halves at once
+    assert train(data, tmp_path / "constant", *kept, epochs=3).returncode == 0
+    assert rates_of(tmp_path / "constant") == [1e-3] * 3
+
+
+def test_a_poly_run_keeps_its_number_of_epochs(data, tmp_path):
+    falling = ("--lr-schedule", "poly")
+    for _ in range(2):  # the second call does nothing
+        assert train(data, tmp_path / "run", *falling).returncode == 0
+    refuses(train(data, tmp_path / "run", *falling, epochs=3),
+            "expected a run of 3 epochs, over which poly lets the rate fall, found one of 2")
+    assert len(rates_of(tmp_path / "run")) == 2
+
+
+def test_a_run_made_before_the_rate_had_a_schedule_was_on_a_plateau(data, tmp_path):
+    train(data, tmp_path / "run", epochs=1)
+    path = tmp_path / "run" / "config.json"
+    lines = path.read_text().splitlines(True)
+    path.write_text("".join(line for line in lines if '"lr_schedule"' not in line))
+    assert train(data, tmp_path / "run", epochs=2).returncode == 0
+    refuses(train(data, tmp_path / "run", "--lr-schedule", "constant", epochs=3),
+            "lr_schedule constant", "lr_schedule plateau")
+
+
 # Folds -------------------------------------------------------------------------------------------
 
 @pytest.fixture

@@ -148,6 +148,9 @@ def test_one_line_warns_where_no_lesion_was_found_before_the_floor(
      "lesion); the learning rate was then halved twice, from 0.001 to 0.00025"),
     ("val_dice_3d", 0, [1e-3] * 4, "best 3-D DSC 0.600 at epoch 1, which predicts no foreground "
      "(the share of scans without a lesion); the learning rate then stayed at 0.001"),
+    ("val_dice", 0, [1e-3, 9e-4, 4.5e-4, 0], "best DSC 0.600 at epoch 1, which predicts no "
+     "foreground (the share of slices without a lesion); the learning rate then fell from 0.0009 "
+     "to 0"),
     ("val_dice", 0, [1e-3, 5e-4], "best DSC 0.600 at epoch 1, which predicts no foreground "
      "(the share of slices without a lesion)"),
     ("val_dice", 0.1, [1e-3, 5e-4], "best DSC 0.600 at epoch 1")])
