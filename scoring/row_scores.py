@@ -15,28 +15,48 @@ SUMMED = {"dsc": "slices", "hd_legacy": "slices", "clean": "slices_empty",
           **{f"recall_{name}": f"{name}_lesions" for name in BINS}}
 
 
-def sum_scores(of_classes):
+def sum_scores(of_classes, weights):
     """The scores of one scan as {metric: float}, each the mean over the foreground classes.
 
     Those of SUMMED are sums over slices or lesions.
 
     Args:
-        of_classes: dicts as `scan_scores.measures` gives them, or rows of scores.csv.
+        of_classes: rows of scores.csv.
+        weights: of each class, see `class_weights`.
     """
-    found = [scores_of_class(row) for row in of_classes]
+    found = [scores_of_class(row, *weights[row["class_name"]]) for row in of_classes]
     return {name: mean_of([of_class[name] for of_class in found]) for name in found[0]}
 
 
-def scores_of_class(row):
+def class_weights(rows):
+    """{class: (weight of its empty slices, of those that it lies in)} of rows of scores.csv.
+
+    With them the sum over all scans, divided by their slices, is the mean over classes of what each
+    class has in its own slices, as in every table. With one class they are 1.
+    """
+    scans = {(row["subject"], row["class_name"]): row for row in rows}.values()
+    counts = {}
+    for row in scans:
+        empty, bearing = counts.get(row["class_name"], (0, 0))
+        counts[row["class_name"]] = (empty + row["slices_empty"],
+                                     bearing + row["slices"] - row["slices_empty"])
+
+    means = [sum(found) / len(found) for found in zip(*counts.values(), strict=True)]
+    return {name: [mean / count if count else 0.0 for mean, count in zip(means, found, strict=True)]
+            for name, found in counts.items()}
+
+
+def scores_of_class(row, of_empty, of_bearing):
     """The same of one class; false_distance NaN without a false lesion."""
     far = row["false_distance"]
+    bearing = of_bearing * (row["slices"] - row["slices_empty"])
     return {
         "slices": row["slices"],
-        "slices_empty": row["slices_empty"],
-        "slices_lesion": row["slices"] - row["slices_empty"],
+        "slices_empty": of_empty * row["slices_empty"],
+        "slices_lesion": bearing,
         "dsc": row["dsc"] * row["slices"],
-        "clean": row["slices_clean"],
-        "dsc_lesion": (row["dsc_lesion"] or 0) * (row["slices"] - row["slices_empty"]),
+        "clean": of_empty * row["slices_clean"],
+        "dsc_lesion": (row["dsc_lesion"] or 0) * bearing,
         "dsc_3d": row["dsc_3d"],
         "hd": row["hd"],
         "hd95": row["hd95"],
@@ -86,23 +106,24 @@ def row_scores(results, row, statistic="best"):
 
 def scores_in_file(rows):
     """{scan: sum_scores, the mean over the epochs} of rows of scores.csv."""
-    scans = {}
+    scans, weights = {}, class_weights(rows)
     for of_epoch in by_epoch(rows).values():
         of_scan = {}
         for line in of_epoch:
             of_scan.setdefault(line["subject"], []).append(line)
         for name, lines in of_scan.items():
-            scans.setdefault(name, []).append(sum_scores(lines))
+            scans.setdefault(name, []).append(sum_scores(lines, weights))
     return {name: {metric: mean_of([scores[metric] for scores in epochs]) for metric in epochs[0]}
             for name, epochs in scans.items()}
 
 
 def scores_of_masks(results, run):
     """The same from the masks of a run of an earlier version."""
-    found = {}
+    rows = []
     for case in validation_cases(results):
         mask = case.predicted(run)
         if mask is not None:
             scores = score_scan(mask, case.truth, case.spacing, case.classes)
-            found[case.name] = sum_scores([measures(of_class) for of_class in scores])
-    return found
+            rows += [{"epoch": 0, "subject": case.name, "class_name": number, **measures(of_class)}
+                     for number, of_class in enumerate(scores)]
+    return scores_in_file(rows)

@@ -8,8 +8,8 @@ import pytest
 
 from made_runs import made_run, made_set
 from run_folders import write_set
-from scoring import intervals
-from scoring.row_scores import row_scores, sum_scores
+from scoring import intervals, scan_scores
+from scoring.row_scores import row_scores, scores_in_file
 from scoring.runs import load_set
 from scoring.scan_scores import measures
 from scoring.scores import score_scan
@@ -105,17 +105,46 @@ def test_scores_of_a_scan_sum_over_slices_and_measure_in_mm():
     truth, mask = np.zeros((2, 8, 8), bool), np.zeros((2, 8, 8), bool)
     truth[0, 2, 2:4] = mask[0, 2, 3:5] = True  # one of two pixels overlaps: DSC 0.5
                                                # the other slice is empty: 1
-    score = sum_scores(map(measures, score_scan(mask, truth, (3.0, 1.0, 2.0), 2)))
+    of_lesion, = score_scan(mask, truth, (3.0, 1.0, 2.0), 2)
+    score = scores_in_file([{"epoch": 0, "subject": "a", "class_name": "lesion",
+                             **measures(of_lesion)}])["a"]
     assert score["dsc"] == pytest.approx(1.5) and score["dsc_3d"] == pytest.approx(0.5)
     assert score["hd"] == 2.0 and score["slices"] == 2  # one column off, 2 mm
+
+
+def rows_of_classes(*scans):
+    """Rows of scores.csv of scans a, b, ...: masks and truths (D, H, W) of two classes."""
+    return [{"epoch": 0, "subject": name, "class_name": label, **measures(of_class)}
+            for name, (mask, truth) in zip("ab", scans)
+            for label, of_class in zip(("first", "second"),
+                                       score_scan(mask, truth, (1.0, 1.0, 1.0), 3), strict=True)]
 
 
 def test_scores_of_several_classes_are_means_over_them():
     truth, mask = np.zeros((1, 8, 8), np.uint8), np.zeros((1, 8, 8), np.uint8)
     truth[0, 2, 2:4], mask[0, 2, 2:4] = 1, 1       # class 1 is found, class 2 is not
     truth[0, 5, 5] = 2
-    score = sum_scores(map(measures, score_scan(mask, truth, (1.0, 1.0, 1.0), 3)))
+    score = scores_in_file(rows_of_classes((mask, truth)))["a"]
     assert score["dsc"] == pytest.approx(0.5, abs=1e-6) and score["hd_legacy"] == pytest.approx(0.5)
+
+
+def test_classes_that_lie_in_more_or_fewer_slices_weigh_the_same():
+    truth, found = np.zeros((2, 2, 4, 8, 8), np.uint8)
+    truth[0, 0, 1, 1] = 1                          # class 1: in 1 of 8 slices, found there ...
+    truth[0, 1:, 5, 1] = truth[1, :3, 5, 1] = 2    # ... class 2 in 6, of which 3 are found
+    found[0] = truth[0]
+    found[1, 3, 1, 1] = 1                          # of the 7 and 2 without it 6 and 2 are clean
+    rows = rows_of_classes(*zip(found, truth, strict=True))
+    scans = list(scores_in_file(rows).values())
+
+    means = scan_scores.means(rows, ["background", "first", "second"])
+    for name, count, column, expected in (
+        ("clean", "slices_empty", "val_clean", (6 / 7 + 1) / 2),
+        ("dsc_lesion", "slices_lesion", "val_dice_lesion", (1 + 1 / 2) / 2),
+    ):
+        whole = sum(scan[name] for scan in scans) / sum(scan[count] for scan in scans)
+        assert whole == pytest.approx(expected, abs=1e-6)
+        assert means[column] == pytest.approx(expected, abs=1e-6)
 
 
 def test_row_scores_leave_out_unfinished_and_maskless_runs_but_count_empty_ones(tmp_path):
