@@ -19,8 +19,8 @@ from scoring.run_files import SCORES
 
 GENERAL = (
     "Measured: mean (sample standard deviation, n - 1) over the seeds that finished. Best epoch = "
-    "highest {score}, the first one on ties, chosen on the same validation subset as in the paper; "
-    "there is no test set.",
+    "highest {score}, the first one on ties, chosen on the scans that are reported, as in the "
+    "paper; there is no test set.",
     "Last epochs: mean over the last epochs of each run, then over seeds; the window is 50 epochs, "
     "at most a quarter of the run ({windows}).",
     "DSC: mean over 2-D slices, 1 where both masks are empty. 3-D DSC, HD and HD95: mean over "
@@ -69,7 +69,17 @@ def set_notes(results, reported):
         about = f"{results.title}, {label(name)}: "
         found += [about + note for note in row_notes(results, runs)]
         found += [note for run in runs for note in contradictions(results, run)]
-    return found + uneven_rates(results)
+    return found + left_out(results) + uneven_rates(results)
+
+
+def left_out(results):
+    """The seeds that have no run of some fold."""
+    if not results.lacking:
+        return []
+    told = "; ".join(f"{name} (fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))})"
+                     for name, folds in results.lacking.items())
+    return [f"{results.title}: left out, since not every scan has been validated: the seeds that "
+            f"have no run of some fold, {told}."]
 
 
 def uneven_rates(results):
@@ -84,7 +94,8 @@ def uneven_rates(results):
 
     if not first or 2 * min(first.values()) >= max(first.values()):
         return []
-    told = ", ".join(f"{label(name)} {epoch:g}" for name, epoch in first.items())
+    told = ", ".join(f"{label(name)} {epoch:g}" if epoch < results.runs[0].config.epochs else
+                     f"{label(name)} never" for name, epoch in first.items())
     return [f"{results.title}: the learning rate is halved after 20 epochs without a better score, "
             f"for the first time after so many epochs (median of the runs): {told}. A difference "
             "between these losses is also one between rates; LR_SCHEDULE=poly trains all alike."]
@@ -124,10 +135,11 @@ def row_notes(results, runs):
 
     found += best_is_empty(results, shown)
 
-    ended = [run.folder.name for run in shown if run.ends_empty]
+    parts = [part for run in shown for part in run.parts]
+    ended = [part.folder.name for part in parts if part.ends_empty]
     if ended:
         found.append(
-            f"{', '.join(ended)} ({len(ended)} of {len(shown)} runs) ends with a model that "
+            f"{', '.join(ended)} ({len(ended)} of {len(parts)} runs) ends with a model that "
             "predicts no foreground at all; its best epoch came before.")
 
     found += floor_of_alpha(shown)
@@ -182,8 +194,9 @@ def floor_of_alpha(runs):
 
     early = [part.folder.name for part in parts if found_nothing(part.scans, floor_reached(part))]
     if early:
-        found.append("alpha reached its floor before any lesion of a validation scan had been "
-                     f"found in {', '.join(early)} ({len(early)} of {len(parts)} runs).")
+        found.append("alpha reached its floor while no lesion of a validation scan was found, in "
+                     f"the ten epochs before it, in {', '.join(early)} ({len(early)} of "
+                     f"{len(parts)} runs).")
     return found
 
 

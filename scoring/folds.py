@@ -68,29 +68,20 @@ class PooledRun(Run):
         return next((run for run in self.parts if scan in run.subjects), None)
 
 
-def pool(runs, folds, class_names):
+def pool(runs, class_names):
     """A PooledRun of runs of one row and seed.
 
     Args:
-        runs: Runs, each of another fold.
-        folds: how many there are.
+        runs: Runs, one of each fold.
         class_names: of all classes, background first.
 
     Raises:
-        UserError: a fold is missing, or a run's scores.csv.
+        UserError: a run lacks epochs in its scores.csv.
     """
-    runs = sorted(runs, key=lambda run: run.config.get("fold", -1))
+    runs = sorted(runs, key=lambda run: run.config.fold)
     seed = runs[0].folder.parent / f"seed{runs[0].config.seed}"
-    if (strange := next((run for run in runs if run.config.get("fold", -1) not in range(folds)),
-                        None)):
-        raise UserError(strange.folder / "config.json", f"a fold from 0 to {folds - 1}",
-                        strange.config.get("fold"), "Move this run folder away.")
-    missing = sorted(set(range(folds)) - {run.config.get("fold") for run in runs})
-    if missing:
-        raise UserError(seed, f"runs of {folds} folds", f"none of fold {missing[0]}",
-                        "Train it, or move this seed's runs away.")
     for run in runs:
-        if len({row["epoch"] for row in run.scans}) < len(run.rows):
+        if not {row["epoch"] for row in run.scans}.issuperset(range(len(run.rows))):
             raise UserError(run.folder / scan_scores.FILE, f"{len(run.rows)} epochs, as in "
                             "metrics.csv", "fewer", scan_scores.DO)
 
@@ -117,15 +108,36 @@ def averages(rows):
 
 
 def pool_all(by_loss, folds, class_names):
-    """{row: PooledRuns, one per seed} of {row: Runs of folds}.
+    """The seeds of which every fold has a run, and what the others lack.
+
+    Args:
+        by_loss: {row: Runs of folds}.
+        folds: how many there are.
+        class_names: of all classes, background first.
+
+    Returns:
+        ({row: PooledRuns, one per seed}, {"<row>/seed<k>": folds without a run}).
 
     Raises:
-        UserError: as `pool`.
+        UserError: no seed has a run of every fold, a run's fold is not one of them, or as `pool`.
     """
-    pooled = {}
+    pooled, lacking = {}, {}
     for row, runs in by_loss.items():
         by_seed = {}
         for run in runs:
+            if run.config.fold not in range(folds):
+                raise UserError(run.folder / "config.json", f"a fold from 0 to {folds - 1}",
+                                run.config.fold, "Move this run folder away.")
             by_seed.setdefault(run.config.seed, []).append(run)
-        pooled[row] = [pool(found, folds, class_names) for found in by_seed.values()]
-    return pooled
+
+        for seed, found in by_seed.items():
+            if missing := sorted(set(range(folds)) - {run.config.fold for run in found}):
+                lacking[f"{row}/seed{seed}"] = missing
+            else:
+                pooled.setdefault(row, []).append(pool(found, class_names))
+
+    if not pooled:
+        name, missing = next(iter(lacking.items()))
+        raise UserError(next(iter(by_loss.values()))[0].folder.parents[1] / name,
+                        f"runs of {folds} folds", f"none of fold {missing[0]}", "Train it.")
+    return pooled, lacking

@@ -130,6 +130,7 @@ class ResultSet:
         losses: a row of the table -> its runs, in the table's order.
         title: name of the set in tables.
         raters: name of a further human rater -> row of raters.csv.
+        lacking: "<loss>/seed<k>" of a seed that is left out -> the folds that it has no run of.
     """
 
     folder: Path
@@ -139,6 +140,7 @@ class ResultSet:
     losses: dict
     title: str = ""
     raters: dict = field(default_factory=dict)
+    lacking: dict = field(default_factory=dict)
 
     @property
     def runs(self):
@@ -267,9 +269,11 @@ def load_set(folder, data=None):
     dataset, fingerprint = load_data_description(data, runs[0])
     if folds := runs[0].config.get("folds"):
         from scoring.folds import pool_all  # here: that file imports this one
-        by_loss = pool_all(by_loss, folds, dataset.classes)
+        by_loss, lacking = pool_all(by_loss, folds, dataset.classes)
+    else:
+        lacking = {}
     return ResultSet(folder, data, dataset, fingerprint, by_loss, set_title(dataset),
-                     load_raters(folder, fingerprint))
+                     load_raters(folder, fingerprint), lacking)
 
 
 def load_raters(folder, fingerprint):

@@ -10,9 +10,10 @@ begun are listed too. With --losses or --seeds, only the runs of that matrix are
 not: make status NAME=wmh LOSSES=gdl SEEDS="0 1".
 
 Columns: run; state (finished, running, stopped, not begun, damaged); epochs done of those asked
-for; highest slice-mean validation DSC and its epoch (from 0); seconds per epoch, over the last
-five; time left, h:mm. A run that has not begun is assumed to be as slow as the others of its set.
-The last line of a set adds up what is left, as if the runs were done one after another.
+for; the best epoch's score (slice-mean validation DSC, or what main.py --score named) and its
+number from 0; seconds per epoch, over the last five; time left, h:mm. A run that has not begun is
+assumed to be as slow as the others of its set. The last line of a set adds up what is left, as if
+the runs were done one after another.
 
 Exit status: 0, or 2 if no folder given holds a run.
 """
@@ -35,7 +36,7 @@ from scoring.scores import pace
 from utils import UserError, argument_parser, is_alive
 
 ASKED = ".asked"  # in a set's folder: a run a line, written by make
-COLUMNS = ("run", "state", "epoch", "epochs", "best_dsc", "best_epoch", "seconds_per_epoch",
+COLUMNS = ("run", "state", "epoch", "epochs", "best_score", "best_epoch", "seconds_per_epoch",
            "seconds_left")
 HEADINGS = ["run", "state", "epochs", "best DSC", "s/epoch", "left (h:mm)"]
 
@@ -77,7 +78,7 @@ def run_row(folder):
         "state": state,
         "epoch": len(run.rows),
         "epochs": run.config.epochs,
-        "best_dsc": run.best.get("val_dice"),
+        "best_score": run.best.get(run.config.score),
         "best_epoch": run.best.get("epoch"),
         "seconds_per_epoch": seconds,
         "seconds_left": left,
@@ -128,8 +129,8 @@ def hours_and_minutes(seconds):
 def cells(row):
     """The cells of a row as text."""
     best, seconds = "–", "–"
-    if row["best_dsc"] is not None:
-        best = f"{row['best_dsc']:.3f} @{row['best_epoch']:.0f}"
+    if row["best_score"] is not None:
+        best = f"{row['best_score']:.3f} @{row['best_epoch']:.0f}"
     if row["seconds_per_epoch"] is not None:
         seconds = f"{row['seconds_per_epoch']:.1f}"
     return [row["run"], row["state"], f"{row['epoch']}/{row['epochs'] or '?'}", best, seconds,

@@ -11,7 +11,7 @@ Examples:
 Each difference is a mean over the validation scans with its 95 % interval over scans and seeds (see
 scoring/intervals.py), of the last epochs or of the best one. "better" and "worse": the interval
 excludes 0; "undecided": it does not; "not measured": one seed, whose interval over scans alone is
-too narrow, or fewer than 5 scans.
+too narrow, or fewer than 5 scans. On a phantom there is no verdict.
 
 Of several sets each has its table, and the figure shows how the differences change from set to set,
 in the order in which they are named.
@@ -33,6 +33,7 @@ import numpy as np
 
 from reporting import measures
 from reporting.figures import save
+from reporting.notes import left_out
 from reporting.study_figures import differences
 from scans.inputs import begins_with, refuse_inputs
 from scoring.intervals import (
@@ -54,6 +55,7 @@ MEASURES = {NAMES.get(measure.key, measure.key): measure for measure in measures
             if measure.key != "empty"}
 TITLES = {"dsc": "slice DSC, which an empty mask can win",  # others as in the tables
           "false_distance": "distance of false lesions, mean of scans (mm)"}
+PHANTOM = "phantom: no verdict"
 NEITHER = ("false_distance",)  # is neither better nor worse where it is more
 
 
@@ -78,11 +80,15 @@ def compared(results, rows, statistic):
     first, second = (scores_of(results, row, statistic) for row in rows)
     lines = [{"set": results.title, **line_of(name, first, second)} for name in MEASURES
              if name in first]
+    if results.is_phantom:
+        lines = [{**line, "verdict": PHANTOM} for line in lines]
 
     log(f"{results.title}, {' to '.join(map(label, rows))}: "
         f"{len(first['dsc'][0])} scans, {len(first['dsc'])} and {len(second['dsc'])} seeds, "
         f"{'best epoch' if statistic == 'best' else f'last {results.window} epochs'}\n")
     log(markdown(lines, rows) + "\n")
+    for note in left_out(results):
+        log(note + "\n")
     empty = without_foreground([run for row in rows for run in results.finished(row)])
     if empty:
         log(f"Without any foreground at the best epoch or the last: {', '.join(empty)}. They "

@@ -1,6 +1,7 @@
 """Claims C3 and C4: are validation curves smooth, and what is left in the end?"""
 
 from scoring.cases import validation_names
+from scoring.emptying import misses_all
 from scoring.rows import ALONE, PAIR
 from scoring.runs import without_foreground
 from studies.smoothness import changes, jitter_ratio
@@ -44,18 +45,28 @@ def c3(results):
     ratios = {column: jitter_ratio(*both) for column, both in series.items()}
     statistic = jitter_in_words(ratios, window) + empty_in_words(pair[0] + pair[1])
     values = {"window": window, "ratios": ratios}
-    unstable = [len(without_foreground(runs)) / sum(len(run.parts) for run in runs)
-                for runs in pair]
-    if not lack and max(unstable) == 1:
+    if not lack and max(map(empty_part, pair)) == 1:
         lack = "no run of a row keeps its foreground"
     if lack:
         return claim(NOT_MEASURED, f"{lack}; {statistic}", **values)
 
     verdict = join([decide({key: ratio[key] - 1 for key in ("low", "high")}, -1)
                     for ratio in ratios.values()])
-    if verdict == SUPPORTED and unstable[1] > unstable[0]:
-        verdict = UNDECIDED
-    return claim(verdict, statistic, excludes_0=verdict != UNDECIDED, **values)
+    return supported_unless_emptied(results, claim(
+        verdict, statistic, excludes_0=verdict != UNDECIDED, **values))
+
+
+def supported_unless_emptied(results, found):
+    """The claim, but undecided if it is supported and more runs end empty with the term."""
+    without, with_term = (empty_part(results.finished(row)) for row in PAIR)
+    if found["verdict"] == SUPPORTED and with_term > without:
+        return {**found, "verdict": UNDECIDED, "excludes_0": False}
+    return found
+
+
+def empty_part(runs):
+    """The share of these runs, folds counted one by one, that predict nothing; 0.0 of none."""
+    return len(without_foreground(runs)) / max(1, sum(len(run.parts) for run in runs))
 
 
 def jitter_in_words(ratios, window):
@@ -70,7 +81,7 @@ def jitter_in_words(ratios, window):
 
 
 def c4(results):
-    """How many runs of the boundary loss alone predict nothing in the end."""
+    """How many runs of the boundary loss alone predict nothing in the end, or hit no lesion."""
     parts = [part for run in results.finished(ALONE) for part in run.parts]
     if not parts:
         return hint(results, [ALONE])
@@ -79,14 +90,21 @@ def c4(results):
         return not_measured("the boundary runs again: their metrics.csv lacks val_foreground")
 
     empty, lack = final.count(0), lack_in_words(results, [ALONE])
+    missing = sum(value > 0 and misses_all(part.last_scans(results.window))
+                  for part, value in zip(parts, final, strict=True))
     statistic = (f"{empty} of {len(parts)} runs end without any foreground, "
-                 f"{sum(part.collapsed for part in parts)} best models predict none; foreground in "
-                 f"the last epoch {', '.join(f'{value:.4%}' for value in final)}")
-    values = {"collapsed": empty, "runs": len(parts), "final_foreground": final}
+                 + (f"{missing} without any on a lesion, " if missing else "")
+                 + f"{sum(part.collapsed for part in parts)} best models predict none; "
+                 f"foreground in the last epoch {', '.join(f'{value:.4%}' for value in final)}")
+    values = {"collapsed": empty + missing, "runs": len(parts), "final_foreground": final}
     if lack:
         return claim(NOT_MEASURED, f"{lack}; {statistic}", **values)
-    verdict = SUPPORTED if empty == len(parts) else UNDECIDED if empty else REFUTED
+    verdict = decide_collapse(empty + missing, len(parts))
     return claim(verdict, statistic, **values)
+
+
+def decide_collapse(collapsed, runs):
+    return SUPPORTED if collapsed == runs else UNDECIDED if collapsed else REFUTED
 
 
 def hint(results, rows):

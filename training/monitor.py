@@ -136,10 +136,11 @@ class Monitor:
             self.cost = self.drawn - start
 
     def warn_of_floor(self):
-        """Say, in the epoch before alpha reaches its floor, if no lesion has been found so far."""
+        """Say, in the epoch before alpha reaches its floor, if no lesion was found lately."""
         if found_nothing(scan_scores.read(self.run), self.floor_epoch):
-            log(f"{self.run}: warning: no validation lesion has been found so far, and alpha is at "
-                f"its floor from epoch {self.floor_epoch} on: such networks were emptied. {ADVICE}")
+            log(f"{self.run}: warning: no validation lesion was found in the last ten epochs, and "
+                f"alpha is at its floor from epoch {self.floor_epoch} on: such networks were "
+                f"emptied. {ADVICE}")
 
     def optional(self, what, do):
         """Call `do`; say once if its packages are missing or the disk did not take its file."""

@@ -43,7 +43,7 @@ from reporting.page.words import (
 from scoring import test_table
 from scoring.cases import validation_cases
 from scoring.rows import IN_WORDS, PAIR, PAPER, label
-from scoring.run_files import Claims, number
+from scoring.run_files import Claims, Config, number
 from scoring.runs import without_foreground
 from scoring.test_set import load_rows
 from utils import git_commit, read_csv, read_description, read_json
@@ -137,9 +137,14 @@ def pair_in_words(gdl, both, change, digits):
 def settings_of(results):
     """(settings, environment, varying) of a set's runs.
 
-    The first two are {name: value} that all runs share, the third names the settings that differ.
+    The first two are {name: value} that all runs share, the third {name: {run: its value in words}}
+    of the settings that differ.
     """
-    configs = [part.config.as_dict() for part in results.parts]
+    found = {part.folder: part.config.as_dict() for part in results.parts}
+    names = {name for config in found.values() for name in config}
+    younger = {name: field.default for name, field in Config.model_fields.items()
+               if name in names and not field.is_required()}
+    configs = [{**younger, **config} for config in found.values()]
     shared = {key: value for key, value in configs[0].items()
               if all(config.get(key) == value for config in configs)}
     shared.pop("sessions", None)  # those of a resumed run; each repeats the entries below
@@ -150,8 +155,13 @@ def settings_of(results):
     environment |= {f"version of {name}": value
                     for name, value in shared.get("versions", {}).items()}
 
-    varying = {key for config in configs for key in config} - set(shared) - set(OF_EACH_RUN)
-    return settings, environment, sorted(varying)
+    of_run = {run.name: [{**younger, **found[part.folder]} for part in run.parts]
+              for run in results.runs}
+    varying = {name: {run: ", ".join(dict.fromkeys(setting_value(config.get(name))
+                                                   for config in of_folds))
+                      for run, of_folds in of_run.items()}
+               for name in sorted(names - set(shared) - set(OF_EACH_RUN))}
+    return settings, environment, varying
 
 
 def claims_of(results):

@@ -8,8 +8,8 @@ def stages(results):
     prepared = preprocessing_time(results)
     scans = prepared.scans if prepared else results.fingerprint.get("subjects", "all")
 
-    trained = [run.seconds for run in results.runs if run.rows]
-    epochs = sum(len(run.rows) for run in results.runs)
+    trained = [run.seconds for run in results.parts if run.rows]
+    epochs = sum(len(run.rows) for run in results.parts)
 
     scored = [noted_seconds(run.folder / "evaluation.json") for run in results.parts]
     known = [value for value in scored if value is not None]

@@ -122,7 +122,8 @@ def test_a_floor_before_any_lesion_was_found_is_named(
 ):
     write(place[0] / "seed0", place[1], LATE, loss, lesions=lesions, schedule=schedule)
     write(place[0] / "seed1", place[1], FULL, loss, seed=1, schedule=schedule)
-    words = "before any lesion of a validation scan had been found in seed0 (1 of 2 runs)."
+    words = ("while no lesion of a validation scan was found, in the ten epochs before it, in "
+             "seed0 (1 of 2 runs).")
     assert (f"alpha reached its floor {words}" in notes_of(tmp_path)) == named
 
 
@@ -132,7 +133,24 @@ def test_folds_of_unequal_length_give_a_range_of_steps(tmp_path, place):
               schedule="rebalance:0.5", steps_per_epoch=steps)
     notes = notes_of(tmp_path)
     assert "from epoch 2 on, after 20 to 24 training steps" in notes
-    assert "found in seed0-fold0, seed0-fold1 (2 of 2 runs)" in notes
+    assert "before it, in seed0-fold0, seed0-fold1 (2 of 2 runs)" in notes
+
+
+@pytest.mark.parametrize("found, named", [
+    ([9] * 3 + [0] * 10, True),      # it painted everything, then nothing
+    ([9] * 4 + [0] * 9, False), ([0] * 12 + [1], False)])
+def test_what_a_new_network_paints_is_not_a_lesion_found(tmp_path, place, found, named):
+    epochs = [(0.2, 0.1, 1e-3, count) for count in (*found, 0)]
+    write(place[0] / "seed0", place[1], epochs, schedule="switch:13")
+    assert ("while no lesion of a validation scan was found" in notes_of(tmp_path)) == named
+
+
+# The last epoch predicts nothing ------------------------------------------------------------------
+
+def test_a_fold_that_ends_empty_is_named(tmp_path, place):
+    for fold, epochs in enumerate((FULL, [*FULL[:3], (0.4, 0, 1e-3, 0)])):
+        write(place[0] / f"seed0-fold{fold}", place[1], epochs, fold=fold, folds=2)
+    assert "L_GD + L_B: seed0-fold1 (1 of 2 runs) ends with" in notes_of(tmp_path)
 
 
 # One loss keeps its learning rate longer than another ---------------------------------------------

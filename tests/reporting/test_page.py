@@ -13,6 +13,7 @@ import pytest
 import metrics
 from made_runs import made_set
 from reporting.page import build, curves, scores
+from reporting.page.run_times import stages
 from reporting.page.svg import Axes, band, labelled, line
 from run_folders import (
     DSC,
@@ -271,7 +272,30 @@ def test_unfinished_runs_have_no_deviation_from_reported_numbers(tmp_path):
 def test_settings_stand_apart_from_the_environment(tmp_path):
     settings, environment, varying = build.settings_of(load(write_set(tmp_path)))
     assert settings["width"] == 8 and "device" not in settings
-    assert environment == {"device": "cpu", "version of numpy": "2"} and varying == []
+    assert environment == {"device": "cpu", "version of numpy": "2"} and varying == {}
+
+
+def test_a_setting_that_older_runs_lack_does_not_differ_from_its_default(tmp_path):
+    folder = write_set(tmp_path)
+    for path in folder.glob("*/seed*/config.json"):
+        more = {"augment": False} if path.parent.name == "seed0" else {}
+        threads = 1 if path.parent.name == "seed0" else 2
+        path.write_text(json.dumps({**json.loads(path.read_text()), "threads": threads, **more}))
+    settings, environment, varying = build.settings_of(load(folder))
+    assert "augment" not in varying and settings["augment"] is False
+    assert varying["threads"]["gdl/seed0"] == "1" and varying["threads"]["gdl/seed1"] == "2"
+
+
+def test_folds_are_counted_as_runs_and_their_epochs_in_the_time_of_one(tmp_path):
+    data, place = write_data(tmp_path / "data"), tmp_path / "r" / "gdl"
+    for fold in range(2):
+        write_run(place / f"seed0-fold{fold}", data, "gdl", 0, [0.5] * 4, epochs=4, fold=fold,
+                  folds=2)
+        scan_scores.append(place / f"seed0-fold{fold}", [
+            {**SCAN, "epoch": epoch, "subject": "ab"[fold]} for epoch in range(4)])
+    trained = next(row for row in stages(load(tmp_path / "r")) if row["stage"] == "training")
+    assert trained["what"].startswith("2 runs, 8 epochs") and trained["seconds"] == 24
+    assert '<td class="number">3.0</td>' in page_of(tmp_path / "r")  # 24 s of eight epochs
 
 
 # Figure 3 -----------------------------------------------------------------------------------------

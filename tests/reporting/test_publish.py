@@ -71,10 +71,21 @@ def test_the_pooled_score_is_the_mean_over_all_scans_at_their_folds_best_epochs(
         sum(row["dsc_3d"] for row in pooled.best_scans) / 6)
 
 
-def test_a_missing_fold_is_named(made, tmp_path):
-    shutil.copytree(made[1], tmp_path / "results")
-    shutil.rmtree(tmp_path / "results" / "gdl" / "seed0-fold1")
-    refuses(run("report.py", "--runs", tmp_path / "results"), "gdl/seed0", "none of fold 1")
+def test_a_seed_that_lacks_folds_is_left_out_and_named(made, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(made[1], results)
+    for fold in (1, 2):
+        shutil.rmtree(results / "gdl" / f"seed0-fold{fold}")
+    result = run("report.py", "--runs", results, "--only", "table")
+    assert result.returncode == 0, result.stderr
+    found = load_set(results)
+    assert "gdl" not in found.losses and found.losses["gdl+boundary"][0].finished
+    assert "have no run of some fold, gdl/seed0 (folds 1, 2)." in " ".join(result.stdout.split())
+    refuses(run("studies.difference", "--runs", results, "--rows", "gdl", "gdl+boundary"),
+            "finished runs with scores", "those of gdl+boundary")
+
+    shutil.rmtree(results / "gdl+boundary" / "seed0-fold0")
+    refuses(run("report.py", "--runs", results), "gdl/seed0", "none of fold 1")
 
 
 @pytest.mark.parametrize("entry, value, words", [

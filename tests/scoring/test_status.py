@@ -79,7 +79,7 @@ def test_time_left_without_a_pace_is_guessed_from_the_other_runs(results):
 
 def test_the_best_score_and_its_epoch(results):
     row = rows(results)["gdl/seed1"]
-    found = [row[key] for key in ("epoch", "epochs", "best_dsc", "best_epoch")]
+    found = [row[key] for key in ("epoch", "epochs", "best_score", "best_epoch")]
     assert found == ["2", "10", "0.5", "0.0"]
 
 

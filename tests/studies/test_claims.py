@@ -118,7 +118,7 @@ def test_the_folds_of_a_seed_are_one_run_of_all_scans(tmp_path):
         return run
 
     def seeds(loss, scores, **options):
-        return [pool([fold(loss, dsc, seed, 0), fold(loss, dsc, seed, 1, **options)], 2,
+        return [pool([fold(loss, dsc, seed, 0), fold(loss, dsc, seed, 1, **options)],
                      ["background", "lesion"]) for seed, dsc in enumerate(scores)]
 
     pooled = {"gdl": seeds("gdl", LOW), "gdl_boundary": seeds("gdl+boundary", HIGH, empty_from=9)}
@@ -197,6 +197,17 @@ def test_c11_without_a_false_lesion_has_no_distance_and_is_supported(tmp_path):
     assert result["verdict"] == "supported"
     assert result["differences"]["false_distance"]["difference"] is None
     json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize("gdl_is_empty, verdict", [(False, "undecided"), (True, "supported")])
+def test_c11_is_not_won_by_runs_that_the_term_empties(tmp_path, gdl_is_empty, verdict):
+    both = seeds("gdl+boundary", {"lesions_false": 0, "false_distance": None}, 3)
+    gdl = seeds("gdl", {"lesions_false": 9}, 3)
+    both[2].rows[-1]["val_foreground"] = 0
+    if gdl_is_empty:
+        gdl[0].rows[-1]["val_foreground"] = 0
+    result = claims.c11(made_set(tmp_path, gdl=gdl, gdl_boundary=both))
+    assert result["verdict"] == verdict and result["excludes_0"] == (verdict == "supported")
 
 
 def test_who_predicts_nothing_has_removed_no_false_positives(tmp_path):

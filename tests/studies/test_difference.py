@@ -57,7 +57,7 @@ def test_four_scans_have_no_interval():
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = write_set(tmp_path)
+    folder = write_set(tmp_path, source="own")
     for number, path in enumerate(sorted(folder.glob("gdl*/seed*"))):
         write_scores(path, lambda epoch, of=number: {"dsc_3d": 0.1 * of})
     return folder
@@ -74,6 +74,15 @@ def test_the_table_and_its_csv(folder, tmp_path):
         lines = {line["measure"]: line for line in csv.DictReader(file)}
     assert set(lines) == set(difference.MEASURES)
     assert float(lines["dsc_3d"]["first"]) == pytest.approx(0.05)
+
+
+def test_a_phantom_has_no_verdict(tmp_path):
+    folder = write_set(tmp_path, source="phantom")
+    for path in folder.glob("gdl*/seed*"):
+        write_scores(path, lambda epoch: {"dsc_3d": 0.5})
+    result = run("studies.difference", "--runs", folder, "--rows", "gdl", "gdl+boundary")
+    lines = [line for line in result.stdout.splitlines() if line.startswith("| 3-D DSC")]
+    assert result.returncode == 0 and lines[0].endswith("| phantom: no verdict |")
 
 
 def test_several_sets_are_tables_one_below_the_other_and_a_figure(folder, tmp_path):

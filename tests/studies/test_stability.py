@@ -105,6 +105,15 @@ def test_c4_counts_the_runs_that_end_empty(tmp_path, empty, verdict):
     assert not result.get("excludes_0")  # no interval, no colour
 
 
+def test_a_run_that_hits_no_lesion_has_collapsed_too(tmp_path):
+    runs = [made_run("boundary", seed=0, empty_from=0),
+            made_run("boundary", seed=1, changes={"lesions_found": 0})]
+    result = stability.c4(made_set(tmp_path, boundary=runs))
+    assert (result["verdict"], result["collapsed"]) == ("supported", 2)
+    assert "1 of 2 runs end without any foreground, 1 without any on a lesion," in \
+        result["statistic"]
+
+
 @pytest.mark.parametrize("empty, options, words", [
     ([True], {}, "needs at least 2 seeds of boundary, found 1"),
     ([True, True], {"epochs": 3}, "needs at least 12 epochs, found 3"),
