@@ -237,7 +237,8 @@ def figure3_texts(sets, measures, reported):
 
     caption = (
         "Thick, with markers: mean over the finished seeds; thin: each seed; dotted: unfinished "
-        "runs. Distances are not drawn at epochs at which the model segments nothing; boundary "
+        "runs. Distances are not drawn at epochs at which the model segments nothing (of folds: "
+        "all of them; one alone counts with the image's diagonal); boundary "
         "alone does not set the distance axis.")
     if any(key in PAPERS for key, _ in measures):
         caption += " Grey dots: what a model that predicts nothing scores."

@@ -69,7 +69,18 @@ def set_notes(results, reported):
         about = f"{results.title}, {label(name)}: "
         found += [about + note for note in row_notes(results, runs)]
         found += [note for run in runs for note in contradictions(results, run)]
-    return found + left_out(results) + uneven_rates(results)
+    return found + left_out(results) + uneven_rates(results) + nominal_sizes(results)
+
+
+def nominal_sizes(results):
+    """Do the headers give every scan slices 1 mm apart, as where nobody recorded the voxel size?"""
+    spacing = results.fingerprint.spacing_mm
+    if results.is_phantom or not isinstance(spacing, dict) or any(
+            sizes[2] != 1 for sizes in spacing.values()):
+        return []
+    return [f"{results.title}: in every header slices are exactly 1 mm apart. Unless they are, and "
+            "voxels of 1 mm are only what stands where nobody recorded a size, all mm and ml here "
+            "are nominal: multiples of a voxel."]
 
 
 def left_out(results):
@@ -129,9 +140,9 @@ def row_notes(results, runs):
     if collapsed:
         found.append(
             f"the best model predicts no foreground at all in {', '.join(collapsed)} "
-            f"({len(collapsed)} of {len(shown)} runs). Such a run has no Hausdorff distance (NA, "
-            "or left out of the mean), and its DSC is the fraction of empty validation slices, "
-            f"{empty_fraction(results)} here.")
+            f"({len(collapsed)} of {len(shown)} runs). Its DSC is the fraction of empty validation "
+            f"slices, {empty_fraction(results)} here, and its HD and HD95 are the image's "
+            "diagonal; where no run does better they are NA, as in the paper.")
 
     found += best_is_empty(results, shown)
 

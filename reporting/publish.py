@@ -23,7 +23,9 @@ import re
 import shutil
 from pathlib import Path
 
+from reporting import measures
 from reporting.formats import tidy_rows
+from reporting.measures import NOTHING
 from reporting.table1 import build_table
 from scoring import scan_scores
 from scoring.run_files import read_reported
@@ -93,6 +95,9 @@ def pack(runs, data, report, name, out, weights):
 
 
 def refuse_unfinished(results):
+    for name, folds in results.lacking.items():
+        raise UserError(results.folder / name, "a run of every fold", f"none of fold {folds[0]}",
+                        "Train it, or move this seed's runs away.")
     for run in results.parts:
         if not run.finished:
             raise UserError(run.folder, f"{run.config.epochs} epochs, finished",
@@ -187,16 +192,16 @@ def check(folder):
     if not sets:
         raise UserError(folder, f"runs with {scan_scores.FILE}", "none", "Is it a pack?")
 
-    epochs = cells = 0
+    epochs = 0
     for place in sets:
         runs = [load_run(found) for found in run_folders(place, "config.json")]
         dataset, _ = load_data_description(place / "data", runs[0])
         for run in runs:
             epochs += check_epochs(run, dataset.classes)
-        table = folder / "table1.csv"
-        if table.exists() and len(sets) == 1:
-            cells += check_table(table, load_set(place, place / "data"))
-    return f"{epochs} epochs and {cells} numbers of Table 1 come out again"
+    tables = [path for name in TABLES if (path := folder / name).exists()]
+    results = [load_set(place, place / "data") for place in sets] if tables else []
+    cells = sum(check_table(path, results) for path in tables)
+    return f"{epochs} epochs and {cells} numbers of {' and '.join(TABLES)} come out again"
 
 
 def check_epochs(run, classes):
@@ -214,21 +219,42 @@ def check_epochs(run, classes):
     return len(run.rows)
 
 
-def check_table(path, results):
-    """UserError unless table1.csv follows from the runs; returns how many numbers it has."""
-    def key(row):
-        return row["loss"], row["metric"], row["statistic"]
+def check_table(path, sets):
+    """UserError unless a table follows from the runs; returns how many numbers it has.
 
-    table = build_table([results], read_reported())
-    again = {key(row): row for row in tidy_rows([results], table)}
-    written = [row for row in read_csv(path, ("loss", "metric", "statistic", "mean"))
-               if row["source"] != "paper"]
+    Args:
+        path: table1.csv or measures.csv of one set.
+        sets: the ResultSets of the pack, of which that one has the table's rows.
+    """
+    what, compute = TABLES[path.name]
+
+    def key(row):
+        return row["loss"], row[what], row["statistic"]
+
+    written = [row for row in read_csv(path, ("loss", what, "statistic", "mean"))
+               if row.get("source") != "paper"]
+    rows = {row["loss"] for row in written if row["mean"]} - {NOTHING}
+    results = next((results for results in sets if set(results.losses) == rows), None)
+    if results is None:
+        raise UserError(path, f"the rows of a set in {path.parent / 'runs'}",
+                        ", ".join(sorted(rows)), "Make the report again.")
+
+    again = {key(row): row for row in compute(results)}
     for row in written:
         found = again.get(key(row), {}).get("mean")
         if not same(float(row["mean"]) if row["mean"] else None, found):
             raise UserError(path, f"{found} for {' '.join(key(row))}, from the runs", row["mean"],
                             "Make the report again.")
     return sum(bool(row["mean"]) for row in written)
+
+
+def table1_of(results):
+    return tidy_rows([results], build_table([results], read_reported()))
+
+
+# The tables of a pack: what a number is of, beside a loss and a statistic, and how it is computed
+TABLES = {"table1.csv": ("metric", table1_of),
+          "measures.csv": ("measure", lambda results: measures.tidy_rows([results]))}
 
 
 def same(written, computed):

@@ -123,12 +123,12 @@ def rater_cell(results, name, metric, statistic):
 def measured_cell(results, runs, metric, statistic):
     """Mean and standard deviation over runs.
 
-    Collapsed runs give no distance: a distance to nothing is not a number.
+    Where all have collapsed there is no distance: NA, as in the paper. Beside others a collapsed
+    run counts as an empty prediction does.
     """
     if metric.is_distance and runs and all(run.collapsed for run in runs):
         return Cell("NA", "empty")
-    values = [value_of(run, metric.column, statistic, results.window)
-              for run in runs if not (metric.is_distance and run.collapsed)]
+    values = [value_of(run, metric.column, statistic, results.window) for run in runs]
     values = [value for value in values if value is not None]
     if not values:
         return Cell("–", "empty")

@@ -5,7 +5,7 @@ They are checked on the way in, and refused where they must not be averaged.
 
 import re
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -409,9 +409,12 @@ def load_sets(folders, data):
                         "Name them in the same order, or leave --data out.")
 
     data = data or [None] * len(folders)
-    sets = [load_set(folder, place) for folder, place in zip(folders, data, strict=True)]
+    return told_apart([load_set(folder, place)
+                       for folder, place in zip(folders, data, strict=True)])
+
+
+def told_apart(sets):
+    """The ResultSets, those of one title with their folders' names in it."""
     titles = [results.title for results in sets]
-    for results in sets:
-        if titles.count(results.title) > 1:
-            results.title += f" ({results.folder.name})"
-    return sets
+    return [replace(results, title=f"{results.title} ({results.folder.name})")
+            if titles.count(results.title) > 1 else results for results in sets]

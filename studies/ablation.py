@@ -21,12 +21,13 @@ if __name__ == "__main__":  # imports this file as a module; see start
 
 from pathlib import Path
 
+from reporting import measures
 from reporting.table1 import METRICS, cell, heading, statistic_name
 from scans.folder import dataset_path, read_split, split_path
 from scoring.intervals import CHANGE, FEWEST_SCANS, change_in_words, difference_with_interval
 from scoring.row_scores import row_scores
 from scoring.rows import changes_of, label, plain
-from scoring.runs import load_set, without_foreground
+from scoring.runs import load_set, told_apart, without_foreground
 from studies.beside import SAME_SCANS
 from utils import UserError, argument_parser, log, markdown_table, write_csv, write_text
 
@@ -130,14 +131,15 @@ def markdown(base, rows):
         f"# What explains the method: {base.title}\n\n{markdown_table(lines)}\n\n"
         "- Mean (sample standard deviation) over the finished seeds; columns as in Table 1.\n"
         "- Last column: slice-mean DSC at the best epoch against the row of the same loss among "
-        "the first two, paired over validation scans, interval over scans and seeds (at least "
-        f"{FEWEST_SCANS} scans).\n{named}")
+        "the first two, paired over validation scans, interval over scans and seeds, over scans "
+        f"alone where a row has one seed (at least {FEWEST_SCANS} scans).\n{named}")
 
 
 def tidy_rows(base, rows):
     """ablation.csv: one row per line and column of the table."""
     return [{"loss": row["row"], "map": row["map"], "seeds": row["seeds"], "metric": key,
              "statistic": statistic_name(base, statistic), "mean": shown.mean, "std": shown.std,
+             "runs_without_foreground": len(row["empty"]),
              **{name: row[name] for name in CHANGE}}
             for row in rows
             for (key, statistic), shown in zip(COLUMNS, row["cells"], strict=True)]
@@ -161,7 +163,7 @@ def main(argv=None):
                         "Train them first, e.g. with make ablation.")
 
     rows = build_rows(base, variants)
-    text = markdown(base, rows)
+    text = markdown(base, rows) + measures.markdown(told_apart([base, *variants]))
     write_csv(base.folder / "ablation.csv", tidy_rows(base, rows))
     write_text(base.folder / "ablation.md", text)
     log(text)

@@ -27,6 +27,7 @@ if __name__ == "__main__":  # imports this file as a module; see start
 import statistics
 from pathlib import Path
 
+from reporting import measures
 from reporting.table1 import METRICS, cell, heading, spread, statistic_name
 from scans.inputs import begins_with, refuse_inputs
 from scoring.cases import validation_names
@@ -34,7 +35,7 @@ from scoring.intervals import CHANGE, FEWEST_SCANS, change_in_words, difference_
 from scoring.row_scores import row_scores
 from scoring.rows import label, plain, without_boundary
 from scoring.run_files import number
-from scoring.runs import load_set, without_foreground
+from scoring.runs import load_set, told_apart, without_foreground
 from utils import UserError, argument_parser, log, markdown_table, read_csv, write_csv, write_text
 
 METRIC = {metric[0]: metric for metric in METRICS}
@@ -226,7 +227,7 @@ def main(argv=None):
         raise UserError(first.folder, "finished runs", "none",
                         "Train them first, e.g. with make compare.")
 
-    text = markdown(first, lines)
+    text = markdown(first, lines) + measures.markdown(told_apart(sets))
     write_csv(args.csv or first.folder / "comparison.csv", tidy_rows(lines))
     write_text(first.folder / "comparison.md", text)
     log(text)

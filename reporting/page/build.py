@@ -42,6 +42,7 @@ from reporting.page.words import (
 )
 from scoring import test_table
 from scoring.cases import validation_cases
+from scoring.intervals import CHANGE, change_in_words
 from scoring.rows import IN_WORDS, PAIR, PAPER, label
 from scoring.run_files import Claims, Config, number
 from scoring.runs import without_foreground
@@ -197,7 +198,8 @@ def ablation_of(results):
     """ablation.csv as rows for the page.
 
     Returns:
-        [{"loss", "map", "seeds", "change", and a number for each metric and statistic}].
+        [{"loss", "map", "seeds", "empty": runs that predict nothing, "change", and a number for
+        each metric and statistic}].
     """
     path = results.folder / "ablation.csv"
     if not path.exists():
@@ -210,8 +212,9 @@ def ablation_of(results):
                          for key in ("mean", "difference", "low", "high"))
         row = rows.setdefault((cells["loss"], cells["map"]),
                               {key: cells[key] for key in ("loss", "map", "seeds")})
+        row["empty"] = cells.get("runs_without_foreground", "0")
         row[f"{cells['metric']}_{cells['statistic']}"] = mean
-        row["change"] = None if None in change else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*change)
+        row["change"] = change_in_words(dict(zip(CHANGE, change, strict=True)))
     return list(rows.values())
 
 

@@ -62,7 +62,8 @@ def finding(results, claims):
     when = f"; {statistic_in_words(results, statistic)}"
     parts = [dsc_in_words("slice DSC", slices, change, when)]
     if whole:
-        parts.append(dsc_in_words("3-D DSC", whole, changes.get("dsc_3d", {})))
+        change = changes.get("dsc_3d") or change_of_claim(claims, statistic, "dsc_3d")
+        parts.append(dsc_in_words("3-D DSC", whole, change))
     sentence = f"On {name}, adding the boundary loss to the GDL {' and '.join(parts)}"
     nothing = scores_of_nothing(results).get("val_dice")
     return sentence + (f"; predicting nothing would score {nothing:.3f} in slice DSC."
@@ -76,12 +77,12 @@ def means_of(results, key, statistic):
     return None if None in pair else pair
 
 
-def change_of_claim(claims, statistic):
-    """Difference and interval of slice DSC as claim C1 has them, {} where it has none."""
+def change_of_claim(claims, statistic, metric="dsc"):
+    """Difference and interval of a DSC as claim C1 has them, {} where it has none."""
     found = claims.get("C1")
     if found is None or ("best" in (found.get("epochs") or "")) != (statistic == "best"):
         return {}
-    return (found.get("differences") or {}).get("dsc") or {}
+    return (found.get("differences") or {}).get(metric) or {}
 
 
 def dsc_in_words(title, pair, change, when=""):

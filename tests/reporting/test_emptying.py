@@ -1,10 +1,11 @@
 """What the report says of runs whose best epoch predicts nothing, and of an alpha in haste."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 
-from reporting.notes import set_notes
+from reporting.notes import nominal_sizes, set_notes
 from run_folders import REPORTED, read_table, write_data, write_run
 from scoring import runs, scan_scores
 
@@ -177,3 +178,18 @@ def test_losses_trained_at_other_rates_are_named(tmp_path, place):
 def test_losses_trained_alike_are_not(tmp_path, place, kept, settings):
     write_rates(tmp_path, place[1], kept, **settings)
     assert "between rates" not in notes_of(tmp_path)
+
+
+# Voxel sizes that nobody recorded -----------------------------------------------------------------
+
+@pytest.mark.parametrize("spacing, phantom, named", [
+    ({"min": [2.67, 2.67, 1.0], "max": [4.0, 4.0, 1.0]}, False, True),
+    ({"min": [0.9, 0.9, 1.0], "max": [0.9, 0.9, 6.4]}, False, False),
+    ({"min": [1.0, 1.0, 1.0], "max": [1.0, 1.0, 1.0]}, True, False),
+    ([], False, False)])
+def test_slices_of_exactly_1_mm_may_be_nominal(spacing, phantom, named):
+    results = SimpleNamespace(is_phantom=phantom, title="LGG",
+                              fingerprint=SimpleNamespace(spacing_mm=spacing))
+    found = nominal_sizes(results)
+    assert len(found) == named and all("LGG: in every header slices are exactly 1 mm" in note
+                                       for note in found)

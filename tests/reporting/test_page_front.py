@@ -54,8 +54,9 @@ def test_the_sentence_takes_the_interval_of_claim_1_where_runs_kept_no_scores(tm
     (folder.parent.parent / "data" / "wmh" / "subjects").rename(tmp_path / "elsewhere")
     change = {"difference": 0.25, "low": -0.1, "high": 0.6}
     found = Claim(claim="c", verdict="undecided", statistic="s", epochs="best epoch",
-                  differences={"dsc": change})
+                  differences={"dsc": change, "dsc_3d": {**change, "low": 0.0625}})
     said = front.finding(load(folder), {"C1": found})
+    assert "3-D DSC from 0.275 to 0.400 (+0.125, 95\u00a0% interval +0.062 to +0.600" in said
     # best epochs: 0.6 and 0.5 of GDL, 0.7 and 0.9 of GDL + boundary
     assert "from 0.550 to 0.800 (+0.250, 95\u00a0% interval -0.100 to +0.600, undecided; be" in said
 

@@ -172,13 +172,24 @@ def test_a_pack_comes_out_again_and_a_changed_number_does_not(pack):
     refuses(run("reporting.publish", "--check", pack), "metrics.csv", "val_dice_3d")
     path.write_text(before)
 
-    table = pack / "table1.csv"
-    lines = table.read_text().splitlines(True)
-    at = next(i for i, line in enumerate(lines) if ",gdl,dsc_3d," in line)
-    cells = lines[at].split(",")
-    cells[5] = str(float(cells[5]) + 0.01)
-    table.write_text("".join([*lines[:at], ",".join(cells), *lines[at + 1:]]))
-    refuses(run("reporting.publish", "--check", pack), "table1.csv", "gdl dsc_3d")
+    for name, cell in (("table1.csv", 5), ("measures.csv", 4)):
+        table = pack / name
+        lines = table.read_text().splitlines(True)
+        at = next(i for i, line in enumerate(lines) if ",gdl,dsc_3d," in line)
+        cells = lines[at].split(",")
+        cells[cell] = str(float(cells[cell]) + 0.01)
+        table.write_text("".join([*lines[:at], ",".join(cells), *lines[at + 1:]]))
+        refuses(run("reporting.publish", "--check", pack), name, "gdl dsc_3d")
+        table.write_text("".join(lines))
+
+
+def test_a_pack_of_several_sets_has_the_table_of_the_one_with_its_rows(pack):
+    shutil.copytree(pack / "runs" / "results", pack / "runs" / "another")
+    shutil.rmtree(pack / "runs" / "another" / "gdl")
+    result = run("reporting.publish", "--check", pack)
+    assert result.returncode == 0 and "24 epochs" not in result.stdout, result.stderr
+    shutil.rmtree(pack / "runs" / "results" / "gdl")
+    refuses(run("reporting.publish", "--check", pack), "table1.csv", "the rows of a set")
 
 
 def test_a_pack_replaces_none_and_needs_finished_runs(made, pack, tmp_path):

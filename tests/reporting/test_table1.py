@@ -33,13 +33,13 @@ def test_a_run_that_ends_empty_after_its_best_epoch_is_named(tmp_path):
     assert notes.count("ends with a model") == 1
 
 
-def test_a_collapsed_seed_is_named_and_left_out_of_the_distances(tmp_path):
+def test_a_collapsed_seed_is_named_and_counts_in_the_distances(tmp_path):
     folder = write_set(tmp_path)
     path = folder / "gdl" / "seed1" / "metrics.csv"
     far = path.read_text().replace(",10,5,2,", ",99,99,99,")
     path.write_text(far.replace(",0.01,1.5", ",0,1.5"))
     cells, notes, _ = read_table(folder)
-    assert cells["gdl", "HD (mm)"] == "10.00 (–)"
+    assert cells["gdl", "HD (mm)"] == "54.50 (62.93)"  # 10 and 99
     assert cells["gdl", "DSC, best epoch"] == "0.550 (0.071)"
     assert "L_GD: the best model predicts no foreground at all in seed1 (1 of 2 runs)" in notes
 

@@ -74,8 +74,11 @@ def test_a_collapsed_run_has_no_distance_here_either(tmp_path):
     _, text = table(base, variant)
     line = next(line for line in text.splitlines() if line.startswith("| L_GD + L_B | paper's map"))
     assert line.split(" | ")[6:8] == ["NA", "NA"]
-    assert text.endswith("best epoch or the last: base/gdl+boundary/seed0, "
-                         f"base/gdl+boundary/seed1.\n\n{base / 'ablation.md'}\n")
+    assert ("best epoch or the last: base/gdl+boundary/seed0, base/gdl+boundary/seed1.\n"
+            in text)
+    for name in ("base", "variant"):  # the tables that an empty prediction cannot win
+        assert f"({name}): what an empty prediction cannot win" in text
+    assert text.count("| predicts nothing |") == 4 and text.endswith(f"{base / 'ablation.md'}\n")
 
 
 def test_a_variant_that_has_not_finished_is_left_out_and_named(tmp_path):
