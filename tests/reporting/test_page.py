@@ -508,3 +508,19 @@ def test_recall_by_volume_agrees_with_the_metric(tmp_path):
     (0, "below 0.01 ml"), (4, "0.3 to 1 ml"), (9, "100 ml and more")])
 def test_bins_are_named_by_their_edges(index, name):
     assert scores.bin_name(index) == name and np.digitize(0.5, scores.EDGES) == 4
+
+
+# What explains the method ------------------------------------------------------------------------
+
+def test_the_ablation_names_rows_as_elsewhere_and_runs_that_end_empty(tmp_path):
+    folder = write_set(tmp_path)
+    line = {"loss": "L_GD + L_B", "map": "m", "seeds": 2, "metric": "dsc",
+            "statistic": "best_epoch", "mean": 0.5}
+    write_csv(folder / "ablation.csv", [
+        {**line, "runs_without_foreground": 2, "difference": 0.25, "low": None, "high": None},
+        {**line, "map": "n", "runs_without_foreground": 0, "difference": 0.25, "low": -0.5,
+         "high": 1}])
+    text = page_of(folder).partition('id="ablation"')[2].partition("</section>")[0]
+    assert text.count("<i>L</i><sub>GD</sub> + <i>L</i><sub>B</sub></th>") == 2
+    assert "2, 2 end empty</td>" in text and text.count("end empty") == 1
+    assert ">+0.250</td>" in text and ">+0.250 [-0.500, +1.000]</td>" in text
