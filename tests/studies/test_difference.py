@@ -140,6 +140,10 @@ COLUMNS = {"empty slices left clean": "clean", "DSC, lesion slices": "dsc_lesion
            "3-D DSC": "dsc_3d", "lesion F1": "lesion_f1", "HD95 (mm)": "hd95"}
 
 
+MS_COLUMNS = {"lesion recall": "lesion_recall", "lesion precision": "lesion_precision",
+              "false lesions per scan": "lesions_false"}
+
+
 def cells_of(line):
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
@@ -164,3 +168,22 @@ def test_a_pack_s_table_of_losses_beside_gdl_comes_from_its_runs():
             bold = "**" if line["verdict"] in ("better", "worse") else ""
             assert before == f"{line['first']:{form}}"
             assert cell == f"{line['second']:{form}} ({bold}{change} [{low}, {high}]{bold})"
+
+
+def test_the_table_of_differences_on_ms_comes_from_its_runs():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    lines = text[text.index("| difference | from GDL to GDL + boundary"):].split("\n\n")[0]
+    _, _, *rows = map(cells_of, lines.splitlines())
+    (results,) = load_sets([MS], None)
+    pairs = (("gdl", "gdl+boundary"), ("gdl+boundary", "gdl-batch"),
+             ("gdl-batch", "gdl+boundary-batch"))
+    assert len(rows) == 7
+
+    for place, pair in enumerate(pairs, 1):
+        found = {line["measure"]: line for line in difference.compared(results, pair, "last")}
+        for row in rows:
+            line = found[MS_COLUMNS.get(row[0]) or COLUMNS[row[0]]]
+            form = {"HD95 (mm)": "+.1f", "false lesions per scan": "+.0f"}.get(row[0], "+.3f")
+            change, low, high = (f"{line[key]:{form}}" for key in ("difference", "low", "high"))
+            bold = "**" if line["verdict"] in ("better", "worse") else ""
+            assert row[place] == f"{bold}{change} [{low}, {high}]{bold}"
