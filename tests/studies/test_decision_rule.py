@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 
+from checkout import ROOT
 from conftest import refuses, run
 from studies import decision_rule as study
 
@@ -91,3 +92,26 @@ def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
     refuses(run("studies.decision_rule", "--data", tmp_path / "none", "--out", tmp_path / "why"),
             tmp_path / "none", "Run preprocess.py first")
     assert not (tmp_path / "why").exists()
+
+
+def test_the_tables_of_protocol_are_the_published_numbers():
+    with open(ROOT / "results" / "published" / "why" / "decision_rule.csv", newline="") as file:
+        numbers = [(row["case"], row["quantity"], float(row["value"])) for row in csv.DictReader(file)]
+    text = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+
+    discs = text[text.index("| disc of radius |"):].split("\n\n")[0].splitlines()[2:]
+    for line in discs:
+        radius, *written = (cell.strip() for cell in line.strip("|").split("|"))
+        found = [value for case, _, value in numbers
+                 if case == f"disc of radius {radius} or an equal disc 20 px away"]
+        assert written == [f"{value:.3f}" for value in found]
+
+    sets = ("ms", "lgg-256px", "lgg", "lgg-fill64", "lgg-fill48", "lgg-fill32")
+    lines = text[text.index("| data | foreground"):].split("\n\n")[0].splitlines()[2:]
+    for name, line in zip(sets, lines, strict=True):
+        *_, zero, ratio = (cell.strip() for cell in line.strip("|").split("|"))
+        of_set = {quantity: value for case, quantity, value in reversed(numbers)
+                  if case == name or case.startswith(f"{name}, half found")}
+        found, = (value for quantity, value in of_set.items() if quantity.startswith("gradient"))
+        assert zero == f"{of_set['share of lesion pixels at which phi is 0']:.0%}".replace("%", " %")
+        assert float(ratio) == pytest.approx(found, rel=0.02)
