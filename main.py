@@ -11,18 +11,20 @@ Examples:
 
 The defaults are the paper's: UNet of width 64, Adam 1e-3, batch 8, learning rate halved after 20
 epochs without a better validation score, alpha falling from 1 by 0.01 per epoch, 200 epochs. With
-another number of epochs alpha falls by 2 / epochs, so that it too stops half way (--schedule). The
-loss is alpha L_regional + (1 - alpha) L_boundary (Eq. 6), or just one of the two parts. The best
-epoch is the one with the highest mean DSC over the 2-D validation slices (--score).
+another number of epochs alpha falls by 2 / epochs, so that it too stops half way (--schedule). To
+compare losses take --lr-schedule poly, which trains all at the same rates. The loss is
+alpha L_regional + (1 - alpha) L_boundary (Eq. 6), or just one of the two parts. The best epoch is
+the one with the highest mean DSC over the 2-D validation slices (--score).
 
 With --dims 3 it trains on random patches of the volumes and predicts in overlapping patches; the
 boundary loss then needs 3-D distance maps (preprocess.py --map-dims 3 --unit mm). An epoch draws as
 many patches as would fill the volumes.
 
 The same command continues an unfinished run, bit for bit on a CPU, and does nothing on a finished
-one; with more --epochs a finished run continues. Ctrl-C stops the run after the current step, which
-is kept. Precision, device, threads and epochs may change when a run continues; settings that define
-the run may not, and the error names the difference. Without --schedule a run keeps its own.
+one; with more --epochs a finished run continues (not with --lr-schedule poly). Ctrl-C stops the run
+after the current step, which is kept. Precision, device, threads and epochs may change when a run
+continues; settings that define the run may not, and the error names the difference. Without
+--schedule a run keeps its own.
 
 Written to --out:
   config.json, metrics.csv       all settings and versions; a row per epoch

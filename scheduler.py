@@ -209,7 +209,12 @@ def poly_lr(epoch: int, epochs: int, lr: float = 1e-3, power: float = 0.9) -> fl
         epochs: of the whole run.
         lr: the rate at epoch 0.
         power: above 1 the rate falls faster at first.
+
+    Raises:
+        ValueError: the run has no such epoch.
     """
+    if not 0 <= epoch < epochs:
+        raise ValueError(f"epoch: expected one from 0 to {epochs - 1}, found {epoch}")
     return lr * (1 - epoch / epochs) ** power
 
 

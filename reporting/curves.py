@@ -237,9 +237,9 @@ def figure3_texts(sets, measures, reported):
 
     caption = (
         "Thick, with markers: mean over the finished seeds; thin: each seed; dotted: unfinished "
-        "runs. Distances are not drawn at epochs at which the model segments nothing (of folds: "
-        "all of them; one alone counts with the image's diagonal); boundary "
-        "alone does not set the distance axis.")
+        "runs. Distances are not drawn at epochs at which the model segments nothing (with "
+        "folds: only where all of them do; otherwise an empty fold counts with the image's "
+        "diagonal); boundary alone does not set the distance axis.")
     if any(key in PAPERS for key, _ in measures):
         caption += " Grey dots: what a model that predicts nothing scores."
     if reported and any(results.challenge for results in sets):

@@ -1,11 +1,12 @@
 """What a reader must know to read Table 1, in sentences."""
 
 import math
-from statistics import median
+from statistics import median_low
 
 from reporting.table1 import averaged, empty_fraction, seeds_text
 from scoring.emptying import (
     HASTE,
+    LATELY,
     NOTHING_SCORES,
     empty_share,
     floor_in_words,
@@ -75,12 +76,13 @@ def set_notes(results, reported):
 def nominal_sizes(results):
     """Do the headers give every scan slices 1 mm apart, as where nobody recorded the voxel size?"""
     spacing = results.fingerprint.spacing_mm
-    if results.is_phantom or not isinstance(spacing, dict) or any(
-            sizes[2] != 1 for sizes in spacing.values()):
+    if results.is_phantom or not isinstance(spacing, dict):
         return []
-    return [f"{results.title}: in every header slices are exactly 1 mm apart. Unless they are, and "
-            "voxels of 1 mm are only what stands where nobody recorded a size, all mm and ml here "
-            "are nominal: multiples of a voxel."]
+    if [sizes[2:] for sizes in spacing.values()] != [[1], [1]]:
+        return []
+    return [f"{results.title}: in every header slices are exactly 1 mm apart. If that is only what "
+            "stands where nobody recorded a size, all mm and ml here are nominal: multiples of a "
+            "voxel."]
 
 
 def left_out(results):
@@ -95,27 +97,27 @@ def left_out(results):
 
 def uneven_rates(results):
     """Did one loss keep its learning rate twice as long as another, for want of a better score?"""
-    first = {}
-    for name, runs in results.losses.items():
-        parts = [part for run in averaged(runs) for part in run.parts]
-        if any(part.config.lr_schedule != "plateau" for part in parts):
-            return []
-        if halvings := [first_halving(part) for part in parts]:
-            first[name] = median(halvings)
-
-    if not first or 2 * min(first.values()) >= max(first.values()):
+    first, config = {}, results.runs[0].config
+    if (config.lr_schedule, config.get("protocol")) != ("plateau", "paper"):
         return []
-    told = ", ".join(f"{label(name)} {epoch:g}" if epoch < results.runs[0].config.epochs else
-                     f"{label(name)} never" for name, epoch in first.items())
+    for name in results.losses:
+        parts = [part for run in results.finished(name) for part in run.parts]
+        if parts:
+            first[name] = median_low([first_halving(part) for part in parts])
+
+    if not first or 2 * min(first.values()) >= min(max(first.values()), config.epochs):
+        return []
+    told = ", ".join(f"{label(name)} {'never' if math.isinf(epoch) else f'{epoch:g}'}"
+                     for name, epoch in first.items())
     return [f"{results.title}: the learning rate is halved after 20 epochs without a better score, "
             f"for the first time after so many epochs (median of the runs): {told}. A difference "
             "between these losses is also one between rates; LR_SCHEDULE=poly trains all alike."]
 
 
 def first_halving(run):
-    """How many epochs a run trained at its first learning rate."""
+    """How many epochs a run trained at its first learning rate; infinity if it kept it."""
     rates = [row.get("lr") for row in run.rows]
-    return next((epoch for epoch, rate in enumerate(rates) if rate != rates[0]), len(rates))
+    return next((epoch for epoch, rate in enumerate(rates) if rate != rates[0]), math.inf)
 
 
 def patients_note(results):
@@ -140,9 +142,9 @@ def row_notes(results, runs):
     if collapsed:
         found.append(
             f"the best model predicts no foreground at all in {', '.join(collapsed)} "
-            f"({len(collapsed)} of {len(shown)} runs). Its DSC is the fraction of empty validation "
-            f"slices, {empty_fraction(results)} here, and its HD and HD95 are the image's "
-            "diagonal; where no run does better they are NA, as in the paper.")
+            f"({len(collapsed)} of {len(shown)} seeds). Its DSC is the fraction of empty "
+            f"validation slices, {empty_fraction(results)} here, and its HD and HD95 are the "
+            "image's diagonal; where all seeds collapse, distances are NA, as in the paper.")
 
     found += best_is_empty(results, shown)
 
@@ -205,9 +207,10 @@ def floor_of_alpha(runs):
 
     early = [part.folder.name for part in parts if found_nothing(part.scans, floor_reached(part))]
     if early:
-        found.append("alpha reached its floor while no lesion of a validation scan was found, in "
-                     f"the ten epochs before it, in {', '.join(early)} ({len(early)} of "
-                     f"{len(parts)} runs).")
+        count = min(LATELY, floor_reached(parts[0]))
+        found.append(f"no lesion of a validation scan was found in the {count} epochs before alpha "
+                     f"reached its floor, in {', '.join(early)} ({len(early)} of {len(parts)} "
+                     "runs).")
     return found
 
 

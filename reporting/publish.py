@@ -28,7 +28,8 @@ from reporting.formats import tidy_rows
 from reporting.measures import NOTHING
 from reporting.table1 import build_table
 from scoring import scan_scores
-from scoring.run_files import read_reported
+from scoring.rows import RATER
+from scoring.run_files import number, read_reported
 from scoring.runs import about_data, load_data_description, load_run, load_set, run_folders
 from utils import (
     UserError,
@@ -233,19 +234,30 @@ def check_table(path, sets):
 
     written = [row for row in read_csv(path, ("loss", what, "statistic", "mean"))
                if row.get("source") != "paper"]
-    rows = {row["loss"] for row in written if row["mean"]} - {NOTHING}
-    results = next((results for results in sets if set(results.losses) == rows), None)
-    if results is None:
+    numbers = {key(row): number(row["mean"], path, line) for line, row in enumerate(written, 2)}
+    rows = rows_with_runs(numbers)
+    candidates = [results for results in sets if rows == set(results.losses)] or [
+        results for results in sets if rows <= set(results.losses)]
+    if not candidates:
         raise UserError(path, f"the rows of a set in {path.parent / 'runs'}",
                         ", ".join(sorted(rows)), "Make the report again.")
 
-    again = {key(row): row for row in compute(results)}
-    for row in written:
-        found = again.get(key(row), {}).get("mean")
-        if not same(float(row["mean"]) if row["mean"] else None, found):
-            raise UserError(path, f"{found} for {' '.join(key(row))}, from the runs", row["mean"],
-                            "Make the report again.")
-    return sum(bool(row["mean"]) for row in written)
+    wrong = []
+    for results in candidates:
+        again = {key(row): row["mean"] for row in compute(results)}
+        wrong = [(name, value, again.get(name)) for name, value in numbers.items()
+                 if not same(value, again.get(name))]
+        if not wrong:
+            return sum(value is not None for value in numbers.values())
+    name, value, found = wrong[0]
+    raise UserError(path, f"{found} for {' '.join(name)}, from the runs", value,
+                    "Make the report again.")
+
+
+def rows_with_runs(numbers):
+    """The losses that have a number, of {(loss, ...): number or None}; a rater has no runs."""
+    return {loss for (loss, *_), value in numbers.items()
+            if value is not None and loss != NOTHING and not loss.startswith(RATER)}
 
 
 def table1_of(results):

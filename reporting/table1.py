@@ -99,7 +99,8 @@ def cell(results, loss, metric, statistic, reported):
     if loss.startswith(RATER):
         return rater_cell(results, loss, metric, statistic)
     if loss not in results.losses:
-        return Cell("not run", "empty")
+        begun = any(name.startswith(f"{loss}/") for name in results.lacking)
+        return Cell("folds missing" if begun else "not run", "empty")
     return measured_cell(results, averaged(results.losses[loss]), metric, statistic)
 
 

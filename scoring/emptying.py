@@ -10,6 +10,7 @@ from scoring.rows import TERM
 # small lesions, after 400 and 1,000 steps (and some that took 2,000). The paper's takes some 37,000
 # on WMH.
 HASTE = 2000
+LATELY = 10  # epochs
 ADVICE = ("More epochs, a smaller STEP, a higher FLOOR or a WARM_UP (main.py --schedule) give a "
           "network time to find lesions first.")
 
@@ -25,14 +26,14 @@ NOTHING_SCORES = {
 # Alpha's floor ------------------------------------------------------------------------------------
 
 def found_nothing(scans, before):
-    """Did none of the ten epochs before this one find a lesion of a validation scan?
+    """Did none of the LATELY epochs before this one find a lesion of a validation scan?
 
     A new network paints so much that it finds every lesion, so the first epochs tell nothing.
 
     False where the rows of scores.csv do not tell: they lack an epoch, or there are no lesions. The
     recall in metrics.csv would not do, as it is 1 in scans without a lesion.
     """
-    asked = set(range(max(0, before - 10), before))
+    asked = set(range(max(0, before - LATELY), before))
     late = [row for row in scans if row["epoch"] in asked]
     is_told = {row["epoch"] for row in late} == asked and any(row["lesions"] for row in late)
     return is_told and not any(row["lesions_found"] for row in late)

@@ -38,7 +38,7 @@ from utils import UserError, argument_parser, is_alive
 ASKED = ".asked"  # in a set's folder: a run a line, written by make
 COLUMNS = ("run", "state", "epoch", "epochs", "best_score", "best_epoch", "seconds_per_epoch",
            "seconds_left")
-HEADINGS = ["run", "state", "epochs", "best DSC", "s/epoch", "left (h:mm)"]
+HEADINGS = ["run", "state", "epochs", "best score", "s/epoch", "left (h:mm)"]
 
 
 def is_held(folder):

@@ -22,6 +22,7 @@ if __name__ == "__main__":  # imports this file as a module; see start
 from pathlib import Path
 
 from reporting import measures
+from reporting.notes import left_out
 from reporting.table1 import METRICS, cell, heading, statistic_name
 from scans.folder import dataset_path, read_split, split_path
 from scoring.intervals import CHANGE, FEWEST_SCANS, change_in_words, difference_with_interval
@@ -36,8 +37,9 @@ METRIC = {metric[0]: metric for metric in METRICS}
 COLUMNS = (("dsc", "best"), ("dsc", "last"), ("dsc_3d", "best"), ("hd95_mm", "best"),
            ("hd_legacy", "best"), ("dsc_lesion", "best"))
 
-SAME_TRAINING = ("network", "width", "size", "epochs", "schedule", "batch_size", "lr", "protocol",
-                 "gdl_max_weight", "loss_options")
+SAME_TRAINING = ("network", "width", "size", "epochs", "schedule", "batch_size", "lr",
+                 "lr_schedule", "protocol", "score", "folds", "augment", "gdl_max_weight",
+                 "loss_options")
 MAPS = {
     "convention": {"paper": "paper's map", "official": "official map"},
     "unit": {"px": "pixels", "mm": "mm"},
@@ -162,6 +164,8 @@ def main(argv=None):
         raise UserError(args.runs, f"finished runs of {ROW}", "none",
                         "Train them first, e.g. with make ablation.")
 
+    for note in (note for results in (base, *variants) for note in left_out(results)):
+        log(note)
     rows = build_rows(base, variants)
     text = markdown(base, rows) + measures.markdown(told_apart([base, *variants]))
     write_csv(base.folder / "ablation.csv", tidy_rows(base, rows))

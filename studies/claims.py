@@ -35,6 +35,7 @@ from pathlib import Path
 
 import torch
 
+from reporting.notes import left_out
 from scoring.cases import validation_names
 from scoring.intervals import RESAMPLES
 from scoring.runs import load_set
@@ -175,6 +176,8 @@ def main(argv=None):
     if args.threads:
         torch.set_num_threads(max(1, args.threads))
     results = load_set(args.runs, args.data)
+    for note in left_out(results):
+        log(note)
     found = measure(results, args)
 
     path = Path(args.runs) / "claims.json"

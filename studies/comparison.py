@@ -28,6 +28,7 @@ import statistics
 from pathlib import Path
 
 from reporting import measures
+from reporting.notes import left_out
 from reporting.table1 import METRICS, cell, heading, spread, statistic_name
 from scans.inputs import begins_with, refuse_inputs
 from scoring.cases import validation_names
@@ -179,7 +180,8 @@ def markdown(results, lines):
     notes = [
         "Mean (sample standard deviation) over the finished seeds; DSC and HD95 as in Table 1.",
         "Lesion recall and precision: mean over the validation scans on their own grid, "
-        "26-connected lesions; precision over those in which something is predicted.",
+        "26-connected lesions; precision over those in which something is predicted. The tables "
+        "below are on the network's grid, and give a scan without a prediction precision 1.",
         "Last column: paired over validation scans, interval over scans and seeds, over scans "
         f"alone where a row has one seed (at least {FEWEST_SCANS} scans).",
     ]
@@ -221,6 +223,8 @@ def main(argv=None):
     repeated = len({results.folder.name for results in sets}) < len(sets)
     lines = []
     for results in sets:
+        for note in left_out(results):
+            log(note)
         name = results.folder.as_posix() if repeated else results.folder.name
         lines += build_rows(results, name)
     if not lines:

@@ -101,6 +101,7 @@ def scores_of(results, row, statistic):
     scores = row_scores(results, row, statistic) if row in results.losses else None
     if scores is None:
         there = ", ".join(name for name in results.losses if results.finished(name)) or "none"
+        there += "".join(f"; {note}" for note in left_out(results))
         raise UserError(f"--rows {row}", f"finished runs with scores in {results.folder}",
                         f"those of {there}", "Train them first, or name another row.")
     return scores

@@ -15,7 +15,7 @@ from metrics import surface
 from networks import flops
 from scans.folder import intensities
 from scoring import scan_scores
-from scoring.emptying import ADVICE, found_nothing
+from scoring.emptying import ADVICE, LATELY, found_nothing
 from scoring.scores import pace
 from training.progress import StepBar, run_of, time_in_words
 from utils import COLUMN, PLOT_LINES, PLOT_STYLE, UserError, atomic_path, log
@@ -138,8 +138,9 @@ class Monitor:
     def warn_of_floor(self):
         """Say, in the epoch before alpha reaches its floor, if no lesion was found lately."""
         if found_nothing(scan_scores.read(self.run), self.floor_epoch):
-            log(f"{self.run}: warning: no validation lesion was found in the last ten epochs, and "
-                f"alpha is at its floor from epoch {self.floor_epoch} on: such networks were "
+            epochs = min(LATELY, self.floor_epoch)
+            log(f"{self.run}: warning: no validation lesion was found in the last {epochs} epochs, "
+                f"and alpha is at its floor from epoch {self.floor_epoch} on: such networks were "
                 f"emptied. {ADVICE}")
 
     def optional(self, what, do):

@@ -96,7 +96,8 @@ def add_network(add):
 
 def add_training(add):
     add("--epochs", type=int, default=200,
-        help="a finished run continues when this is raised (default 200)")
+        help="a finished run continues when this is raised, but for --lr-schedule poly (default "
+             "200)")
     add("--batch-size", type=int, help="slices (default 8; 4 for isles with --protocol code2018), "
         "or patches (default 2)")
     add("--score", choices=SCORES, default="val_dice", help="what chooses the best epoch, and "
@@ -104,7 +105,8 @@ def add_training(add):
         "paper's, default val_dice), per scan, over slices with a lesion, or F1 of lesions")
     add("--lr", type=float, default=1e-3, help="Adam's learning rate at the start (default 0.001)")
     add("--lr-schedule", choices=scheduler.LR_SCHEDULES, default="plateau", help="plateau: halved "
-        "after 20 epochs without a better score (the paper's; default); a loss that is slow to "
+        "after 20 epochs without a better score (the paper's; default; by --protocol code2018 that "
+        "code's rule); a loss that is slow to "
         "score is then trained at a rate of nothing, so to compare losses take poly, falling to 0 "
         "as (1 - epoch / epochs)^0.9, or constant")
     add("--schedule", help="of alpha: rebalance[:STEP], increase[:STEP], constant:ALPHA, "

@@ -314,6 +314,12 @@ def test_poly_equals_torchs():
         torchs.step()
 
 
+@pytest.mark.parametrize("epoch, epochs", [(4, 4), (-1, 4), (0, 0)])
+def test_poly_has_no_rate_beyond_the_run(epoch, epochs):
+    with pytest.raises(ValueError, match="epoch: expected one from 0 to"):
+        poly_lr(epoch, epochs)
+
+
 # The code's lr rule -------------------------------------------------------------------------------
 
 def test_code2018_halves_after_the_first_epoch():

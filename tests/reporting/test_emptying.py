@@ -123,9 +123,8 @@ def test_a_floor_before_any_lesion_was_found_is_named(
 ):
     write(place[0] / "seed0", place[1], LATE, loss, lesions=lesions, schedule=schedule)
     write(place[0] / "seed1", place[1], FULL, loss, seed=1, schedule=schedule)
-    words = ("while no lesion of a validation scan was found, in the ten epochs before it, in "
-             "seed0 (1 of 2 runs).")
-    assert (f"alpha reached its floor {words}" in notes_of(tmp_path)) == named
+    words = "found in the 2 epochs before alpha reached its floor, in seed0 (1 of 2 runs)."
+    assert (f"no lesion of a validation scan was {words}" in notes_of(tmp_path)) == named
 
 
 def test_folds_of_unequal_length_give_a_range_of_steps(tmp_path, place):
@@ -134,7 +133,7 @@ def test_folds_of_unequal_length_give_a_range_of_steps(tmp_path, place):
               schedule="rebalance:0.5", steps_per_epoch=steps)
     notes = notes_of(tmp_path)
     assert "from epoch 2 on, after 20 to 24 training steps" in notes
-    assert "before it, in seed0-fold0, seed0-fold1 (2 of 2 runs)" in notes
+    assert "reached its floor, in seed0-fold0, seed0-fold1 (2 of 2 runs)" in notes
 
 
 @pytest.mark.parametrize("found, named", [
@@ -143,7 +142,8 @@ def test_folds_of_unequal_length_give_a_range_of_steps(tmp_path, place):
 def test_what_a_new_network_paints_is_not_a_lesion_found(tmp_path, place, found, named):
     epochs = [(0.2, 0.1, 1e-3, count) for count in (*found, 0)]
     write(place[0] / "seed0", place[1], epochs, schedule="switch:13")
-    assert ("while no lesion of a validation scan was found" in notes_of(tmp_path)) == named
+    words = "no lesion of a validation scan was found in the 10 epochs before alpha"
+    assert (words in notes_of(tmp_path)) == named
 
 
 # The last epoch predicts nothing ------------------------------------------------------------------
@@ -167,13 +167,23 @@ def write_rates(tmp_path, data, kept, **settings):
 
 def test_losses_trained_at_other_rates_are_named(tmp_path, place):
     write_rates(tmp_path, place[1], {"gdl": [1, 2, 6], "gdl+boundary": [5, 6]})
-    assert ("for the first time after so many epochs (median of the runs): L_GD 2, L_GD + L_B 5.5. "
+    assert ("for the first time after so many epochs (median of the runs): L_GD 2, L_GD + L_B 5. "
             "A difference between these losses is also one between rates") in notes_of(tmp_path)
+
+
+def test_a_run_under_way_tells_nothing_of_rates_and_one_that_kept_its_own_has_no_number(
+    tmp_path, place
+):
+    write_rates(tmp_path, place[1], {"gdl": [1], "boundary": [6]})
+    assert "L_B never, L_GD 1. A difference" in notes_of(tmp_path)
+    (tmp_path / "set" / "boundary" / "seed0" / "summary.json").unlink()
+    assert "between rates" not in notes_of(tmp_path)
 
 
 @pytest.mark.parametrize("kept, settings", [
     ({"gdl": [3], "gdl+boundary": [6]}, {}),
     ({"gdl": [1], "gdl+boundary": [6]}, {"lr_schedule": "poly"}),
+    ({"gdl": [1], "gdl+boundary": [6]}, {"protocol": "code2018"}),
     ({"gdl": [1]}, {})])
 def test_losses_trained_alike_are_not(tmp_path, place, kept, settings):
     write_rates(tmp_path, place[1], kept, **settings)
@@ -186,6 +196,7 @@ def test_losses_trained_alike_are_not(tmp_path, place, kept, settings):
     ({"min": [2.67, 2.67, 1.0], "max": [4.0, 4.0, 1.0]}, False, True),
     ({"min": [0.9, 0.9, 1.0], "max": [0.9, 0.9, 6.4]}, False, False),
     ({"min": [1.0, 1.0, 1.0], "max": [1.0, 1.0, 1.0]}, True, False),
+    ({"min": [1.0, 1.0], "max": [1.0, 1.0]}, False, False), ({}, False, False),
     ([], False, False)])
 def test_slices_of_exactly_1_mm_may_be_nominal(spacing, phantom, named):
     results = SimpleNamespace(is_phantom=phantom, title="LGG",

@@ -522,5 +522,5 @@ def test_the_ablation_names_rows_as_elsewhere_and_runs_that_end_empty(tmp_path):
          "high": 1}])
     text = page_of(folder).partition('id="ablation"')[2].partition("</section>")[0]
     assert text.count("<i>L</i><sub>GD</sub> + <i>L</i><sub>B</sub></th>") == 2
-    assert "2, 2 end empty</td>" in text and text.count("end empty") == 1
+    assert "2; 2 empty</td>" in text and text.count(" empty</td>") == 1
     assert ">+0.250</td>" in text and ">+0.250 [-0.500, +1.000]</td>" in text

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,11 +184,47 @@ def test_a_pack_comes_out_again_and_a_changed_number_does_not(pack):
         table.write_text("".join(lines))
 
 
+def test_raters_are_no_rows_that_a_pack_must_have_runs_of(pack):
+    path = pack / "table1.csv"
+    first = next(csv.DictReader(path.open()))
+    rater = {**first, "source": "own", "loss": "rater:observer2", "mean": "0.5"}
+    assert publish.rows_with_runs({("gdl", "dsc", "best"): 0.5, ("gdl-batch", "dsc", "best"): None,
+                                   ("predicts nothing", "dsc", "best"): 0.5,
+                                   (rater["loss"], "dsc", "best"): 0.5}) == {"gdl"}
+
+
+@pytest.mark.parametrize("cell", ["word", "1e999"])
+def test_a_number_that_is_none_is_one_line(pack, cell):
+    path = pack / "table1.csv"
+    text = path.read_text()
+    mean = next(row["mean"] for row in csv.DictReader(path.open()) if row["mean"])
+    path.write_text(text.replace(mean, cell, 1))
+    refuses(run("reporting.publish", "--check", pack), "table1.csv")
+
+
+def test_of_several_sets_with_these_rows_one_must_have_the_numbers(pack):
+    another = pack / "runs" / "another"
+    shutil.copytree(pack / "runs" / "results", another)
+    for path in (*another.glob("gdl/seed*/scores.csv"), *another.glob("gdl/seed*/metrics.csv")):
+        head, *lines = path.read_text().splitlines(True)
+        lines = [str(1 - int(line[0])) + line[1:] for line in lines]  # the epochs, exchanged
+        path.write_text(head + "".join(sorted(lines, key=lambda line: line[0])))
+    result = run("reporting.publish", "--check", pack)
+    assert result.returncode == 0 and "24 epochs" in result.stdout, result.stderr
+
+    shutil.rmtree(pack / "runs" / "results")
+    refuses(run("reporting.publish", "--check", pack), "table1.csv", "from the runs")
+
+
 def test_a_pack_of_several_sets_has_the_table_of_the_one_with_its_rows(pack):
     shutil.copytree(pack / "runs" / "results", pack / "runs" / "another")
     shutil.rmtree(pack / "runs" / "another" / "gdl")
     result = run("reporting.publish", "--check", pack)
-    assert result.returncode == 0 and "24 epochs" not in result.stdout, result.stderr
+    assert result.returncode == 0, result.stderr
+    cells = re.search(r"and (\d+) numbers", result.stdout)[1]
+    assert int(cells) == sum(bool(row["mean"]) and row.get("source") != "paper"
+                             for name in ("table1.csv", "measures.csv")
+                             for row in csv.DictReader((pack / name).open()))
     shutil.rmtree(pack / "runs" / "results" / "gdl")
     refuses(run("reporting.publish", "--check", pack), "table1.csv", "the rows of a set")
 

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 
+import scheduler
 from conftest import preprocess, refuses, run, train, train_unfinished
 from metrics import lesion_detection
 from scoring import scan_scores
@@ -192,6 +193,20 @@ def test_a_poly_run_keeps_its_number_of_epochs(data, tmp_path):
     refuses(train(data, tmp_path / "run", *falling, epochs=3),
             "expected a run of 3 epochs, over which poly lets the rate fall, found one of 2")
     assert len(rates_of(tmp_path / "run")) == 2
+
+
+def test_a_poly_run_that_was_stopped_goes_on_at_its_rates(data, tmp_path):
+    falling = ("--lr-schedule", "poly")
+    train(data, tmp_path / "whole", *falling, epochs=3)
+    poly_lr = scheduler.poly_lr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduler, "poly_lr", lambda epoch, *more: (
+            1 / 0 if epoch == 2 else poly_lr(epoch, *more)))
+        with pytest.raises(ZeroDivisionError):
+            train(data, tmp_path / "cut", *falling, epochs=3)
+    assert len(rates_of(tmp_path / "cut")) == 2
+    assert train(data, tmp_path / "cut", *falling, epochs=3).returncode == 0
+    assert rates_of(tmp_path / "cut") == rates_of(tmp_path / "whole")
 
 
 def test_a_run_made_before_the_rate_had_a_schedule_was_on_a_plateau(data, tmp_path):

@@ -8,6 +8,7 @@ import platform
 
 import pytest
 
+import run_folders
 from conftest import refuses, run
 from training.run_folder import COLUMNS
 
@@ -81,6 +82,14 @@ def test_the_best_score_and_its_epoch(results):
     row = rows(results)["gdl/seed1"]
     found = [row[key] for key in ("epoch", "epochs", "best_score", "best_epoch")]
     assert found == ["2", "10", "0.5", "0.0"]
+
+
+def test_the_best_score_is_the_one_that_chose_the_epoch(tmp_path):
+    data = run_folders.write_data(tmp_path / "data")
+    run_folders.write_run(tmp_path / "r" / "gdl" / "seed0", data, "gdl", 0, [0.2, 0.6], epochs=2,
+              score="val_dice_3d")
+    row, = rows(tmp_path / "r").values()
+    assert (row["best_score"], row["best_epoch"]) == ("0.3", "2.0")  # a slice DSC of 0.6
 
 
 def test_runs_of_the_matrix_that_have_not_begun_are_listed_with_a_guess(results):

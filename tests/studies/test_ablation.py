@@ -88,9 +88,12 @@ def test_a_variant_that_has_not_finished_is_left_out_and_named(tmp_path):
     assert len(rows) == 3 and f"{variant}: no finished run of gdl+boundary" in text
 
 
-def test_a_variant_of_another_training_is_refused(tmp_path):
-    base, variant = sets(tmp_path, lr=0.01)
-    refuses(run("studies.ablation", "--runs", base, "--variants", variant), "lr 0.001", "0.01")
+@pytest.mark.parametrize("setting, found, words", [
+    ("lr", 0.01, "lr 0.001"), ("lr_schedule", "poly", "lr_schedule plateau"),
+    ("score", "val_dice_3d", "score val_dice"), ("augment", True, "augment False")])
+def test_a_variant_of_another_training_is_refused(tmp_path, setting, found, words):
+    base, variant = sets(tmp_path, **{setting: found})
+    refuses(run("studies.ablation", "--runs", base, "--variants", variant), words, str(found))
 
 
 def test_a_variant_of_another_split_is_refused(tmp_path):

@@ -135,7 +135,7 @@ def test_one_line_warns_where_no_lesion_was_found_before_the_floor(
     for epoch, count in enumerate(found):
         scan_scores.append(tmp_path, [scan(epoch, count)])
         shown.report({"epoch": epoch, "val_foreground": 1}, [], bar, False, list)
-        if "warning: no validation lesion was found in the last ten" in capsys.readouterr().out:
+        if "no validation lesion was found in the last 2 epochs" in capsys.readouterr().out:
             warned.append(epoch)
     assert warned == warns_in
 
