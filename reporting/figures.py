@@ -67,7 +67,7 @@ def captions_of_others(out, drawn):
     others = [name for name in NEED_SCANS if name not in drawn and (out / f"{name}.png").exists()]
     if not others or not (out / CAPTIONS).exists():
         return []
-    earlier = (out / CAPTIONS).read_text(encoding="utf-8").strip().split("\n\n")
+    earlier = (out / CAPTIONS).read_text(encoding="utf-8", errors="replace").strip().split("\n\n")
     return [caption for name in others for caption in earlier if caption.endswith(ending(name))]
 
 
