@@ -105,10 +105,9 @@ def add_training(add):
         "paper's, default val_dice), per scan, over slices with a lesion, or F1 of lesions")
     add("--lr", type=float, default=1e-3, help="Adam's learning rate at the start (default 0.001)")
     add("--lr-schedule", choices=scheduler.LR_SCHEDULES, default="plateau", help="plateau: halved "
-        "after 20 epochs without a better score (the paper's; default; by --protocol code2018 that "
-        "code's rule); a loss that is slow to "
-        "score is then trained at a rate of nothing, so to compare losses take poly, falling to 0 "
-        "as (1 - epoch / epochs)^0.9, or constant")
+        "after 20 epochs without a better score (the paper's; by --protocol code2018 that code's "
+        "rule), which trains a loss that is slow to score at hardly any rate; to compare losses "
+        "take poly, falling to 0 as (1 - epoch / epochs)^0.9, or constant (default plateau)")
     add("--schedule", help="of alpha: rebalance[:STEP], increase[:STEP], constant:ALPHA, "
         "switch:EPOCHS[:ALPHA] or code2018; after STEP (0.01) may stand :FLOOR (0.01) and :WARM_UP "
         "(0), the epochs before alpha falls, as in rebalance:0.005:0.5:50 (default: the "

@@ -15,7 +15,7 @@ def test_collapsed_runs_have_no_distance_and_show_the_empty_fraction(tmp_path):
     for heading in ("legacy HD, best epoch", "legacy HD, last 2", "HD (mm)", "HD95 (mm)"):
         assert cells["boundary", heading] == "NA"
     assert cells["boundary", "DSC, best epoch"] == "0.500 (0.000) [empty slices: 0.500]"
-    expected = "L_B: the best model predicts no foreground at all in seed0, seed1 (2 of 2 runs)"
+    expected = "L_B: the best model predicts no foreground at all in seed0, seed1 (2 of 2 seeds)"
     assert expected in notes
 
 
@@ -41,7 +41,7 @@ def test_a_collapsed_seed_is_named_and_counts_in_the_distances(tmp_path):
     cells, notes, _ = read_table(folder)
     assert cells["gdl", "HD (mm)"] == "54.50 (62.93)"  # 10 and 99
     assert cells["gdl", "DSC, best epoch"] == "0.550 (0.071)"
-    assert "L_GD: the best model predicts no foreground at all in seed1 (1 of 2 runs)" in notes
+    assert "L_GD: the best model predicts no foreground at all in seed1 (1 of 2 seeds)" in notes
 
 
 # Reported numbers and phantoms --------------------------------------------------------------------
