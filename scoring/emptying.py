@@ -97,10 +97,10 @@ def rate_in_words(rows, epoch):
     rates = [row["lr"] for row in rows if row["epoch"] >= epoch and row.get("lr") is not None]
     if len(rates) < 2:
         return ""
-    count = sum(after < before for before, after in pairwise(rates))
-    if not count:
+    falls = [(before, after) for before, after in pairwise(rates) if after < before]
+    if not falls:
         return f"the learning rate then stayed at {rates[0]:.3g}"
-    if any(after < before != 2 * after for before, after in pairwise(rates)):  # poly
+    if any(before != 2 * after for before, after in falls):  # poly
         return f"the learning rate then fell from {rates[0]:.3g} to {rates[-1]:.3g}"
-    times = {1: "once", 2: "twice"}.get(count, f"{count} times")
+    times = {1: "once", 2: "twice"}.get(len(falls), f"{len(falls)} times")
     return f"the learning rate was then halved {times}, from {rates[0]:.3g} to {rates[-1]:.3g}"

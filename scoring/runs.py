@@ -267,11 +267,10 @@ def load_set(folder, data=None):
 
     data = Path(data) if data else data_of(runs[0])
     dataset, fingerprint = load_data_description(data, runs[0])
+    lacking = {}
     if folds := runs[0].config.get("folds"):
         from scoring.folds import pool_all  # here: that file imports this one
         by_loss, lacking = pool_all(by_loss, folds, dataset.classes)
-    else:
-        lacking = {}
     return ResultSet(folder, data, dataset, fingerprint, by_loss, set_title(dataset),
                      load_raters(folder, fingerprint), lacking)
 

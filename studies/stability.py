@@ -96,15 +96,12 @@ def c4(results):
                  + (f"{missing} without any on a lesion, " if missing else "")
                  + f"{sum(part.collapsed for part in parts)} best models predict none; "
                  f"foreground in the last epoch {', '.join(f'{value:.4%}' for value in final)}")
-    values = {"collapsed": empty + missing, "runs": len(parts), "final_foreground": final}
+    collapsed = empty + missing
+    values = {"collapsed": collapsed, "runs": len(parts), "final_foreground": final}
     if lack:
         return claim(NOT_MEASURED, f"{lack}; {statistic}", **values)
-    verdict = decide_collapse(empty + missing, len(parts))
+    verdict = SUPPORTED if collapsed == len(parts) else UNDECIDED if collapsed else REFUTED
     return claim(verdict, statistic, **values)
-
-
-def decide_collapse(collapsed, runs):
-    return SUPPORTED if collapsed == runs else UNDECIDED if collapsed else REFUTED
 
 
 def hint(results, rows):

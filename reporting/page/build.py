@@ -44,7 +44,7 @@ from scoring import test_table
 from scoring.cases import validation_cases
 from scoring.intervals import CHANGE, change_in_words
 from scoring.rows import IN_WORDS, PAIR, PAPER, label
-from scoring.run_files import Claims, Config, number
+from scoring.run_files import Claims, number
 from scoring.runs import without_foreground
 from scoring.test_set import load_rows
 from utils import git_commit, read_csv, read_description, read_json
@@ -141,12 +141,9 @@ def settings_of(results):
     The first two are {name: value} that all runs share, the third {name: {run: its value in words}}
     of the settings that differ.
     """
-    found = {part.folder: part.config.as_dict() for part in results.parts}
-    names = {name for config in found.values() for name in config}
-    younger = {name: field.default for name, field in Config.model_fields.items()
-               if name in names and not field.is_required()}
-    configs = [{**younger, **config} for config in found.values()]
-    shared = {key: value for key, value in configs[0].items()
+    configs = [part.config for part in results.parts]
+    names = dict.fromkeys(name for config in configs for name in config.as_dict())
+    shared = {key: value for key in names for value in [configs[0].get(key)]
               if all(config.get(key) == value for config in configs)}
     shared.pop("sessions", None)  # those of a resumed run; each repeats the entries below
 
@@ -156,12 +153,10 @@ def settings_of(results):
     environment |= {f"version of {name}": value
                     for name, value in shared.get("versions", {}).items()}
 
-    of_run = {run.name: [{**younger, **found[part.folder]} for part in run.parts]
-              for run in results.runs}
-    varying = {name: {run: ", ".join(dict.fromkeys(setting_value(config.get(name))
-                                                   for config in of_folds))
-                      for run, of_folds in of_run.items()}
-               for name in sorted(names - set(shared) - set(OF_EACH_RUN))}
+    varying = {name: {run.name: ", ".join(dict.fromkeys(setting_value(part.config.get(name))
+                                                        for part in run.parts))
+                      for run in results.runs}
+               for name in sorted(set(names) - set(shared) - set(OF_EACH_RUN))}
     return settings, environment, varying
 
 
