@@ -15,7 +15,8 @@ from scoring.runs import load_sets
 from studies import difference
 
 PUBLISHED = ROOT / "results" / "published"
-MS, ACDC = PUBLISHED / "ms-fair" / "runs" / "ms", PUBLISHED / "acdc" / "runs" / "acdc"
+MS, BY_SCORE, BY_PAPER, ACDC = (PUBLISHED / pack / "runs" / name for pack, name in (
+    ("ms-poly", "ms"), ("ms-fair", "ms"), ("ms-paper", "ms"), ("acdc", "acdc")))
 
 
 def row(values, seeds=2, **more):
@@ -127,8 +128,11 @@ def test_a_row_without_runs_is_refused(folder):
 
 
 @pytest.mark.parametrize("folder, rows, line", [
-    (MS, ("gdl+boundary", "gdl-batch"), "| 3-D DSC | 0.170 | 0.527 | +0.356 [+0.034, +0.639] |"),
-    (MS, ("gdl", "gdl+boundary"), "| 3-D DSC | 0.054 | 0.170 | +0.117 [-0.275, +0.524] |"),
+    (MS, ("gdl", "gdl+boundary"), "| 3-D DSC | 0.476 | 0.207 | -0.269 [-0.563, +0.093] |"),
+    (BY_SCORE, ("gdl+boundary", "gdl-batch"),
+     "| 3-D DSC | 0.170 | 0.527 | +0.356 [+0.034, +0.639] |"),
+    (BY_PAPER, ("gdl", "boundary"),
+     "| DSC, lesion slices | 0.441 | 0.000 | -0.441 [-0.706, -0.156] |"),
     (ACDC, ("ce", "boundary-background"), "| 3-D DSC | 0.813 | 0.804 | -0.009 [-0.044, +0.030] |")])
 def test_published_runs_are_compared_without_their_scans(folder, rows, line):
     result = run("studies.difference", "--runs", folder, "--rows", *rows)
@@ -141,7 +145,8 @@ COLUMNS = {"empty slices left clean": "clean", "DSC, lesion slices": "dsc_lesion
 
 
 MS_COLUMNS = {"lesion recall": "lesion_recall", "lesion precision": "lesion_precision",
-              "false lesions per scan": "lesions_false"}
+              "false lesions per scan": "lesions_false", "recall below 0.05 ml": "recall_small",
+              "slice DSC": "dsc"}
 
 
 def cells_of(line):
@@ -170,12 +175,30 @@ def test_a_pack_s_table_of_losses_beside_gdl_comes_from_its_runs():
             assert cell == f"{line['second']:{form}} ({bold}{change} [{low}, {high}]{bold})"
 
 
+def test_the_table_of_means_on_ms_comes_from_its_runs():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    lines = text[text.index("| rules | loss | empty slices left clean"):].split("\n\n")[0]
+    head, _, *rows, nothing = map(cells_of, lines.splitlines())
+    assert nothing[1] == "predicts nothing" and len(rows) == 8
+
+    for folder, part in ((MS, rows[:4]), (BY_PAPER, rows[4:])):
+        (results,) = load_sets([folder], None)
+        names = {label(row): row for row in results.losses}
+        for written in part:
+            name = names[written[1].partition(" (")[0]]
+            found = {line["measure"]: line["first"] for line in difference.compared(
+                results, (name, name), "last")}
+            for title, cell in zip(head[2:], written[2:], strict=True):
+                form = ".1f" if title in ("HD95 (mm)", "false lesions per scan") else ".3f"
+                assert cell == f"{found[(COLUMNS | MS_COLUMNS)[title]]:{form}}", (written, title)
+
+
 def test_the_table_of_differences_on_ms_comes_from_its_runs():
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     lines = text[text.index("| difference | from GDL to GDL + boundary"):].split("\n\n")[0]
     _, _, *rows = map(cells_of, lines.splitlines())
     (results,) = load_sets([MS], None)
-    pairs = (("gdl", "gdl+boundary"), ("gdl+boundary", "gdl-batch"),
+    pairs = (("gdl", "gdl+boundary"), ("gdl", "gdl-batch"), ("gdl+boundary", "gdl-batch"),
              ("gdl-batch", "gdl+boundary-batch"))
     assert len(rows) == 7
 
