@@ -8,11 +8,13 @@ import zipfile
 
 import torch
 
+from scoring.run_files import Config
 from utils import UserError, atomic_path, log, remove
 
 LAST, PREVIOUS, ASIDE = "last.pt", "previous.pt", "last.damaged.pt"
-# Settings that runs of earlier versions do not have.
-YOUNGER = {"score": "val_dice", "lr_schedule": "plateau", "lesion_slices": False, "augment": False}
+# Settings that runs of earlier versions do not have, with what these did.
+YOUNGER = {name: Config.model_fields[name].default
+           for name in ("score", "lr_schedule", "lesion_slices", "augment")}
 OWN = "Put the run's own checkpoint back, or choose another --out."
 
 
