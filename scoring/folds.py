@@ -59,6 +59,9 @@ class PooledRun(Run):
     def last_scans(self, window):
         return [row for run in self.parts for row in run.last_scans(window)]
 
+    def scans_of(self, first, last):
+        return [row for run in self.parts for row in run.scans_of(first, last)]
+
     @property
     def seconds(self):
         return sum(run.seconds for run in self.parts)

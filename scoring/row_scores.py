@@ -84,8 +84,8 @@ def row_scores(results, row, statistic="best"):
     Args:
         results: a ResultSet.
         row: its name.
-        statistic: "best" epoch, or "last": the mean over the last epochs (results.window), which
-            needs scores.csv.
+        statistic: "best" epoch, or the mean over epochs, which needs scores.csv: "last"
+            (results.window of them), or (first, last), both counted.
 
     Returns:
         {metric: float array (seeds, scans)}, without runs that lack the scores or the mask of a
@@ -93,8 +93,11 @@ def row_scores(results, row, statistic="best"):
     """
     names, per_run = validation_names(results), []
     for run in results.finished(row):
-        scans = (scores_in_file(run.last_scans(results.window)) if statistic == "last" else
-                 scores_in_file(run.best_scans) or scores_of_masks(results, run))
+        if statistic == "best":
+            scans = scores_in_file(run.best_scans) or scores_of_masks(results, run)
+        else:
+            scans = scores_in_file(run.last_scans(results.window) if statistic == "last" else
+                                   run.scans_of(*statistic))
         if all(name in scans for name in names):
             per_run.append([scans[name] for name in names])
 

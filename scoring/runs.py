@@ -89,6 +89,10 @@ class Run:
         epochs = {row["epoch"] for row in self.rows[-window:]}
         return [row for row in self.scans if row["epoch"] in epochs]
 
+    def scans_of(self, first, last):
+        """Those of the epochs from `first` to `last`, both counted."""
+        return [row for row in self.scans if first <= row["epoch"] <= last]
+
     @cached_property
     def subjects(self):
         """The names of its validation scans, as far as scores.csv tells."""

@@ -7,11 +7,13 @@ Examples:
   python -m studies.difference --runs results/published/ms-fair/runs/ms \\
       --rows gdl+boundary gdl-batch
   python -m studies.difference --runs results/lgg --rows gdl dice+ce --statistic best
+  python -m studies.difference --runs results/published/ms-poly/runs/ms --rows gdl gdl+boundary \\
+      --epochs 50 99
 
 Each difference is a mean over the validation scans with its 95 % interval over scans and seeds (see
-scoring/intervals.py), of the last epochs or of the best one. "better" and "worse": the interval
-excludes 0; "undecided": it does not; "not measured": one seed, whose interval over scans alone is
-too narrow, or fewer than 5 scans. On a phantom there is no verdict.
+scoring/intervals.py), of the last epochs, of the best one, or of those that you name. "better" and
+"worse": the interval excludes 0; "undecided": it does not; "not measured": one seed, whose interval
+over scans alone is too narrow, or fewer than 5 scans. On a phantom there is no verdict.
 
 Of several sets each has its table, and the figure shows how the differences change from set to set,
 in the order in which they are named.
@@ -63,7 +65,8 @@ def main(argv=None):
     args = parse_arguments(argv)
     refuse_inputs([args.csv], [], begins_with("set,measure,words,"))
     sets = load_sets(args.runs, args.data)
-    lines = [line for results in sets for line in compared(results, args.rows, args.statistic)]
+    statistic = tuple(args.epochs) if args.epochs else args.statistic
+    lines = [line for results in sets for line in compared(results, args.rows, statistic)]
     if args.csv:
         write_csv(args.csv, lines)
         log(f"written: {args.csv}")
@@ -85,7 +88,7 @@ def compared(results, rows, statistic):
 
     log(f"{results.title}, {' to '.join(map(label, rows))}: "
         f"{len(first['dsc'][0])} scans, {len(first['dsc'])} and {len(second['dsc'])} seeds, "
-        f"{'best epoch' if statistic == 'best' else f'last {results.window} epochs'}\n")
+        f"{in_words(statistic, results)}\n")
     log(markdown(lines, rows) + "\n")
     for note in left_out(results):
         log(note + "\n")
@@ -96,8 +99,20 @@ def compared(results, rows, statistic):
     return lines
 
 
+def in_words(statistic, results):
+    if statistic == "best":
+        return "best epoch"
+    return (f"last {results.window} epochs" if statistic == "last" else
+            f"epochs {statistic[0]} to {statistic[1]}")
+
+
 def scores_of(results, row, statistic):
-    """`row_scores` of a row that has finished runs; UserError if there are none."""
+    """`row_scores` of a row that has finished runs.
+
+    Raises:
+        UserError: there are none, or one of them lacks an epoch of `statistic`.
+    """
+    refuse_other_epochs(results, row, statistic)
     scores = row_scores(results, row, statistic) if row in results.losses else None
     if scores is None:
         there = ", ".join(name for name in results.losses if results.finished(name)) or "none"
@@ -105,6 +120,18 @@ def scores_of(results, row, statistic):
         raise UserError(f"--rows {row}", f"finished runs with scores in {results.folder}",
                         f"those of {there}", "Train them first, or name another row.")
     return scores
+
+
+def refuse_other_epochs(results, row, statistic):
+    runs = results.finished(row)
+    if statistic in ("best", "last") or not runs:
+        return
+    low = max(int(run.rows[0]["epoch"]) for run in runs)
+    high = min(int(run.rows[-1]["epoch"]) for run in runs)
+    if not low <= statistic[0] <= statistic[1] <= high:
+        raise UserError("--epochs", f"two epochs from {low} to {high}, which all runs of {row} in "
+                        f"{results.folder} have, the earlier one first",
+                        " ".join(map(str, statistic)), "Name such epochs.")
 
 
 def line_of(name, first, second):
@@ -158,6 +185,8 @@ def parse_arguments(argv=None):
         help="two rows of it, e.g. gdl gdl+boundary")
     add("--statistic", choices=("last", "best"), default="last",
         help="of each run: the mean over its last epochs, or its best one (default last)")
+    add("--epochs", type=int, nargs=2, metavar=("FIRST", "LAST"),
+        help="the mean over these epochs instead, from 0, both counted")
     add("--csv", type=Path, help="write the numbers to this file too")
     add("--figure", type=Path, help="draw them: a file whose ending becomes .png and .pdf")
     return parser.parse_args(argv)

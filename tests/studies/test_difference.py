@@ -122,6 +122,22 @@ def test_data_folders_are_as_many_as_the_runs(folder):
                 "gdl+boundary"), "--data", "one folder for each of --runs (1)")
 
 
+def test_the_mean_over_named_epochs(tmp_path):
+    folder = write_set(tmp_path, source="own")  # epochs 1 to 8
+    for path in folder.glob("gdl*/seed*"):
+        write_scores(path, lambda epoch, of=1 + (path.parent.name == "gdl+boundary"): {
+            "dsc_3d": 0.05 * of * epoch})
+    words = ("studies.difference", "--runs", folder, "--rows", "gdl", "gdl+boundary", "--epochs")
+    result = run(*words, 2, 4)  # 0.10, 0.15, 0.20 and twice as much
+    assert result.returncode == 0, result.stderr
+    assert "2 and 2 seeds, epochs 2 to 4\n" in result.stdout
+    assert "| 3-D DSC | 0.150 | 0.300 | +0.150 | not measured |" in result.stdout
+    assert "| 3-D DSC | 0.400 | 0.800 |" in run(*words, 8, 8).stdout
+
+    for epochs in ((0, 4), (4, 9), (4, 2)):
+        refuses(run(*words, *epochs), "--epochs", "two epochs from 1 to 8", *map(str, epochs))
+
+
 def test_a_row_without_runs_is_refused(folder):
     refuses(run("studies.difference", "--runs", folder, "--rows", "gdl", "dice"),
             "--rows dice", "boundary, gdl, gdl+boundary")
