@@ -209,6 +209,27 @@ def test_the_table_of_means_on_ms_comes_from_its_runs():
                 assert cell == f"{found[(COLUMNS | MS_COLUMNS)[title]]:{form}}", (written, title)
 
 
+def test_the_readme_s_table_comes_from_its_runs():
+    """Its means, in bold where they are better than those of GDL + boundary beyond chance."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = text[text.index("| | empty slices left clean"):].split("\n\n")[0].splitlines()
+    head, _, *rows, nothing = map(cells_of, lines)
+    assert nothing[0] == "predicts nothing"
+    (results,) = load_sets([MS], None)
+    titles = [title.replace("DSC on slices with a lesion", "DSC, lesion slices")
+              for title in head[1:]]
+
+    names = ["gdl", "gdl+boundary", "gdl-batch", "gdl+boundary-batch"]
+    for name, written in zip(names, rows, strict=True):
+        found = {line["measure"]: line for line in difference.compared(
+            results, ("gdl+boundary", name), "last")}
+        for title, cell in zip(titles, written[1:], strict=True):
+            line = found[(COLUMNS | MS_COLUMNS)[title]]
+            form = ".0f" if title in ("HD95 (mm)", "false lesions per scan") else ".3f"
+            bold = "**" if line["verdict"] == "better" else ""
+            assert cell == f"{bold}{line['second']:{form}}{bold}", (name, title)
+
+
 def test_the_table_of_differences_on_ms_comes_from_its_runs():
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     lines = text[text.index("| difference | from GDL to GDL + boundary"):].split("\n\n")[0]
