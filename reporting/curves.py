@@ -15,6 +15,7 @@ from reporting.drawing import (
     say,
     title_in_words,
 )
+from scoring import scan_scores
 from scoring.epochs import EMPTY, series
 from scoring.nothing import scores_of_nothing
 from scoring.rows import ALONE, in_words, is_of_a_study
@@ -101,9 +102,13 @@ def draw_panel(axis, results, key, reported):
     """One measure of one set, or the words that there is nothing of it to draw."""
     draw_curves(axis, results, key)
     if not axis.lines:
-        computed = has_values([results], key)
-        say(axis, "no epoch with foreground" if computed else "not computed in these runs",
-            frame=True)
+        if has_values([results], key):
+            words = "no epoch with foreground"
+        elif key in scan_scores.FURTHER and any(part.scans for part in results.parts):
+            words = "no such lesions in these scans"
+        else:
+            words = "not computed in these runs"
+        say(axis, words, frame=True)
         return
 
     if key in PAPERS:

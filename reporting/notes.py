@@ -157,10 +157,10 @@ def row_notes(results, runs):
 
     found += floor_of_alpha(shown)
 
-    skipped = {run.folder.name: sum(row.get("skipped_steps") or 0 for row in run.rows)
-               for run in runs}
+    skipped = {part.folder.name: sum(row.get("skipped_steps") or 0 for row in part.rows)
+               for run in runs for part in run.parts}
     if any(skipped.values()):
-        counts = ", ".join(f"{count:g} in {seed}" for seed, count in skipped.items() if count)
+        counts = ", ".join(f"{count:g} in {name}" for name, count in skipped.items() if count)
         found.append(f"training steps left out, loss or gradient not finite: {counts}.")
 
     if any(not run.finished for run in runs):
@@ -183,7 +183,7 @@ def empty_in_words(results, run):
     """seed0 (epoch 18: DSC 0.600, which is the share of slices without a lesion; the rate ...)."""
     score, epoch = run.config.score, run.best["epoch"]
     value, share = run.best[score], empty_share(run.best_scans)
-    if math.isnan(share) and run.config.fold is None:
+    if math.isnan(share) and run.config.fold is None and len(results.classes) == 2:
         share = results.fingerprint.val.empty_fraction or math.nan
 
     about = f"{SCORES[score]} {value:.3f}, which is {NOTHING_SCORES[score]}"

@@ -4,6 +4,7 @@ import statistics
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from scoring.nothing import scores_of_nothing
 from scoring.rows import PAPER, RATER, order
 from scoring.runs import CHALLENGES
 
@@ -170,8 +171,9 @@ def set_deviations(results, loss, cells):
 
 
 def empty_fraction(results):
-    """The share of validation slices without a lesion, as text."""
-    fraction = results.fingerprint.val.empty_fraction
+    """The share of validation slices without a lesion, mean over classes, as text."""
+    fraction = (results.fingerprint.val.empty_fraction if len(results.classes) == 2 else
+                scores_of_nothing(results).get("val_dice"))
     return "unknown" if fraction is None else f"{fraction:.3f}"
 
 

@@ -271,6 +271,8 @@ def load_set(folder, data=None):
 
     data = Path(data) if data else data_of(runs[0])
     dataset, fingerprint = load_data_description(data, runs[0])
+    for run in runs:
+        refuse_other_classes(run, dataset.classes)
     lacking = {}
     if folds := runs[0].config.get("folds"):
         from scoring.folds import pool_all  # here: that file imports this one
@@ -296,6 +298,9 @@ def load_raters(folder, fingerprint):
             expected = f"raters on the data of the runs (fingerprint {fingerprint.sha256})"
             raise UserError(path, expected, other, do)
         found[name] = {key: number(value, path, line) for key, value in row.items()}
+        for key in ("scans", "val_scans"):
+            if found[name][key] is None:
+                raise UserError(path, f"a number of {key} in line {line}", "an empty cell", do)
     return found
 
 
@@ -334,6 +339,15 @@ def refuse_to_mix(runs, settings):
                 raise UserError(run.folder, f"the same {key} as in {runs[0].folder} ({first})",
                                 f"{other}", "Runs that differ are not averaged or compared: move "
                                 "one of them to another folder.")
+
+
+def refuse_other_classes(run, classes):
+    """UserError if scores.csv of a run is of other classes than the data's, background first."""
+    found = {row["class_name"] for row in run.scans}
+    if found and found != set(classes[1:]):
+        raise UserError(run.folder / scan_scores.FILE, f"rows of {', '.join(classes[1:])}, the "
+                        "classes in dataset.json", ", ".join(sorted(found)),
+                        "Name the data folder of these runs with --data, or train them again.")
 
 
 def refuse_repeats(runs):
@@ -406,7 +420,7 @@ def in_words(name):
 
 
 def load_sets(folders, data):
-    """All sets; where two share a title, the folder's name tells them apart."""
+    """All sets; where two share a title, their folders tell them apart."""
     if data and len(data) != len(folders):
         raise UserError("--data", f"one folder for each of --runs ({len(folders)})", f"{len(data)}",
                         "Name them in the same order, or leave --data out.")
@@ -417,7 +431,17 @@ def load_sets(folders, data):
 
 
 def told_apart(sets):
-    """The ResultSets, those of one title with their folders' names in it."""
-    titles = [results.title for results in sets]
-    return [replace(results, title=f"{results.title} ({results.folder.name})")
-            if titles.count(results.title) > 1 else results for results in sets]
+    """The ResultSets, those of one title with as much of their folders as tells them apart."""
+    by_title = {}
+    for results in sets:
+        by_title.setdefault(results.title, []).append(results.folder.resolve())
+    return [replace(results, title=f"{results.title} ({apart(results.folder, folders)})")
+            if len(folders := by_title[results.title]) > 1 else results for results in sets]
+
+
+def apart(folder, folders):
+    """The last parts of a folder's path, as few as are those of no other of these folders."""
+    parts, others = folder.resolve().parts, [other.parts for other in folders]
+    count = next((count for count in range(1, len(parts)) if [
+        other[-count:] for other in others].count(parts[-count:]) == 1), len(parts))
+    return "/".join(parts[-count:])

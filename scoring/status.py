@@ -6,8 +6,9 @@ Examples:
   python -m scoring.status results/wmh --csv > status.csv
 
 Runs are looked for in <folder>/<loss>/seed<k>/. Runs that make was asked for but that have not
-begun are listed too. With --losses or --seeds, only the runs of that matrix are listed, begun or
-not: make status NAME=wmh LOSSES=gdl SEEDS="0 1".
+begun are listed too. With --losses and --seeds, only the runs of that matrix are listed, begun or
+not: make status NAME=wmh LOSSES=gdl SEEDS="0 1". With one of the two, only those of these rows, or
+seeds.
 
 Columns: run; state (finished, running, stopped, not begun, damaged); epochs done of those asked
 for; the best epoch's score (slice-mean validation DSC, or what main.py --score named) and its
@@ -88,15 +89,17 @@ def run_row(folder):
 def set_rows(folder, losses, seeds, folds=0):
     """The rows of a set, in the table's order: those of losses x seeds.
 
-    Without losses, all runs that exist or that make was asked for. With folds, each seed has a run
-    for each.
+    Without losses and seeds, all runs that exist or that make was asked for; with one of the two,
+    those of them. With folds, each seed has a run for each.
     """
     folder = Path(folder)
     known = set(run_folders(folder, "config.json"))
     endings = [f"-fold{fold}" for fold in range(folds)] or [""]
     asked = {folder / loss / f"seed{seed}{ending}"
              for loss in losses for seed in seeds for ending in endings}
-    shown = asked or known | asked_for(folder)
+    shown = asked or {path for path in known | asked_for(folder)
+                      if (not losses or path.parent.name in losses)
+                      and (not seeds or seed_of(path) in seeds)}
     rows = [run_row(path) for path in sorted(
         known | shown, key=lambda path: (row_names.order(path.parent.name), natural(path)))]
 
@@ -106,6 +109,11 @@ def set_rows(folder, losses, seeds, folds=0):
         if row["seconds_left"] is None and row["state"] != "damaged":
             row["seconds_left"] = statistics.fmean(whole) if whole else None
     return [row for row in rows if Path(row["run"]) in shown]
+
+
+def seed_of(path):
+    """3 of a run folder gdl/seed3 or gdl/seed3-fold1."""
+    return int(re.match(r"seed(\d+)", path.name)[1])
 
 
 def asked_for(folder):

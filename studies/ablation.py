@@ -38,8 +38,8 @@ COLUMNS = (("dsc", "best"), ("dsc", "last"), ("dsc_3d", "best"), ("hd95_mm", "be
            ("hd_legacy", "best"), ("dsc_lesion", "best"))
 
 SAME_TRAINING = ("network", "width", "size", "epochs", "schedule", "batch_size", "lr",
-                 "lr_schedule", "protocol", "score", "folds", "augment", "gdl_max_weight",
-                 "loss_options")
+                 "lr_schedule", "protocol", "score", "folds", "augment", "gdl_max_weight", "loss",
+                 "loss_options", "boundary_classes", "lesion_slices", "patch")
 MAPS = {
     "convention": {"paper": "paper's map", "official": "official map"},
     "unit": {"px": "pixels", "mm": "mm"},

@@ -126,8 +126,10 @@ def refuse_other_epochs(results, row, statistic):
     runs = results.finished(row)
     if statistic in ("best", "last") or not runs:
         return
-    low = max(int(run.rows[0]["epoch"]) for run in runs)
-    high = min(int(run.rows[-1]["epoch"]) for run in runs)
+    scored = [{row["epoch"] for row in part.scans} for run in runs for part in run.parts]
+    if not all(scored):  # row_scores tells
+        return
+    low, high = (int(value) for value in (max(map(min, scored)), min(map(max, scored))))
     if not low <= statistic[0] <= statistic[1] <= high:
         raise UserError("--epochs", f"two epochs from {low} to {high}, which all runs of {row} in "
                         f"{results.folder} have, the earlier one first",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scoring.emptying import empty_share
 from scoring.intervals import (
     FEWEST_SCANS,
     FEWEST_SEEDS,
@@ -216,7 +217,7 @@ def comparison_in_words(results, pairs, changes):
         parts.append("slice DSC of " + ", ".join(
             f"{row} {mean_score(scores, 'dsc'):.3f}"
             for row, scores in zip(PAIR, (pair.without, pair.with_term), strict=True))
-            + f", of predicting nothing {share_of_empty_slices(pair.without):.3f}")
+            + f", of predicting nothing {share_of_empty_slices(results, pair):.3f}")
     if "lesions_false" in changes[pair.statistic]:
         parts.append("false lesions of predicting nothing 0")
 
@@ -233,9 +234,11 @@ def mean_score(scores, name):
     return float(np.nanmean(values))
 
 
-def share_of_empty_slices(scores):
-    """What predicting nothing scores in slice DSC."""
-    return scores["slices_empty"][0].sum() / scores["slices"][0].sum()
+def share_of_empty_slices(results, pair):
+    """What predicting nothing scores in slice DSC: mean over classes, where scores.csv tells."""
+    if scans := results.finished(PAIR[0])[0].best_scans:
+        return empty_share(scans)
+    return pair.without["slices_empty"][0].sum() / pair.without["slices"][0].sum()
 
 
 # What it would take -------------------------------------------------------------------------------
@@ -259,6 +262,8 @@ def needed_for(margin, pair, name):
     if min(map(len, rows)) < FEWEST_SEEDS:
         return {"seeds_needed": None, "scans_needed": None, "words": ""}
     per_scan = rows[0].mean(0) - rows[1].mean(0)
+    if per_scan.size < 2:
+        return {"seeds_needed": None, "scans_needed": None, "words": ""}
     of_scans = 1.96 * per_scan.std(ddof=1)                                 # half, of one scan
     of_seeds = sum(row.mean(1).var(ddof=1) for row in rows) ** 0.5          # of one seed of each
     scans = per_scan.size
