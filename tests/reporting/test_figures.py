@@ -77,6 +77,17 @@ def test_a_score_that_the_runs_have_not_computed_is_said_to_be_missing(tmp_path)
     assert "HD95 undefined at the end" in alt
 
 
+def test_a_set_without_such_lesions_says_so_beside_one_that_has_some(tmp_path):
+    folders = [write_set(tmp_path / name, name, name=name, losses={"gdl": [[0.6] * 8]})
+               for name in ("few", "many")]
+    for count, folder in enumerate(folders):
+        write_scores(folder / "gdl" / "seed0",
+                     lambda epoch, count=count: {"large_lesions": count, "large_found": count})
+    sets = runs.load_sets(folders, None)
+    figure, *_ = curves.figure3(sets, figures.shown_measures(sets), None)
+    assert words(figure) == ["no such lesions in these scans"]
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 8])
 def test_a_curve_has_its_markers_where_it_has_values(tmp_path, epochs):
     folder, data = write_set(tmp_path, losses={}), tmp_path / "data" / "wmh"

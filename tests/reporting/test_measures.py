@@ -7,10 +7,11 @@ import pytest
 
 from reporting import measures
 from reporting.page import build
-from run_folders import SCAN, write_run, write_scores, write_set
+from run_folders import SCAN, write_data, write_run, write_scores, write_set
 from scoring import runs, scan_scores
 from scoring.nothing import emptied, scores_of_nothing
 from scoring.scores import score_scan
+from utils import UserError, write_csv
 
 # in the order of docs/protocol.md
 ORDER = ["clean", "dsc_lesion", "dsc_3d", "lesion_recall", "lesion_precision", "lesion_f1",
@@ -196,3 +197,35 @@ def test_of_a_phantom_the_summary_has_no_verdict(tmp_path):
 def test_the_distance_of_false_lesions_has_a_change_and_no_interval(tmp_path):
     line = summary_of(write_pair(tmp_path, (0.1,) * 5), "distance of false lesions (mm)")
     assert line["last"] == {"texts": ["8.0", "8.0", "+0.0"], "verdict": ""}
+
+
+def test_numbers_of_unfinished_runs_are_marked(tmp_path):
+    data = write_data(tmp_path / "data")
+    write_run(tmp_path / "runs" / "gdl" / "seed0", data, "gdl", 0, [0.5] * 2, finished=False)
+    found = cells(load(tmp_path / "runs"), "L_GD", 1)
+    assert (found["3-D DSC"], found["runs that predict nothing"]) == ("0.250 (–) *", "0 of 1 *")
+
+
+def test_sets_of_one_title_are_told_apart_by_as_much_of_their_path_as_it_takes(tmp_path):
+    folders = [write_set(tmp_path / name, folder="ms") for name in ("fair", "poly")]
+    shutil.copytree(folders[1], tmp_path / "poly" / "results" / "other")
+    folders.append(tmp_path / "poly" / "results" / "other")
+    titles = [results.title.partition(" (")[2] for results in runs.load_sets(
+        folders, [tmp_path / "fair" / "data" / "ms"] * 3)]
+    assert titles == ["fair/results/ms)", "poly/results/ms)", "other)"]
+
+
+def test_scores_of_other_classes_than_the_datas_are_refused(tmp_path):
+    folder = write_set(tmp_path)
+    write_scores(folder / "gdl" / "seed0", lambda epoch: {"class_name": "tumour"})
+    with pytest.raises(UserError, match="scores.csv: expected rows of lesion.*found tumour"):
+        load(folder)
+
+
+@pytest.mark.parametrize("key", ["scans", "val_scans"])
+def test_a_rater_without_its_number_of_scans_is_refused(tmp_path, key):
+    folder = write_set(tmp_path)
+    row = {"rater": "o2", "scans": 2, "val_scans": 2, "data_fingerprint": "f" * 64, key: ""}
+    write_csv(folder / "raters.csv", [row])
+    with pytest.raises(UserError, match=f"raters.csv: expected a number of {key} in line 2"):
+        load(folder)

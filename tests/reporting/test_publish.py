@@ -13,6 +13,8 @@ from test_test_set import column, write_masks, write_test_scans
 from checkout import ROOT
 from conftest import refuses, run, train
 from reporting import publish
+from run_folders import write_scores, write_set
+from scoring import scan_scores
 from scoring.runs import load_set
 
 PACKS = sorted({path.parents[4] for path in (ROOT / "results" / "published").glob(
@@ -264,3 +266,38 @@ def test_paths_of_a_machine_keep_their_last_part():
     assert portable(words) == {"data": "ms",
                                "command": "python main.py --data ms --out results/a"}
     assert json.dumps(portable([1, None, 0.5])) == "[1, null, 0.5]"
+
+
+def test_a_set_that_never_predicts_nothing_is_packed(tmp_path):
+    """What predicting nothing has in distances comes from the labels, which no pack holds."""
+    folder = write_set(tmp_path, source="own", losses={"gdl": [[0.5] * 8], "gdl+boundary": [
+        [0.6] * 8]})
+    for place in folder.glob("*/seed*"):
+        write_scores(place)
+        rows = scan_scores.by_epoch(scan_scores.read(place))
+        names = ["epoch", *scan_scores.means(rows[1], ["background", "lesion"])]
+        with (place / "metrics.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows({"epoch": epoch, **scan_scores.means(of_epoch, ["background",
+                             "lesion"])} for epoch, of_epoch in rows.items())
+
+    assert run("report.py", "--runs", folder, "--no-slices", "--out",
+               tmp_path / "report").returncode == 0
+    with open(tmp_path / "report" / "measures.csv") as file:
+        assert any(row["mean"] for row in csv.DictReader(file)
+                   if (row["loss"], row["measure"]) == ("predicts nothing", "hd95_mm"))
+    result = run("reporting.publish", "--runs", folder, "--report", tmp_path / "report", "--out",
+                 tmp_path / "packs", "--name", "own")
+    assert result.returncode == 0 and "16 epochs and" in result.stdout, result.stderr
+
+    pack = tmp_path / "packs" / "own"
+    table = pack / "measures.csv"
+    table.write_text(re.sub(r"(predicts nothing,dsc_3d,\w+),[^,]+", r"\1,0.5", table.read_text()))
+    refuses(run("reporting.publish", "--check", pack), "measures.csv", "predicts nothing dsc_3d")
+    for name in ("table1.csv", "measures.csv"):
+        (pack / name).unlink()
+    assert run("reporting.publish", "--check", pack).stdout.endswith("16 epochs come out again\n")
+    for path in pack.glob("runs/*/*/*/config.json"):
+        path.unlink()
+    refuses(run("reporting.publish", "--check", pack), "a config.json beside metrics.csv")

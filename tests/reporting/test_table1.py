@@ -1,11 +1,21 @@
 """What Table 1 shows of collapsed runs, of the paper's numbers, and of rows beside the paper's."""
 
 import json
+import shutil
 
 import pytest
 
 from reporting import formats
-from run_folders import read_table, write_run, write_set, write_sweep
+from run_folders import (
+    SCAN,
+    read_table,
+    write_data,
+    write_run,
+    write_scores,
+    write_set,
+    write_sweep,
+)
+from scoring import scan_scores
 from training.run_folder import COLUMNS
 
 # Collapse -----------------------------------------------------------------------------------------
@@ -130,3 +140,33 @@ def test_steps_left_out_are_noted(tmp_path):
     path.write_text(path.read_text().replace(",1.5,", ",1.5,2", 3))
     expected = "L_GD: training steps left out, loss or gradient not finite: 6 in seed1."
     assert expected in read_table(folder)[1]
+
+
+def test_steps_left_out_are_counted_fold_by_fold(tmp_path):
+    folder, data = tmp_path / "runs", write_data(tmp_path / "data")
+    for fold, subject in enumerate("ab"):
+        place = write_run(folder / "gdl" / f"seed0-fold{fold}", data, "gdl", 0, [0.5] * 8,
+                          folds=2, fold=fold)
+        scan_scores.append(place, [{**SCAN, "epoch": epoch, "subject": subject}
+                                   for epoch in range(8)])
+    path = folder / "gdl" / "seed0-fold1" / "metrics.csv"
+    path.write_text(path.read_text().replace(",1.5,", ",1.5,1", 1))
+    assert "not finite: 1 in seed0-fold1." in read_table(folder)[1]
+
+
+def test_with_several_classes_an_empty_mask_scores_the_mean_of_their_shares(tmp_path):
+    """No slice is without every class, half of them without the first and all with the second."""
+    folder = write_set(tmp_path, source="own", empty=0.0, losses={"boundary": [[0.25] * 8]})
+    path = tmp_path / "data" / "wmh" / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()),
+                                "classes": ["background", "A", "B"]}))
+    shutil.rmtree(tmp_path / "data" / "wmh" / "subjects")
+    (folder / "boundary" / "seed0" / "predictions.npz").unlink()
+    place = folder / "boundary" / "seed0"
+    for name, empty in (("A", 1), ("B", 0)):
+        write_scores(place, lambda epoch, name=name, empty=empty: {
+            "class_name": name, "slices_empty": empty, "slices_clean": empty, "foreground": 0,
+            "dsc": empty / 2})
+    cells, notes, _ = read_table(folder)
+    assert cells["boundary", "DSC, best epoch"] == "0.250 (–) [empty slices: 0.250]"
+    assert "fraction of empty validation slices, 0.250 here" in notes

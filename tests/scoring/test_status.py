@@ -130,3 +130,8 @@ def test_a_damaged_run_is_named_and_the_others_are_shown(results):
 def test_a_folder_without_runs_is_refused(tmp_path):
     result = run("scoring.status", tmp_path, "--losses", "gdl", "--seeds", 0)
     refuses(result, "runs in <loss>/seed<k>/", "make wmh")
+
+
+def test_rows_or_seeds_alone_leave_the_others_out(results):
+    assert list(rows(results, "--losses", "gdl")) == ["gdl/seed0", "gdl/seed1"]
+    assert list(rows(results, "--seeds", 1)) == ["gdl/seed1", "gdl+boundary/seed1"]

@@ -90,7 +90,9 @@ def test_a_variant_that_has_not_finished_is_left_out_and_named(tmp_path):
 
 @pytest.mark.parametrize("setting, found, words", [
     ("lr", 0.01, "lr 0.001"), ("lr_schedule", "poly", "lr_schedule plateau"),
-    ("score", "val_dice_3d", "score val_dice"), ("augment", True, "augment False")])
+    ("score", "val_dice_3d", "score val_dice"), ("augment", True, "augment False"),
+    ("lesion_slices", True, "lesion_slices False"),
+    ("boundary_classes", [0, 1], "boundary_classes None")])
 def test_a_variant_of_another_training_is_refused(tmp_path, setting, found, words):
     base, variant = sets(tmp_path, **{setting: found})
     refuses(run("studies.ablation", "--runs", base, "--variants", variant), words, str(found))

@@ -137,6 +137,11 @@ def test_the_mean_over_named_epochs(tmp_path):
     for epochs in ((0, 4), (4, 9), (4, 2)):
         refuses(run(*words, *epochs), "--epochs", "two epochs from 1 to 8", *map(str, epochs))
 
+    path = folder / "gdl" / "seed1" / "scores.csv"  # of an earlier version up to epoch 3
+    path.write_text("".join(line for line in path.read_text().splitlines(True)
+                            if line[0] not in "123"))
+    refuses(run(*words, 2, 4), "--epochs", "two epochs from 4 to 8")
+
 
 def test_a_row_without_runs_is_refused(folder):
     refuses(run("studies.difference", "--runs", folder, "--rows", "gdl", "dice"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from made_runs import made_set
 from studies import verdicts
 
 
@@ -47,3 +48,17 @@ def test_scans_that_differ_need_more_scans_whatever_the_seeds():
 def test_one_seed_does_not_say_how_many_it_takes():
     found = verdicts.needed_for(0.01, pair([[0.5] * 6], [[0.5] * 6] * 2), "dsc_3d")
     assert found == {"seeds_needed": None, "scans_needed": None, "words": ""}
+
+
+def test_one_scan_does_not_say_how_many_it_takes():
+    found = verdicts.needed_for(0.01, pair([[0.5]] * 2, [[0.6]] * 2), "dsc_3d")
+    assert found == {"seeds_needed": None, "scans_needed": None, "words": ""}
+
+
+def test_predicting_nothing_scores_the_mean_of_the_classes_shares(tmp_path):
+    """Of ten slices 4 are without class A and none without B: (0.4 + 0) / 2."""
+    made = made_set(tmp_path, gdl=[0.5, 0.5])
+    for part in made.finished("gdl"):
+        part.scans += [{**row, "class_name": "B", "slices_empty": 0, "slices_clean": 0}
+                       for row in part.scans]
+    assert verdicts.share_of_empty_slices(made, None) == pytest.approx(0.2)
