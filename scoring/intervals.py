@@ -38,6 +38,18 @@ def mean_known(values, axis):
     return np.divide(sums, count, out=np.full(sums.shape, np.nan), where=count > 0)
 
 
+def mean_score(scores, name):
+    """The mean of a metric of `row_scores` over seeds and what it is a score of; NaN without any.
+
+    That is scans, or of SUMMED their slices or lesions.
+    """
+    values = mean_known(scores[name], 0)
+    if name not in SUMMED:
+        return float(mean_known(values, 0))
+    count = scores[SUMMED[name]][0].sum()
+    return float(values.sum() / count) if count else float("nan")
+
+
 def draw_seeds(row, rng):
     """(seeds, scans) scores -> (RESAMPLES, scans) means over seeds drawn with replacement."""
     count, mean = len(row), mean_known(row, 0)

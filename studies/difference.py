@@ -42,10 +42,10 @@ from scoring.intervals import (
     FEWEST_SEEDS,
     change_in_words,
     difference,
-    mean_known,
+    mean_score,
     scans_behind,
 )
-from scoring.row_scores import SUMMED, row_scores
+from scoring.row_scores import row_scores
 from scoring.rows import label
 from scoring.runs import load_sets, without_foreground
 from studies.verdicts import NOT_MEASURED, UNDECIDED, excludes_0
@@ -100,10 +100,9 @@ def compared(results, rows, statistic):
 
 
 def in_words(statistic, results):
-    if statistic == "best":
-        return "best epoch"
-    return (f"last {results.window} epochs" if statistic == "last" else
-            f"epochs {statistic[0]} to {statistic[1]}")
+    if statistic in measures.STATISTICS:
+        return measures.statistic_in_words(results, statistic)
+    return f"epochs {statistic[0]} to {statistic[1]}"
 
 
 def scores_of(results, row, statistic):
@@ -141,18 +140,9 @@ def line_of(name, first, second):
     change = difference(second, first, name)
     seeds, measure = min(len(row[name]) for row in (first, second)), MEASURES[name]
     return {"measure": name, "words": TITLES.get(name, measure.title),
-            "first": mean_of(first, name), "second": mean_of(second, name), **change,
+            "first": mean_score(first, name), "second": mean_score(second, name), **change,
             "scans": scans_behind(second, first, name), "seeds": seeds,
             "verdict": verdict(change, 0 if name in NEITHER else measure.sign, seeds)}
-
-
-def mean_of(row, name):
-    """Mean of a measure over seeds and scans; of SUMMED, over their slices or lesions."""
-    values = mean_known(row[name], 0)
-    if name not in SUMMED:
-        return float(mean_known(values, 0))
-    count = row[SUMMED[name]][0].sum()
-    return float(values.sum() / count) if count else float("nan")
 
 
 def verdict(change, sign, seeds):

@@ -1,6 +1,7 @@
 """Claims C6 to C8: the same comparison with constant alphas, other networks, and in 3-D."""
 
-from scoring.intervals import change_in_words, difference
+from reporting.measures import statistic_in_words
+from scoring.intervals import change_in_words, difference, mean_score
 from scoring.row_scores import row_scores
 from scoring.rows import schedule_in_words
 from scoring.runs import load_set
@@ -13,13 +14,11 @@ from studies.verdicts import (
     claim,
     decide,
     empty_in_words,
-    epochs_in_words,
     excludes_0,
     join,
     judge_difference,
     judge_dsc,
     lacking,
-    mean_score,
     needed_for,
     not_measured,
     pairs_of,
@@ -57,7 +56,7 @@ def c6(results):
     needed = needed_for(MARGIN, pair, "dsc_3d")
 
     values = {"schedule": row, "best": best, "means": means, "against_best": against,
-              "epochs": epochs_in_words(results, statistic), "margin": MARGIN,
+              "epochs": statistic_in_words(results, statistic), "margin": MARGIN,
               "spread": max(map(means.get, constant)) - min(map(means.get, constant)),
               **{key: needed[key] for key in ("seeds_needed", "scans_needed")}}
     told = sweep_in_words(results, values, constant, moving) + similar_in_words(needed)

@@ -9,17 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reporting.measures import statistic_in_words
 from scoring.emptying import empty_share
 from scoring.intervals import (
     FEWEST_SCANS,
     FEWEST_SEEDS,
     change_in_words,
     difference,
-    mean_known,
+    mean_score,
     scans_behind,
     t_quantile,
 )
-from scoring.row_scores import SUMMED, row_scores
+from scoring.row_scores import row_scores
 from scoring.rows import BOTH, PAIR, REGIONAL
 from scoring.run_files import LARGE, SMALL
 from scoring.runs import without_foreground
@@ -158,7 +159,7 @@ def judge_difference(results, deciding, beside=(), sign=1, margin=0.0):
                               for name in names}
                for of in pairs}
     values = {"differences": changes[pair.statistic], "decided_by": list(deciding),
-              "epochs": epochs_in_words(results, pair.statistic),
+              "epochs": statistic_in_words(results, pair.statistic),
               "scans": scans, "seeds": min(seeds_of(pair).values())}
     if "best" in changes:
         values["differences_best"] = changes["best"]
@@ -203,13 +204,9 @@ def predict_nothing(pair, deciding):
     return ""
 
 
-def epochs_in_words(results, statistic):
-    return "best epoch" if statistic == "best" else f"last {results.window} epochs"
-
-
 def comparison_in_words(results, pairs, changes):
     """The differences of each Pair, and how many scans and seeds they are over."""
-    parts = [epochs_in_words(results, pair.statistic) + ": " + ", ".join(
+    parts = [statistic_in_words(results, pair.statistic) + ": " + ", ".join(
         f"{METRICS[name]} {change_in_words(change)}"
         for name, change in changes[pair.statistic].items()) for pair in pairs]
     pair = pairs[0]
@@ -224,14 +221,6 @@ def comparison_in_words(results, pairs, changes):
     seeds = list(seeds_of(pair).values())
     parts.append(f"{pair.without['dsc'].shape[1]} scans, {seeds[0]} and {seeds[1]} seeds")
     return "; ".join(parts)
-
-
-def mean_score(scores, name):
-    """The mean of a metric of `row_scores` over seeds and what it is a score of."""
-    values = mean_known(scores[name], 0)
-    if name in SUMMED:
-        return float(values.sum() / scores[SUMMED[name]][0].sum())
-    return float(np.nanmean(values))
 
 
 def share_of_empty_slices(results, pair):

@@ -13,8 +13,14 @@ from metrics import lesion_sizes
 from reporting.measures import MEASURES, statistic_in_words
 from reporting.page.svg import Axes
 from scoring.cases import validation_cases, validation_names
-from scoring.intervals import FEWEST_SCANS, FEWEST_SEEDS, difference, scans_behind
-from scoring.row_scores import SUMMED, row_scores
+from scoring.intervals import (
+    FEWEST_SCANS,
+    FEWEST_SEEDS,
+    difference,
+    mean_score,
+    scans_behind,
+)
+from scoring.row_scores import row_scores
 from scoring.rows import ALONE, BOTH, PAIR, REGIONAL
 from scoring.run_files import number
 from utils import read_csv
@@ -184,12 +190,6 @@ def measure_changes(results, statistic):
         found[measure.key] = {
             **change, "verdict": (lack or verdict(change, measure.sign < 0)) if judged else ""}
     return found
-
-
-def mean_score(scores, name):
-    """The mean of a score over what it is a score of: slices or scans."""
-    count = scores["slices"][0].sum() if name in SUMMED else scores[name].shape[1]
-    return scores[name].mean(0).sum() / count
 
 
 def verdict(change, less_is_better):
