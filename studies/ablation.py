@@ -28,7 +28,13 @@ from scans.folder import dataset_path, read_split, split_path
 from scoring.intervals import CHANGE, FEWEST_SCANS, change_in_words, difference_with_interval
 from scoring.row_scores import row_scores
 from scoring.rows import changes_of, label, plain
-from scoring.runs import load_set, told_apart, without_foreground
+from scoring.runs import (
+    SAME_IN_ROW,
+    SAME_IN_SET,
+    load_set,
+    told_apart,
+    without_foreground,
+)
 from studies.beside import SAME_SCANS
 from utils import UserError, argument_parser, log, markdown_table, write_csv, write_text
 
@@ -37,9 +43,8 @@ METRIC = {metric[0]: metric for metric in METRICS}
 COLUMNS = (("dsc", "best"), ("dsc", "last"), ("dsc_3d", "best"), ("hd95_mm", "best"),
            ("hd_legacy", "best"), ("dsc_lesion", "best"))
 
-SAME_TRAINING = ("network", "width", "size", "epochs", "schedule", "batch_size", "lr",
-                 "lr_schedule", "protocol", "score", "folds", "augment", "gdl_max_weight", "loss",
-                 "loss_options", "boundary_classes", "lesion_slices", "patch")
+# The data differ in their maps, and so in their fingerprint.
+SAME_TRAINING = tuple(key for key in SAME_IN_SET + SAME_IN_ROW if key != "data_fingerprint")
 MAPS = {
     "convention": {"paper": "paper's map", "official": "official map"},
     "unit": {"px": "pixels", "mm": "mm"},

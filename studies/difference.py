@@ -123,9 +123,9 @@ def scores_of(results, row, statistic):
 
 def refuse_other_epochs(results, row, statistic):
     runs = results.finished(row)
-    if statistic in ("best", "last") or not runs:
+    if statistic in measures.STATISTICS or not runs:
         return
-    scored = [{row["epoch"] for row in part.scans} for run in runs for part in run.parts]
+    scored = [{scan["epoch"] for scan in part.scans} for run in runs for part in run.parts]
     if not all(scored):  # row_scores tells
         return
     low, high = (int(value) for value in (max(map(min, scored)), min(map(max, scored))))

@@ -248,11 +248,9 @@ def needed_for(margin, pair, name):
         where seeds suffice, "words"}.
     """
     rows = pair.with_term[name], pair.without[name]
-    if min(map(len, rows)) < FEWEST_SEEDS:
+    if min(map(len, rows)) < FEWEST_SEEDS or rows[0].shape[1] < 2:
         return {"seeds_needed": None, "scans_needed": None, "words": ""}
     per_scan = rows[0].mean(0) - rows[1].mean(0)
-    if per_scan.size < 2:
-        return {"seeds_needed": None, "scans_needed": None, "words": ""}
     of_scans = 1.96 * per_scan.std(ddof=1)                                 # half, of one scan
     of_seeds = sum(row.mean(1).var(ddof=1) for row in rows) ** 0.5          # of one seed of each
     scans = per_scan.size
