@@ -79,13 +79,20 @@ if __name__ == "__main__":  # imports this file as a module; see start
 import math
 from pathlib import Path
 
-from scans.folder import IGNORED, read_dataset, references_path
+from scans.folder import (
+    IGNORED,
+    count_folds,
+    read_dataset,
+    read_split,
+    references_path,
+    refuse_unfinished,
+)
 from scans.inputs import begins_with, note_sizes, refuse_inputs
 from scoring import lesions
 from scoring.columns import METRICS, WMH
 from scoring.crosscheck import check_folder
 from scoring.intervals import RESAMPLES, summarise, summarise_pairs
-from scoring.masks import Rules, find_all, match, score_folder
+from scoring.masks import Rules, find_all, match, name_of, score_folder
 from scoring.summary import jsonable, nnunet_summary
 from utils import argument_parser, clock, log, write_csv, write_json
 
@@ -98,6 +105,7 @@ def evaluate(args):
     """Score one folder or file; print the table and write what was asked for."""
     elapsed, labels = clock(), args.rules.labels
     predictions, references = find_all([args.predictions, args.references])
+    references = to_be_predicted(args, references, predictions)
     subjects = match(predictions, references, (args.predictions, args.references), args.partial)
     check_files(args, predictions, references)
 
@@ -134,6 +142,7 @@ def evaluate_pair(args):
     """Score two folders or files; print paired differences and write what was asked for."""
     labels = args.rules.labels
     *masks, references = find_all([*args.compare, args.references])
+    references = to_be_predicted(args, references, *masks)
     common = {name: masks[0][name] for name in match(*masks, args.compare, args.partial)}
     subjects = match(common, references, (args.compare[0], args.references), args.partial)
     check_files(args, *masks, references)
@@ -159,6 +168,29 @@ def evaluate_pair(args):
         print(f"\nlabel {label}: b - a over {len(subjects)} scans")
         print(differences_table(statistics[label]))
     return 0
+
+
+def to_be_predicted(args, references, *masks):
+    """The references to which there must be a prediction: with --data, of the validation scans.
+
+    Of a set in folds, all scans of each fold that has a prediction. A prediction of a training scan
+    is scored too, and a line says how many there are.
+
+    Args:
+        references, masks: {subject: path}.
+    """
+    if not args.data:
+        return references
+    split, predicted = read_split(Path(args.data)), set().union(*masks)
+    subsets = {name: split.get(name_of(path)) for name, path in references.items()}
+    wanted = {subsets.get(name) for name in predicted} if count_folds(split) else {"val"}
+
+    if trained := sorted(name for name in predicted if subsets.get(name) == "train"):
+        more = f" and {len(trained) - 10} more" if len(trained) > 10 else ""
+        log(f"{len(trained)} of {len(predicted)} predicted scans are training scans of "
+            f"{args.data}: {', '.join(trained[:10])}{more}")
+    return {name: path for name, path in references.items()
+            if name in predicted or subsets[name] in wanted}
 
 
 def check_files(args, *masks):
@@ -255,7 +287,8 @@ def build_parser():
                        help="masks taken as true, a folder or one file")
     truth.add_argument("--data", metavar="FOLDER",
                        help="a data folder of preprocess.py: its references, classes and left-out "
-                            "voxels; scans without a prediction are training scans")
+                            "voxels; every validation scan (of the folds that are predicted) must "
+                            "have a prediction")
 
     add("--csv", metavar="FILE", help="write the scores (or paired differences) of every scan")
     add("--summary", metavar="FILE",
@@ -289,11 +322,13 @@ def parse_arguments(argv):
     args = parser.parse_args(argv)
     refuse_contradictions(parser, args)
 
-    labels, ignored = args.labels or [1], args.ignore or []
+    labels, ignored, known = args.labels or [1], args.ignore or [], None
     if args.data:
         dataset = read_dataset(Path(args.data), "Give a data folder of preprocess.py.")
-        args.references, args.partial = str(references_path(Path(args.data))), True
+        refuse_unfinished(Path(args.data))
+        args.references = str(references_path(Path(args.data)))
         labels, ignored = range(1, len(dataset.classes)), [IGNORED]
+        known = (0, *labels, IGNORED)
     if args.protocol:
         labels, ignored, args.empty = [1], [2], "nan"
     if 0 in labels or set(labels) & set(ignored) or len(set(labels)) < len(labels):
@@ -301,7 +336,7 @@ def parse_arguments(argv):
 
     args.metrics = WMH if args.protocol else tuple(METRICS)
     args.rules = Rules(tuple(labels), tuple(ignored), args.empty or Rules.empty, args.tolerance,
-                       args.overlap, args.protocol, bool(args.lesions))
+                       args.overlap, args.protocol, bool(args.lesions), known)
     return args
 
 

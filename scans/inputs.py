@@ -23,7 +23,7 @@ def refuse_inputs(outputs, inputs, is_own=None):
 
     Raises:
         UserError: an output is an input, also by way of a link, a link to one, or another output;
-            or a file that somebody else wrote is in its place.
+            a file that somebody else wrote is in its place; or a file is where its folder would be.
     """
     taken = {key: path for path in inputs for key in identities(path)}
     written = {}
@@ -39,6 +39,9 @@ def refuse_inputs(outputs, inputs, is_own=None):
         is_full = os.path.isfile(output) and os.path.getsize(output) > 0
         if os.path.isdir(output):
             raise UserError(output, "a place for the output, a file", "a folder", ELSEWHERE)
+        above = next(parent for parent in Path(output).absolute().parents if parent.exists())
+        if not above.is_dir():
+            raise UserError(output, "a place for the output", f"{above} is a file", ELSEWHERE)
         if is_own and is_full and not is_own(output):
             raise UserError(output, "a new file, or an earlier output of this program",
                             "another file", f"{ELSEWHERE} Or remove that file.")

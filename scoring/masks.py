@@ -50,6 +50,7 @@ class Rules:
         protocol: "wmh" for the challenge's rules (see scoring.challenge), which need labels (1,),
             ignored (2,) and empty "nan"; else None.
         lesions: also give a row per lesion.
+        known: all values that a mask may hold; None: any.
     """
 
     labels: tuple = (1,)
@@ -59,6 +60,7 @@ class Rules:
     overlap: float = 0.5
     protocol: str | None = None
     lesions: bool = False
+    known: tuple | None = None
 
 
 class ScoredScan(NamedTuple):
@@ -276,6 +278,7 @@ def score_folder(folders, predictions, references, rules, jobs):
     predicted = set().union(*(scan.predicted_values for scan in scans))
     true = set().union(*(scan.reference_values for scan in scans))
     refuse_other_labels(folders, (predicted, true), rules)
+    note_masks_of_others(predictions, scans, true, rules)
     return scans
 
 
@@ -304,10 +307,39 @@ def refuse_other_labels(folders, values, rules):
             f"{' or '.join(map(str, unused))}: two empty masks score as equal")
 
 
+def note_masks_of_others(files, scans, true, rules):
+    """Warn of predictions whose only values are neither scored nor in any reference.
+
+    Args:
+        files, scans: the predictions, and a ScoredScan for each.
+        true: the set of values in all references.
+        rules: the Rules.
+    """
+    known = {0, *rules.labels, *rules.ignored} | true
+    found = [(path, scan.predicted_values) for path, scan in zip(files, scans, strict=True)
+             if scan.predicted_values - {0} and not scan.predicted_values & (known - {0})]
+    if found:
+        path, values = found[0]
+        log(f"warning: {len(found)} of {len(files)} predictions hold neither a scored label nor "
+            f"another of the references, and count as empty ({path}: "
+            f"{', '.join(map(str, sorted(values - {0})[:10]))}). Renumber them, or give --labels.")
+
+
 def score_pair(prediction_path, reference_path, rules):
-    """The ScoredScan of a prediction and its reference."""
+    """The ScoredScan of a prediction and its reference.
+
+    Raises:
+        UserError: a file cannot be scored, or holds a value that is not one of `rules.known`.
+    """
     read = read_labels if rules.protocol is None else read_values
     predicted, truth, reference = read_pair(prediction_path, reference_path, read)
+    # By the challenge's rules any value of a prediction is its one label.
+    values = {1} if rules.protocol else set(np.unique(predicted).tolist())
+    if rules.known is not None and (unknown := sorted(values - set(rules.known))):
+        raise UserError(prediction_path, f"classes among {', '.join(map(str, rules.known))}",
+                        ", ".join(map(str, unknown[:10])),
+                        "Give masks in the data folder's classes, or --references.")
+
     spacing, slice_axis = spacing_of(reference), slice_axis_of(reference)
     masks, left_out = masks_of_labels(predicted, truth, rules)
 
@@ -320,8 +352,6 @@ def score_pair(prediction_path, reference_path, rules):
         if rules.lesions:
             lesions[label] = lesion_rows(pred, target, spacing, reference.affine)
 
-    # By the challenge's rules any value of a prediction is its one label.
-    values = {1} if rules.protocol else set(np.unique(predicted).tolist())
     return ScoredScan(scores, lesions, values, set(np.unique(truth).tolist()))
 
 

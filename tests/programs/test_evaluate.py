@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,8 @@ import evaluate
 from checkout import ROOT
 from mask_folders import AFFINE, box, error_of, read, run_evaluate, save, write_folders
 from metrics import challenge_hausdorff95
+from scans import folder
+from utils import UserError
 
 
 @pytest.fixture
@@ -410,11 +413,109 @@ def test_a_data_folder_with_json_of_another_content_is_refused(tmp_path, text):
     assert "classes" in done.stderr
 
 
+@pytest.fixture
+def data(tmp_path):
+    """A data folder as far as evaluate.py reads it: p1 trains, p2 and p3 validate; classes 1, 2."""
+    data = tmp_path / "data"
+    references = data / "references"
+    for name, label in (("p1", 1), ("p2", 2), ("p3", 1)):
+        save(references / f"{name}.nii.gz", box((1, 1, 1), (3, 3, 3), label))
+    folder.write_dataset(data, {"layout": "mine", "source": "own", "size": 12, "modalities": ["T1"],
+                                "classes": ["background", "core", "edema"]})
+    folder.write_split(data, {"p1": "train", "p2": "val", "p3": "val"})
+    folder.write_index(data, [])
+    return data
+
+
+def scored(data, *names, more=()):
+    """evaluate.py --data on copies of the references of these subjects: the subjects' rows."""
+    masks, out = data.parent / "masks", data.parent / "out.csv"
+    masks.mkdir(exist_ok=True)
+    for name in names:
+        shutil.copy(data / f"references/{name.split('=')[-1]}.nii.gz",
+                    masks / f"{name.split('=')[0]}.nii.gz")
+    evaluate.main(["--predictions", str(masks), "--data", str(data), "--csv", str(out), *more])
+    return [row["subject"] for row in read(out)]
+
+
+def test_every_validation_scan_of_a_data_folder_needs_a_prediction(data, capsys):
+    with pytest.raises(UserError, match="references: expected the same subjects.*only here: p3"):
+        scored(data, "p2")
+    assert not (data.parent / "out.csv").exists()
+    assert scored(data, more=["--partial"]) == ["p2"] * 2
+    assert scored(data, "p3") == ["p2", "p2", "p3", "p3"]
+    assert "training scans" not in capsys.readouterr().out
+
+
+def test_training_scans_are_scored_and_named(data, capsys):
+    assert scored(data, "p1", "p2", "p3") == ["p1", "p1", "p2", "p2", "p3", "p3"]
+    assert f"1 of 3 predicted scans are training scans of {data}: p1" in capsys.readouterr().out
+
+
+def test_a_prediction_of_no_scan_of_the_data_folder_is_refused(data):
+    with pytest.raises(UserError, match="masks: expected the same subjects.*only here: P3"):
+        scored(data, "p2", "p3", "P3=p3")
+
+
+def test_of_folds_those_that_are_predicted_must_be_complete(data):
+    folder.write_split(data, {"p1": "fold0", "p2": "fold1", "p3": "fold1"})
+    with pytest.raises(UserError, match="only here: p3"):
+        scored(data, "p2")
+    assert scored(data, "p3") == ["p2", "p2", "p3", "p3"]
+
+
+def test_predictions_compared_on_a_data_folder_must_be_complete_too(data):
+    scored(data, "p2", "p3")
+    shutil.copytree(data.parent / "masks", data.parent / "other")
+    places = ["--compare", *(str(data.parent / name) for name in ("masks", "other"))]
+    evaluate.main([*places, "--data", str(data)])
+    for name in ("masks", "other"):
+        (data.parent / name / "p3.nii.gz").unlink()
+    with pytest.raises(UserError, match="only here: p3"):
+        evaluate.main([*places, "--data", str(data)])
+
+
+def test_an_unfinished_data_folder_is_refused(data):
+    folder.mark_unfinished(data)
+    with pytest.raises(UserError, match=r"no index\.csv in it"):
+        scored(data, "p2", "p3")
+
+
+def test_a_value_that_is_no_class_of_the_data_folder_is_refused(data):
+    save(data.parent / "masks/p2.nii.gz", box((1, 1, 1), (3, 3, 3), 4))
+    with pytest.raises(UserError, match=r"p2.nii.gz: expected classes among 0, 1, 2, 255, found 4"):
+        scored(data, "p3")
+
+
+def test_masks_of_other_values_than_the_references_are_named(folders, capsys):
+    save(folders / "masks/p2.nii.gz", box((1, 1, 1), (3, 3, 3), 255))
+    wrong = run_evaluate(folders)[1]
+    assert wrong["prediction_empty"] == "True" and float(wrong["dice"]) < 1e-6
+    assert (f"warning: 1 of 2 predictions hold neither a scored label nor another of the "
+            f"references, and count as empty ({folders / 'masks/p2.nii.gz'}: 255)"
+            in capsys.readouterr().out)
+
+
+def test_masks_with_a_class_that_is_not_scored_are_not_named(folders, capsys):
+    save(folders / "refs/p1.nii.gz", box((2, 2, 1), (6, 6, 4)) + box((8, 8, 1), (9, 9, 3), 3))
+    save(folders / "masks/p2.nii.gz", box((1, 1, 1), (3, 3, 3), 3))
+    run_evaluate(folders)
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_csv_path_that_is_a_folder_is_refused_and_left_alone(folders):
     (folders / "out.csv").mkdir()
     save(folders / "out.csv/keep.nii", box((1, 1, 1), (3, 3, 3)))
     assert "out.csv: expected a place for the output, a file, found a folder" in error_of(folders)
     assert (folders / "out.csv/keep.nii").exists()
+
+
+def test_an_output_below_a_file_is_refused_before_the_others_are_written(folders):
+    (folders / "file").touch()
+    place = folders / "file/new/lesions.csv"
+    message = error_of(folders, "--lesions", str(place))
+    assert message.startswith(f"{place}: expected a place for the output")
+    assert f"{folders / 'file'} is a file" in message
 
 
 def test_a_label_that_no_mask_holds_is_a_warning(folders, capsys):
