@@ -62,6 +62,8 @@ from scans.fingerprint import (
     raw_facts,
     raw_fingerprint,
     summarise,
+    warn_of_copies,
+    warn_of_positive_maps,
 )
 from scans.inputs import DataFolders, refuse_inputs
 from scans.layouts import naming_what_fits, read_layout
@@ -90,15 +92,22 @@ def main(argv=None):
     split_later = args.subjects is not None and not args.verify
     least = least_drawn(found, args.seed, spec, args.patients) if split_later else 2
     subjects = pick_subjects(found, args.subjects, args.seed, least)
+    names = [subject.name for subject in subjects]
     if args.verify:
+        # Tables that do not fit are refused here too, before the long check of the scans
+        split, patients = None, args.patients and patients_of(subjects, spec, args.patients)
+        if args.split:
+            val = args.val or default_val(names, spec, patients)
+            split = choose_split(names, args.split, val, args.seed, patients)
         facts = check_all(subjects, spec, args.jobs, partial(raw_facts, spec=spec), duplicates,
                           desc="checking")
+        sources = {fact["subject"]: fact["sources"] for fact in facts}
+        warn_of_copies(sources, split, patients or known_patients(subjects, spec))
         print_patients(facts, spec)
         print_raw_fingerprint(raw_fingerprint(facts))
         return 0
 
     # Which of them train and which validate
-    names = [subject.name for subject in subjects]
     patients = patients_of(subjects, spec, args.patients)
     args.val = args.val or default_val(names, spec, patients)
     args.split = args.split or ("code2018" if args.protocol == "code2018" else "random")
@@ -122,6 +131,7 @@ def main(argv=None):
         folder.write_fingerprint(out, fingerprint)
         folder.write_index(out, rows)
         print_fingerprint(fingerprint)
+        warn_of_positive_maps(settings["distance"], fingerprint["spacing_mm"]["min"])
 
         command = shlex.join(["python", "preprocess.py", *map(str, argv or sys.argv[1:])])
         folder.note_run_time(out, elapsed(), converted, len(subjects), command)
@@ -185,7 +195,7 @@ def add_arguments(add):
         "(default paper)")
     add("--convention", choices=CONVENTIONS, default="paper",
         help="distance map: paper, to the boundary's points and 0 on them, or official, that of "
-        "the authors' code, EDT outside and -(EDT - 1) inside (default paper)")
+        "the authors' code, EDT outside and -(EDT - 1) inside, 1 px or 1 mm (default paper)")
     add("--unit", choices=("px", "mm"), default="px",
         help="unit of the distance map; mm uses the resampled spacing (default px)")
     add("--map-dims", type=int, choices=(2, 3), default=2,

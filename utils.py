@@ -104,6 +104,9 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         if self.under_way:  # what argparse has for this calls this function in turn
             return super().parse_known_args(args, namespace)
+        for word in sys.argv[1:] if args is None else args:
+            if is_undecodable(word):
+                self.error(f"expected UTF-8, found {shown(word)}. Rename the file or folder.")
         self.under_way = True
         try:
             return self.parse_known_intermixed_args(args, namespace)
@@ -287,6 +290,23 @@ def is_hidden(path, folder="."):
     path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
     names = path.relative_to(folder).parts if path.is_relative_to(folder) else path.parts[-1:]
     return any(name.startswith(".") for name in names)
+
+
+def is_undecodable(name):
+    """Is this name of a file, of bytes that are no UTF-8, one that no table could hold?"""
+    return any("\ud800" <= letter <= "\udfff" for letter in str(name))
+
+
+def shown(name):
+    """A name of a file as it can be printed, with "\\xfc" for a byte that is no UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def refuse_undecodable(path):
+    """UserError if the path has bytes that are no UTF-8, as from archives in other encodings."""
+    if is_undecodable(path):
+        raise UserError(shown(path), "a name in UTF-8", "other bytes",
+                        "Rename it (convmv -f latin1 -t utf8 does so for many).")
 
 
 def is_alive(number):

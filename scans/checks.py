@@ -7,11 +7,12 @@ import nibabel as nib
 import numpy as np
 
 from distance import WHOLE
+from scans.folder import MAX_SIDE
 from scans.formats import refuse_other_numbers
 from scans.inputs import note_of_sizes
 from scans.nifti import label_values, read_volume
 from scans.spec_checks import check_shared_files
-from utils import UserError, log, progress
+from utils import LARGEST, UserError, log, progress
 
 REGISTER = "Register it and resample it to the same grid, or correct its header."
 
@@ -95,6 +96,9 @@ def inspect_subject(subject, spec):
     for name, (voxels, image) in volumes.items():
         path = subject.files[name][0]
         try:
+            if max(voxels.shape) > MAX_SIDE:
+                raise UserError(path, f"at most {MAX_SIDE} voxels along an axis",
+                                f"shape {voxels.shape}", "Crop or resample the scan.")
             if name == "label":
                 warnings += check_label(path, voxels, spec)
             else:
@@ -124,8 +128,8 @@ def check_intensities(path, voxels):
         count = (~np.isfinite(voxels)).sum()
         raise UserError(path, "finite intensities", f"{count} NaN or infinite voxels",
                         "Replace them, for instance by 0, or leave the subject out.")
-    if not np.isfinite(high - low):
-        raise UserError(path, "intensities whose range fits a float64", f"{low:g} to {high:g}",
+    if max(-low, high) > LARGEST:
+        raise UserError(path, f"intensities up to {LARGEST:g}", f"{low:g} to {high:g}",
                         "Rescale the image.")
     if low == high:
         raise UserError(path, "an image with contrast", f"{low:g} in every voxel",

@@ -73,10 +73,13 @@ def convert_all(subjects, spec, out, settings, jobs, duplicates, is_new):
     Returns:
         the number of scans that were converted.
     """
-    pending = prepare_pending(out, settings)
-    outdated = [subject for subject in subjects if not is_current(subject, out)]
-    to_convert = [subject for subject in outdated if not is_current(subject, pending)]
-    convert = partial(convert_subject, spec=spec, out=pending, settings=Dataset(**settings))
+    pending, dataset = prepare_pending(out, settings), Dataset(**settings)
+    is_finished = folder.index_path(out).exists()
+    outdated = [subject for subject in subjects
+                if not is_current(subject, out, dataset, sums=not is_finished)]
+    to_convert = [subject for subject in outdated
+                  if not is_current(subject, pending, dataset, sums=True)]
+    convert = partial(convert_subject, spec=spec, out=pending, settings=dataset)
     try:
         check_all(to_convert, spec, jobs, convert, duplicates, len(subjects),
                   desc=f"preprocessing {settings['name']}")
@@ -110,8 +113,13 @@ def prepare_pending(out, settings):
     return pending
 
 
-def is_current(subject, out):
-    """True if this subject was converted from the files that it has now."""
+def is_current(subject, out, dataset, sums):
+    """True if this subject was converted from the files that it has now, and all of it is there.
+
+    Args:
+        dataset: the Dataset of `out`.
+        sums: compare the arrays with their checksum too, which reads them; without it their shapes.
+    """
     if not folder.meta_path(folder.subject_path(out, subject.name)).exists():
         return False
     if any(len(files) != 1 for files in subject.files.values()):
@@ -119,20 +127,24 @@ def is_current(subject, out):
     try:
         meta = folder.read_meta(out, subject.name, ("sources",), REDO)
         # without a geometry: by an earlier version, which took a wrong voxel size from some headers
-        return meta.geometry is not None and meta.sources == source_hashes(subject)
+        if meta.geometry is None or meta.sources != source_hashes(subject):
+            return False
     except OSError:  # check_all says what is wrong
         return False
 
+    try:
+        arrays = folder.open_arrays(out, subject.name, dataset)
+    except UserError:  # lost or cut off
+        return False
+    is_whole = folder.reference_path(out, subject.name).exists()
+    return is_whole and (not sums or checksum(*map(np.ascontiguousarray, arrays)) == meta.sha256)
+
 
 def move(source, target):
-    """Put a file or folder in place of `target`.
-
-    Where `source` is gone, a run that was killed afterwards has moved it already.
-    """
-    if source.exists():
-        target.parent.mkdir(exist_ok=True)
-        remove(target)
-        source.rename(target)
+    """Put a file or folder in place of `target`."""
+    target.parent.mkdir(exist_ok=True)
+    remove(target)
+    source.rename(target)
 
 
 # One scan -----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 
 from scans.nifti import described_by, files_of
 from scans.spec_checks import check_spec
-from utils import UserError, is_hidden
+from utils import UserError, is_hidden, refuse_undecodable
 
 # Folders that no data set's scans lie in; the last pattern is that of leftovers of a killed program
 SKIP = (r"__MACOSX", r"\..*", r"(?i)test(ing)?", r"additional_annotations", r".*\.partial-\d+")
@@ -136,7 +136,8 @@ def find_subjects(raw, spec, duplicates=None, own=()):
             are left out, as hidden files are.
 
     Raises:
-        UserError: `raw` is not a folder, holds no subject (NothingFits), or two of one name.
+        UserError: `raw` is not a folder, holds no subject (NothingFits), or two of one name; or a
+            name is no UTF-8.
     """
     patterns = {**spec.modalities, "label": spec.label}
     subjects, whole_sets = {}, []
@@ -147,6 +148,9 @@ def find_subjects(raw, spec, duplicates=None, own=()):
                               if not is_hidden(path, folder) and not is_own(path, folder, own))
                  for name, pattern in patterns.items()}
         found = subjects_of(folder, files, spec)
+        for path in (path for subject in found for paths in subject.files.values()
+                     for path in paths):
+            refuse_undecodable(path)
         if found and not spec.one_patient:
             whole_sets.append(folder)
 

@@ -83,6 +83,33 @@ def print_patients(facts, spec):
         + (f"; the challenge has {expected}" if expected not in (0, len(scans)) else ""))
 
 
+def warn_of_copies(sources, split=None, patients=None):
+    """Say which scans hold the very same image, and whether some train while others validate.
+
+    Args:
+        sources: {subject: its `source_hashes`}.
+        split: {subject: subset}, if there is one.
+        patients: {subject: patient}, if they are known; scans of one patient are passed by.
+    """
+    holders = {}  # sha256 -> {subject: modality}
+    for name in sorted(sources):
+        for modality, digest in sources[name].items():
+            if modality != "label":  # those of two scans without a lesion may well be equal
+                holders.setdefault(digest, {})[name] = modality
+    groups = {}  # their names -> the first modality that they share
+    for holder in holders.values():
+        if len(holder) > 1:
+            groups.setdefault(tuple(holder), min(holder.values()))
+
+    for names, modality in sorted(groups.items()):
+        if patients and len({patients[name] for name in names}) == 1:
+            continue
+        apart = split and len({split[name] for name in names}) > 1
+        log(f"warning: {', '.join(names)} hold the same {modality} image"
+            + (", and not all of them are in one subset" if apart else "")
+            + ". Remove the copies, or give their one patient (--patients).")
+
+
 def print_raw_fingerprint(fingerprint):
     """The last lines of `preprocess.py --verify`."""
     low, high = (" x ".join(f"{size:.3g}" for size in fingerprint["spacing_mm"][end])
@@ -108,12 +135,15 @@ def summarise(out, split, modalities, patients=None):
         patients: {subject: patient}, or None where it is not known.
     """
     rows, metas = [], []
-    for name in sorted(split):
+    names = sorted(split)
+    for name in names:
         foreground = (folder.open_array(out, name, "labels") > 0).sum(axis=(1, 2))
         rows += [{"subject": name, "slice": index, "subset": split[name],
                   "foreground_pixels": int(count)} for index, count in enumerate(foreground)]
         needed = ("intensity_range", "sha256", "sources")
         metas.append(folder.read_meta(out, name, needed, REDO))
+
+    warn_of_copies({name: meta.sources for name, meta in zip(names, metas)}, split, patients)
 
     # The checksum covers dataset.json as it was written, so that equal data have equal checksums
     # whatever a later version adds to its description. A folder may be renamed: without the name.
@@ -158,6 +188,20 @@ def print_fingerprint(fingerprint):
             "scans in both train and val")
     log(f"intensities: {ranges_in_words(fingerprint['intensity_range'])}; "
         f"fingerprint {fingerprint['sha256'][:12]}")
+
+
+def warn_of_positive_maps(distance, spacing):
+    """Say so if the official map, less 1 inside, may be positive there: in mm on smaller voxels.
+
+    Args:
+        distance: how the maps were made, as dataset.json says it.
+        spacing: the least along x, y, z after resampling, mm.
+    """
+    least = min(spacing[:distance["dims"]])
+    if (distance["convention"], distance["unit"]) == ("official", "mm") and least < 1:
+        log(f"warning: official maps in mm are 1 mm less the distance inside a lesion, positive "
+            f"nearer than that to its edge, and voxels are {least:.2g} mm wide: the boundary loss "
+            "punishes true lesion there. Take --convention paper, or --unit px.")
 
 
 def ranges_in_words(ranges):

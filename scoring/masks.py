@@ -18,7 +18,7 @@ from scans.nifti import are_whole, label_values, read_volume
 from scoring.challenge import wmh_masks, wmh_scores_of_masks
 from scoring.columns import score_masks
 from scoring.lesions import lesion_rows
-from utils import UserError, is_hidden, log, progress
+from utils import UserError, is_hidden, log, progress, refuse_undecodable
 
 # Every place where a mask may lie below a subject's folder; `find_subjects` names that folder.
 # BraTS has <subject>-seg or, until 2021, <subject>_seg beside the scan's modalities.
@@ -158,7 +158,10 @@ def find_flat(folder):
         subject, count = MODALITY.subn("", name_of(path))
         return count and names & {f"{subject}-seg", f"{subject}_seg"}
 
-    return [path for path in found if not is_modality(path)]
+    masks = [path for path in found if not is_modality(path)]
+    for path in masks:
+        refuse_undecodable(path)
+    return masks
 
 
 def one_of_two(path, other):

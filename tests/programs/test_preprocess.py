@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,18 @@ def test_distance_maps_in_mm_use_the_resampled_in_plane_spacing(raw, tmp_path):
 
 
 # 20x24 pixels, 1x1x3 mm
+def test_official_maps_in_mm_of_small_voxels_are_a_warning(raw, tmp_path):
+    # resampled voxels: 20 mm / 32 = 0.62 mm wide at the least
+    said = preprocess(raw, tmp_path / "mm", "--convention", "official", "--unit", "mm").stdout
+    assert "warning: official maps in mm" in said and "voxels are 0.62 mm wide" in said
+    phi, labels = (np.load(tmp_path / "mm" / "subjects" / "s0" / f"{kind}.npy")
+                   for kind in ("distance", "labels"))
+    assert (phi[:, 0][labels == 1] > 0).any()
+    for more in (["--convention", "official"], ["--unit", "mm"]):
+        result = preprocess(raw, tmp_path / f"only-{more[1]}", *more)
+        assert result.returncode == 0 and "warning" not in result.stdout
+
+
 @pytest.mark.parametrize("unit, spacing", [("px", None), ("mm", (3.0, 20 / 32, 24 / 32))])
 def test_maps_of_3_dimensions_are_the_slices_of_the_volumes_map(raw, tmp_path, unit, spacing):
     assert preprocess(raw, tmp_path / "3d", "--map-dims", 3, "--unit", unit).returncode == 0
@@ -310,6 +323,60 @@ def test_what_a_killed_run_has_converted_is_used_by_the_next(raw, data, tmp_path
     assert preprocess(raw, part).returncode == 0
     assert (part / "subjects" / "s3" / "images.npy").stat().st_mtime_ns == kept
     assert_equal_files(data, part)
+
+
+@pytest.mark.parametrize("lost", ["references/s2.nii.gz", "subjects/s3/images.npy",
+                                  "subjects/s2/distance.npy"])
+def test_a_file_that_was_lost_from_a_finished_folder_is_made_again(raw, data, tmp_path, lost):
+    whole = shutil.copytree(data, tmp_path / "whole")
+    (data / lost).unlink()
+    assert preprocess(raw, data).returncode == 0
+    assert_equal_files(whole, data)
+
+
+def test_an_array_that_was_cut_off_is_made_again(raw, data, tmp_path):
+    whole = shutil.copytree(data, tmp_path / "whole")
+    os.truncate(data / "subjects/s2/distance.npy", 200)
+    assert preprocess(raw, data).returncode == 0
+    assert_equal_files(whole, data)
+
+
+def test_an_array_with_other_numbers_is_made_again_in_an_unfinished_folder(raw, data, tmp_path):
+    whole = shutil.copytree(data, tmp_path / "whole")
+    (data / "index.csv").unlink()
+    with open(data / "subjects/s1/distance.npy", "r+b") as file:
+        file.seek(-3000, os.SEEK_END)
+        file.write(b"\x3f" * 3000)
+    kept = (data / "subjects/s0/images.npy").stat().st_mtime_ns
+    assert preprocess(raw, data).returncode == 0
+    assert_equal_files(whole, data)
+    assert (data / "subjects/s0/images.npy").stat().st_mtime_ns == kept
+
+
+def test_a_copy_of_a_scan_is_named(raw, tmp_path):
+    shutil.copytree(raw / "s0", raw / "s0_copy")
+    same = "warning: s0, s0_copy hold the same FLAIR image"
+    verified = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--verify")
+    assert f"{same}. Remove the copies" in verified.stdout
+
+    names = ["s0_copy", *(f"s{number}" for number in range(6))]
+    table = tmp_path / "split.csv"
+    table.write_text("subject,subset\n" + "".join(
+        f"{name},{'val' if name in ('s0', 's5') else 'train'}\n" for name in names))
+    result = preprocess(raw, tmp_path / "apart", "--split", table)
+    assert result.returncode == 0 and f"{same}, and not all of them are in one" in result.stdout
+
+    patients = tmp_path / "patients.csv"
+    patients.write_text("subject,patient\n" + "".join(f"{name},{name[:2]}\n" for name in names))
+    result = preprocess(raw, tmp_path / "known", "--patients", patients)
+    assert result.returncode == 0 and "warning" not in result.stdout
+
+
+def test_verify_reads_the_tables_it_is_given(raw, tmp_path):
+    for option in ("--split", "--patients"):
+        missing = tmp_path / "nothing.csv"
+        refuses(run("preprocess.py", "--layout", "wmh", "--raw", raw, "--verify", option, missing),
+                missing, "no such file")
 
 
 def test_what_was_converted_with_other_settings_is_not_used(raw, data, tmp_path):

@@ -1,5 +1,7 @@
 """Which scans a folder holds, and whose they are."""
 
+import os
+
 import pytest
 
 from conftest import preprocess, refuses, write_wmh_subject
@@ -25,6 +27,20 @@ def test_the_challenge_is_recognised_by_sites_and_counts(tmp_path):
         (tmp_path / place / "pre" / "FLAIR.nii.gz").touch()
     subjects = find_subjects(tmp_path, WMH)
     assert recognise(subjects, WMH) and not recognise(subjects[1:], WMH)
+
+
+def test_a_name_that_is_no_utf_8_is_refused_before_anything_is_written(raw, tmp_path):
+    os.rename(raw / "s1", os.fsencode(raw) + b"/M\xfcller")
+    for more in (["--verify"], []):
+        refuses(preprocess(raw, tmp_path / "data", *more), "/M\\xfcller/", "a name in UTF-8",
+                "Rename it")
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_argument_that_is_no_utf_8_is_refused(raw, tmp_path):
+    result = preprocess(raw, os.fsdecode(os.fsencode(tmp_path) + b"/d\xfc"))
+    assert result.returncode == 2 and "/d\\xfc. Rename the file or folder" in result.stderr
+    assert os.listdir(tmp_path) == [raw.name]
 
 
 def test_a_link_to_itself_is_passed_by(raw):

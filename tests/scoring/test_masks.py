@@ -1,5 +1,7 @@
 """Which masks a folder holds, and which of two folders belong together."""
 
+import os
+
 import pytest
 
 import evaluate
@@ -33,6 +35,11 @@ def test_two_files_are_one_scan_whatever_their_names(folders):
     assert row["subject"] == "p2"
     row, = run_evaluate(folders, predictions="masks/p1.nii.gz", references="refs/p1.nii.gz")
     assert (row["subject"], float(row["dice"])) == ("p1", pytest.approx(0.5))
+
+
+def test_a_mask_whose_name_is_no_utf_8_is_refused(folders):
+    os.rename(folders / "masks/p1.nii.gz", os.fsencode(folders) + b"/masks/p\xfc.nii.gz")
+    assert "/masks/p\\xfc.nii.gz: expected a name in UTF-8" in error_of(folders)
 
 
 def test_names_may_end_in_capitals(folders):
