@@ -60,5 +60,5 @@ def emptied(row):
     return {**row, "slices_clean": row["slices_empty"], "dsc": row["slices_empty"] / row["slices"],
             "dsc_lesion": 0.0 if bearing else None, "dsc_3d": float(not bearing),
             **dict.fromkeys(("hd", "hd95", "hd_legacy"), math.nan), "false_distance": None,
-            **dict.fromkeys(("foreground", "lesions_found", "lesions_predicted", "lesions_false",
-                             *(f"{name}_found" for name in BINS)), 0)}
+            **dict.fromkeys(("foreground", "foreground_empty", "lesions_found",
+                             "lesions_predicted", "lesions_false", *(f"{name}_found" for name in BINS)), 0)}

@@ -140,6 +140,9 @@ class ScanScores(Description):
     medium_found: int = Field(description="medium lesions touched by the prediction")
     large_lesions: int = Field(description=f"true lesions from {LARGE} ml")
     large_found: int = Field(description="large lesions touched by the prediction")
+    foreground_empty: Number | None = Field(
+        None, description="share of the pixels of empty slices that is predicted; runs before "
+        "2026-11-28 lack it")
 
 
 class ChallengeScore(Description):

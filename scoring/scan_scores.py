@@ -39,7 +39,8 @@ def rows_of(epoch, scans, classes):
 
 def measures(of_class):
     """What scores.csv says of one class of one scan, from its dict of `scores.score_scan`."""
-    bearing, dsc = np.asarray(of_class["bearing"]), np.asarray(of_class["dice"])
+    bearing, dsc, foreground = (np.asarray(of_class[name])
+                                for name in ("bearing", "dice", "foreground"))
     empty = ~bearing
     # The DSC of a slice without a lesion is 1 where nothing is predicted, else next to 0.
     return {
@@ -49,7 +50,8 @@ def measures(of_class):
         "dsc": float(dsc.mean()),
         "dsc_lesion": float(dsc[bearing].mean()) if bearing.any() else None,
         "hd_legacy": float(np.mean(of_class["legacy"])),
-        "foreground": float(np.mean(of_class["foreground"])),
+        "foreground": float(foreground.mean()),
+        "foreground_empty": float(foreground[empty].mean()) if empty.any() else None,
         **{name: _none_if_nan(value) for name, value in of_class.items()
            if name in COLUMNS and np.ndim(value) == 0},
     }
@@ -131,15 +133,21 @@ def _mean(values):
 # The file -----------------------------------------------------------------------------------------
 
 def append(folder, rows):
-    """Add an epoch's rows to a run folder's scores.csv; of a number seven digits."""
+    """Add an epoch's rows to a run folder's scores.csv; of a number seven digits.
+
+    A file that an earlier version began keeps its columns.
+    """
     path = Path(folder) / FILE
-    begins = not path.exists() or not path.stat().st_size
+    columns = COLUMNS
+    if path.exists() and path.stat().st_size:
+        with open(path, newline="", encoding="utf-8") as file:
+            columns = next(csv.reader(file))
     with open(path, "a", newline="", encoding="utf-8") as file:
-        if begins:
+        if columns is COLUMNS:
             file.write(",".join(COLUMNS) + "\n")
         csv.writer(file, lineterminator="\n").writerows(
             [f"{value:.7g}" if isinstance(value, float) else value
-             for value in (row.get(name) for name in COLUMNS)] for row in rows)
+             for value in (row.get(name) for name in columns)] for row in rows)
 
 
 def keep_epochs(folder, epochs):

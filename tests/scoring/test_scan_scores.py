@@ -67,6 +67,9 @@ def test_the_measures_of_a_scan_by_hand():
     assert (found["slices"], found["slices_empty"], found["slices_clean"]) == (4, 2, 1)
     assert found["dsc"] == pytest.approx((1 + 1 + 0 + 0) / 4, abs=1e-6)
     assert found["dsc_lesion"] == pytest.approx((1 + 0) / 2, abs=1e-6)
+    pixels = true[0].size
+    assert found["foreground"] == pytest.approx((8 + 1) / (4 * pixels))
+    assert found["foreground_empty"] == pytest.approx(1 / (2 * pixels))
     assert found["dsc_3d"] == pytest.approx(2 * 8 / (9 + 72))
     assert found["foreground"] == 9 / true.size
 
@@ -128,6 +131,17 @@ def test_a_finished_run_without_its_checkpoint_keeps_its_scores(data, tmp_path):
     (tmp_path / "run" / "last.pt").unlink()
     assert train(data, tmp_path / "run", epochs=2).returncode == 0
     assert (tmp_path / "run" / "scores.csv").read_bytes() == before
+
+
+def test_a_file_of_fewer_columns_keeps_them(tmp_path):
+    row = {**dict.fromkeys(scan_scores.COLUMNS, 0), "subject": "s", "class_name": "lesion"}
+    scan_scores.append(tmp_path, [row])
+    path = tmp_path / scan_scores.FILE
+    older = "".join(line.rpartition(",")[0] + "\n" for line in path.read_text().splitlines())
+    path.write_text(older)
+    scan_scores.append(tmp_path, [{**row, "epoch": 1}])
+    read = scan_scores.read(tmp_path)
+    assert [row["epoch"] for row in read] == [0, 1] and "foreground_empty" not in read[1]
 
 
 def test_names_with_commas_and_quotes_survive(tmp_path):
