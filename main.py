@@ -55,7 +55,7 @@ from training import monitor, options, schedules
 from training.augmentation import Augmentation, in_words
 from training.best_model import describe_model
 from training.config import checked_settings, open_training
-from training.devices import choose_amp, seed_everything, set_up_device
+from training.devices import choose_amp, is_native, seed_everything, set_up_device
 from training.epoch import training_columns
 from training.maps import add_maps
 from training.parallel import Group
@@ -93,8 +93,10 @@ def main(argv=None):
             log(f"{out}: {line}")
         if args.augment:
             log(f"{out}: {in_words(train)}")
-        if run_folder.epoch < args.epochs and group.first:
+        if group.first and run_folder.epoch < args.epochs:
             run_folder.note_session(args.epochs)
+        elif group.first:
+            run_folder.note_end()
 
         stop = StopRequest(run_folder, group)
         about = announce(args, train, val, trainer.device)
@@ -239,6 +241,9 @@ def prepare(args, train, group):
 def finish(args, trainer, val, run_folder, stop):
     """Write the masks of the best epoch's network, and mark the run as finished."""
     trainer.network.load_state_dict(run_folder.read_best())
+    amp = run_folder.amp_of_best()
+    if args.dims == 2 and is_native(amp, trainer.device):
+        trainer.amp = amp  # in which it was validated
     scans = predict(trainer, val, val.scans, args, run_folder.epoch, stop.obey)
     masks = {scan.name: found for scan, found in scans}                     # (S, H, W) uint8 each
 

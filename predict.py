@@ -66,6 +66,7 @@ from scans.resampling import gzipped, moments, network_input, restore_array, res
 from scans.unlabelled import check_complete, find_scans, read_scan
 from training.best_model import AMP
 from training.devices import (
+    amp_name,
     be_deterministic,
     choose_amp,
     choose_device,
@@ -143,6 +144,11 @@ def prepared(members, device, args):
         ready.append(member._replace(amp=amp))
 
     how = ["mirrored"] * args.mirror + ["softmax"] * (args.restore == "softmax")
+    others = {amp_name(member.amp) for member in ready
+              if member.trained.amp not in (None, amp_name(member.amp))}
+    if others:  # than the training's
+        names = AMP | {"float32": "fp32"}
+        how.append("mixed" if len(others) > 1 else names[others.pop()])
     return Model(ready, device, by_models(args.checkpoint, *how))
 
 

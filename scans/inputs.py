@@ -155,7 +155,7 @@ def by_models(checkpoints, *how):
     models = f"model {sums[0][:16]}"
     if len(sums) > 1:
         together = hashlib.sha256("".join(sorted(sums)).encode()).hexdigest()
-        models = f"{len(sums)} models {together[:16]}"
+        models = f"{len(sums)} models {together[:14]}"  # all of it fits a header's 79 letters
     return ", ".join([BY_PREDICT, models, *how])
 
 

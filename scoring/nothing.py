@@ -61,4 +61,5 @@ def emptied(row):
             "dsc_lesion": 0.0 if bearing else None, "dsc_3d": float(not bearing),
             **dict.fromkeys(("hd", "hd95", "hd_legacy"), math.nan), "false_distance": None,
             **dict.fromkeys(("foreground", "foreground_empty", "lesions_found",
-                             "lesions_predicted", "lesions_false", *(f"{name}_found" for name in BINS)), 0)}
+                             "lesions_predicted", "lesions_false",
+                             *(f"{name}_found" for name in BINS)), 0)}

@@ -4,13 +4,14 @@ What tables, figures and intervals say can be computed again from it, without sc
 """
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
 
 from scoring.run_files import ScanScores, read_numbers
 from scoring.scores import BINS, class_columns, lesion_detection_of
-from utils import atomic_path, remove
+from utils import UserError, atomic_path, remove
 
 FILE = "scores.csv"
 COLUMNS = list(ScanScores.model_fields)
@@ -18,6 +19,8 @@ WORDS = ("subject", "class_name")  # the columns that are not numbers
 ALWAYS = [name for name, field in ScanScores.model_fields.items()  # never empty
           if field.is_required() and name not in WORDS]
 DO = "Repeat the run that wrote it."
+PUT_BACK = ("Put the run's own back, or remove it: it then begins with the next epoch, and the run "
+            "has no scores of single scans from before.")
 
 # What `further` gives: the share of the lesions of a volume that is found, over all scans; the
 # false lesions of a scan, and their mean distance from the nearest true one, mm
@@ -148,25 +151,40 @@ def append(folder, rows):
         csv.writer(file, lineterminator="\n").writerows(
             [f"{value:.7g}" if isinstance(value, float) else value
              for value in (row.get(name) for name in columns)] for row in rows)
+        file.flush()
+        os.fsync(file.fileno())  # the checkpoint of the epoch, written next, must not outlive it
 
 
 def keep_epochs(folder, epochs):
     """Leave only the first epochs in scores.csv: a run that continues writes the others again.
 
-    A line that a kill has cut goes with its epoch.
+    A line that a kill has cut goes with its epoch. Epochs before the file began, of a run whose
+    file was removed, may be missing.
+
+    Raises:
+        UserError: the file is damaged, or lacks one of the epochs since it began.
     """
     path = Path(folder) / FILE
     if not path.exists():
         return
-    if not epochs:
+    if not epochs or not path.stat().st_size:
         remove(path)
         return
 
-    with open(path, newline="", encoding="utf-8") as file:
-        header, *lines = file
-    kept = [line for line in lines
-            if line.endswith("\n") and line.split(",", 1)[0].isdecimal()
-            and int(line.split(",", 1)[0]) < epochs]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *lines = file
+    except UnicodeDecodeError as error:
+        raise UserError(path, "a CSV table", f"{type(error).__name__}: {error}", PUT_BACK) from None
+    numbers = [int(first) if line.endswith("\n") and first.isdecimal() else epochs
+               for line in lines for first in [line.split(",", 1)[0]]]
+    kept = [line for line, number in zip(lines, numbers, strict=True) if number < epochs]
+    found = {number for number in numbers if number < epochs}
+    lacking = sorted(set(range(min(found, default=0), epochs)) - found)
+    if lacking or header.split(",", 1)[0] != COLUMNS[0]:
+        raise UserError(path, f"the scores of {epochs} epochs", f"none of epoch {lacking[0]}"
+                        if lacking else "another header", PUT_BACK)
+
     if len(kept) < len(lines):
         with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
             file.writelines([header, *kept])

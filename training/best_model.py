@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from networks import NETWORKS, build
 from scans.folder import NORMALISATIONS, Dataset
 from scoring.run_files import Patch
-from training.checkpoint import check_records, check_storages, shapes_of, write_state
+from training.checkpoint import all_finite, check_records, check_storages, shapes_of, write_state
 from training.devices import amp_name
 from utils import Description, UserError
 
@@ -93,8 +93,8 @@ def load_model(path, device):
     """The network of a best.pt, ready to predict on `device`, and its other entries, a BestModel.
 
     Raises:
-        UserError: the file is no checkpoint of main.py or no best.pt, or the scans were normalised
-            in a way unknown here.
+        UserError: the file is no checkpoint of main.py or no best.pt, its weights are not finite,
+            or the scans were normalised in a way unknown here.
     """
     state = read_model(path)
     known = list(NORMALISATIONS.values())
@@ -117,6 +117,8 @@ def load_model(path, device):
         network.load_state_dict(weights)
     except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
         raise UserError(path, "a network of this code", in_a_line(error), DO) from None
+    if not all_finite(network.state_dict()):
+        raise UserError(path, "finite weights", "infinite or NaN ones", DO)
     return network.to(device).eval(), model
 
 

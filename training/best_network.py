@@ -57,6 +57,12 @@ def forget_previous(folder):
     remove(folder / PREVIOUS)
 
 
+def forget(folder):
+    """Remove all of them: they are of an earlier run, whose epochs have the same numbers."""
+    for name in (LAST, PREVIOUS, "best.pt"):
+        remove(folder / name)
+
+
 def read_if_of_epoch(path, epoch, like):
     """The network of a sound file of this epoch, of the shapes of `like`; else None."""
     try:

@@ -16,6 +16,7 @@ and the one before it if that is not written yet.
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from losses_regional import parts_of, term_name
 from scoring import scan_scores
@@ -24,6 +25,7 @@ from scoring.run_files import SCORES, MetricsRow, Summary
 from scoring.scores import class_columns
 from training import best_model, best_network, checkpoint, config, nonfinite
 from training.background import Background
+from training.devices import amp_name
 from training.epoch import EpochUnderWay
 from training.snapshot import Snapshot
 from utils import UserError, atomic_path, read_description, write_csv, write_json
@@ -126,8 +128,15 @@ class RunFolder:
         best, epoch = self.path / "best.pt", self.best["epoch"]
         like = self.trainer.network.state_dict()
         if not best_network.read_if_of_epoch(best, epoch, like) and (found := self.find_best()):
-            best_model.save_model(best, found, self.model, epoch)
+            model = self.model.model_copy(update={"amp": amp_name(self.amp_of_best())})
+            best_model.save_model(best, found, model, epoch)
         write_csv(self.path / "metrics.csv", self.rows, self.columns)
+
+    def amp_of_best(self):
+        """The autocast dtype in which the best epoch was validated, or None."""
+        names = [session["amp"] for session in self.settings["sessions"]
+                 if session["from_epoch"] <= self.best["epoch"]]
+        return None if not names or names[-1] == "float32" else getattr(torch, names[-1])
 
     def find_best(self):
         """The best epoch's network as far as this folder has it, a state_dict; or None.
@@ -203,11 +212,19 @@ class RunFolder:
     def note_session(self, epochs):
         """Note in config.json that this session trains from here to so many epochs.
 
-        scores.csv is cut to the epochs that last.pt has, and last.best.pt made to fit it.
+        scores.csv is cut to the epochs that last.pt has, and last.best.pt made to fit it. A run
+        that starts removes the best networks of an earlier one.
         """
         self.keep_best()
         scan_scores.keep_epochs(self.path, self.epoch)
         config.note_session(self.path, self.settings, self.epoch, epochs, self.trainer)
+
+    def note_end(self):
+        """Note in config.json that nothing is left to train, if it was to have more epochs."""
+        scan_scores.keep_epochs(self.path, self.epoch)
+        if self.settings["epochs"] != self.epoch:
+            self.settings["epochs"] = self.epoch
+            write_json(self.path / "config.json", self.settings)
 
     def keep_best(self):
         """Have the best epoch's network beside last.pt, before anything else is written."""
@@ -215,6 +232,8 @@ class RunFolder:
             network = self.find_best() or self.refuse_without_best()
             best_network.keep(self.path, self.best["epoch"], network)
             self.best_of_old = None
+        else:
+            best_network.forget(self.path)
 
     def begin_epoch(self, steps):
         """Begin an epoch of this many steps, or go on with the one under way; an EpochUnderWay."""

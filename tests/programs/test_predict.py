@@ -244,6 +244,20 @@ def test_a_damaged_scan_is_left_out_and_the_others_are_segmented(trained, masks,
     assert written == [f"s{k}.nii.gz" for k in (0, 1, 3, 4, 5)]
 
 
+def test_a_scan_on_which_the_network_is_not_finite_is_left_out(trained, tmp_path):
+    state = torch.load(trained / "run" / "best.pt", weights_only=True)
+    last = [name for name in state["network"] if name.endswith("bias")][-1]
+    state["network"][last] = state["network"][last] + 1e5  # more than float16 can hold
+    torch.save(state, tmp_path / "large.pt")
+    predict_it = ("predict.py", "--checkpoint", tmp_path / "large.pt", trained / "raw" / "s0",
+                  "--device", "cpu", "--probabilities", "--out")
+    result = run(*predict_it, tmp_path / "fp16", "--amp", "fp16")
+    refuses(result, "expected 1 masks, found 0")
+    assert "s0 left out: the network: expected finite outputs, found others" in result.stderr
+    assert not list((tmp_path / "fp16").rglob("*.nii.gz"))
+    assert run(*predict_it, tmp_path / "fp32", "--amp", "off").returncode == 0
+
+
 def test_modalities_on_two_grids_are_refused(trained, masks, tmp_path):
     shutil.copytree(trained / "raw" / "s0", tmp_path / "s0")
     other = np.arange(2000, dtype=np.float32).reshape(20, 20, 5)
@@ -257,6 +271,9 @@ def test_modalities_on_two_grids_are_refused(trained, masks, tmp_path):
     (lambda state: {}, "no network, build, data"),
     (lambda state: [1], "no network"),
     (lambda state: {**state, "normalisation": "z-score"}, "z-score"),
+    (lambda state: {**state, "network": {name: weight * np.nan if weight.is_floating_point() else
+                                         weight for name, weight in state["network"].items()}},
+     "expected finite weights"),
     (lambda state: {**state, "build": ["unet", 2, 2, 8]}, "a network of this code"),
     (lambda state: {**state, "build": ["enet", 2, 2, 4]}, "a network of this code")])
 def test_a_checkpoint_of_other_content_is_refused(trained, tmp_path, change, words):
@@ -371,6 +388,18 @@ def test_resume_repeats_the_masks_of_another_checkpoint(trained, masks, tmp_path
     result = run("predict.py", "--checkpoint", tmp_path / "other.pt", "--out", folder, "--resume",
                  trained / "raw" / "s0")
     assert result.stdout.count(" slices") == 1, result.stderr
+
+
+def test_resume_repeats_a_mask_of_another_precision(trained, masks):
+    scan, described = trained / "raw" / "s0", "boundaryloss, by predict.py, model "
+    trained_in = torch.load(trained / "run" / "best.pt")["amp"]
+    for amp, short in (("off", "fp32"), ("bf16", "bf16"), ("fp16", "fp16")):
+        for count in (1, 0):
+            result, folder = masks(scan, "--resume", "--amp", amp, "--device", "cpu")
+            assert result.stdout.count(" slices") == count, (amp, result.stderr)
+        header = nib.load(folder / "s0.nii.gz").header["descrip"].item().decode()
+        same = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}[amp] == trained_in
+        assert header[len(described) + 16:] == ("" if same else f", {short}")
 
 
 def test_resume_repeats_the_mask_of_a_scan_that_is_newer(trained, masks, tmp_path):

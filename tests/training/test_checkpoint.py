@@ -1,8 +1,11 @@
 """Checkpoints: damaged ones are noticed and replaced, those of other runs are refused."""
 
+import importlib
+import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from conftest import (
     write_six_scans,
 )
 from training import checkpoint, inference, nonfinite, validation
+from training.run_folder import RunFolder
 from utils import UserError
 
 
@@ -267,3 +271,93 @@ def test_a_network_of_numbers_that_are_not_finite_is_not_saved(data, tmp_path, m
         tmp_path / "run" / "last.pt"
     ) == 1
     assert len(rows(tmp_path / "run")) == 1
+
+
+# What lies beside it ------------------------------------------------------------------------------
+
+def test_a_run_that_is_ended_with_fewer_epochs_says_so_everywhere(data, stopped):
+    config = json.loads((stopped / "config.json").read_text())
+    (stopped / "config.json").write_text(json.dumps({**config, "epochs": 8}))
+    with open(stopped / "scores.csv", "a") as file:  # of an epoch that last.pt does not have
+        file.write(scores_of(stopped)[-1].replace("2,", "3,", 1))
+
+    assert train(data, stopped, epochs=2).returncode == 0
+    epochs = [json.loads((stopped / name).read_text())["epochs"]
+              for name in ("config.json", "summary.json")]
+    assert epochs == [3, 3] and len(rows(stopped)) == 3
+    assert scores_of(stopped)[-1].startswith("2,")
+
+
+def scores_of(folder):
+    with open(folder / "scores.csv") as file:
+        return file.readlines()
+
+
+def cut_lines(*kept):
+    def cut(path):
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if line.split(",")[0] in ("epoch", *kept)))
+    return cut
+
+
+@pytest.mark.parametrize("damage, words", [
+    (cut_lines("0", "2"), "none of epoch 1"), (cut_lines("0", "1"), "none of epoch 2"),
+    (cut_lines(), "none of epoch 0"),
+    (lambda path: path.write_text("a,b\n" + "".join(scores_of(path.parent)[1:])), "another header"),
+    (lambda path: path.write_bytes(b"\xff\xfe\x00\x81\n"), "UnicodeDecodeError")])
+def test_damaged_scores_are_refused_until_they_are_removed(data, stopped, damage, words):
+    before = scores_of(stopped)
+    damage(stopped / "scores.csv")
+    refuses(train(data, stopped, epochs=4), "scores.csv: expected", words, "or remove it")
+    (stopped / "scores.csv").unlink()
+    assert train(data, stopped, epochs=4).returncode == 0
+    assert {line.split(",")[0] for line in scores_of(stopped)} == {"epoch", "3"} and before
+    assert train(data, stopped, epochs=5).returncode == 0
+    assert {line.split(",")[0] for line in scores_of(stopped)} == {"epoch", "3", "4"}
+
+
+def test_an_empty_file_of_scores_is_begun_again(data, stopped):
+    (stopped / "scores.csv").write_bytes(b"")
+    assert train(data, stopped, epochs=4).returncode == 0
+    assert {line.split(",")[0] for line in scores_of(stopped)} == {"epoch", "3"}
+
+
+def test_a_run_that_starts_takes_no_best_network_of_an_earlier_one(data, tmp_path, monkeypatch):
+    options = ("--lr-schedule", "constant")
+    train(data, tmp_path / "whole", *options, "--seed", 1, epochs=1)
+    train(data, tmp_path / "run", *options, "--seed", 0, epochs=1)
+    for name in ("last.pt", "summary.json"):
+        (tmp_path / "run" / name).unlink()
+
+    def killed(*_):
+        raise OSError
+    with monkeypatch.context() as patch:  # between last.pt and last.best.pt
+        patch.setattr("training.best_network.save", killed)
+        train(data, tmp_path / "run", *options, "--seed", 1, epochs=1)
+    assert (tmp_path / "run" / "last.pt").exists()
+    assert train(data, tmp_path / "run", *options, "--seed", 1, epochs=1).returncode == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_masks_are_predicted_in_the_precision_of_the_best_epoch(data, tmp_path, monkeypatch):
+    taken, predict = [], importlib.import_module("main").predict
+
+    def note(trainer, *more):
+        taken.append(trainer.amp)
+        return predict(trainer, *more)
+    monkeypatch.setattr("main.predict", note)
+    monkeypatch.setattr("main.is_native", lambda amp, device: True)
+    options = ("--lr-schedule", "constant", "--lr", 1e-9)
+    train(data, tmp_path / "run", *options, "--amp", "off", epochs=1)
+    train(data, tmp_path / "run", *options, "--amp", "bf16", epochs=2)
+    best = json.loads((tmp_path / "run" / "summary.json").read_text())["best_epoch"]
+    assert taken == [None, torch.bfloat16 if best == 1 else None]
+
+
+def test_the_precision_of_the_best_epoch_is_that_of_the_session_that_validated_it():
+    sessions = [{"from_epoch": at, "amp": amp} for at, amp in (
+        (0, "float32"), (5, "bfloat16"), (4, "float16"))]  # the last one begins from previous.pt
+    run = SimpleNamespace(settings={"sessions": sessions})
+    for epoch, amp in ((3, None), (4, torch.float16), (5, torch.float16)):
+        run.best = {"epoch": epoch}
+        assert RunFolder.amp_of_best(run) == amp
