@@ -92,6 +92,8 @@ $(if $(and $(FOLDS),$(SPLIT)$(VAL)),$(error FOLDS: expected neither SPLIT nor VA
 	found $(SPLIT)$(VAL). Leave one of them out))
 $(if $(and $(filter code2018,$(PROTOCOL)),$(filter 3,$(DIMS))),$(error DIMS: expected 2 with \
 	PROTOCOL=code2018, whose maps are those of slices, found 3))
+$(foreach _,LOSSES SEEDS DEVICE,$(if $(strip $($_)),,$(error $_: expected at least one, found none)))
+$(if $(filter 0,$(JOBS)),$(error JOBS: expected at least 1, found 0))
 
 # The name becomes a folder and a make target
 name := $(if $(NAME),$(shell \
@@ -171,7 +173,7 @@ test_scans = $(PY) -m scans.test_scans $(layout) --raw=$(call quote,$(RAW))
 rows = $(LOSSES)
 demo wmh isles custom sweep compare: checked
 checked: $(ready)
-	@$(PY) -m scoring.rows $(rows)
+	@$(PY) -m training.check_rows $(rows)
 
 $(foreach _,EPOCHS=24 WIDTH=8 BATCH=4 SIZE=96 JOBS=2 THREADS=1 DEVICE=cpu,$(eval demo: $_))
 small = $(foreach _,EPOCHS WIDTH BATCH SIZE JOBS THREADS DEVICE,$_="$($_)") SUBJECTS= VAL= SPLIT= \
@@ -285,7 +287,8 @@ lint: $(tools) ## ruff
 # A run of each row, seed and fold: results/NAME/ROW/seedK or, of fold J, .../seedK-foldJ
 folds  := $(if $(FOLDS),$(patsubst %,-fold%,$(shell seq 0 $$(($(FOLDS) - 1)))))
 one     = $(if $(folds),$(addprefix $(1),$(folds)),$(1))
-matrix  = $(foreach row,$(LOSSES),$(foreach seed,$(SEEDS),$(call \
+once    = $(if $(1),$(firstword $(1)) $(call once,$(filter-out $(firstword $(1)),$(1))))
+matrix  = $(foreach row,$(call once,$(LOSSES)),$(foreach seed,$(call once,$(SEEDS)),$(call \
 	one,results/$(name)/$(row)/seed$(seed))))
 # "3/6": which of the runs of this matrix a run is
 position  = $(shell printf '%s\n' $(matrix) | grep -nxF 'results/$(name)/$(1)' | cut -d: -f1)

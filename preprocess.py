@@ -121,9 +121,8 @@ def main(argv=None):
     folder.refuse_other_settings(out, settings)
     check_written(folder.split_path(out), split)
 
-    is_new = not out.exists()
     with exclusive(out):
-        converted = convert_all(subjects, spec, out, settings, args.jobs, duplicates, is_new)
+        converted = convert_all(subjects, spec, out, settings, args.jobs, duplicates)
 
         known = patients or known_patients(subjects, spec)
         rows, fingerprint = summarise(out, split, list(spec.modalities), known)

@@ -117,7 +117,12 @@ def for_epochs(epochs: int) -> str:
     """The paper's schedule in a run of so many epochs: as in its 200, the fall ends half way.
 
     for_epochs(200) is "rebalance", for_epochs(50) is "rebalance:0.04".
+
+    Raises:
+        ValueError: there is not even one epoch.
     """
+    if epochs < 1:
+        raise ValueError(f"epochs: expected at least 1, found {epochs}")
     return changed("rebalance", step=float(f"{min(1, 2 / epochs):.6g}"))
 
 

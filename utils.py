@@ -146,13 +146,17 @@ def interrupt(number):
 
 
 def explain(error):
-    """(expected, found, what to do) about memory, CUDA or --deterministic; None for others."""
+    """(expected, found, what to do) about memory, CUDA, --compile or --deterministic; else None."""
     text = " ".join(str(error).split())[:160] or "no more"
     if isinstance(error, MemoryError) or re.search(
             "out of memory|can't allocate memory|ALLOC_FAILED", text):
         return ("enough memory", text,
                 "Free some, or ask for less of it (smaller --batch-size, --patch, --width, --jobs "
                 "or --size), and repeat the command: what was saved before is intact.")
+    if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+        return ("kernels that can be compiled and loaded", text,
+                "Leave out --compile; or, if compiling was interrupted once, remove torch's cache "
+                "(torchinductor_<user> in the folder for temporary files) and repeat the command.")
     if "deterministic" in text:  # see training.devices.be_deterministic
         return ("operations with a deterministic form", text,
                 "Leave out --deterministic, or take --device cpu.")
@@ -334,10 +338,14 @@ def remove_leftovers(folder, name=None):
 def exclusive(folder):
     """Hold `folder` for this process alone. The lock goes with the process, however it ends.
 
+    Where an error comes before anything else is in the folder, it is left as it was: if it was not
+    there, it is removed.
+
     Raises:
         UserError: another process holds it; its host and process number are named.
     """
     folder = Path(folder)
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     lock = filelock.FileLock(path, timeout=0)
@@ -353,6 +361,10 @@ def exclusive(folder):
             remove(leftover)
         path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
+    except BaseException:
+        if os.listdir(folder) == [path.name]:
+            remove(folder if is_new else path)
+        raise
     finally:
         lock.release()
 

@@ -57,7 +57,7 @@ def make_settings(args, spec, subjects, split, patients):
 
 # All scans ----------------------------------------------------------------------------------------
 
-def convert_all(subjects, spec, out, settings, jobs, duplicates, is_new):
+def convert_all(subjects, spec, out, settings, jobs, duplicates):
     """Check and convert the subjects that are not in `out` yet, each read once.
 
     They are put aside until all have passed their checks, so that nothing is written or replaced
@@ -68,7 +68,6 @@ def convert_all(subjects, spec, out, settings, jobs, duplicates, is_new):
         settings: dataset.json.
         jobs: scans at a time.
         duplicates: problems found while looking for the subjects, see `check_all`.
-        is_new: `out` was made by this run, and is removed if there is a problem.
 
     Returns:
         the number of scans that were converted.
@@ -85,8 +84,6 @@ def convert_all(subjects, spec, out, settings, jobs, duplicates, is_new):
                   desc=f"preprocessing {settings['name']}")
     except UserError:
         remove(pending)
-        if [entry.name for entry in out.iterdir()] == [".lock"]:
-            remove(out if is_new else out / ".lock")
         raise
 
     folder.mark_unfinished(out)

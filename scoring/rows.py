@@ -20,7 +20,6 @@ human rater is the row rater:NAME.
 """
 
 import re
-import sys
 from dataclasses import dataclass, field
 
 import scheduler
@@ -214,21 +213,3 @@ def style(name, names):
     known = (REGIONAL, BOTH, ALONE)
     others = [other for other in names if other not in known]
     return known.index(name) if name in known else len(known) + others.index(name)
-
-
-def main(names):
-    """Status 0 if every name is a row's; 2, and one line about the first that is not."""
-    if {"-h", "--help"} & set(names):
-        print("usage: python -m scoring.rows ROW ...\n\nChecks names of rows.", __doc__)
-        return 0
-    for name in names:
-        try:
-            parse(name)
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-    return 0
-
-
-if __name__ == "__main__":  # make asks before it starts on the scans
-    sys.exit(main(sys.argv[1:]))

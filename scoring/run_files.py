@@ -84,7 +84,9 @@ class MetricsRow(Description):
     """A row of metrics.csv; of several foreground classes each has two more columns."""
 
     epoch: int = Field(description="from 0")
-    alpha: Number | None = Field(None, description="weight of the regional loss in Eq. 6")
+    alpha: Number | None = Field(
+        None, description="of the schedule: the regional loss's weight in Eq. 6 (1 with increase, "
+        "where 1 - alpha is the boundary loss's; a loss of one part has none)")
     lr: Number | None = Field(None, description="Adam's learning rate")
     train_loss: Number | None = Field(None, description="mean over the training slices")
     train_gdl: Number | None = Field(None, description="its regional part; the name is the loss's")

@@ -15,7 +15,7 @@ from scans.folder import count_folds, read_split
 from scoring.run_files import RUN_NAME, Config
 from training import checkpoint
 from training.devices import amp_name
-from training.options import ALL, MEDIAN
+from training.options import ALL, LEAST, MEDIAN
 from utils import (
     Description,
     UserError,
@@ -72,7 +72,11 @@ def open_training(args):
     if args.batch_size is None:
         small = args.protocol == "code2018" and train.settings.layout == "isles"
         args.batch_size = 2 if args.dims == 3 else 4 if small else 8
-    args.patch = train.patch if args.dims == 3 else None
+    asked, args.patch = args.patch, train.patch if args.dims == 3 else None
+    if args.patch and max(args.patch) <= LEAST:  # cut to the volumes
+        raise UserError("--patch", f"more than {LEAST} voxels along an axis in which the volumes "
+                        "have them too", f"{asked}, of which the volumes leave {args.patch}",
+                        "Give a larger patch, or leave it out.")
     args.loss_options = with_sizes_of_classes(args, train)
     if args.boundary_classes == [ALL]:
         args.boundary_classes = list(range(len(train.settings.classes)))

@@ -20,7 +20,7 @@ def set_up_device(args, group):
     device = choose_device(args.device)
     if (own := group.device(device)) != device:
         device = choose_device(str(own))
-    if device.index is not None:
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # or page-locked memory would begin the first device's too
     if args.threads:
         torch.set_num_threads(args.threads)

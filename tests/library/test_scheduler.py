@@ -120,6 +120,11 @@ def test_a_run_of_any_length_ends_its_fall_half_way(epochs, schedule):
     assert floor_epoch(schedule) == math.ceil(0.99 * max(1, epochs / 2))
 
 
+def test_no_epochs_have_no_schedule():
+    with pytest.raises(ValueError, match="epochs: expected at least 1, found 0"):
+        for_epochs(0)
+
+
 @pytest.mark.parametrize("schedule, numbers, expected", [
     ("rebalance", {}, "rebalance"),
     ("constant:.5", {}, "constant:.5"),

@@ -71,7 +71,7 @@ PARTS = sorted(path.stem for path in (ROOT / "studies").glob("[a-z]*.py"))
 
 
 @pytest.mark.parametrize("name", [f"studies.{part}" for part in PARTS] + [
-    "scans.phantom", "scoring.rows", "reporting.publish"])
+    "scans.phantom", "training.check_rows", "reporting.publish"])
 def test_help_prints_for_every_module_that_can_be_run(name, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [name, "--help"])
     for loaded in (name, f"{name}.__main__"):

@@ -134,6 +134,24 @@ def test_settings_that_exclude_each_other_are_refused_before_anything_is_trained
     )
 
 
+@pytest.mark.parametrize("words, message", [
+    (["SEEDS="], "SEEDS: expected at least one, found none"),
+    (["LOSSES= "], "LOSSES: expected at least one"), (["DEVICE="], "DEVICE: expected at least one"),
+    (["JOBS=0"], "JOBS: expected at least 1, found 0")])
+def test_a_list_of_nothing_is_refused(clone, words, message):
+    result = make("-n", "custom", "NAME=x", *words, folder=clone)
+    assert result.returncode == 2 and f"*** {message}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_seeds_and_rows_that_are_named_twice_are_trained_once(clone):
+    twice, once = (make("-n", "custom", "NAME=x", *words, folder=clone).stdout for words in (
+        ["SEEDS=1 0 1", "LOSSES=gdl boundary gdl"], ["SEEDS=1 0", "LOSSES=gdl boundary"]))
+    trained = [line for line in once.splitlines() if " main.py " in line]
+    assert len(trained) == 4 and trained == [
+        line for line in twice.splitlines() if " main.py " in line]
+
+
 def test_compare_sets_other_folders_beside_its_own_and_claims_take_the_threads(clone):
     plan = make(
         "-n", "compare", "NAME=x", "BESIDE=x-enet x-dims3", "COMPARE=ce", folder=clone

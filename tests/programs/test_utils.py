@@ -103,6 +103,17 @@ def test_a_lock_is_held_by_one_and_free_again_afterwards(tmp_path):
         pass
 
 
+def test_an_error_leaves_no_new_folder_with_nothing_but_a_lock(tmp_path):
+    (tmp_path / "old").mkdir()
+    for name, made in (("new", ()), ("old", ()), ("begun", ("file",))):
+        with pytest.raises(ZeroDivisionError), exclusive(tmp_path / name):
+            for file in made:
+                (tmp_path / name / file).touch()
+            raise ZeroDivisionError
+    assert not (tmp_path / "new").exists() and os.listdir(tmp_path / "old") == []
+    assert (tmp_path / "begun" / "file").exists()
+
+
 def test_json_keeps_letters_and_ends_with_a_newline(tmp_path):
     write_json(tmp_path / "a.json", {"name": "Zoë"})
     assert (tmp_path / "a.json").read_text() == '{\n  "name": "Zoë"\n}\n'
@@ -311,7 +322,9 @@ def test_a_terminal_that_knows_ascii_only_gets_a_question_mark(tmp_path):
      ("enough memory",)),
     (RuntimeError("CUDA error: an illegal memory access\nwas encountered"),
      ("a working CUDA device", "try --device cpu")),
-    (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), ("a working CUDA device",))])
+    (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), ("a working CUDA device",)),
+    (type("InductorError", (RuntimeError,), {"__module__": "torch._inductor.exc"})(
+        "ImportError: invalid ELF header"), ("invalid ELF header", "Leave out --compile"))])
 def test_memory_that_runs_out_and_a_device_that_fails_are_one_line(capsys, error, words):
     def fail():
         raise error

@@ -1,9 +1,11 @@
 """The names of a table's rows: what each says, how it is labelled, where it stands."""
 
+import re
+
 import pytest
 
 from scoring import rows
-from training import options
+from training import check_rows, options
 
 
 @pytest.mark.parametrize("name, loss, schedule, cap", [
@@ -90,10 +92,27 @@ def test_a_name_that_is_no_row_is_refused(name):
 
 
 def test_the_check_of_rows_names_the_first_that_is_none(capsys):
-    assert rows.main(["gdl", "gdl+boundary-alpha0.5"]) == 0 and capsys.readouterr() == ("", "")
-    assert rows.main(["gdl", "gdl-capp1", "gdl-x"]) == 2
+    assert check_rows.main(["gdl", "gdl+boundary-alpha0.5"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert check_rows.main(["gdl", "gdl-capp1", "gdl-x"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: row: expected a loss, or ") and error.endswith("'gdl-capp1'\n")
+
+
+@pytest.mark.parametrize("name, words", [
+    ("dise+ce", "loss: expected one of gdl, "), ("gdl-background", "none for gdl, which has no"),
+    ("ce-batch", "loss-options: expected"), ("rwl-medianabsent", "loss-options: expected"),
+    ("focal-cap1", "gdl-max-weight: expected a loss with gdl"),
+    ("gdl+boundary-floor2", "row: expected"), ("gdl+boundary-alpha0.5-warm5", "row: expected")])
+def test_the_check_of_rows_refuses_what_main_would(name, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        check_rows.check(name)
+
+
+def test_the_check_of_rows_lets_through_what_main_takes():
+    for name in ("boundary-background", "gdl+boundary-medianabsent-lesionslices-background",
+                 "dice+ce+boundary-batch", "gdl-cap1", "gdl+boundary-rebalance0.005-floor0.5"):
+        check_rows.check(name)
 
 
 def test_main_takes_a_row_for_loss_schedule_and_cap():

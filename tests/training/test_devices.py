@@ -23,6 +23,12 @@ def test_a_device_that_is_not_there_is_refused():
         choose_device("cuda")
 
 
+def test_a_cpu_may_have_a_number():
+    device = set_up_device(SimpleNamespace(device="cpu:0", deterministic=False, threads=None),
+                           Group(alone=True))
+    assert device.type == "cpu"
+
+
 def test_autocast_is_bfloat16_only_where_the_processor_has_it(monkeypatch):
     cpu = torch.device("cpu")
     assert choose_amp("off", cpu) is None and choose_amp("bf16", cpu) == torch.bfloat16

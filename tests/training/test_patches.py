@@ -67,6 +67,13 @@ def test_a_patch_is_no_larger_than_the_volumes(volumes, asked, taken):
     assert Patches(volumes, "train", asked).patch == taken
 
 
+def test_a_patch_that_the_volumes_make_too_small_is_refused(volumes, tmp_path):
+    result = run("main.py", "--data", volumes, "--dims", 3, "--patch", 16, 8, 8, "--width", 2,
+                 "--epochs", 1, "--batch-size", 3, "--out", tmp_path / "run")
+    refuses(result, "--patch: expected more than 8 voxels", "[16, 8, 8]", "leave [8, 8, 8]")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_says_which_patch_it_takes_for_one_that_is_too_large(volumes, tmp_path):
     for words in (
         "--patch 32 128 128: larger than every volume; 8 32 32 is taken",
