@@ -20,7 +20,7 @@ from training.run_folder import COLUMNS, RunFolder
 from training.trainer import Trainer
 from utils import UserError
 
-SETTINGS = {**dict.fromkeys(DEFINES, 0), "score": "val_dice"}
+SETTINGS = {**dict.fromkeys(DEFINES, 0), "score": "val_dice", "sessions": []}
 SCORES = [0.5, 0.4, 0.7, 0.8, 0.6, 0.9]  # best at 0, 2, 3 and 5
 
 
@@ -43,8 +43,14 @@ class Model:
 
     data = SimpleNamespace(classes=[0, 1], modalities=[0])
 
+    def __init__(self, **said):
+        self.said = said
+
     def model_copy(self, update):
-        return SimpleNamespace(as_dict=lambda: update)
+        return Model(**self.said | update)
+
+    def as_dict(self):
+        return self.said
 
 
 def session(folder, history, scores, first, kill=None):
