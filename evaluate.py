@@ -92,7 +92,7 @@ from scoring import lesions
 from scoring.columns import METRICS, WMH
 from scoring.crosscheck import check_folder
 from scoring.intervals import RESAMPLES, summarise, summarise_pairs
-from scoring.masks import Rules, find_all, match, name_of, score_folder
+from scoring.masks import Rules, find_all, listed, match, name_of, score_folder
 from scoring.summary import jsonable, nnunet_summary
 from utils import argument_parser, clock, log, write_csv, write_json
 
@@ -186,9 +186,8 @@ def to_be_predicted(args, references, *masks):
     wanted = {subsets.get(name) for name in predicted} if count_folds(split) else {"val"}
 
     if trained := sorted(name for name in predicted if subsets.get(name) == "train"):
-        more = f" and {len(trained) - 10} more" if len(trained) > 10 else ""
         log(f"{len(trained)} of {len(predicted)} predicted scans are training scans of "
-            f"{args.data}: {', '.join(trained[:10])}{more}")
+            f"{args.data}: {listed(trained)}")
     return {name: path for name, path in references.items()
             if name in predicted or subsets[name] in wanted}
 

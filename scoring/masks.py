@@ -214,12 +214,17 @@ def match(predictions, references, folders, allow_partial):
                                (references, predictions, folders[1])):
         alone = sorted(set(here) - set(there))
         if alone and (not allow_partial or not both):
-            more = f" and {len(alone) - 10} more" if len(alone) > 10 else ""
             raise UserError(where, "the same subjects in both folders",
-                            f"only here: {', '.join(alone[:10])}{more}",
+                            f"only here: {listed(alone)}",
                             "Add their masks, or give --partial to score the others." if both else
                             "Name the masks after the subjects.")
     return both
+
+
+def listed(names):
+    """The first ten of the names, and how many more there are."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
 
 
 # What they hold, and its scores -------------------------------------------------------------------

@@ -15,6 +15,7 @@ from training.checkpoint import read_state, shapes_of, write_state
 from utils import UserError, remove
 
 LAST, PREVIOUS = "last.best.pt", "previous.best.pt"
+FILES = (LAST, PREVIOUS, "best.pt")  # any of them may hold it
 
 
 def save(folder, network, epoch):
@@ -36,7 +37,7 @@ def find(folder, epoch, like):
         epoch: the best epoch.
         like: state_dict of such a network, for its names and shapes.
     """
-    for name in (LAST, PREVIOUS, "best.pt"):
+    for name in FILES:
         if network := read_if_of_epoch(folder / name, epoch, like):
             return network
     return None
@@ -59,7 +60,7 @@ def forget_previous(folder):
 
 def forget(folder):
     """Remove all of them: they are of an earlier run, whose epochs have the same numbers."""
-    for name in (LAST, PREVIOUS, "best.pt"):
+    for name in FILES:
         remove(folder / name)
 
 
