@@ -93,25 +93,19 @@ def main(argv=None):
     least = least_drawn(found, args.seed, spec, args.patients) if split_later else 2
     subjects = pick_subjects(found, args.subjects, args.seed, least)
     names = [subject.name for subject in subjects]
-    if args.verify:
-        # Tables that do not fit are refused here too, before the long check of the scans
-        split, patients = None, args.patients and patients_of(subjects, spec, args.patients)
-        if args.split:
-            val = args.val or default_val(names, spec, patients)
-            split = choose_split(names, args.split, val, args.seed, patients)
-        facts = check_all(subjects, spec, args.jobs, partial(raw_facts, spec=spec), duplicates,
-                          desc="checking")
-        sources = {fact["subject"]: fact["sources"] for fact in facts}
-        warn_of_copies(sources, split, patients or known_patients(subjects, spec))
-        print_patients(facts, spec)
-        print_raw_fingerprint(raw_fingerprint(facts))
-        return 0
 
-    # Which of them train and which validate
+    # Which of them train and which validate; a table that does not fit is refused here
     patients = patients_of(subjects, spec, args.patients)
+    split_given = args.split is not None
     args.val = args.val or default_val(names, spec, patients)
     args.split = args.split or ("code2018" if args.protocol == "code2018" else "random")
-    split = choose_split(names, args.split, args.val, args.seed, patients)
+    split = None
+    if split_given or not args.verify:
+        split = choose_split(names, args.split, args.val, args.seed, patients)
+
+    if args.verify:
+        verify(subjects, spec, args.jobs, duplicates, split, patients)
+        return 0
 
     # A folder of another data set is refused here, before the long check of the scans
     out = Path(args.out)
@@ -135,6 +129,16 @@ def main(argv=None):
         command = shlex.join(["python", "preprocess.py", *map(str, argv or sys.argv[1:])])
         folder.note_run_time(out, elapsed(), converted, len(subjects), command)
     return 0
+
+
+def verify(subjects, spec, jobs, duplicates, split, patients):
+    """Check every scan, and print what the set is like; UserError as for check_all."""
+    facts = check_all(subjects, spec, jobs, partial(raw_facts, spec=spec), duplicates,
+                      desc="checking")
+    sources = {fact["subject"]: fact["sources"] for fact in facts}
+    warn_of_copies(sources, split, patients or known_patients(subjects, spec))
+    print_patients(facts, spec)
+    print_raw_fingerprint(raw_fingerprint(facts))
 
 
 def parse_arguments(argv):

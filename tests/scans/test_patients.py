@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import refuses, run, write_wmh_subject
+from raw_folders import write_bids
 from scans.datasets import DATASETS, find_subjects
 from scans.fingerprint import print_patients
 from scans.patients import known_patients, on_both_sides, patient_of
@@ -122,6 +123,16 @@ def test_the_patient_of_a_folder_of_several_scans_is_the_folder(tmp_path):
             path.touch()
     found = known_patients(find_subjects(tmp_path, DATASETS["acdc"]), DATASETS["acdc"])
     assert found == {"patient007_frame01": "patient007", "patient007_frame12": "patient007"}
+
+
+def test_a_table_that_divides_a_patient_is_refused_with_verify_as_without(tmp_path):
+    subsets = {"sub-1_ses-1": "train", "sub-1_ses-2": "val", "sub-2_ses-1": "train"}
+    write_bids(tmp_path / "raw", subsets)
+    table = tmp_path / "split.csv"
+    table.write_text("subject,subset\n" + "".join(map("{},{}\n".format, subsets, subsets.values())))
+    for more in (["--verify"], ["--out", tmp_path / "data"]):
+        refuses(run("preprocess.py", "--layout", "bids", "--raw", tmp_path / "raw", "--split",
+                    table, *more), table, "all scans of a patient in one subset", "sub-1")
 
 
 def test_patients_on_both_sides():
