@@ -72,6 +72,7 @@ from training.devices import (
     choose_device,
     choose_memory_format,
     is_native,
+    named_amp,
 )
 from training.ensemble import load_members, segment
 from training.volumes_in_bfloat16 import amp_of_volumes
@@ -162,7 +163,7 @@ def precision(path, args, trained, device):
             return amp_of_volumes(args.amp, device, trained.build, trained.patch)
         return choose_amp(args.amp, device)
 
-    amp = choose_amp(AMP[trained.amp], device)
+    amp = named_amp(trained.amp)
     fast = is_native(amp, device) and not (amp and trained.patch and device.type == "cpu")
     if not fast:
         log(f"{path}: trained in {trained.amp}, predicted in float32, since this device "

@@ -88,6 +88,11 @@ def amp_name(amp):
     return str(amp or "float32").removeprefix("torch.")
 
 
+def named_amp(name):
+    """The autocast dtype of a name from amp_name: torch.bfloat16; None for "float32"."""
+    return None if name == "float32" else getattr(torch, name)
+
+
 def choose_memory_format(amp, device, dims=2):
     """torch.channels_last (channels_last_3d in 3-D), except in true float32.
 

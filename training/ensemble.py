@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from scans.folder import IGNORED, intensities
+from scans.folder import intensities
 from training.best_model import BestModel, load_model
 from training.devices import logits_of
 from training.inference import sliding_window
-from training.nonfinite import classes_of
+from training.nonfinite import classes_of, refuse_undefined
 from utils import UserError
 
 MIRRORED = ((), (-2,), (-1,), (-2, -1))  # axes of the rows and columns
@@ -70,10 +70,8 @@ def segment(members, device, slices, moments=None, batch_size=8, mirror=False):
         parts = [(classes_of(part).cpu(), part.float().softmax(1).cpu())
                  for part in logits(member, device, slices, moments, batch_size, axes)]
         classes, softmax = map(torch.cat, zip(*parts, strict=True))
-        if (undefined := classes == IGNORED).any():
-            raise UserError("the network", "finite outputs",
-                            f"others in {undefined.float().mean():.1%} of the pixels",
-                            "Take --amp off, or another checkpoint.")
+        refuse_undefined(classes.numpy(), "the network", "this scan",
+                         "Take --amp off, or another checkpoint.")
         total = total + softmax
 
     mean = total / len(passes)

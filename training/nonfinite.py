@@ -96,9 +96,15 @@ def classes_of(logits):
     return logits.argmax(1).to(torch.uint8).masked_fill(~logits.isfinite().all(1), IGNORED)
 
 
-def refuse_undefined(masks, where, epoch):
-    """UserError if `classes_of` found a logit that was not finite."""
-    if (masks == IGNORED).any():
-        share = (masks == IGNORED).mean()
-        raise UserError(where, "finite network outputs on the validation slices",
-                        f"other values in {share:.1%} of the pixels, in epoch {epoch}", ADVICE)
+def refuse_undefined(masks, where, on, do=ADVICE):
+    """UserError if `classes_of` found a logit that was not finite.
+
+    Args:
+        masks: uint8, its classes.
+        where: what the error is about.
+        on: what the network saw, in words.
+        do: advice.
+    """
+    if share := (masks == IGNORED).mean():
+        raise UserError(where, f"finite network outputs on {on}",
+                        f"other values in {share:.1%} of the pixels", do)

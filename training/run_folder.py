@@ -16,7 +16,6 @@ and the one before it if that is not written yet.
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from losses_regional import parts_of, term_name
 from scoring import scan_scores
@@ -25,7 +24,7 @@ from scoring.run_files import SCORES, MetricsRow, Summary
 from scoring.scores import class_columns
 from training import best_model, best_network, checkpoint, config, nonfinite
 from training.background import Background
-from training.devices import amp_name
+from training.devices import amp_name, named_amp
 from training.epoch import EpochUnderWay
 from training.snapshot import Snapshot
 from utils import UserError, atomic_path, read_description, write_csv, write_json
@@ -136,7 +135,7 @@ class RunFolder:
         """The autocast dtype in which the best epoch was validated, or None."""
         names = [session["amp"] for session in self.settings["sessions"]
                  if session["from_epoch"] <= self.best["epoch"]]
-        return None if not names or names[-1] == "float32" else getattr(torch, names[-1])
+        return named_amp(names[-1]) if names else None
 
     def find_best(self):
         """The best epoch's network as far as this folder has it, a state_dict; or None.

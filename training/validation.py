@@ -123,5 +123,5 @@ def predict(trainer, val, scans, args, epoch, between=nothing):
         between = nothing
 
     for scan, masks in by(trainer.segment, val, scans, size, trainer.device, between):
-        nonfinite.refuse_undefined(masks, args.out, epoch)
+        nonfinite.refuse_undefined(masks, args.out, f"the validation slices in epoch {epoch}")
         yield scan, masks

@@ -87,8 +87,8 @@ def test_logits_that_are_not_finite_give_no_class():
     logits[0, 1, 0, 0], logits[0, 0, 0, 1] = 1, float("nan")
     masks = nonfinite.classes_of(logits)
     assert masks.tolist() == [[[1, 255, 0]]] and masks.dtype == torch.uint8
-    with pytest.raises(UserError, match="other values in 33.3% of the pixels, in epoch 3"):
-        nonfinite.refuse_undefined(masks.numpy(), "run", 3)
+    with pytest.raises(UserError, match="on the slices in epoch 3, found other values in 33.3% of"):
+        nonfinite.refuse_undefined(masks.numpy(), "run", "the slices in epoch 3")
 
 
 def spoil(monkeypatch, steps):
