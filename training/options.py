@@ -197,26 +197,31 @@ def loss_options(args):
     ["gamma=1", "weights=1,20"] -> {"gamma": 1.0, "weights": [1.0, 20.0]}
 
     Raises:
-        ValueError: a word is not NAME=NUMBER or NAME=NUMBER,NUMBER,..., or this loss has no such
-            option.
+        ValueError: a word is not NAME=NUMBER or NAME=NUMBER,NUMBER,..., a name has two values, or
+            this loss has no such option.
     """
     options = {}
     for word in args.loss_options or ():
-        name, _, text = word.partition("=")
-        if word == f"absent_size={MEDIAN}":
-            options[name] = MEDIAN
-            continue
-        try:
-            numbers = [float(number) for number in text.split(",")]
-        except ValueError:
-            raise ValueError("loss-options: expected NAME=NUMBER, or NAME=NUMBER,NUMBER, "
-                             f"found {word!r}") from None
-        options[name] = numbers if len(numbers) > 1 or name in PER_CLASS else numbers[0]
+        name = word.partition("=")[0]
+        value = MEDIAN if word == f"absent_size={MEDIAN}" else numbers_of(word)
+        if options.setdefault(name, value) != value:
+            raise ValueError(f"loss-options: expected each name once, found {name} twice")
 
     checked_options(args.loss, options)
     if args.gdl_max_weight is not None and parts_of(args.loss)[0] not in ("gdl", None):
         raise ValueError(f"gdl-max-weight: expected a loss with gdl, found {args.loss}")
     return options or None
+
+
+def numbers_of(word):
+    """The number or list of numbers in NAME=NUMBER or NAME=NUMBER,NUMBER,...; or ValueError."""
+    name, _, text = word.partition("=")
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        raise ValueError("loss-options: expected NAME=NUMBER, or NAME=NUMBER,NUMBER, "
+                         f"found {word!r}") from None
+    return numbers if len(numbers) > 1 or name in PER_CLASS else numbers[0]
 
 
 def check_size(patch):

@@ -183,7 +183,9 @@ def test_losses_of_maps_train_on_patches(folders, tmp_path):
 @pytest.mark.parametrize("words, expected", [
     (("--row", "gdl-background"), "--boundary-classes: expected none for gdl"),
     (("--dims", "3", "--patch", "8", "32", "32", "--loss", "gsl"), "distance maps of the volumes"),
-    (("--row", "rwl-medianabsent"), "loss-options: expected none for rwl, found absent_size")])
+    (("--row", "rwl-medianabsent"), "loss-options: expected none for rwl, found absent_size"),
+    (("--loss", "focal", "--loss-options", "gamma=1", "gamma=2"),
+     "loss-options: expected each name once, found gamma twice")])
 def test_what_a_loss_cannot_do_is_refused_before_a_folder_is_made(data, tmp_path, words, expected):
     result = run("main.py", "--data", data, "--out", tmp_path / "run", "--width", 2, *words)
     assert result.returncode == 2 and expected in result.stderr
