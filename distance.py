@@ -161,18 +161,22 @@ def boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask & ~inside
 
 
-def depth_in_class(labels: NDArray[Any], spacing: ArrayLike | None = None) -> NDArray[np.float32]:
+def depth_in_class(labels: ArrayLike, spacing: ArrayLike | None = None) -> NDArray[np.float32]:
     """How deep each pixel lies in its class: d / max d of the class, above 0 and up to 1.
 
     d is the distance to the nearest pixel of another class, so it is 1 pixel beside one.
 
     Args:
-        labels: class numbers, (H, W) or (D, H, W).
+        labels: class numbers, (H, W) or (D, H, W); see class_numbers.
         spacing: see signed_distance.
 
     Returns:
         float32 array of that shape; all zeros where one class fills the image.
+
+    Raises:
+        ValueError: these are no class numbers, or `spacing` does not fit them.
     """
+    labels = class_numbers(labels)
     spacing = _checked_spacing(spacing, labels.ndim)
     depth, classes = np.zeros(labels.shape, np.float32), np.unique(labels)
     if len(classes) == 1:
@@ -221,6 +225,29 @@ def whole_numbers(values: NDArray[Any]) -> NDArray[Any]:
         return np.where(abs(values - rounded) <= WHOLE, rounded, np.nan)
 
 
+def class_numbers(labels: ArrayLike) -> NDArray[Any]:
+    """Labels as whole numbers from 0 to 254; ValueError if they are not, up to 1e-3.
+
+    255 is no class: it is the foreground of a mask of 0 and 255, or what is to be left out.
+    """
+    labels = np.asarray(labels)
+    whole = whole_numbers(labels)
+    if labels.dtype.kind not in "buif" or not ((whole >= 0) & (whole < 255)).all():
+        raise ValueError("labels: expected class numbers, whole ones from 0 to 254, found "
+                         f"{_in_words(labels)}")
+    return whole
+
+
+def _in_words(values: NDArray[Any]) -> str:
+    """For an error: the values that an array holds, if they are few, or their range."""
+    if values.dtype.kind not in "buif":
+        return f"dtype {values.dtype}"
+    distinct = np.unique(values)
+    if len(distinct) <= 5:
+        return ", ".join(f"{value:g}" for value in distinct)
+    return f"values from {values.min():g} to {values.max():g}"
+
+
 def _as_bool(mask: ArrayLike) -> NDArray[np.bool_]:
     """The mask as a bool array, or ValueError."""
     mask = np.asarray(mask)
@@ -231,10 +258,7 @@ def _as_bool(mask: ArrayLike) -> NDArray[np.bool_]:
 
     whole = whole_numbers(mask)
     if not np.isin(whole, (0, 1)).all():
-        found = f"dtype {mask.dtype}"
-        if mask.dtype.kind in "uif":
-            found = f"values from {mask.min()} to {mask.max()}"
-        raise ValueError(f"mask: expected zeros and ones, found {found}")
+        raise ValueError(f"mask: expected zeros and ones, found {_in_words(mask)}")
     return whole.astype(bool)
 
 

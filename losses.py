@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+WITHOUT_AMINMAX = (torch.uint16, torch.uint32, torch.uint64)  # of torch's dtypes
 EPSILON = 1e-10  # added to the size of a class: one without a pixel gets the weight 1e20 in Eq. 1
 SLACK = 0.01     # by which probabilities may lie outside [0, 1]: they may be rounded, or averaged
 
@@ -299,6 +300,8 @@ def within_0_and_1(values: Tensor, message: str) -> Tensor | int:
     """
     if values.dtype == torch.bool or not values.numel():
         return 1
+    if values.dtype in WITHOUT_AMINMAX:
+        values = values.long()
     low, high = values.detach().aminmax()
     outside = (low < -SLACK) | (high > 1 + SLACK)  # (); not of NaN, which the loss keeps by itself
 
@@ -389,6 +392,8 @@ def check_target(target: Tensor, shape: Sequence[int]) -> Tensor | int:
         if tuple(target.shape) == indices:
             hint = (". For class indices pass torch.nn.functional.one_hot"
                     f"({what}.long(), {classes}).movedim(-1, 1)")
+    if tuple(target.shape) == (batch, classes, 1, *spatial):
+        hint = ". It is made of labels with a channel: take labels[:, 0]"
     check_shape("target", target, shape, hint)
     return within_0_and_1(target, "target: expected one-hot, from 0 to 1, found {}. For a mask of "
                           "0 and 255 pass target > 0")
@@ -409,7 +414,9 @@ def check_maps(distance: Tensor, values: Tensor, classes: Sequence[int]) -> None
 
 
 def check_shape(name: str, tensor: Tensor, shape: Sequence[int], hint: str = "") -> None:
-    """ValueError, naming the argument, unless the tensor has this shape."""
+    """ValueError, naming the argument, unless this is a tensor and has this shape."""
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name}: expected a tensor, found {type(tensor).__name__}")
     if tuple(tensor.shape) != tuple(shape):
         raise ValueError(f"{name}: expected shape {tuple(shape)}, found {tuple(tensor.shape)}"
                          f"{hint}")

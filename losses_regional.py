@@ -8,8 +8,9 @@ logits, target) that returns a scalar, for 2-D and 3-D images and K >= 2 classes
 about logits stands at the top of losses.py.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from inspect import signature
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
-from distance import depth_in_class, nearest_component
+from distance import class_numbers, depth_in_class, nearest_component
 from losses import (
     BoundaryLoss,
     GeneralizedDiceLoss,
@@ -126,7 +127,11 @@ def pixel_weights(g: Tensor, weights: Tensor) -> Tensor:
     """Weight of each pixel, (B, N), by its class; g (B, K, N) one-hot, weights (K,).
 
     The weights are a buffer of the loss: moved to a GPU with it, no step waits for them.
+
+    Raises:
+        ValueError: there is not one weight per class.
     """
+    check_one_per_class(weights, g.shape[1])
     return (weights.to(g)[:, None] * g).sum(1)
 
 
@@ -401,7 +406,7 @@ class RegionWiseLoss(nn.Module):
         self.from_logits = checked_flag("softmax", softmax)
 
     @staticmethod
-    def make_maps(labels: NDArray[Any], spacing: ArrayLike | None = None) -> NDArray[np.float32]:
+    def make_maps(labels: ArrayLike, spacing: ArrayLike | None = None) -> NDArray[np.float32]:
         """Class numbers (H, W) or (D, H, W) -> what `forward` takes of an image, (1, *spatial)."""
         return depth_in_class(labels, spacing)[None]
 
@@ -452,9 +457,8 @@ class GeneralizedSurfaceLoss(nn.Module):
         super().__init__()
         self.classes = checked_classes(classes)
         self.register_buffer("weights", checked_weights(weights), persistent=False)
-        if self.weights is not None and len(self.weights) != len(self.classes):
-            raise ValueError(f"weights: expected {len(self.classes)} of them, one per class, "
-                             f"found {len(self.weights)}")
+        if self.weights is not None:
+            check_one_per_class(self.weights, len(self.classes))
         self.from_logits = checked_flag("softmax", softmax)
 
     def forward(self, probs: Tensor, target: Tensor, distance: Tensor) -> Tensor:
@@ -509,9 +513,10 @@ class ComponentDiceCELoss(nn.Module):
         super().__init__()
         self.classes, self.smooth = checked_classes(classes), checked_number("smooth", smooth, 0)
 
-    def make_maps(self, labels: NDArray[Any],
+    def make_maps(self, labels: ArrayLike,
                   spacing: ArrayLike | None = None) -> NDArray[np.int32]:
         """Class numbers (H, W) or (D, H, W) -> what `forward` takes of an image, (k, *spatial)."""
+        labels = class_numbers(labels)
         return np.stack([nearest_component(labels == k, spacing) for k in self.classes])
 
     def forward(self, logits: Tensor, target: Tensor, regions: Tensor) -> Tensor:
@@ -655,9 +660,8 @@ def checked_options(name: str, options: Mapping[str, Any] | None,
         raise ValueError(f"loss-options: expected {', '.join(sorted(known)) or 'none'} for {name}, "
                          f"found {', '.join(sorted(unknown))}")
 
-    if classes and options.get("weights") is not None and len(options["weights"]) != classes:
-        raise ValueError(f"weights: expected {classes} of them, one per class, "
-                         f"found {len(options['weights'])}")
+    if classes and options.get("weights") is not None:
+        check_one_per_class(options["weights"], classes)
     return options
 
 
@@ -681,9 +685,16 @@ def checked_boundary_classes(chosen: Sequence[int] | None, classes: int, name: s
 
 def checked_number(name: str, value: float, least: float) -> float:
     """The number; ValueError unless it is finite and at least `least`."""
-    if not isinstance(value, int | float) or not least <= value < float("inf"):
+    if not isinstance(value, Real) or not least <= value < float("inf"):
         raise ValueError(f"{name}: expected a number of at least {least:g}, found {value}")
     return value
+
+
+def check_one_per_class(weights: Sized, classes: int) -> None:
+    """ValueError unless there are as many weights as classes."""
+    if len(weights) != classes:
+        raise ValueError(f"weights: expected {classes} of them, one per class, "
+                         f"found {len(weights)}")
 
 
 def checked_weights(weights: Iterable[float] | None) -> Tensor | None:

@@ -59,7 +59,9 @@ KINDS = {
 # Weights of the losses ----------------------------------------------------------------------------
 
 def alpha(schedule: str, epoch: int) -> float:
-    """Weight of the regional loss in Eq. 6 at an epoch.
+    """Alpha of Eq. 6 at an epoch: the weight of the regional loss, 1 - alpha that of the boundary.
+
+    In "increase" and "code2018" the losses' weights are others: see `weights`.
 
     Args:
         schedule: a text, such as "rebalance"; the head of this file has them all.

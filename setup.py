@@ -6,10 +6,13 @@ Settings are in pyproject.toml.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
+from setuptools.errors import SetupError
 
 ROOT = Path(__file__).parent
 PACKAGE = "boundaryloss"
@@ -28,6 +31,7 @@ class Build(build_py):
 
     def run(self):
         place = Path(self.build_lib) / PACKAGE
+        shutil.rmtree(place, ignore_errors=True)  # of an earlier build, with modules it had
         (place / NETWORKS).mkdir(parents=True, exist_ok=True)
         (place / "__init__.py").write_text(INIT, encoding="utf-8")
         (place / "py.typed").write_text("", encoding="utf-8")
@@ -43,6 +47,15 @@ class Build(build_py):
         return [str(path.relative_to(ROOT)) for path in sources()]
 
 
+class NotEditable(editable_wheel):
+    """Refuses `pip install --editable .`, which would look for a folder boundaryloss here."""
+
+    def run(self):
+        raise SetupError("expected `pip install .`, found --editable: the package is copies of "
+                         "these files. To change them, import them by name in this folder: "
+                         "from losses import BoundaryLoss")
+
+
 def sources():
     """The library's files."""
     return [*(ROOT / f"{name}.py" for name in MODULES), *sorted((ROOT / NETWORKS).glob("*.py"))]
@@ -53,4 +66,4 @@ def in_package(text):
     return IMPORT.sub(rf"\1from {PACKAGE}.\2", text)
 
 
-setup(cmdclass={"build_py": Build})
+setup(cmdclass={"build_py": Build, "editable_wheel": NotEditable})

@@ -133,7 +133,8 @@ def checked_label(values: NDArray[Any], classes: int) -> NDArray[Any]:
     """
     if values.ndim not in (2, 3):
         raise ValueError(f"label: expected shape (H, W) or (D, H, W), found {values.shape}. "
-                         "Of a batch or of channels give one at a time")
+                         "Take the channel away: labels[:, 0] of a batch, label[0] of one label; "
+                         "distance_maps takes a batch")
     if values.dtype.kind not in "buif":
         raise ValueError(f"label: expected whole numbers, found dtype {values.dtype}")
 
@@ -408,17 +409,21 @@ def _flip_rows(distance: DistanceMap, *_: Any, **__: Any) -> DistanceMap:
 class RandomRotate90(v2.Transform):
     """Rotate by 0, 90, 180 or 270 degrees with equal probability: no pixel is interpolated.
 
-    Images that are not square change shape.
+    Images that are not square change shape. It moves what v2's flips move: a plain tensor counts as
+    the image where there is no other, and PIL's images and boxes turn too.
     """
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         return {"turns": int(torch.randint(4, ()))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:  # torchvision's names
-        if not isinstance(inpt, tv_tensors.Image | tv_tensors.Mask | DistanceMap):
-            return inpt
-        rotated = inpt.as_subclass(torch.Tensor).rot90(params["turns"], (-2, -1))
-        return tv_tensors.wrap(rotated, like=inpt)
+        turns = params["turns"]
+        if isinstance(inpt, tv_tensors.Image | tv_tensors.Video | tv_tensors.Mask | DistanceMap):
+            rotated = inpt.as_subclass(Tensor).rot90(turns, (-2, -1))
+            return tv_tensors.wrap(rotated, like=inpt)
+        if isinstance(inpt, Tensor) and not isinstance(inpt, tv_tensors.TVTensor):
+            return inpt.rot90(turns, (-2, -1))
+        return functional.rotate(inpt, 90 * turns, expand=True)  # PIL's images, boxes
 
 
 MOVES_THE_MAP = (v2.RandomHorizontalFlip, v2.RandomVerticalFlip, RandomRotate90)

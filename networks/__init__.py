@@ -1,7 +1,8 @@
 """The registry of networks: one file each, one interface.
 
 A network maps images (B, in_channels, H, W) to logits (B, classes, H, W), for any H and W; one
-whose `dims` is 3 maps volumes (B, in_channels, D, H, W) to logits of that size.
+whose `dims` is 3 maps volumes (B, in_channels, D, H, W) to logits of that size. A single
+image in training mode must be larger than 16 pixels: batch normalisation takes no single value.
 """
 
 from collections.abc import Sequence
@@ -58,10 +59,11 @@ def flops(network: nn.Module, shape: Sequence[int]) -> int:
     state = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
     image = torch.empty(1, *shape, device="meta")
 
-    training = network.training
+    training = {module: module.training for module in network.modules()}
     network.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         functional_call(network, state, (image,))
-    network.train(training)
+    for module, value in training.items():
+        module.training = value
 
     return counter.get_total_flops()

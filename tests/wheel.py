@@ -11,8 +11,8 @@ SOURCES = ("pyproject.toml", "setup.py", "LICENSE", "README.md", "distance.py", 
            "losses_regional.py", "metrics.py", "scheduler.py", "transforms.py", "networks")
 
 
-def install(folder):
-    """A folder with the package in it, built from the files that belong to it and no others."""
+def copy_sources(folder):
+    """The files that belong to the package and no others, in folder/source, which it returns."""
     for name in SOURCES:
         source, target = ROOT / name, folder / "source" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -20,9 +20,18 @@ def install(folder):
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
+    return folder / "source"
+
+
+def install(folder):
+    """A folder with the package in it, built from its sources."""
+    source = copy_sources(folder)
+    stale = source / "build" / "lib" / "boundaryloss" / "stale.py"  # of an earlier build
+    stale.parent.mkdir(parents=True)
+    stale.touch()
     subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps",
                     "--disable-pip-version-check", "--no-build-isolation", "--wheel-dir",
-                    folder / "wheel", folder / "source"], check=True)
+                    folder / "wheel", source], check=True)
     wheel, = (folder / "wheel").glob("boundaryloss-*.whl")
     zipfile.ZipFile(wheel).extractall(folder / "site")
     return folder / "site"

@@ -431,14 +431,14 @@ def test_mask_is_left_as_it_was():
 @pytest.mark.parametrize("mask, message", [
     ([0, 1], "2 or 3 dimensions, found 1"),
     (np.zeros((2, 2, 2, 2)), "2 or 3 dimensions, found 4"),
-    ([[0, 2]], "zeros and ones, found values from 0 to 2"),
-    ([[0, 0.5]], "zeros and ones, found values from 0.0 to 0.5"),
-    ([[0, -1]], "zeros and ones, found values from -1 to 0"),
-    ([[0, np.nan]], "zeros and ones, found values from nan to nan"),
-    ([[0, 1.002]], "zeros and ones, found values from 0.0 to 1.002"),
-    ([[0, np.inf]], "zeros and ones, found values from 0.0 to inf"),
-    ([[0, 255]], "zeros and ones, found values from 0 to 255"),
-    (np.full((1, 2), 3, np.uint8), "zeros and ones, found values from 3 to 3"),
+    ([[0, 2]], "zeros and ones, found 0, 2"),
+    ([[0, 0.5]], "zeros and ones, found 0, 0.5"),
+    ([[0, -1]], "zeros and ones, found -1, 0"),
+    ([[0, np.nan]], "zeros and ones, found 0, nan"),
+    ([[0, 1.002]], "zeros and ones, found 0, 1.002"),
+    ([[0, np.inf]], "zeros and ones, found 0, inf"),
+    ([[0, 255]], "zeros and ones, found 0, 255"),
+    (np.full((1, 2), 3, np.uint8), "zeros and ones, found 3"),
     ([["a", "b"]], "zeros and ones, found dtype <U1"),
     ([[0, 1j]], "zeros and ones, found dtype complex128")])
 def test_error_names_the_mask(mask, message):
@@ -456,7 +456,7 @@ def test_values_up_to_a_thousandth_off_are_rounded(zero, one, dtype):
 
 @pytest.mark.parametrize("one", [1.0011, 0.9989])
 def test_values_more_than_a_thousandth_off_are_refused(one):
-    with pytest.raises(ValueError, match="^mask: expected zeros and ones, found values from 0"):
+    with pytest.raises(ValueError, match="^mask: expected zeros and ones, found 0, "):
         signed_distance([[0, one, 0]])
 
 

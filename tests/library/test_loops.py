@@ -47,6 +47,19 @@ def trained(text, network, **names):
     return space
 
 
+def test_the_loss_of_maps_trains_as_docs_say(package):
+    """The step of docs/losses.md, with what stands around it."""
+    text, = blocks("docs/losses.md", "In your own training")
+    labels = torch.zeros(2, 9, 8, dtype=torch.long)
+    labels[0, 2:5, 3:6] = 1
+    logits = torch.zeros(2, 2, 9, 8, requires_grad=True)
+    space = {"labels": labels.numpy(), "logits": logits, "phi": torch.ones(2, 1, 9, 8),
+             "target": torch.nn.functional.one_hot(labels, 2).movedim(-1, 1)}
+    exec(text, space)
+    space["value"].backward()
+    assert logits.grad.abs().sum() > 0 and set(space["terms"]) == {"rwl", "boundary"}
+
+
 def network_of(dims, channels=1):
     """A network of MONAI's, which like most does not take every size."""
     return monai.networks.nets.UNet(dims, channels, 2, (4, 8, 8), (2, 2))

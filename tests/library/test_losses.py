@@ -895,6 +895,27 @@ def test_class_indices_for_a_target_come_with_the_call_that_helps():
     assert loss(probs, right) == loss(probs, target)
 
 
+def test_a_target_made_of_labels_with_a_channel_comes_with_what_helps():
+    probs, target = random_case(17, 2, 3)
+    with pytest.raises(ValueError, match=r"^target: expected shape .*: take labels\[:, 0\]$"):
+        GeneralizedDiceLoss(range(3))(probs, target[:, :, None])
+
+
+def test_an_array_in_place_of_a_tensor_is_named():
+    probs, _ = random_case(17, 2, 2)
+    with pytest.raises(ValueError, match="^distance: expected a tensor, found ndarray$"):
+        BoundaryLoss()(probs, np.zeros((2, 1, *probs.shape[2:]), np.float32))
+    with pytest.raises(ValueError, match="^target: expected a tensor, found ndarray$"):
+        GeneralizedDiceLoss()(probs, np.zeros(probs.shape, np.float32))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_a_target_may_be_of_any_whole_numbers(dtype):
+    probs, target = random_case(17, 2, 2)
+    assert torch.equal(GeneralizedDiceLoss()(probs, target.to(dtype)),
+                       GeneralizedDiceLoss()(probs, target))
+
+
 @pytest.mark.parametrize("shape, words", [
     ((2, 6, 7), "Give distance[:, None], which has a channel"),
     ((2, 3, 6, 7), "Leave out the map of the background: one for each of the classes 1, 2")])

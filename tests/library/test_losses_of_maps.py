@@ -319,6 +319,20 @@ def test_compiled_losses_of_maps_make_logits_nan(kind, channels):
     assert found.item() == pytest.approx(kind()(logits.softmax(1), target, maps).item())
 
 
+@pytest.mark.parametrize("make_maps", [RegionWiseLoss.make_maps, ComponentDiceCELoss().make_maps])
+def test_maps_are_of_class_numbers_and_of_nothing_else(make_maps):
+    labels = np.zeros((9, 9))
+    labels[1:3, 1:3] = labels[6:8, 5:9] = 1
+    expected = make_maps(labels.astype(np.uint8))
+    jitter = np.random.default_rng(0).uniform(-1e-4, 1e-4, labels.shape)
+    assert_allclose(make_maps(labels + jitter), expected)
+    for wrong, found in ((labels * 255, "0, 255"), (labels / 2, "0, 0.5"), (labels - 1, "-1, 0"),
+                         (labels * np.nan, "nan")):
+        message = f"^labels: expected class numbers, whole ones from 0 to 254, found {found}$"
+        with pytest.raises(ValueError, match=message):
+            make_maps(wrong)
+
+
 def test_maps_are_made_with_the_spacing():
     labels = np.array([[1, 1], [1, 0], [1, 0]])  # rows 2 mm apart: the corner is sqrt(5) mm deep
     one, two = 1 / math.sqrt(5), 2 / math.sqrt(5)

@@ -1,6 +1,7 @@
 """The regional losses by hand, beside torch, torchvision and MONAI, and in half precision."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -116,6 +117,20 @@ def test_focal_with_weights_is_the_mean_over_pixels_all_the_same():
     loss = FocalLoss(gamma=1, weights=[0.75, 0.25])(logits_of(0.25, 0.25), row(1, 0))
     expected = (0.25 * 3 / 4 * math.log(4) + 0.75 * 1 / 4 * math.log(4 / 3)) / 2
     assert loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropyLoss, partial(FocalLoss, 2.0),
+                                  partial(DiceCELoss, (1,))])
+@pytest.mark.parametrize("weights", [[3.0], [1.0, 2.0, 3.0]])
+def test_another_number_of_weights_than_of_classes_is_refused(loss, weights):
+    message = f"^weights: expected 2 of them, one per class, found {len(weights)}$"
+    with pytest.raises(ValueError, match=message):
+        loss(weights)(logits_of(0.25, 0.25), row(1, 0))
+
+
+def test_options_may_be_numpys_numbers():
+    assert FocalLoss(gamma=np.int64(2)).gamma == 2
+    assert DiceLoss(smooth=np.float32(1)).smooth == 1
 
 
 def test_focal_without_gamma_is_the_cross_entropy():

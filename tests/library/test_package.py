@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from checkout import ROOT
-from wheel import install
+from wheel import copy_sources, install
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,14 @@ def test_the_wheel_has_the_library_and_its_mark_of_types(installed):
     names = {path.relative_to(installed / "boundaryloss").as_posix()
              for path in (installed / "boundaryloss").rglob("*")}
     assert {"py.typed", "losses.py", "distance.py", "networks/unet.py"} <= names
-    assert not names & {"utils.py", "main.py", "dataloader.py", "scans"}
+    assert not names & {"utils.py", "main.py", "dataloader.py", "scans", "stale.py"}
+
+
+def test_an_editable_installation_is_refused_in_a_line(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--target",
+         tmp_path / "site", "--editable", copy_sources(tmp_path)], capture_output=True, text=True)
+    assert "error: expected `pip install .`, found --editable: " in result.stderr
 
 
 def test_modules_of_the_package_import_each_other_by_its_name(installed):

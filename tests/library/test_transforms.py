@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 import transforms
 from checkout import ROOT
@@ -87,7 +88,7 @@ def test_a_class_beyond_the_number_of_classes_is_named():
 
 @pytest.mark.parametrize("shape", [(5,), (1, 2, 3, 4)])
 def test_a_label_of_other_dimensions_is_named(shape):
-    with pytest.raises(ValueError, match=r"^label: expected shape \(H, W\) or .* one at a time$"):
+    with pytest.raises(ValueError, match=r"^label: expected shape \(H, W\) or .* Take the "):
         distance_map(torch.zeros(shape))
 
 
@@ -327,6 +328,25 @@ def test_all_four_right_angles_occur():
     image, label = torch.arange(4.0).reshape(1, 2, 2), torch.zeros(2, 2)
     rotated = [Augment([RandomRotate90()])(image, label)[0] for _ in range(100)]
     assert {int(image[0, 0, 0]) for image in rotated} == {0, 1, 2, 3}
+
+
+def test_right_angles_move_whatever_flips_move():
+    image, mask = torch.arange(12.0).reshape(1, 3, 4), torch.arange(12).reshape(3, 4)
+    boxes = tv_tensors.BoundingBoxes([[0, 0, 2, 1]], format="XYXY", canvas_size=(3, 4))
+    picture = functional.to_pil_image(image.to(torch.uint8))
+    rotate, seen = RandomRotate90(), set()
+    for _ in range(40):
+        plain, pil, same, box = rotate(tv_tensors.Image(image), picture, tv_tensors.Mask(mask),
+                                       boxes)
+        assert torch.equal(plain[0].long(), same)
+        assert torch.equal(functional.pil_to_tensor(pil)[0].long(), same)
+        left, top, right, bottom = box[0].int().tolist()
+        assert sorted(same[top:bottom, left:right].flatten().tolist()) == [0, 1]
+
+        tensor, moved = rotate(image, tv_tensors.Mask(mask))  # v2 takes it for the image
+        assert torch.equal(tensor[0].long(), moved)
+        seen.add(int(moved[0, 0]))
+    assert seen == {0, 3, 8, 11}
 
 
 def test_changes_of_intensity_keep_the_map_that_was_given(sample):
