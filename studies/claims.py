@@ -40,7 +40,7 @@ from scoring.cases import validation_names
 from scoring.intervals import RESAMPLES
 from scoring.runs import load_set
 from studies.identity import error_curves
-from studies.stability import c3, c4, supported_unless_emptied
+from studies.stability import c3, c4, undecided_where_emptied
 from studies.step_time import input_shape, share_of_step
 from studies.variants import c6, c7, c8
 from studies.verdicts import (
@@ -91,10 +91,10 @@ def c10(results):
 def c11(results):
     """Fewer false lesions, and not those near lesions alone: their distances add up to less.
 
-    Whoever predicts nothing has none, so the claim is not supported where more runs end empty with
-    the term than without.
+    Whoever predicts nothing has none, so the claim is not decided in favour of the row of which
+    more runs end empty.
     """
-    return supported_unless_emptied(results, judge_difference(
+    return undecided_where_emptied(results, judge_difference(
         results, ("lesions_false", "false_mm"), ("false_distance", "lesion_recall"), sign=-1))
 
 

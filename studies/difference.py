@@ -175,10 +175,11 @@ def parse_arguments(argv=None):
         help="the data folder of each (default: the ones that the runs name)")
     add("--rows", nargs=2, required=True, metavar=("FIRST", "SECOND"),
         help="two rows of it, e.g. gdl gdl+boundary")
-    add("--statistic", choices=("last", "best"), default="last",
-        help="of each run: the mean over its last epochs, or its best one (default last)")
-    add("--epochs", type=int, nargs=2, metavar=("FIRST", "LAST"),
-        help="the mean over these epochs instead, from 0, both counted")
+    epochs = parser.add_mutually_exclusive_group().add_argument
+    epochs("--statistic", choices=("last", "best"), default="last",
+           help="of each run: the mean over its last epochs, or its best one (default last)")
+    epochs("--epochs", type=int, nargs=2, metavar=("FIRST", "LAST"),
+           help="the mean over these epochs instead, from 0, both counted")
     add("--csv", type=Path, help="write the numbers to this file too")
     add("--figure", type=Path, help="draw them: a file whose ending becomes .png and .pdf")
     return parser.parse_args(argv)

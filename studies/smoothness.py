@@ -13,6 +13,11 @@ def changes(run, column, window):
     return np.diff([row[column] for row in run.rows[-window:] if row.get(column) is not None])
 
 
+def is_flat(line):
+    """Does a curve with these changes not move, as that of a run that predicts nothing?"""
+    return bool(line.std() < TINY)
+
+
 def draw_jitter(series, rng, resamples=RESAMPLES):
     """Bootstrap of the mean over seeds of the standard deviation of changes.
 

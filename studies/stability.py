@@ -1,10 +1,12 @@
 """Claims C3 and C4: are validation curves smooth, and what is left in the end?"""
 
+from scipy.special import betaincinv
+
 from scoring.cases import validation_names
 from scoring.emptying import misses_all
-from scoring.rows import ALONE, PAIR
+from scoring.rows import ALONE, PAIR, REGIONAL
 from scoring.runs import without_foreground
-from studies.smoothness import changes, jitter_ratio
+from studies.smoothness import changes, is_flat, jitter_ratio
 from studies.verdicts import (
     NOT_MEASURED,
     REFUTED,
@@ -27,7 +29,8 @@ def c3(results):
     """Ratio of the two losses' jitter, GDL + boundary over GDL: below 1 where it is smoother.
 
     Runs that end empty count with their curves, whose flat end is smooth; but the claim is not
-    supported where more of them end empty with the term than without.
+    decided in favour of the row of which more end empty, nor on a flat curve of GDL alone, beside
+    which any other jumps without bounds.
     """
     pair = [results.finished(row) for row in PAIR]
     if not all(pair):
@@ -47,19 +50,22 @@ def c3(results):
     values = {"window": window, "ratios": ratios}
     if not lack and max(map(empty_part, pair)) == 1:
         lack = "no run of a row keeps its foreground"
+    if not lack and any(is_flat(line) for both in series.values() for line in both[0]):
+        lack = f"a curve of {REGIONAL} is flat"
     if lack:
         return claim(NOT_MEASURED, f"{lack}; {statistic}", **values)
 
     verdict = join([decide({key: ratio[key] - 1 for key in ("low", "high")}, -1)
                     for ratio in ratios.values()])
-    return supported_unless_emptied(results, claim(
+    return undecided_where_emptied(results, claim(
         verdict, statistic, excludes_0=verdict != UNDECIDED, **values))
 
 
-def supported_unless_emptied(results, found):
-    """The claim, but undecided if it is supported and more runs end empty with the term."""
+def undecided_where_emptied(results, found):
+    """The claim, but undecided if it is decided in favour of the row that ends empty more often."""
     without, with_term = (empty_part(results.finished(row)) for row in PAIR)
-    if found["verdict"] == SUPPORTED and with_term > without:
+    if (found["verdict"] == SUPPORTED and with_term > without
+            or found["verdict"] == REFUTED and without > with_term):
         return {**found, "verdict": UNDECIDED, "excludes_0": False}
     return found
 
@@ -81,7 +87,11 @@ def jitter_in_words(ratios, window):
 
 
 def c4(results):
-    """How many runs of the boundary loss alone predict nothing in the end, or hit no lesion."""
+    """How many runs of the boundary loss alone predict nothing in the end, or hit no lesion.
+
+    Supported where all do and refuted where none does, if there are enough of them to tell their
+    share from a half by its exact interval (Clopper and Pearson): six.
+    """
     parts = [part for run in results.finished(ALONE) for part in run.parts]
     if not parts:
         return hint(results, [ALONE])
@@ -97,11 +107,23 @@ def c4(results):
                  + f"{sum(part.collapsed for part in parts)} best models predict none; "
                  f"foreground in the last epoch {', '.join(f'{value:.4%}' for value in final)}")
     collapsed = empty + missing
-    values = {"collapsed": collapsed, "runs": len(parts), "final_foreground": final}
+    low, high = exact_interval(collapsed, len(parts))
+    statistic += (f"; share of runs that collapse {collapsed / len(parts):.2f} "
+                  f"[{low:.2f}, {high:.2f}]")
+    values = {"collapsed": collapsed, "runs": len(parts), "final_foreground": final,
+              "low": low, "high": high}
     if lack:
         return claim(NOT_MEASURED, f"{lack}; {statistic}", **values)
-    verdict = SUPPORTED if collapsed == len(parts) else UNDECIDED if collapsed else REFUTED
+    all_alike = collapsed in (0, len(parts))
+    verdict = decide({"low": low - 0.5, "high": high - 0.5}) if all_alike else UNDECIDED
     return claim(verdict, statistic, **values)
+
+
+def exact_interval(count, total):
+    """95 % interval of a share, count of total runs (Clopper and Pearson 1934): (low, high)."""
+    low = betaincinv(count, total - count + 1, 0.025) if count else 0.0
+    high = betaincinv(count + 1, total - count, 0.975) if count < total else 1.0
+    return float(low), float(high)
 
 
 def hint(results, rows):

@@ -198,7 +198,7 @@ def predict_nothing(pair, deciding):
     empty = [row for row, scores in zip(PAIR, (pair.without, pair.with_term), strict=True)
              if not scores["lesions_predicted"].any()]
     of_false_ones = "lesions_false" in deciding  # whoever predicts nothing has none
-    if len(empty) == 2 or BOTH in empty and of_false_ones:
+    if len(empty) == 2 or empty and of_false_ones:
         return (f"every run of {' and of '.join(empty)} predicts no foreground: train for longer, "
                 "or a wider network")
     return ""

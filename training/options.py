@@ -158,9 +158,14 @@ def take_row(args):
     """Put what --row says into --loss and the other options of the loss.
 
     Raises:
-        ValueError: it is not a row, or one of another loss than --loss.
+        ValueError: it is not a row, or one of another loss than --loss; or it changes alpha, which
+            weighs two losses, but has one.
     """
     row = rows.parse(args.row) if args.row else rows.Row(args.loss or rows.BOTH)
+    about_alpha = ["".join(change) for change in row.changes if rows.is_schedule(change)]
+    if about_alpha and not all(parts_of(row.loss)):
+        raise ValueError("row: expected a regional loss and the boundary loss beside a change of "
+                         f"alpha, as in gdl+boundary-{about_alpha[0]}, found {args.row!r}")
     if args.loss not in (None, row.loss):
         raise ValueError(f"loss: expected {row.loss}, as --row says, found {args.loss}; "
                          "leave one of them out")
@@ -171,7 +176,9 @@ def take_row(args):
         args.gdl_max_weight = row.gdl_max_weight
     for option, value in map(rows.FLAGS.get, row.flags):
         if option == "loss_options":
-            args.loss_options = [*(args.loss_options or ()), value]
+            name = value.partition("=")[0]
+            others = (word for word in args.loss_options or () if not word.startswith(f"{name}="))
+            args.loss_options = [*others, value]
         else:
             setattr(args, option, value)
     del args.row

@@ -64,8 +64,8 @@ def test_c1_is_not_measured_on_four_scans_or_with_one_seed(tmp_path, without, wi
     assert "slice DSC +0." in result["statistic"] and "[" not in result["statistic"]
 
 
-def empty_runs(count, from_epoch=0):
-    return [made_run("gdl+boundary", 0.6, seed=seed, empty_from=from_epoch)
+def empty_runs(count, row="gdl+boundary", from_epoch=0):
+    return [made_run(row, 0.6, seed=seed, empty_from=from_epoch)
             for seed in range(count)]
 
 
@@ -210,9 +210,22 @@ def test_c11_is_not_won_by_runs_that_the_term_empties(tmp_path, gdl_is_empty, ve
     assert result["verdict"] == verdict and result["excludes_0"] == (verdict == "supported")
 
 
-def test_who_predicts_nothing_has_removed_no_false_positives(tmp_path):
-    result = claims.c11(made_set(tmp_path, gdl=LOW, gdl_boundary=empty_runs(2)))
-    assert result["verdict"] == "not measured" and "predicts no foreground" in result["statistic"]
+def test_c11_is_not_lost_to_runs_of_gdl_that_are_empty(tmp_path):
+    gdl = seeds("gdl", {"lesions_false": 1, "false_distance": 20.0}, 3)
+    gdl[2].rows[-1]["val_foreground"] = 0
+    both = seeds("gdl+boundary", {"lesions_false": 9, "false_distance": 20.0}, 3)
+    result = claims.c11(made_set(tmp_path, gdl=gdl, gdl_boundary=both))
+    assert result["differences"]["lesions_false"]["low"] > 0
+    assert (result["verdict"], result["excludes_0"]) == ("undecided", False)
+
+
+@pytest.mark.parametrize("empty", ["gdl", "gdl+boundary"])
+def test_who_predicts_nothing_has_no_false_positives_to_compare(tmp_path, empty):
+    runs = {"gdl": LOW, "gdl_boundary": seeds("gdl+boundary", {})}
+    runs[empty.replace("+", "_")] = empty_runs(2, empty)
+    result = claims.c11(made_set(tmp_path, **runs))
+    assert result["verdict"] == "not measured"
+    assert f"every run of {empty} predicts no foreground" in result["statistic"]
 
 
 # C9 -----------------------------------------------------------------------------------------------

@@ -74,6 +74,15 @@ def test_c3_counts_a_run_that_ends_empty_and_names_it(tmp_path):
     assert "gdl+boundary/seed1 (1 of 4 runs)" in result["statistic"]
 
 
+def test_beside_a_flat_curve_of_gdl_no_other_is_called_jumpy(tmp_path):
+    runs = {"gdl": [made_run("gdl", curve=wave(0.02)), made_run("gdl", curve=[0.6] * 24, seed=1,
+                                                                empty_from=0)],
+            "gdl_boundary": [made_run("gdl+boundary", curve=wave(0.2), seed=seed)
+                             for seed in range(2)]}
+    result = stability.c3(made_set(tmp_path, **runs))
+    assert result["verdict"] == "not measured" and "a curve of gdl is flat" in result["statistic"]
+
+
 def test_the_flat_lines_of_runs_that_end_empty_are_not_smooth(tmp_path):
     result = c3(tmp_path, [wave(0.2)] * 2, [[0.6] * 24] * 2, empty_from=[0, 0])
     assert result["verdict"] == "not measured"
@@ -97,21 +106,31 @@ def c4(folder, empty, scans=SCANS, **options):
 
 
 @pytest.mark.parametrize("empty, verdict", [
-    ([True, True], "supported"), ([True, False], "undecided"), ([False, False], "refuted")])
+    ([True] * 6, "supported"), ([False] * 6, "refuted"),
+    ([True] * 5, "undecided"), ([False] * 5, "undecided"), ([True] * 9 + [False], "undecided")])
 def test_c4_counts_the_runs_that_end_empty(tmp_path, empty, verdict):
     result = c4(tmp_path, empty)
     assert result["verdict"] == verdict
-    assert result["statistic"].startswith(f"{sum(empty)} of 2 runs end without any foreground")
-    assert not result.get("excludes_0")  # no interval, no colour
+    assert result["statistic"].startswith(
+        f"{sum(empty)} of {len(empty)} runs end without any foreground")
+    assert not result.get("excludes_0")  # of a share, no colour
+
+
+@pytest.mark.parametrize("count, total, low, high", [
+    (0, 2, 0, 0.8419), (2, 2, 0.1581, 1), (6, 6, 0.5407, 1), (5, 5, 0.4782, 1),
+    (9, 10, 0.5550, 0.9975)])  # 0.025 ** (1 / n); the last from Clopper and Pearson's tables
+def test_the_share_of_runs_has_its_exact_interval(count, total, low, high):
+    assert stability.exact_interval(count, total) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_a_run_that_hits_no_lesion_has_collapsed_too(tmp_path):
-    runs = [made_run("boundary", seed=0, empty_from=0),
-            made_run("boundary", seed=1, changes={"lesions_found": 0})]
+    runs = [*(made_run("boundary", seed=seed, empty_from=0) for seed in range(5)),
+            made_run("boundary", seed=5, changes={"lesions_found": 0})]
     result = stability.c4(made_set(tmp_path, boundary=runs))
-    assert (result["verdict"], result["collapsed"]) == ("supported", 2)
-    assert "1 of 2 runs end without any foreground, 1 without any on a lesion," in \
+    assert (result["verdict"], result["collapsed"]) == ("supported", 6)
+    assert "5 of 6 runs end without any foreground, 1 without any on a lesion," in \
         result["statistic"]
+    assert result["statistic"].endswith("; share of runs that collapse 1.00 [0.54, 1.00]")
 
 
 @pytest.mark.parametrize("empty, options, words", [
