@@ -120,7 +120,7 @@ def main(argv=None):
 
         known = patients or known_patients(subjects, spec)
         rows, fingerprint = summarise(out, split, list(spec.modalities), known)
-        folder.write_split(out, split)
+        folder.write_split(out, split, known)
         folder.write_fingerprint(out, fingerprint)
         folder.write_index(out, rows)
         print_fingerprint(fingerprint)

@@ -4,6 +4,7 @@ import math
 from statistics import median_low
 
 from reporting.table1 import averaged, empty_fraction, seeds_text
+from scoring import scan_scores
 from scoring.emptying import (
     HASTE,
     LATELY,
@@ -86,13 +87,20 @@ def nominal_sizes(results):
 
 
 def left_out(results):
-    """The seeds that have no run of some fold."""
-    if not results.lacking:
-        return []
-    told = "; ".join(f"{name} (fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))})"
-                     for name, folds in results.lacking.items())
-    return [f"{results.title}: left out, since not every scan has been validated: the seeds that "
-            f"have no run of some fold, {told}."]
+    """The seeds that have no run of some fold; the runs without scores of single scans."""
+    notes = []
+    if results.lacking:
+        told = "; ".join(f"{name} (fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))})"
+                         for name, folds in results.lacking.items())
+        notes.append(f"{results.title}: left out, since not every scan has been validated: the "
+                     f"seeds that have no run of some fold, {told}.")
+    finished = [run for row in results.losses for run in results.finished(row)]
+    without = [run.name for run in finished if not run.scans]
+    if 0 < len(without) < len(finished):
+        notes.append(f"{results.title}: left out of differences between last epochs, and of recall "
+                     f"by volume and false lesions: runs without {scan_scores.FILE}, "
+                     f"{', '.join(without)}.")
+    return notes
 
 
 def uneven_rates(results):

@@ -10,7 +10,8 @@ every scan and epoch, tables, figures and page. It holds no scans and, unless --
 weights.
 
 A pack counts only if its numbers can be computed again from it: every column of every metrics.csv
-that follows from scores.csv, and Table 1. --check does that for an existing pack.
+that follows from scores.csv, and Table 1; and if its claims were measured on its runs. --check does
+that for an existing pack.
 
 Exit status: 0, or 2 with one line that says which number differs, or what is missing.
 """
@@ -26,6 +27,7 @@ from pathlib import Path
 from reporting import measures
 from reporting.formats import tidy_rows
 from reporting.measures import NOTHING
+from reporting.page.build import claims_are_stale
 from reporting.table1 import build_table
 from scoring import scan_scores
 from scoring.rows import RATER
@@ -70,11 +72,12 @@ def pack(runs, data, report, name, out, weights):
         weights: take best.pt too.
 
     Raises:
-        UserError: a run is not finished or lacks its scores, there is no report, the pack is there
-            already, or its numbers do not come out again.
+        UserError: a run is not finished or lacks its scores, the claims are of other runs, there is
+            no report, the pack is there already, or its numbers do not come out again.
     """
     results = load_set(runs, data)
     refuse_unfinished(results)
+    refuse_stale_claims(results)
     if not (report / "report.html").is_file():
         raise UserError(report, "a report of these runs", "no report.html",
                         f"Run: python report.py --runs {runs} --no-slices --out {report}")
@@ -114,6 +117,14 @@ def refuse_unfinished(results):
         if not run.scans:
             raise UserError(run.folder, f"{scan_scores.FILE}, the scores of every scan and epoch",
                             "none", "It is of an earlier version: train it again.")
+
+
+def refuse_stale_claims(results):
+    """UserError if claims.json beside the runs was measured on others."""
+    if claims_are_stale(results):
+        raise UserError(results.folder / "claims.json", "claims measured on these runs",
+                        "those of others, or of other lengths",
+                        f"Run: python -m studies.claims --runs {results.folder}, and report.py.")
 
 
 def default_name(results):
@@ -211,6 +222,8 @@ def check(folder):
             epochs += check_epochs(run, dataset.classes)
     tables = [path for name in TABLES if (path := folder / name).exists()]
     results = [load_set(place, place / "data") for place in sets] if tables else []
+    for of_set in results:
+        refuse_stale_claims(of_set)
     cells = sum(check_table(path, results) for path in tables)
     of_tables = f" and {cells} numbers of {' and '.join(path.name for path in tables)}"
     return f"{epochs} epochs{of_tables if tables else ''} come out again"

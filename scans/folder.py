@@ -256,6 +256,8 @@ class SplitRow(Description):
 
     subject: str = Field(description="name of the scan")
     subset: Subset = Field(description="train or val, or fold0, fold1, ...")
+    patient: int | None = Field(
+        None, description="a number for whose scan it is, where a table or the scans' files say it")
 
 
 class IndexRow(Description):
@@ -356,6 +358,12 @@ def read_split(folder):
             for row in read_csv(split_path(folder), ("subject", "subset"))}
 
 
+def read_patients(folder):
+    """{subject: number of its patient, a text} of split.csv; {} where it does not say."""
+    return {row["subject"]: row["patient"]
+            for row in read_csv(split_path(folder), ("subject", "subset")) if row.get("patient")}
+
+
 def subjects_of(folder, subset, fold=None):
     """Names of the subjects of "train" or "val", in the order of split.csv.
 
@@ -441,9 +449,19 @@ def write_fingerprint(folder, fingerprint):
     write_json(fingerprint_path(folder), fingerprint)
 
 
-def write_split(folder, split):
-    rows = [{"subject": name, "subset": split[name]} for name in sorted(split)]
-    write_csv(split_path(folder), rows, list(SplitRow.model_fields))
+def write_split(folder, split, patients=None):
+    """Write split.csv.
+
+    Args:
+        folder: the data folder.
+        split: {subject: subset}.
+        patients: {subject: patient}; None where it is not known. They are numbered from 1, since
+            split.csv is published with results, and their names are not to be.
+    """
+    rows, numbers = [{"subject": name, "subset": split[name]} for name in sorted(split)], {}
+    for row in rows if patients else ():
+        row["patient"] = numbers.setdefault(patients[row["subject"]], len(numbers) + 1)
+    write_csv(split_path(folder), rows)
 
 
 def write_index(folder, rows):

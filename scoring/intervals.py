@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import stdtrit
 
-from scoring.row_scores import SUMMED
+from scoring.row_scores import PATIENT, SUMMED
 
 RESAMPLES = 10_000
 FEWEST_SCANS = 5  # with fewer there is no interval and no p-value: they would say nothing
@@ -57,18 +57,20 @@ def draw_seeds(row, rng):
     return mean + (means - mean) * widening(count)
 
 
-def paired_interval(with_term, without, weights=None, seed=0):
+def paired_interval(with_term, without, weights=None, seed=0, patients=None):
     """Mean difference of two rows over seeds and scans, with its 95 % bootstrap interval.
 
     The same scans are drawn for both rows, so that a scan that is hard for one is hard for the
-    other. The seeds of each row are drawn on their own: two losses part after the first step,
-    however they started. What their seeds differ by is enlarged, see `widening`. With a single seed
-    the interval is over scans alone, and too narrow.
+    other; of a patient with several scans all or none, since they hang together. The seeds of each
+    row are drawn on their own: two losses part after the first step, however they started. What
+    their seeds differ by is enlarged, see `widening`. With a single seed the interval is over scans
+    alone, and too narrow.
 
     Args:
         with_term, without: (seeds, scans) scores, sums over the slices of a scan where `weights`
             are given. A scan that has no finite score in one of them stays out.
         weights: slices of each scan, so that the result is a mean over slices; None: over scans.
+        patients: (scans,) the number of each scan's patient, from 0; None: each is of another.
 
     Returns:
         (mean, low, high); NaN where nothing is left.
@@ -79,19 +81,23 @@ def paired_interval(with_term, without, weights=None, seed=0):
         weights = np.ones(rows[0].shape[1])
     weights = np.asarray(weights, float)
 
-    def mean(differences, weights):  # (..., scans), NaN where not known -> (...,)
+    def of_patients(differences):  # (..., scans), NaN where not known -> 2 x (..., patients)
         known = np.isfinite(differences)
-        total = np.where(known, weights, 0).sum(-1)
-        sums = np.where(known, differences, 0).sum(-1)
+        parts = [np.where(known, values, 0) for values in (differences, weights)]
+        return parts if patients is None else [part @ np.eye(count)[patients] for part in parts]
+
+    def mean(sums, total):  # (..., patients) -> (...,)
+        sums, total = sums.sum(-1), total.sum(-1)
         return np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)
 
-    scans = rng.integers(len(weights), size=(RESAMPLES, len(weights)))
+    count = len(weights) if patients is None else int(np.max(patients)) + 1
+    chosen = rng.integers(count, size=(RESAMPLES, count))
     first, second = (draw_seeds(row, rng) for row in rows)  # (RESAMPLES, scans)
-    drawn = mean(np.take_along_axis(first - second, scans, 1), weights[scans])
+    drawn = mean(*(np.take_along_axis(part, chosen, 1) for part in of_patients(first - second)))
     drawn = drawn[np.isfinite(drawn)]  # a draw may hold no scan that counts
     low, high = np.percentile(drawn, (2.5, 97.5)) if len(drawn) else (np.nan, np.nan)
-    return float(mean(mean_known(rows[0], 0) - mean_known(rows[1], 0), weights)), \
-        float(low), float(high)
+    whole = of_patients(mean_known(rows[0], 0) - mean_known(rows[1], 0))
+    return float(mean(*whole)), float(low), float(high)
 
 
 def mean_interval(scores, seed=0):
@@ -135,15 +141,17 @@ def mean_interval(scores, seed=0):
 def difference(with_term, without, metric, with_interval=True):
     """`paired_interval` of one metric of two `row_scores`: {"difference", "low", "high"}.
 
-    Each is None where no scan has the metric, the interval with fewer than FEWEST_SCANS scans too,
-    and where it is not asked for. Two scores from 0 to 1 differ by no more than 1, however few
-    seeds there are.
+    Each is None where no scan has the metric, the interval with fewer than FEWEST_SCANS scans, or
+    patients, too, and where it is not asked for. Two scores from 0 to 1 differ by no more than 1,
+    however few seeds there are.
     """
     weights = without[SUMMED[metric]][0] if metric in SUMMED else None
-    mean, low, high = paired_interval(with_term[metric], without[metric], weights)
+    patients = without[PATIENT][0] if PATIENT in without else None
+    mean, low, high = paired_interval(with_term[metric], without[metric], weights,
+                                      patients=patients)
     if metric not in UNBOUNDED:
         low, high = max(low, -1.0), min(high, 1.0)
-    if not with_interval or scans_behind(with_term, without, metric) < FEWEST_SCANS:
+    if not with_interval or patients_behind(with_term, without, metric) < FEWEST_SCANS:
         low = high = np.nan
     return {key: value if np.isfinite(value) else None
             for key, value in zip(CHANGE, (mean, low, high), strict=True)}
@@ -157,10 +165,21 @@ def difference_with_interval(with_term, without, metric):
 
 def scans_behind(with_term, without, metric):
     """The number of scans that `difference` is made of: those with a score in both rows."""
+    return int(are_behind(with_term, without, metric).sum())
+
+
+def patients_behind(with_term, without, metric):
+    """The number of their patients; of scans, where these are not known."""
+    known = are_behind(with_term, without, metric)
+    return len(set(without[PATIENT][0][known])) if PATIENT in without else int(known.sum())
+
+
+def are_behind(with_term, without, metric):
+    """Which scans have a score in both rows, bool (scans,)."""
     known = np.isfinite(mean_known(with_term[metric], 0) - mean_known(without[metric], 0))
     if metric in SUMMED:
         known &= without[SUMMED[metric]][0] > 0
-    return int(known.sum())
+    return known
 
 
 def change_in_words(value):

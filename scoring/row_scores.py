@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 
+from scans.folder import read_patients
 from scoring.cases import validation_cases, validation_names
 from scoring.scan_scores import by_epoch, measures
 from scoring.scores import BINS, lesion_detection_of, score_scan
@@ -13,6 +14,7 @@ from scoring.scores import BINS, lesion_detection_of, score_scan
 SUMMED = {"dsc": "slices", "hd_legacy": "slices", "clean": "slices_empty",
           "dsc_lesion": "slices_lesion",
           **{f"recall_{name}": f"{name}_lesions" for name in BINS}}
+PATIENT = "patient"
 
 
 def sum_scores(of_classes, weights):
@@ -89,7 +91,8 @@ def row_scores(results, row, statistic="best"):
 
     Returns:
         {metric: float array (seeds, scans)}, without runs that lack the scores or the mask of a
-        scan; None if there are none.
+        scan; None if there are none. Where the scans' patients are known PATIENT is an entry too,
+        a number for each, (1, scans).
     """
     names, per_run = validation_names(results), []
     for run in results.finished(row):
@@ -103,8 +106,12 @@ def row_scores(results, row, statistic="best"):
 
     if not per_run:
         return None
-    return {name: np.array([[scan[name] for scan in scans] for scans in per_run], float)
-            for name in per_run[0][0]}
+    found = {name: np.array([[scan[name] for scan in scans] for scans in per_run], float)
+             for name in per_run[0][0]}
+    patients = read_patients(results.data)
+    if set(names) <= set(patients):
+        found[PATIENT] = np.unique([patients[name] for name in names], return_inverse=True)[1][None]
+    return found
 
 
 def scores_in_file(rows):

@@ -7,6 +7,7 @@ import re
 import statistics
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 from scans.folder import (
@@ -16,7 +17,9 @@ from scans.folder import (
     fingerprint_path,
     read_dataset,
     read_fingerprint,
+    read_split,
     split_path,
+    subjects_in,
 )
 from scoring import scan_scores
 from scoring.rows import BOTH, is_variant, order
@@ -55,6 +58,13 @@ class Run:
         """Has it trained for as many epochs as are asked for? A finished run can be made longer."""
         epochs = self.summary.epochs or self.config.epochs
         return bool(self.summary.finished) and epochs >= self.config.epochs
+
+    @property
+    def window(self):
+        """How many last epochs means are over: 50, as read off the paper's Figure 3, at most a
+        quarter of the run.
+        """
+        return min(50, max(1, int(self.config.epochs) // 4))
 
     @property
     def parts(self):
@@ -202,10 +212,8 @@ class ResultSet:
 
     @property
     def window(self):
-        """Length of the last-epochs window: 50, as read off the paper's Figure 3, at most a quarter
-        of the run.
-        """
-        return min(50, max(1, int(self.runs[0].config.epochs) // 4))
+        """How many last epochs means are over, see Run."""
+        return self.runs[0].window
 
 
 def without_foreground(runs):
@@ -250,7 +258,8 @@ def load_set(folder, data=None):
         data: the data folder; None: the one that the runs name.
 
     Raises:
-        UserError: no run, a damaged one, or runs that must not be averaged or compared.
+        UserError: no run, a damaged one, or runs that must not be averaged or compared; the scores
+            of one's scans are not those of the split, or lack some.
     """
     folder = Path(folder)
     runs = [load_run(place) for place in run_folders(folder, "config.json")]
@@ -277,6 +286,10 @@ def load_set(folder, data=None):
     if folds := runs[0].config.get("folds"):
         from scoring.folds import pool_all  # here: that file imports this one
         by_loss, lacking = pool_all(by_loss, folds, dataset.classes)
+    if split_path(data).is_file():
+        split = read_split(data)
+        for run in runs:
+            refuse_other_scans(run, split, dataset.classes)
     return ResultSet(folder, data, dataset, fingerprint, by_loss, set_title(dataset),
                      load_raters(folder, fingerprint), lacking)
 
@@ -348,6 +361,35 @@ def refuse_other_classes(run, classes):
         raise UserError(run.folder / scan_scores.FILE, f"rows of {', '.join(classes[1:])}, the "
                         "classes in dataset.json", ", ".join(sorted(found)),
                         "Name the data folder of these runs with --data, or train them again.")
+
+
+def refuse_other_scans(run, split, classes):
+    """UserError unless scores.csv has, of every epoch since it began, the scans that validate.
+
+    One that begins late is of a run that went on without it; but the last epochs must be there, or
+    it is of none of the means over them.
+
+    Args:
+        run: a Run; one without scores of scans passes.
+        split: {subject: subset}, from split.csv.
+        classes: names of all classes, background first.
+    """
+    path, found = run.folder / scan_scores.FILE, {}
+    for row in run.scans:
+        found.setdefault(row["epoch"], set()).add((row["subject"], row["class_name"]))
+    if not found:
+        return
+
+    names = subjects_in(split, "val", run.config.fold)
+    expected = set(product(names, classes[1:]))
+    start = min(min(found), run.rows[-run.window]["epoch"]) if run.rows else 0
+    for epoch in (row["epoch"] for row in run.rows if row["epoch"] >= start):
+        its = found.get(epoch, set())
+        if wrong := sorted(expected - its) or sorted(its - expected):
+            name = " ".join(wrong[0][:1 if len(classes) == 2 else 2])
+            raise UserError(path, f"scores of the {len(names)} scans that validate, at epoch "
+                            f"{epoch:g}", f"none of {name}" if expected - its else
+                            f"some of {name}", scan_scores.DO)
 
 
 def refuse_repeats(runs):

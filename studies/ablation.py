@@ -169,10 +169,10 @@ def main(argv=None):
         raise UserError(args.runs, f"finished runs of {ROW}", "none",
                         "Train them first, e.g. with make ablation.")
 
-    for note in (note for results in (base, *variants) for note in left_out(results)):
-        log(note)
+    notes = [note for results in (base, *variants) for note in left_out(results)]
     rows = build_rows(base, variants)
     text = markdown(base, rows) + measures.markdown(told_apart([base, *variants]))
+    text += "".join(f"\n{note}\n" for note in notes)
     write_csv(base.folder / "ablation.csv", tidy_rows(base, rows))
     write_text(base.folder / "ablation.md", text)
     log(text)

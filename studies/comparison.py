@@ -222,9 +222,8 @@ def main(argv=None):
     # Folders go by their names, or by their paths if two of them have the same name.
     repeated = len({results.folder.name for results in sets}) < len(sets)
     lines = []
+    notes = [note for results in sets for note in left_out(results)]
     for results in sets:
-        for note in left_out(results):
-            log(note)
         name = results.folder.as_posix() if repeated else results.folder.name
         lines += build_rows(results, name)
     if not lines:
@@ -232,6 +231,7 @@ def main(argv=None):
                         "Train them first, e.g. with make compare.")
 
     text = markdown(first, lines) + measures.markdown(told_apart(sets))
+    text += "".join(f"\n{note}\n" for note in notes)
     write_csv(args.csv or first.folder / "comparison.csv", tidy_rows(lines))
     write_text(first.folder / "comparison.md", text)
     log(text)

@@ -92,7 +92,8 @@ def compared(results, rows, statistic):
     log(markdown(lines, rows) + "\n")
     for note in left_out(results):
         log(note + "\n")
-    empty = without_foreground([run for row in rows for run in results.finished(row)])
+    empty = without_foreground([run for row in rows for run in results.finished(row)
+                                if run.scans or statistic == "best"])
     if empty:
         log(f"Without any foreground at the best epoch or the last: {', '.join(empty)}. They "
             "count in every mean.\n")

@@ -1,7 +1,7 @@
 """Claims C6 to C8: the same comparison with constant alphas, other networks, and in 3-D."""
 
 from reporting.measures import statistic_in_words
-from scoring.intervals import change_in_words, difference, mean_score
+from scoring.intervals import change_in_words, difference, mean_score, patients_behind
 from scoring.row_scores import row_scores
 from scoring.rows import schedule_in_words
 from scoring.runs import load_set
@@ -51,7 +51,7 @@ def c6(results):
     means = {name: mean_score(found, "dsc_3d") for name, found in scores.items()}
     best = max(constant, key=means.get)
     pair = Pair(statistic, scores[row], scores[best])
-    lack = lacking(seeds_of(pair, (best, row)), scores[row]["dsc_3d"].shape[1])
+    lack = lacking(seeds_of(pair, (best, row)), patients_behind(*pair[1:], "dsc_3d"))
     against = difference(pair.with_term, pair.without, "dsc_3d", not lack)
     needed = needed_for(MARGIN, pair, "dsc_3d")
 

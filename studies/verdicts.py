@@ -17,10 +17,11 @@ from scoring.intervals import (
     change_in_words,
     difference,
     mean_score,
+    patients_behind,
     scans_behind,
     t_quantile,
 )
-from scoring.row_scores import row_scores
+from scoring.row_scores import PATIENT, row_scores
 from scoring.rows import BOTH, PAIR, REGIONAL
 from scoring.run_files import LARGE, SMALL
 from scoring.runs import without_foreground
@@ -187,10 +188,11 @@ def judge_dsc(results):
 
 def lack_of_pair(pair, scans, deciding):
     """As `lacking`; scans: the number of those that have the deciding metrics."""
-    what = "validation scans"
+    what = "validation patients" if PATIENT in pair.without else "validation scans"
     if scans < pair.without["dsc"].shape[1]:
         what += f" with a value for {METRICS[deciding[0]]}"
-    return lacking(seeds_of(pair), scans, what)
+    patients = min(patients_behind(*pair[1:], name) for name in deciding)
+    return lacking(seeds_of(pair), patients, what)
 
 
 def predict_nothing(pair, deciding):

@@ -18,7 +18,7 @@ from scoring.intervals import (
     FEWEST_SEEDS,
     difference,
     mean_score,
-    scans_behind,
+    patients_behind,
 )
 from scoring.row_scores import row_scores
 from scoring.rows import ALONE, BOTH, PAIR, REGIONAL
@@ -158,7 +158,7 @@ def compare(without, with_term, score, judged):
 
 def lack_of(without, with_term, name):
     """What keeps a score of two row_scores from a verdict, in words; "" if nothing does."""
-    if scans_behind(with_term, without, name) < FEWEST_SCANS:
+    if patients_behind(with_term, without, name) < FEWEST_SCANS:
         return "too few scans"
     return "one seed" if min(len(without["dsc"]), len(with_term["dsc"])) < FEWEST_SEEDS else ""
 

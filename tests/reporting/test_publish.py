@@ -103,6 +103,14 @@ def test_impossible_folds_are_refused_at_once(made, tmp_path, entry, value, word
     refuses(run("report.py", "--runs", tmp_path / "results"), "config.json", words)
 
 
+def test_a_fold_with_the_scores_of_another_is_refused(made, tmp_path):
+    shutil.copytree(made[1], tmp_path / "results")
+    place = tmp_path / "results" / "gdl"
+    shutil.copy(place / "seed0-fold1" / "scores.csv", place / "seed0-fold0" / "scores.csv")
+    refuses(run("report.py", "--runs", tmp_path / "results"),
+            place / "seed0-fold0" / "scores.csv", "scans that validate", "found none of s")
+
+
 def test_the_report_of_folds_has_its_table_and_page(made):
     with open(made[0] / "report" / "table1.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["loss"] == "gdl" and row["mean"]]
@@ -244,6 +252,19 @@ def test_a_pack_replaces_none_and_needs_finished_runs(made, pack, tmp_path):
     summary.unlink()
     refuses(run(*words, "--runs", tmp_path / "cut", "--data", made[2]), "seed0-fold0", "finished")
     assert not (tmp_path / "cut-cpu").exists()
+
+
+def test_claims_of_other_runs_are_not_packed_and_do_not_pass(made, pack, tmp_path):
+    root, results, _ = made
+    stale = json.dumps({"claims": {}, "runs": {"gdl/seed7": 2}})
+    shutil.copytree(results, tmp_path / "results")
+    (tmp_path / "results" / "claims.json").write_text(stale)
+    refuses(run("reporting.publish", "--runs", tmp_path / "results", "--report", root / "report",
+                "--out", tmp_path / "packs"), "claims.json", "claims measured on these runs")
+    assert not (tmp_path / "packs" / "results-cpu").exists()
+
+    (pack / "runs" / "results" / "claims.json").write_text(stale)
+    refuses(run("reporting.publish", "--check", pack), "claims.json", "those of others")
 
 
 def test_weights_are_packed_when_asked_for(made, tmp_path):

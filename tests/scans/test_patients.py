@@ -11,6 +11,7 @@ from conftest import refuses, run, write_wmh_subject
 from raw_folders import write_bids
 from scans.datasets import DATASETS, find_subjects
 from scans.fingerprint import print_patients
+from scans.folder import read_patients
 from scans.patients import known_patients, on_both_sides, patient_of
 from utils import UserError, read_json
 
@@ -208,6 +209,14 @@ def test_patients_do_not_change_the_checksum_of_the_data(cases, tmp_path):
 
 def verify(raw, layout="isles"):
     return run("preprocess.py", "--verify", "--layout", layout, "--raw", raw).stdout
+
+
+def test_split_csv_names_the_patients_where_they_are_known(cases, tmp_path):
+    preprocess_isles(cases, tmp_path / "data")
+    lines = (tmp_path / "data" / "split.csv").read_text().splitlines()
+    assert lines[0] == "subject,subset,patient"
+    assert read_patients(tmp_path / "data") == {
+        "case_1": "1", "case_2": "1", "case_3": "2", "case_4": "3", "case_5": "3", "case_6": "4"}
 
 
 def test_verify_counts_the_patients(cases):

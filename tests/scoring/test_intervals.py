@@ -80,6 +80,35 @@ def test_scans_are_drawn_for_both_rows_alike():
     assert intervals.paired_interval(hard + 0.1, hard) == pytest.approx((0.1, 0.1, 0.1))
 
 
+def test_the_scans_of_a_patient_are_drawn_together():
+    values = np.random.default_rng(3).normal(0.1, 0.2, 40)
+    twice, patients = np.repeat(values, 2), np.repeat(np.arange(40), 2)  # two scans that are alike
+    once = intervals.paired_interval(values, 0 * values)
+    assert intervals.paired_interval(twice, 0 * twice, patients=patients) == pytest.approx(once)
+    _, low, high = intervals.paired_interval(twice, 0 * twice)
+    assert (high - low) * 2 ** 0.5 == pytest.approx(once[2] - once[1], rel=0.05)
+
+
+def test_a_mean_stays_one_over_scans_however_many_a_patient_has():
+    patients = np.array([0, 0, 0, 1])
+    found = intervals.paired_interval([1.0, 1, 1, 0], [0.0] * 4, patients=patients)
+    assert found == (0.75, 0, 1)  # draws: 6 scans of the first, 3 and 1, 2 of the second
+
+
+def test_row_scores_know_the_patients_of_a_data_folder(tmp_path):
+    results = made_set(tmp_path, gdl=[0.4, 0.5], gdl_boundary=[0.6, 0.7])
+    assert "patient" not in row_scores(results, "gdl")
+    results = made_set(tmp_path, gdl=[0.4, 0.5], gdl_boundary=[0.6, 0.7])
+    (tmp_path / "data" / "split.csv").write_text(
+        "subject,subset,patient\na,val,1\nb,val,1\nc,val,2\nd,val,2\ne,val,2\nf,val,2\n")
+    pair = [row_scores(results, row) for row in ("gdl+boundary", "gdl")]
+    assert pair[0]["patient"].tolist() == [[0, 0, 1, 1, 1, 1]]
+    found = intervals.difference(*pair, "dsc_3d")
+    assert found == {"difference": pytest.approx(0.2), "low": None, "high": None}  # of 2 patients
+    assert intervals.scans_behind(*pair, "dsc_3d") == 6
+    assert intervals.patients_behind(*pair, "dsc_3d") == 2
+
+
 def test_a_rows_own_interval_covers_scans_and_seeds_as_that_of_a_difference_does():
     scores = np.random.default_rng(2).normal(0.7, 0.1, (3, 20))
     own = intervals.mean_interval(scores)

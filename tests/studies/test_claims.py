@@ -69,6 +69,15 @@ def empty_runs(count, row="gdl+boundary", from_epoch=0):
             for seed in range(count)]
 
 
+def test_c1_needs_five_patients_where_they_are_known(tmp_path):
+    results = made_set(tmp_path, gdl=[0.4, 0.5], gdl_boundary=[0.6, 0.7])
+    (tmp_path / "data" / "split.csv").write_text(
+        "subject,subset,patient\n" + "".join(f"{name},val,{int(name in 'ab')}\n" for name in SCANS))
+    result = claims.c1(results)
+    assert result["verdict"] == "not measured"
+    assert "needs at least 5 validation patients, found 2" in result["statistic"]
+
+
 def test_a_mask_of_nothing_does_not_win_c1(tmp_path):
     low = [made_run("gdl", 0.3, seed=seed) for seed in range(2)]
     result = c1(tmp_path, low, empty_runs(2))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import refuses, run
-from run_folders import write_set
+from run_folders import write_scores, write_set
 from scoring import intervals, rows
 from scoring.row_scores import row_scores
 from scoring.runs import load_set
@@ -101,6 +101,13 @@ def test_a_run_that_predicts_nothing_counts_in_the_last_column(tmp_path, monkeyp
     gdl = row_scores(load_set(folder), "gdl")["dsc_3d"].mean()
     mean = (plain + gdl + 0) / 2  # of the seed as before and the empty one
     assert lines_of(folder)["gdl+boundary"]["difference"] == pytest.approx(mean - gdl)
+
+
+def test_what_is_left_out_is_said_in_the_file_too(folder):
+    write_scores(folder / "gdl" / "seed0")
+    assert run("studies.comparison", "--runs", folder).returncode == 0
+    text = (folder / "comparison.md").read_text()
+    assert "runs without scores.csv, " in text and "gdl+boundary/seed0" in text
 
 
 def test_without_finished_runs_there_is_nothing_to_compare(tmp_path):

@@ -143,6 +143,49 @@ def test_the_mean_over_named_epochs(tmp_path):
     refuses(run(*words, 2, 4), "--epochs", "two epochs from 4 to 8")
 
 
+def test_epochs_and_a_statistic_are_not_named_together(folder):
+    result = run("studies.difference", "--runs", folder, "--rows", "gdl", "gdl+boundary",
+                 "--statistic", "best", "--epochs", 1, 2)
+    assert result.returncode == 2 and "not allowed with argument" in result.stderr
+
+
+def rewrite(path, keep):
+    """Keep the lines of a CSV of which keep(cells) is true, and its header."""
+    header, *lines = path.read_text().splitlines(True)
+    path.write_text("".join([header, *(line for line in lines if keep(line.split(",")))]))
+
+
+@pytest.mark.parametrize("keep, words", [
+    (lambda cells: cells[0] != "8", "at epoch 8, found none of a"),
+    (lambda cells: cells[0] != "7", "at epoch 7, found none of a"),
+    (lambda cells: cells[0] != "3", "at epoch 3, found none of a"),
+    (lambda cells: cells[:2] != ["7", "b"], "at epoch 7, found none of b"),
+    (lambda cells: cells[0] == "8", "at epoch 7, found none of a")])  # the window is two epochs
+def test_scores_that_lack_scans_or_epochs_are_refused(folder, keep, words):
+    path = folder / "gdl" / "seed1" / "scores.csv"
+    rewrite(path, keep)
+    refuses(run("studies.difference", "--runs", folder, "--rows", "gdl", "gdl+boundary"), path,
+            "expected scores of the 2 scans that validate", words)
+
+
+def test_scores_of_other_scans_are_refused(folder):
+    path = folder / "gdl" / "seed1" / "scores.csv"
+    path.write_text(path.read_text().replace(",b,", ",c,"))
+    refuses(run("studies.difference", "--runs", folder, "--rows", "gdl", "gdl+boundary"), path,
+            "at epoch 1, found none of b")
+
+
+def test_runs_without_scores_of_scans_are_named_and_not_said_to_count(folder):
+    (folder / "gdl" / "seed1" / "scores.csv").unlink()
+    metrics = folder / "gdl" / "seed1" / "metrics.csv"
+    metrics.write_text(metrics.read_text().replace(",0.01,", ",0,"))
+    result = run("studies.difference", "--runs", folder, "--rows", "gdl", "gdl+boundary")
+    assert "1 and 2 seeds" in result.stdout
+    assert "by volume and false lesions: runs without scores.csv, " in result.stdout
+    assert "boundary/seed1, gdl/seed1." in result.stdout
+    assert "count in every mean" not in result.stdout
+
+
 def test_a_row_without_runs_is_refused(folder):
     refuses(run("studies.difference", "--runs", folder, "--rows", "gdl", "dice"),
             "--rows dice", "boundary, gdl, gdl+boundary")
@@ -154,7 +197,7 @@ def test_a_row_without_runs_is_refused(folder):
      "| 3-D DSC | 0.170 | 0.527 | +0.356 [+0.034, +0.639] |"),
     (BY_PAPER, ("gdl", "boundary"),
      "| DSC, lesion slices | 0.441 | 0.000 | -0.441 [-0.706, -0.156] |"),
-    (ACDC, ("ce", "boundary-background"), "| 3-D DSC | 0.813 | 0.804 | -0.009 [-0.044, +0.030] |")])
+    (ACDC, ("ce", "boundary-background"), "| 3-D DSC | 0.813 | 0.804 | -0.009 [-0.046, +0.034] |")])
 def test_published_runs_are_compared_without_their_scans(folder, rows, line):
     result = run("studies.difference", "--runs", folder, "--rows", *rows)
     assert result.returncode == 0, result.stderr
