@@ -8,7 +8,7 @@
 # ---- Variables -----------------------------------------------------------------------------------
 # Names in capitals are for the command line, as in make wmh EPOCHS=5 WIDTH=8; the environment does
 # not set them. What follows "##" is for `make help`. The defaults are the paper's protocol.
-NAME       = ## the set: a folder in data/ and one in results/; "wmh" for make wmh
+NAME       = ## the set: a folder in data/ and one in results/ (make wmh, isles: "wmh", "isles")
 RAW        = data/raw ## folder of the raw scans
 LAYOUT     = wmh ## how the scans in RAW are arranged: wmh, isles, acdc, nnunet, bids, or your own my.toml
 LOSSES     = boundary gdl gdl+boundary ## rows of the table, e.g. gdl+boundary-alpha0.5
@@ -78,11 +78,11 @@ makefile  := $(firstword $(MAKEFILE_LIST))
 variables := $(shell sed -nE 's/^([A-Z][A-Z0-9_]*) *\??= .*/\1/p' $(makefile))
 # A default ends before the blank in front of its "##"
 $(foreach _,$(variables),$(if $(filter file,$(origin $_)),$(eval $_ = $(strip $(value $_)))))
+given   := $(foreach _,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $_))),$_))
 # Paths are taken as they are given, "$" included, and quoted for the shell
 $(foreach _,LAYOUT RAW SPLIT PATIENTS FILE,$(eval override $_ := $$(value $_)))
 quote = '$(subst ','\'',$(1))'
 
-given   := $(foreach _,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $_))),$_))
 unknown := $(firstword $(filter-out $(variables) HOME MAKE MAKEFLAGS SHELL XDG_CACHE_HOME,$(given)))
 nearest  = $(shell $(PYTHON) -c "import difflib, sys; print(*difflib.get_close_matches( \
 	sys.argv[1].upper(), sys.argv[2:], 1))" $(call quote,$(unknown)) $(variables))
@@ -101,9 +101,13 @@ name := $(if $(NAME),$(shell \
 taken := raw phantom phantom-wmh phantom-isles demo published reported.json
 set = $(or $(filter-out $(taken),$(name)),$(error NAME: expected a name that is not taken, of \
 	letters, digits, . _ + and -, found "$(NAME)". Give one, as in make $@ NAME=mine))
-sets = $(or $(filter-out published,$(sort $(foreach file,$(wildcard results/*/*/*/metrics.csv), \
+sets = $(or $(name),$(if $(NAME),$(set)),$(filter-out published,$(sort $(foreach file,$(wildcard results/*/*/*/metrics.csv), \
 	$(word 2,$(subst /, ,$(file)))))),$(error results: expected runs, found none. Train first, \
 	e.g. make wmh))
+
+# $(call takes_no,VARIABLES,WHY): a target that has its own refuses those that are given
+takes_no = $(foreach _,$(filter $(1),$(given)),$(error $_: expected none with make $@, $(2), found \
+	$(value $_)))
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
@@ -179,6 +183,7 @@ $(foreach _,EPOCHS=24 WIDTH=8 BATCH=4 SIZE=96 JOBS=2 THREADS=1 DEVICE=cpu,$(eval
 small = $(foreach _,EPOCHS WIDTH BATCH SIZE JOBS THREADS DEVICE,$_="$($_)") SUBJECTS= VAL= SPLIT= \
 	PATIENTS= LAYOUT=$(1) RAW=data/phantom/$(1)
 demo: ## the whole chain on a small phantom, on the CPU, in minutes
+	$(call takes_no,NAME LAYOUT RAW,which makes its own phantoms)
 	@echo "the demo trains on: $(DEVICE)$(if $(filter cpu,$(DEVICE)), (DEVICE=cuda uses a GPU))"
 	$(PY) -m scans.phantom --layout wmh --subjects 18 --out data/phantom/wmh
 	$(PY) -m scans.phantom --layout isles --subjects 24 --out data/phantom/isles
@@ -190,13 +195,16 @@ suffix := $(if $(filter code2018,$(PROTOCOL)),-code2018)$(if $(filter 3,$(DIMS))
 download = $(PY) -m scans.download --layout $@ --raw=$(call quote,$(RAW)) \
 	$(if $(filter-out no 0,$(FETCH)),--fetch) $(call path_option,SERVER,server) \
 	$(if $(ANY_MD5),--any-md5)
+own_name = $(if $(NAME),$(set),$@$(suffix))
 wmh: ## WMH 2017 by the paper's protocol; fetches the scans missing from data/raw
+	$(call takes_no,LAYOUT,whose scans have one)
 	@$(download) $(if $(OBSERVERS),--observers) $(if $(test),--test)
-	+@$(call on,$@$(suffix),LAYOUT=$@ chain)
+	+@$(call on,$(own_name),LAYOUT=$@ chain)
 
 isles: ## ISLES 2018 by the paper's protocol; fetches the scans if data/raw has none
+	$(call takes_no,LAYOUT,whose scans have one)
 	@$(download) $(call path_option,FILE,file) $(if $(test),--test)
-	+@$(call on,$@$(suffix),LAYOUT=$@ chain)
+	+@$(call on,$(own_name),LAYOUT=$@ chain)
 
 custom: ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=my.toml]
 	@$(if $(test),$(test_scans) > /dev/null)
@@ -204,6 +212,7 @@ custom: ## your own scans: make custom NAME=mine RAW=/path/to/scans [LAYOUT=my.t
 
 sweep: rows = gdl+boundary $(ALPHAS:%=gdl+boundary-alpha%) $(STRATEGIES:%=gdl+boundary-%)
 sweep: ## claim C6, constant ALPHAS and other STRATEGIES: make sweep NAME=wmh
+	$(call takes_no,LOSSES,whose rows are ALPHAS and STRATEGIES)
 	@$(if $(test),$(test_scans) > /dev/null)
 	+@$(call on,$(set),chain)
 
@@ -211,6 +220,7 @@ sweep: ## claim C6, constant ALPHAS and other STRATEGIES: make sweep NAME=wmh
 ablation: rows = gdl+boundary
 varied = $(call on,$(set)$(1),CONVENTION= UNIT= MAP_DIMS= $(2) scored)
 ablation: $(ready) ## official, mm and 3-D distance maps, capped GDL weight: make ablation NAME=wmh
+	$(call takes_no,LOSSES TEST CONVENTION UNIT MAP_DIMS,which varies the maps)
 	$(if $(filter paper,$(PROTOCOL)),,$(error PROTOCOL: expected paper, whose map is varied, found \
 		$(PROTOCOL). Leave it out))
 	$(if $(filter 3,$(DIMS)),$(error DIMS: expected 2, whose maps are varied, found 3. Leave it out))
@@ -223,6 +233,7 @@ ablation: $(ready) ## official, mm and 3-D distance maps, capped GDL weight: mak
 
 compare: rows = $(foreach loss,$(COMPARE),$(loss) $(loss)+boundary)
 compare: ## each loss of COMPARE with and without the boundary loss: make compare NAME=wmh
+	$(call takes_no,LOSSES TEST,whose rows are those of COMPARE on the validation scans)
 	+@$(call on,$(set),scored)
 	$(PY) -m studies.comparison --runs results/$(set) $(BESIDE:%=results/%)
 
@@ -242,13 +253,14 @@ publish: $(ready) ## pack a finished set for others to check: make publish NAME=
 		$(call option,AS,name) $(if $(WEIGHTS),--weights)
 
 each_set = status=0; for set in $(sets); do $(1) || status=2; done; exit $$status
-claims: $(ready) ## the paper's claims C1 to C11 on every set that has runs
-	@$(call each_set,$(PY) -m studies.claims --runs results/$$set)
+claims: $(ready) ## the paper's claims C1 to C11 on every set that has runs, or on NAME
+	@$(call each_set,$(PY) -m studies.claims --runs results/$$set \
+		--device $(firstword $(DEVICE)) $(call option,THREADS,threads))
 
-table: $(ready) ## Table 1 of every set that has runs, finished or not
+table: $(ready) ## Table 1 of every set that has runs, finished or not, or of NAME
 	@$(call each_set,$(PY) report.py --runs results/$$set --only table)
 
-figures: $(ready) ## the figures and report.html of every set that has runs
+figures: $(ready) ## the figures and report.html of every set that has runs, or of NAME
 	@$(call each_set,$(PY) report.py --runs results/$$set)
 
 clean: ## remove phantoms, their runs, preprocessed slices and caches; real runs are kept

@@ -121,6 +121,12 @@ def test_volumes_are_a_set_of_their_own_with_3d_maps_in_mm(clone):
         (["ablation", "NAME=x", "DIMS=3"], "DIMS"),
         (["ablation", "NAME=x", "PROTOCOL=code2018"], "PROTOCOL"),
         (["wmh", "DIMS=3", "PROTOCOL=code2018"], "DIMS"),
+        (["wmh", "LAYOUT=bids"], "LAYOUT"),
+        (["demo", "NAME=x"], "NAME"),
+        (["compare", "NAME=x", "LOSSES=gdl"], "LOSSES"),
+        (["compare", "NAME=x", "TEST=yes"], "TEST"),
+        (["sweep", "NAME=x", "LOSSES=gdl"], "LOSSES"),
+        (["ablation", "NAME=x", "UNIT=mm"], "UNIT"),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused_before_anything_is_trained(
@@ -132,6 +138,24 @@ def test_settings_that_exclude_each_other_are_refused_before_anything_is_trained
         and f"{option}: expected " in result.stderr
         and not (clone / "data").exists()
     )
+
+
+def test_the_challenges_sets_may_have_a_name_of_their_own(clone):
+    for target in ("wmh", "isles"):
+        plan = make("-n", target, "NAME=narrow", "DIMS=3", "FETCH=no", folder=clone).stdout
+        assert f"--layout {target} " in plan and "--out data/narrow\n" in plan
+        assert "results/narrow/gdl/seed0" in plan and f"results/{target}" not in plan
+
+
+def test_a_name_chooses_the_set_of_tables_and_claims(clone):
+    for name in ("a", "b"):
+        (clone / "results" / name / "gdl" / "seed0").mkdir(parents=True)
+        (clone / "results" / name / "gdl" / "seed0" / "metrics.csv").touch()
+    for target in ("table", "figures", "claims"):
+        assert "for set in a b;" in make("-n", target, folder=clone).stdout
+        assert "for set in b;" in make("-n", target, "NAME=b", folder=clone).stdout
+    plan = make("-n", "claims", "DEVICE=cuda:1 cpu", "THREADS=1", folder=clone).stdout
+    assert "--device cuda:1 --threads 1" in plan.replace("\\\n", "")
 
 
 @pytest.mark.parametrize("words, message", [
@@ -447,7 +471,9 @@ def test_a_split_table_may_lie_in_a_folder_of_any_name_and_reaches_the_chain(
         "EPOCHS=0",
     )  # training refuses, after the preprocessing
     result = make(*words, folder=clone)
-    assert (clone / "data" / "mine" / "split.csv").read_text() == table.read_text(), result.stderr
+    lines = (clone / "data" / "mine" / "split.csv").read_text().splitlines()
+    assert [line.rpartition(",")[0] for line in lines] == table.read_text().splitlines(), result
+    assert [line.rpartition(",")[2] for line in lines] == ["patient", "1", "2", "2"]
 
 
 def test_patients_auto_is_passed_on_and_taken_for_no_table(clone, tmp_path):
