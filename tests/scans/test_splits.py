@@ -372,8 +372,7 @@ def test_a_table_of_patients_splits_a_data_folder_and_binds_it(raw, tmp_path):
     patients = write_table(tmp_path / "patients.csv", "patient",
                            {f"s{n}": n // 2 for n in range(6)} | {"elsewhere": 9})
     assert preprocess(raw, tmp_path / "data", "--patients", patients).returncode == 0
-    rows = dict(line.split(",")
-                for line in (tmp_path / "data" / "split.csv").read_text().split()[1:])
+    rows = {row["subject"]: row["subset"] for row in read_csv(tmp_path / "data" / "split.csv")}
     assert all(rows[f"s{n}"] == rows[f"s{n + 1}"] for n in (0, 2, 4))
     assert list(rows.values()).count("val") == 2
     refuses(preprocess(raw, tmp_path / "data"), "a data set with another split")

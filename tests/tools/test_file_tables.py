@@ -26,5 +26,6 @@ def test_every_file_is_described():
 def test_a_table_has_a_row_for_every_entry():
     lines = file_tables.table("scans.folder.SplitRow").splitlines()
     assert lines[0] == "**A row of split.csv.**"
-    assert lines[-2:] == ["| `subject` | text | name of the scan |",
+    assert lines[4:6] == ["| `subject` | text | name of the scan |",
                           "| `subset` | text | train or val, or fold0, fold1, ... |"]
+    assert len(lines) == 7 and lines[6].startswith("| *`patient`* | whole number | ")
