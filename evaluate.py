@@ -45,9 +45,10 @@ If one mask is empty, distances are the image's diagonal in mm (--empty diagonal
 
 Printed and written per score: the number n of finite values, their mean, sample standard deviation
 (if n is at least 2), median, and a 95 % bootstrap interval of the mean over scans (percentiles of
-10,000 resamples, seed 0; if n is at least 5). --summary writes nnU-Net's summary.json; its Dice and
-IoU follow nnU-Net (null where both masks are empty, and not part of the mean; foreground_mean is
-null if a class occurs in no mask), and the scores above are added to them.
+10,000 resamples, seed 0, widened as Student's t is for few scans; if n is at least 5). --summary
+writes nnU-Net's summary.json; its Dice and IoU follow nnU-Net (null where both masks are empty, and
+not part of the mean; foreground_mean is null if a class occurs in no mask), and the scores above
+are added to them.
 
 --protocol wmh scores as the WMH 2017 challenge's own program does, and prints its five scores in
 its order. Unlike with --labels 1 --ignore 2, every value of a prediction from 0.5 upwards is
@@ -89,7 +90,7 @@ from scans.folder import (
 )
 from scans.inputs import begins_with, note_sizes, refuse_inputs
 from scoring import lesions
-from scoring.columns import METRICS, WMH
+from scoring.columns import METRICS, WMH, limits_of
 from scoring.crosscheck import check_folder
 from scoring.intervals import RESAMPLES, summarise, summarise_pairs
 from scoring.masks import Rules, find_all, listed, match, name_of, score_folder
@@ -112,7 +113,8 @@ def evaluate(args):
     # One {label: {score: value}} per subject, and the statistics over them
     scans = score_subjects(args.predictions, subjects, predictions, references, args)
     scores = [scan.scores for scan in scans]
-    statistics = {label: {metric: summarise([scan[label][metric] for scan in scores])
+    statistics = {label: {metric: summarise([scan[label][metric] for scan in scores],
+                                            limits_of(metric))
                           for metric in args.metrics} for label in labels}
 
     if args.csv:

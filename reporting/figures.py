@@ -8,7 +8,7 @@ from reporting import pictures, study_figures
 from reporting.curves import PAPERS, figure3, has_values
 from reporting.measures import MEASURES
 from scoring.cases import validation_cases
-from utils import PLOT_STYLE, atomic_path, write_text
+from utils import PLOT_STYLE, atomic_path, remove, write_text
 
 CAPTIONS = "captions.md"
 DRAWN_BY_THE_PAGE = ("figure3", "figure3_mm")
@@ -45,6 +45,9 @@ def draw_all(sets, reported, out, identity=None):
                          save("figure2", out, *pictures.figure2(sets))]
             drawn.append(save("figure4", out, *pictures.figure4(sets)))
 
+        for name in ("sweep", "identity"):  # an earlier report's, of other runs
+            for kind in ("pdf", "png"):
+                remove(out / f"{name}.{kind}")
         if swept := [results for results in sets if study_figures.has_sweep(results)]:
             drawn.append(save("sweep", out, *study_figures.sweep(swept)))
         if identity:

@@ -38,8 +38,12 @@ GENERAL = (
 def table_notes(sets, reported):
     """What a reader must know to read the table: the general sentences, then those of each set."""
     windows = "; ".join(f"{results.title}: {results.window}" for results in sets)
-    scores = dict.fromkeys(score_in_words(results.runs[0].config.score) for results in sets)
-    general = [sentence.replace("{windows}", windows).replace("{score}", " or ".join(scores))
+    scores = {}
+    for results in sets:
+        scores.setdefault(score_in_words(results.runs[0].config.score), []).append(results.title)
+    told = " or ".join(words if len(scores) == 1 else f"{words} ({', '.join(titles)})"
+                       for words, titles in scores.items())
+    general = [sentence.replace("{windows}", windows).replace("{score}", told)
                for sentence in GENERAL]
     return general + [note for results in sets for note in set_notes(results, reported)]
 

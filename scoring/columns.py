@@ -35,6 +35,14 @@ METRICS = {
 WMH = ("dice", "hd95_challenge", "volume_difference", "lesion_recall", "lesion_f1")
 
 
+def limits_of(metric):
+    """(least, greatest) value that a score of METRICS can have."""
+    unit, better = METRICS[metric]
+    if not better:
+        return -np.inf, np.inf
+    return 0.0, np.inf if unit else 1.0
+
+
 def score_masks(pred, target, spacing, slice_axis, empty="diagonal", tolerance=1.0, overlap=0.5,
                 total=None):
     """The columns of the table for two bool masks (X, Y, Z).

@@ -282,7 +282,10 @@ def test_figures_are_as_wide_as_a_papers_text_and_carry_no_caption(tmp_path, mon
 def test_captions_of_figures_that_need_the_scans_stay_when_these_are_away(tmp_path, monkeypatch):
     monkeypatch.setitem(figures.PLOT_STYLE, "savefig.dpi", 50)
     folder, out = write_sweep(tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / "identity.png").touch()  # of an earlier report, whose runs had claims
     figures.draw_all(load(folder), REPORTED, out)
+    assert (out / "sweep.png").exists() and not (out / "identity.png").exists()
     with_scans = sorted((out / "captions.md").read_text().split("\n\n"))
 
     monkeypatch.setattr(figures, "validation_cases", lambda results: [])
