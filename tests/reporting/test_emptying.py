@@ -17,6 +17,8 @@ def write(folder, data, epochs, loss="gdl+boundary", seed=0, empty=(3, 5), lesio
     """
     write_run(folder, data, loss, seed, [epoch[0] for epoch in epochs], epochs=len(epochs),
               **settings)
+    (data / "split.csv").write_text("subject,subset\n" + (
+        "a,fold0\nb,fold1\n" if "fold" in settings else "a,val\nt,train\n"))
     with open(folder / "metrics.csv", newline="") as file:
         table = list(csv.DictReader(file))
     for number, (row, (_, foreground, rate, _)) in enumerate(zip(table, epochs, strict=True)):
