@@ -288,11 +288,12 @@ def test_a_setting_that_older_runs_lack_does_not_differ_from_its_default(tmp_pat
 
 def test_folds_are_counted_as_runs_and_their_epochs_in_the_time_of_one(tmp_path):
     data, place = write_data(tmp_path / "data"), tmp_path / "r" / "gdl"
+    (data / "split.csv").write_text("subject,subset\na,fold0\nb,fold1\n")
     for fold in range(2):
         write_run(place / f"seed0-fold{fold}", data, "gdl", 0, [0.5] * 4, epochs=4, fold=fold,
                   folds=2)
         scan_scores.append(place / f"seed0-fold{fold}", [
-            {**SCAN, "epoch": epoch, "subject": "ab"[fold]} for epoch in range(4)])
+            {**SCAN, "epoch": epoch, "subject": "ab"[fold]} for epoch in range(5)])
     trained = next(row for row in stages(load(tmp_path / "r")) if row["stage"] == "training")
     assert trained["what"].startswith("2 runs, 8 epochs") and trained["seconds"] == 24
     assert '<td class="number">3.0</td>' in page_of(tmp_path / "r")  # 24 s of eight epochs

@@ -144,11 +144,12 @@ def test_steps_left_out_are_noted(tmp_path):
 
 def test_steps_left_out_are_counted_fold_by_fold(tmp_path):
     folder, data = tmp_path / "runs", write_data(tmp_path / "data")
+    (data / "split.csv").write_text("subject,subset\na,fold0\nb,fold1\n")
     for fold, subject in enumerate("ab"):
         place = write_run(folder / "gdl" / f"seed0-fold{fold}", data, "gdl", 0, [0.5] * 8,
                           folds=2, fold=fold)
         scan_scores.append(place, [{**SCAN, "epoch": epoch, "subject": subject}
-                                   for epoch in range(8)])
+                                   for epoch in range(9)])
     path = folder / "gdl" / "seed0-fold1" / "metrics.csv"
     path.write_text(path.read_text().replace(",1.5,", ",1.5,1", 1))
     assert "not finite: 1 in seed0-fold1." in read_table(folder)[1]
