@@ -13,7 +13,7 @@ RAW        = data/raw ## folder of the raw scans
 LAYOUT     = wmh ## how the scans in RAW are arranged: wmh, isles, acdc, nnunet, bids, or your own my.toml
 LOSSES     = boundary gdl gdl+boundary ## rows of the table, e.g. gdl+boundary-alpha0.5
 SEEDS      = 0 1 ## seeds: each row has a run per seed
-EPOCHS     = 200 ## of each run; a higher number continues finished runs
+EPOCHS     = 200 ## of each run; a higher number continues finished runs (not with LR_SCHEDULE=poly)
 NETWORK    = $(if $(filter 3,$(DIMS)),unet3d,unet) ## name of the network, see main.py --help (unet; unet3d with DIMS=3)
 WIDTH      = 64 ## channels of the network at full resolution
 BATCH      = ## slices or patches in a step (8 slices, 2 patches)
@@ -30,8 +30,8 @@ NORMALISE  = ## percentiles or zscore: of each volume's intensities (min-max, th
 SUBJECTS   = ## use only so many subjects (all)
 VAL        = ## number of validation scans (the paper's)
 SPLIT      = ## code2018, or a CSV table that says which scans validate (drawn by seed)
-FOLDS      = ## folds of cross-validation by patient, e.g. 5: a run per row, seed and fold (none)
-PATIENTS   = ## auto (isles), or a CSV table: keeps the scans of a patient in one subset (no)
+FOLDS      = ## folds of cross-validation, of whole patients where these are known, e.g. 5: a run per row, seed and fold (none)
+PATIENTS   = ## auto (isles, and layouts that name patients), or a CSV table: keeps the scans of a patient in one subset (no)
 CONVENTION = ## paper or official: what the distance map is inside (the protocol's)
 UNIT       = $(if $(filter 3,$(DIMS)),mm) ## px or mm: unit of the distance map (px; mm with DIMS=3)
 MAP_DIMS   = $(filter 3,$(DIMS)) ## 2 or 3: distance map of slice or volume (2; 3 with DIMS=3)

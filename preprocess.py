@@ -33,7 +33,8 @@ Written to --out:
                                  images are normalised where they are read
   references/<scan>.nii.gz       classes on the scan's own grid, 255 where the challenge's
                                  evaluation leaves voxels out
-  split.csv                      which subjects train and which validate
+  split.csv                      which subjects train and which validate, and whose they are, a
+                                 number for each patient, where that is known
   index.csv                      one row for each slice
   dataset.json                   the settings
   fingerprint.json               what the set is like
@@ -176,10 +177,11 @@ def add_arguments(add):
     add("--val", type=int, metavar="N",
         help="validation subjects (default: 10 of 60 for wmh, 20 of 94 for isles, else that share)")
     add("--split", metavar="HOW", help="random (default), code2018 (the authors' split), folds:N "
-        "(cross-validation by patient) or a CSV with columns subject, subset")
-    add("--patients", metavar="HOW", help="auto, by the scans' own files (isles, acdc), or a CSV "
-        "with columns subject, patient: all scans of a patient then fall in one subset (94 scans "
-        "of ISLES are of 63 patients); --val is then the most scans, not the exact number")
+        "(cross-validation, by patient where known) or a CSV with columns subject, subset")
+    add("--patients", metavar="HOW", help="auto, by the scans' own files (isles; with acdc "
+        "and bids always), or a CSV with columns subject, patient: all scans of a patient then "
+        "fall in one subset (94 scans of ISLES are of 63 patients); --val is then the most scans, "
+        "not the exact number")
     add("--seed", type=int, default=0, metavar="K",
         help="seed of the random split and of --subjects (default 0)")
 

@@ -5,16 +5,16 @@ Examples:
   python -m studies.claims --runs results/wmh --network-runs results/wmh-unet2018 --device cpu
 
 C1, C2: GDL + boundary against GDL in DSC and Hausdorff distance. C3: smoothness of the validation
-curves. C4: the boundary loss alone collapses. C5: what the boundary term adds to the time of a
-step. C6: constant alphas against the schedule. C7: another network. C8: 3-D. C9: Eq. 3 and 4 hold
-on shapes with known answers. C10: small lesions are recovered. C11: false positives far from any
-lesion are removed.
+curves. C4: the boundary loss alone collapses (decided by six runs or more that all do, or of which
+none does). C5: what the boundary term adds to the time of a step. C6: constant alphas against the
+schedule. C7: another network. C8: 3-D. C9: Eq. 3 and 4 hold on shapes with known answers. C10:
+small lesions are recovered. C11: false positives far from any lesion are removed.
 
 Verdicts: "supported"; "refuted", if an interval lies entirely on the other side, or beyond the
 margin of what C6 and C8 call similar; "undecided", if it does not; "not measured", with one seed,
-fewer than 5 scans, or other data missing. Where several measures decide, all must hold: for C1
-slice DSC, the paper's, which an empty mask can win, and 3-D DSC, which it cannot. On a phantom no
-claim is judged: only the statistics are written.
+fewer than 5 scans or patients, or other data missing. Where several measures decide, all must hold:
+for C1 slice DSC, the paper's, which an empty mask can win, and 3-D DSC, which it cannot. On a
+phantom no claim is judged: only the statistics are written.
 
 Intervals are 95 %, from a bootstrap over validation scans, the same ones for both losses, and over
 the seeds of each, widened because there are few (see scoring/intervals.py). Means over the last

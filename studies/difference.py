@@ -13,7 +13,7 @@ Examples:
 Each difference is a mean over the validation scans with its 95 % interval over scans and seeds (see
 scoring/intervals.py), of the last epochs, of the best one, or of those that you name. "better" and
 "worse": the interval excludes 0; "undecided": it does not; "not measured": one seed, whose interval
-over scans alone is too narrow, or fewer than 5 scans. On a phantom there is no verdict.
+over scans alone is too narrow, or fewer than 5 scans or patients. On a phantom there is no verdict.
 
 Of several sets each has its table, and the figure shows how the differences change from set to set,
 in the order in which they are named.
