@@ -13,7 +13,7 @@ RAW        = data/raw ## folder of the raw scans
 LAYOUT     = wmh ## how the scans in RAW are arranged: wmh, isles, acdc, nnunet, bids, or your own my.toml
 LOSSES     = boundary gdl gdl+boundary ## rows of the table, e.g. gdl+boundary-alpha0.5
 SEEDS      = 0 1 ## seeds: each row has a run per seed
-EPOCHS     = 200 ## of each run; a higher number continues finished runs (not with LR_SCHEDULE=poly)
+EPOCHS     = 200 ## of each run; a higher number continues finished runs, but not with LR_SCHEDULE=poly
 NETWORK    = $(if $(filter 3,$(DIMS)),unet3d,unet) ## name of the network, see main.py --help (unet; unet3d with DIMS=3)
 WIDTH      = 64 ## channels of the network at full resolution
 BATCH      = ## slices or patches in a step (8 slices, 2 patches)
@@ -29,7 +29,7 @@ FILL       = ## rows and columns that the scan takes up within SIZE, background 
 NORMALISE  = ## percentiles or zscore: of each volume's intensities (min-max, the paper's)
 SUBJECTS   = ## use only so many subjects (all)
 VAL        = ## number of validation scans (the paper's)
-SPLIT      = ## code2018, or a CSV table that says which scans validate (drawn by seed)
+SPLIT      = ## code2018, or a CSV table that says which scans validate, or the fold of each (drawn by seed)
 FOLDS      = ## folds of cross-validation, of whole patients where these are known, e.g. 5: a run per row, seed and fold (none)
 PATIENTS   = ## auto (isles, and layouts that name patients), or a CSV table: keeps the scans of a patient in one subset (no)
 CONVENTION = ## paper or official: what the distance map is inside (the protocol's)
@@ -88,8 +88,8 @@ nearest  = $(shell $(PYTHON) -c "import difflib, sys; print(*difflib.get_close_m
 	sys.argv[1].upper(), sys.argv[2:], 1))" $(call quote,$(unknown)) $(variables))
 $(if $(unknown),$(error unknown variable $(unknown); \
 	$(or $(nearest:%=did you mean %?),see make help)))
-$(if $(and $(FOLDS),$(SPLIT)$(VAL)),$(error FOLDS: expected neither SPLIT nor VAL beside it, \
-	found $(SPLIT)$(VAL). Leave one of them out))
+$(if $(and $(FOLDS),$(VAL)$(filter random code2018,$(SPLIT))),$(error FOLDS: expected no VAL beside it, \
+	and as SPLIT a table of folds alone, found $(VAL)$(SPLIT). Leave one of them out))
 $(if $(and $(filter code2018,$(PROTOCOL)),$(filter 3,$(DIMS))),$(error DIMS: expected 2 with \
 	PROTOCOL=code2018, whose maps are those of slices, found 3))
 $(foreach _,LOSSES SEEDS DEVICE,$(if $(strip $($_)),,$(error $_: expected at least one, found none)))
@@ -316,7 +316,7 @@ layout = $(if $(findstring .,$(LAYOUT)),--layout=$(call quote,$(LAYOUT)),--layou
 pixels = --size $(SIZE)$(if $(FILL), --fill $(FILL))$(if $(NORMALISE), --normalise $(NORMALISE))
 data_settings = $(layout) $(pixels) --protocol $(PROTOCOL) \
 	$(call option,SUBJECTS,subjects) $(call option,VAL,val) \
-	$(if $(FOLDS),--split folds:$(FOLDS),$(call path_option,SPLIT,split)) \
+	$(if $(SPLIT),$(call path_option,SPLIT,split),$(if $(FOLDS),--split folds:$(FOLDS))) \
 	$(call path_option,PATIENTS,patients) $(call option,CONVENTION,convention) \
 	$(call option,UNIT,unit) $(call option,MAP_DIMS,map-dims)
 run_settings = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \

@@ -122,6 +122,8 @@ def test_volumes_are_a_set_of_their_own_with_3d_maps_in_mm(clone):
         (["ablation", "NAME=x", "PROTOCOL=code2018"], "PROTOCOL"),
         (["wmh", "DIMS=3", "PROTOCOL=code2018"], "DIMS"),
         (["wmh", "LAYOUT=bids"], "LAYOUT"),
+        (["custom", "NAME=x", "FOLDS=2", "VAL=1"], "FOLDS"),
+        (["custom", "NAME=x", "FOLDS=2", "SPLIT=code2018"], "FOLDS"),
         (["demo", "NAME=x"], "NAME"),
         (["compare", "NAME=x", "LOSSES=gdl"], "LOSSES"),
         (["compare", "NAME=x", "TEST=yes"], "TEST"),
@@ -166,6 +168,19 @@ def test_a_list_of_nothing_is_refused(clone, words, message):
     result = make("-n", "custom", "NAME=x", *words, folder=clone)
     assert result.returncode == 2 and f"*** {message}" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_folds_are_drawn_or_those_of_a_table_with_a_run_for_each(clone, tmp_path):
+    table = tmp_path / "folds.csv"
+    table.write_text("subject,subset\ns0,fold0\ns1,fold1\ns2,fold1\n")
+    for words, split in (([], "--split folds:2 "), ([f"SPLIT={table}"], f"--split='{table}' ")):
+        plan = make("-n", "custom", "NAME=x", "FOLDS=2", "LOSSES=gdl", "SEEDS=3", *words,
+                    folder=clone).stdout.replace("\\\n", " ")
+        data, = (line for line in plan.splitlines() if "preprocess.py" in line)
+        assert split in data and data.count("--split") == 1
+        runs = [" ".join(line.split()) for line in plan.splitlines() if "main.py" in line]
+        assert ["--seed 3 --fold 0 --out results/x/gdl/seed3-fold0" in runs[0],
+                "--seed 3 --fold 1 --out results/x/gdl/seed3-fold1" in runs[1]] == [True, True]
 
 
 def test_seeds_and_rows_that_are_named_twice_are_trained_once(clone):
@@ -596,7 +611,8 @@ def test_py_may_come_from_the_shell(clone):
 
 def test_help_says_what_each_variable_means_and_its_default():
     lines = make("help").stdout.splitlines()
-    assert "  EPOCHS        of each run; a higher number continues finished runs (200)" in lines
+    assert ("  EPOCHS        of each run; a higher number continues finished runs, but not with "
+            "LR_SCHEDULE=poly (200)") in lines
     named = {
         line.split()[0] for line in lines if line.startswith("  ") and line.split()[0].isupper()
     }
