@@ -382,7 +382,7 @@ def refuse_other_scans(run, split, classes):
 
     names = subjects_in(split, "val", run.config.fold)
     expected = set(product(names, classes[1:]))
-    start = min(min(found), run.rows[-run.window]["epoch"]) if run.rows else 0
+    start = min(min(found), *(row["epoch"] for row in run.rows[-run.window:]))
     for epoch in (row["epoch"] for row in run.rows if row["epoch"] >= start):
         its = found.get(epoch, set())
         if wrong := sorted(expected - its) or sorted(its - expected):

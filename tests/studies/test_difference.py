@@ -168,6 +168,16 @@ def test_scores_that_lack_scans_or_epochs_are_refused(folder, keep, words):
             "expected scores of the 2 scans that validate", words)
 
 
+def test_an_unfinished_run_has_the_scores_of_its_epochs(folder):
+    path = folder / "gdl" / "seed1"
+    (path / "summary.json").unlink()
+    metrics = (path / "metrics.csv").read_text().splitlines(True)
+    (path / "metrics.csv").write_text("".join(metrics[:2]))  # one epoch, below the window of two
+    assert len(load_sets([folder], None)[0].runs) == 6
+    rewrite(path / "scores.csv", lambda cells: cells[:2] != ["1", "b"])
+    refuses(run("report.py", "--runs", folder, "--only", "table"), "at epoch 1, found none of b")
+
+
 def test_scores_of_other_scans_are_refused(folder):
     path = folder / "gdl" / "seed1" / "scores.csv"
     path.write_text(path.read_text().replace(",b,", ",c,"))
