@@ -104,8 +104,9 @@ def main(argv=None):
     if split_given or not args.verify:
         split = choose_split(names, args.split, args.val, args.seed, patients)
 
+    known = patients or known_patients(subjects, spec)
     if args.verify:
-        verify(subjects, spec, args.jobs, duplicates, split, patients)
+        verify(subjects, spec, args.jobs, duplicates, split, known)
         return 0
 
     # A folder of another data set is refused here, before the long check of the scans
@@ -119,7 +120,6 @@ def main(argv=None):
     with exclusive(out):
         converted = convert_all(subjects, spec, out, settings, args.jobs, duplicates)
 
-        known = patients or known_patients(subjects, spec)
         rows, fingerprint = summarise(out, split, list(spec.modalities), known)
         folder.write_split(out, split, known)
         folder.write_fingerprint(out, fingerprint)
@@ -137,7 +137,7 @@ def verify(subjects, spec, jobs, duplicates, split, patients):
     facts = check_all(subjects, spec, jobs, partial(raw_facts, spec=spec), duplicates,
                       desc="checking")
     sources = {fact["subject"]: fact["sources"] for fact in facts}
-    warn_of_copies(sources, split, patients or known_patients(subjects, spec))
+    warn_of_copies(sources, split, patients)
     print_patients(facts, spec)
     print_raw_fingerprint(raw_fingerprint(facts))
 

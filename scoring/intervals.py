@@ -225,14 +225,15 @@ def summarise(values, limits=(-np.inf, np.inf)):
     if len(values) == 0:
         return {"n": 0, "mean": nan, "std": nan, "median": nan, "ci95_low": nan, "ci95_high": nan}
 
-    low, high = bootstrap_interval(values) if len(values) >= FEWEST_SCANS else (nan, nan)
+    interval = bootstrap_interval(values) if len(values) >= FEWEST_SCANS else (nan, nan)
+    low, high = np.clip(interval, *limits)  # NaN stays
     return {
         "n": len(values),
         "mean": float(values.mean()),
         "std": float(values.std(ddof=1)) if len(values) > 1 else nan,
         "median": float(np.median(values)),
-        "ci95_low": max(low, limits[0]) if np.isfinite(low) else nan,
-        "ci95_high": min(high, limits[1]) if np.isfinite(high) else nan,
+        "ci95_low": float(low),
+        "ci95_high": float(high),
     }
 
 

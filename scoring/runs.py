@@ -374,12 +374,11 @@ def refuse_other_scans(run, split, classes):
         split: {subject: subset}, from split.csv.
         classes: names of all classes, background first.
     """
-    path, found = run.folder / scan_scores.FILE, {}
-    for row in run.scans:
-        found.setdefault(row["epoch"], set()).add((row["subject"], row["class_name"]))
-    if not found:
+    if not run.scans:
         return
-
+    path = run.folder / scan_scores.FILE
+    found = {epoch: {(row["subject"], row["class_name"]) for row in rows}
+             for epoch, rows in scan_scores.by_epoch(run.scans).items()}
     names = subjects_in(split, "val", run.config.fold)
     expected = set(product(names, classes[1:]))
     start = min(min(found), *(row["epoch"] for row in run.rows[-run.window:]))
