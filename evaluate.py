@@ -45,7 +45,8 @@ If one mask is empty, distances are the image's diagonal in mm (--empty diagonal
 
 Printed and written per score: the number n of finite values, their mean, sample standard deviation
 (if n is at least 2), median, and a 95 % bootstrap interval of the mean over scans (percentiles of
-10,000 resamples, seed 0, widened as Student's t is for few scans; if n is at least 5). --summary
+10,000 resamples, seed 0, widened as Student's t is for few scans; if n is at least 5). Where --data
+knows the scans' patients, a patient's scans are drawn together, and five patients count. --summary
 writes nnU-Net's summary.json; its Dice and IoU follow nnU-Net (null where both masks are empty, and
 not part of the mean; foreground_mean is null if a class occurs in no mask), and the scores above
 are added to them.
@@ -63,7 +64,8 @@ centroid in the scan's coordinates.
 
 --compare A B scores both and prints B - A over the scans: mean and median difference, 95 %
 bootstrap interval of the mean difference, scans in which B is better and worse (for a difference:
-nearer to 0), and the p-value of a two-sided Wilcoxon signed-rank test, if there are five scans.
+nearer to 0), and the p-value of a two-sided Wilcoxon signed-rank test (of the means of patients,
+where they are known), if there are five scans.
 
 --check reads every file again with SimpleITK, which must find the same voxels and voxel size, and
 computes dice, hd and hd95 again with medpy, which must agree to 1e-6 and 1e-3 mm. It prints the
@@ -83,6 +85,7 @@ from pathlib import Path
 from scans.folder import (
     IGNORED,
     count_folds,
+    number_patients,
     read_dataset,
     read_split,
     references_path,
@@ -113,8 +116,9 @@ def evaluate(args):
     # One {label: {score: value}} per subject, and the statistics over them
     scans = score_subjects(args.predictions, subjects, predictions, references, args)
     scores = [scan.scores for scan in scans]
+    patients = patients_of(args, subjects, references)
     statistics = {label: {metric: summarise([scan[label][metric] for scan in scores],
-                                            limits_of(metric))
+                                            limits_of(metric), patients)
                           for metric in args.metrics} for label in labels}
 
     if args.csv:
@@ -134,7 +138,7 @@ def evaluate(args):
     for label in labels:
         empty = [sum(scan[label][key] for scan in scores)
                  for key in ("prediction_empty", "reference_empty")]
-        print(f"\nlabel {label}: {len(subjects)} scans, {empty[0]} empty predictions, "
+        print(f"\nlabel {label}: {in_scans(subjects, patients)}, {empty[0]} empty predictions, "
               f"{empty[1]} empty references")
         print(statistics_table(statistics[label]))
     return 0
@@ -151,9 +155,10 @@ def evaluate_pair(args):
 
     a, b = ([scan.scores for scan in score_subjects(folder, subjects, found, references, args)]
             for folder, found in zip(args.compare, masks))
+    patients = patients_of(args, subjects, references)
     statistics = {label: {metric: summarise_pairs([scan[label][metric] for scan in a],
                                                   [scan[label][metric] for scan in b],
-                                                  METRICS[metric][1])
+                                                  METRICS[metric][1], patients)
                           for metric in args.metrics} for label in labels}
 
     if args.csv:
@@ -167,7 +172,7 @@ def evaluate_pair(args):
 
     print(f"\na: {args.compare[0]}\nb: {args.compare[1]}")
     for label in labels:
-        print(f"\nlabel {label}: b - a over {len(subjects)} scans")
+        print(f"\nlabel {label}: b - a over {in_scans(subjects, patients)}")
         print(differences_table(statistics[label]))
     return 0
 
@@ -194,6 +199,12 @@ def to_be_predicted(args, references, *masks):
             if name in predicted or subsets[name] in wanted}
 
 
+def patients_of(args, subjects, references):
+    """Whose scans the subjects are, int (scans,); None where nothing says it: see --data."""
+    names = [name_of(references[name]) for name in subjects]
+    return number_patients(Path(args.data), names) if args.data else None
+
+
 def check_files(args, *masks):
     """Refuse outputs in the place of other files; say so if headers hold no voxel size."""
     inputs = [path for found in masks for path in found.values()]
@@ -218,6 +229,12 @@ def settings(rules):
     return {"labels": rules.labels, "ignore": rules.ignored, "empty": rules.empty,
             "tolerance_mm": rules.tolerance, "overlap": rules.overlap, "protocol": rules.protocol,
             "resamples": RESAMPLES}
+
+
+def in_scans(subjects, patients):
+    """"50 scans", "50 scans of 25 patients"."""
+    count = len(subjects if patients is None else set(patients))
+    return f"{len(subjects)} scans" + (f" of {count} patients" if count < len(subjects) else "")
 
 
 def side_by_side(a, b, metrics):

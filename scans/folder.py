@@ -364,6 +364,14 @@ def read_patients(folder):
             for row in read_csv(split_path(folder), ("subject", "subset")) if row.get("patient")}
 
 
+def number_patients(folder, names):
+    """Whose scans these are, int (scans,) from 0 on; None where split.csv does not say of all."""
+    patients = read_patients(folder)
+    if not set(names) <= set(patients):
+        return None
+    return np.unique([patients[name] for name in names], return_inverse=True)[1]
+
+
 def subjects_of(folder, subset, fold=None):
     """Names of the subjects of "train" or "val", in the order of split.csv.
 

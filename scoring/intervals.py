@@ -191,41 +191,68 @@ def change_in_words(value):
     return f"{value['difference']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}]"
 
 
-def bootstrap_interval(values, seed=0):
-    """95 % interval of the mean of `values` (n,): (low, high).
+def bootstrap_interval(sums, counts=None, seed=0):
+    """95 % interval of the mean of some patients' scores: (low, high).
 
-    Percentiles over resamples of them, whose deviations are enlarged because they are few, see
-    `widening`: of 5 or 6 scans the percentiles alone would hold the mean 4 times in 5.
+    Percentiles over resamples of the patients, whose deviations are enlarged because they are few,
+    see `widening`: of 5 or 6 the percentiles alone would hold the mean 4 times in 5.
+
+    Args:
+        sums: (patients,) of the scores of each patient's scans.
+        counts: (patients,) of these scans; None: one each.
     """
-    if len(values) == 1:  # says nothing of how much it varies
-        return float(values[0]), float(values[0])
+    counts = np.ones(len(sums)) if counts is None else counts
+
+    def mean_of_scans(sums, counts, axis=-1):
+        return sums.sum(axis) / counts.sum(axis)
+
+    mean = mean_of_scans(sums, counts)
+    if len(sums) == 1:  # says nothing of how much it varies
+        return float(mean), float(mean)
 
     from scipy.stats import bootstrap  # here, because importing it takes long
-    found = bootstrap((values,), np.mean, n_resamples=RESAMPLES, batch=BATCH, method="percentile",
-                      confidence_level=0.95, random_state=np.random.default_rng(seed))
-    mean, factor = np.mean(values), widening(len(values))
+    found = bootstrap((sums, counts), mean_of_scans, paired=True, n_resamples=RESAMPLES,
+                      batch=BATCH, method="percentile", confidence_level=0.95,
+                      random_state=np.random.default_rng(seed))
+    factor = widening(len(sums))
     low, high = (mean + (limit - mean) * factor for limit in found.confidence_interval)
     return float(low), float(high)
 
 
-def summarise(values, limits=(-np.inf, np.inf)):
+def per_patient(values, patients=None):
+    """Sums and numbers of scores, (patients,) each; for the numbers None where all are 1.
+
+    Args:
+        values: (scans,).
+        patients: (scans,) whose they are; None: each is of another.
+    """
+    if patients is None:
+        return values, None
+    each = np.unique(patients, return_inverse=True)[1]
+    return np.bincount(each, values), np.bincount(each)
+
+
+def summarise(values, limits=(-np.inf, np.inf), patients=None):
     """Statistics of the finite ones among `values`; NaN where undefined.
 
     Args:
         values: (n,) scores.
         limits: the least and the greatest that there can be, which the interval keeps to.
+        patients: (n,) whose scans they are, drawn together; None: each is of another.
 
     Returns:
         {"n", "mean", "std" (of the sample, from 2 values on), "median", "ci95_low", "ci95_high" (of
-        the mean, from FEWEST_SCANS values on)}.
+        the mean, from FEWEST_SCANS patients on)}.
     """
     values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
+    known = np.isfinite(values)
+    values, patients = values[known], None if patients is None else patients[known]
     nan = float("nan")
     if len(values) == 0:
         return {"n": 0, "mean": nan, "std": nan, "median": nan, "ci95_low": nan, "ci95_high": nan}
 
-    interval = bootstrap_interval(values) if len(values) >= FEWEST_SCANS else (nan, nan)
+    sums, counts = per_patient(values, patients)
+    interval = bootstrap_interval(sums, counts) if len(sums) >= FEWEST_SCANS else (nan, nan)
     low, high = np.clip(interval, *limits)  # NaN stays
     return {
         "n": len(values),
@@ -237,35 +264,38 @@ def summarise(values, limits=(-np.inf, np.inf)):
     }
 
 
-def summarise_pairs(a, b, better):
+def summarise_pairs(a, b, better, patients=None):
     """Statistics of the paired differences b - a, over the pairs in which both are finite.
 
     Args:
         a, b: (n,) scores of the same scans.
         better: +1 if more is better, -1 if less is, 0 if it is better to be nearer to 0.
+        patients: (n,) whose scans they are; None: each is of another.
 
     Returns:
         what `summarise` gives for b - a, and "mean_a", "mean_b", "b_better", "b_worse" (numbers of
-        scans), "wilcoxon_p" (two-sided, from FEWEST_SCANS scans on).
+        scans), "wilcoxon_p" (two-sided, of the patients' means, from FEWEST_SCANS patients on).
     """
     from scipy.stats import wilcoxon
     a, b = np.asarray(a, float), np.asarray(b, float)
     finite = np.isfinite(a) & np.isfinite(b)
-    a, b = a[finite], b[finite]
+    a, b, patients = a[finite], b[finite], None if patients is None else patients[finite]
     change = b - a
     gain = better * change if better else np.abs(a) - np.abs(b)
 
-    # Scans without a change say nothing about its direction (Wilcoxon's own rule); if there are
-    # no others, p is 1.
-    changed = change[change != 0]
+    # Patients without a change say nothing about its direction (Wilcoxon's own rule); if there
+    # are no others, p is 1.
+    sums, counts = per_patient(change, patients)
+    means = sums if counts is None else sums / counts
+    changed = means[means != 0]
     p = float(wilcoxon(changed).pvalue) if len(changed) else 1.0
-    if len(change) < FEWEST_SCANS:
+    if len(means) < FEWEST_SCANS:
         p = float("nan")
 
     return {
         "mean_a": float(a.mean()) if len(a) else float("nan"),
         "mean_b": float(b.mean()) if len(b) else float("nan"),
-        **summarise(change),
+        **summarise(change, patients=patients),
         "b_better": int((gain > 0).sum()),
         "b_worse": int((gain < 0).sum()),
         "wilcoxon_p": p,

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from scans.folder import read_patients
+from scans.folder import number_patients
 from scoring.cases import validation_cases, validation_names
 from scoring.scan_scores import by_epoch, measures
 from scoring.scores import BINS, lesion_detection_of, score_scan
@@ -108,9 +108,8 @@ def row_scores(results, row, statistic="best"):
         return None
     found = {name: np.array([[scan[name] for scan in scans] for scans in per_run], float)
              for name in per_run[0][0]}
-    patients = read_patients(results.data)
-    if set(names) <= set(patients):
-        found[PATIENT] = np.unique([patients[name] for name in names], return_inverse=True)[1][None]
+    if (patients := number_patients(results.data, names)) is not None:
+        found[PATIENT] = patients[None]
     return found
 
 

@@ -18,6 +18,7 @@ from scoring.intervals import (
     difference,
     mean_score,
     patients_behind,
+    per_patient,
     scans_behind,
     t_quantile,
 )
@@ -238,7 +239,8 @@ def needed_for(margin, pair, name):
     """How many seeds, or scans, an interval within +-margin of equal rows takes.
 
     The variance of the mean over scans stays, that over seeds goes with 1 / seeds, and the interval
-    with Student's t, as in scoring/intervals.py.
+    with Student's t, as in scoring/intervals.py. A patient's scans hang together there and here: so
+    many scans are needed if further patients have as many each.
 
     Args:
         margin: in the unit of the metric.
@@ -250,12 +252,15 @@ def needed_for(margin, pair, name):
         where seeds suffice, "words"}.
     """
     rows = pair.with_term[name], pair.without[name]
-    if min(map(len, rows)) < FEWEST_SEEDS or rows[0].shape[1] < 2:
+    change = rows[0].mean(0) - rows[1].mean(0)
+    patients = pair.without[PATIENT][0] if PATIENT in pair.without else None
+    sums, _ = per_patient(change - change.mean(), patients)
+    scans, count = len(change), len(sums)
+    if min(map(len, rows)) < FEWEST_SEEDS or count < 2:
         return {"seeds_needed": None, "scans_needed": None, "words": ""}
-    per_scan = rows[0].mean(0) - rows[1].mean(0)
-    of_scans = 1.96 * per_scan.std(ddof=1)                                 # half, of one scan
-    of_seeds = sum(row.mean(1).var(ddof=1) for row in rows) ** 0.5          # of one seed of each
-    scans = per_scan.size
+    # half of an interval of one scan; the deviation of one seed of each
+    of_scans = 1.96 * ((sums ** 2).sum() / scans * count / (count - 1)) ** 0.5
+    of_seeds = sum(row.mean(1).var(ddof=1) for row in rows) ** 0.5
 
     for seeds in range(FEWEST_SEEDS, MOST_SEEDS + 1):
         half = np.hypot(of_scans / scans ** 0.5, t_quantile(seeds) * of_seeds / seeds ** 0.5)

@@ -475,6 +475,22 @@ def test_predictions_compared_on_a_data_folder_must_be_complete_too(data):
         evaluate.main([*places, "--data", str(data)])
 
 
+def test_intervals_need_five_patients_where_the_data_folder_knows_them(data, capsys):
+    """Five copies of the scan p3 stand beside p2, whose first class is empty."""
+    for number in range(4, 8):
+        shutil.copy(data / "references/p3.nii.gz", data / f"references/p{number}.nii.gz")
+    names = [f"p{number}" for number in range(2, 8)]
+    split = {"p1": "train", **dict.fromkeys(names, "val")}
+    folder.write_split(data, split)
+    scored(data, *names)
+    assert "label 1: 6 scans, 1 empty " in (printed := capsys.readouterr().out)
+    assert "[1.000, 1.000]" in printed
+    folder.write_split(data, split, {name: f"of {name in names[:3]}" for name in split})
+    scored(data, *names)
+    assert "label 1: 6 scans of 2 patients, 1 empty " in (printed := capsys.readouterr().out)
+    assert "[1.000, 1.000]" not in printed
+
+
 def test_an_unfinished_data_folder_is_refused(data):
     folder.mark_unfinished(data)
     with pytest.raises(UserError, match=r"no index\.csv in it"):

@@ -266,6 +266,27 @@ def test_the_interval_of_few_scans_holds_the_mean_as_often_as_it_says():
     assert 183 <= held <= 197  # of percentiles alone about 171
 
 
+def test_the_scans_of_a_patient_count_together_in_the_statistics_of_scans():
+    rng = np.random.default_rng(4)
+    values, patients = rng.normal(5, 2, 12), np.arange(12)
+    alike, twice = np.repeat(values, 2), np.repeat(patients, 2)  # two scans each that are alike
+    once, got = intervals.summarise(values), intervals.summarise(alike, patients=twice)
+    for name in ("mean", "ci95_low", "ci95_high"):
+        assert got[name] == pytest.approx(once[name])
+    assert got["n"] == 24
+
+    once = intervals.summarise_pairs(0 * values, values - 4, better=1)
+    got = intervals.summarise_pairs(0 * alike, alike - 4, better=1, patients=twice)
+    for name in ("mean", "ci95_low", "ci95_high", "wilcoxon_p"):
+        assert got[name] == pytest.approx(once[name])
+    # a scan without a score stays out with its number; 1, 1 and 4 have the mean 2, not 2.5
+    patients = np.array([7, 7, 3, 3])
+    assert intervals.summarise([1, 1, 4, math.nan], patients=patients)["mean"] == 2
+    # five scans of four patients are too few
+    got = intervals.summarise_pairs([0.0] * 5, np.arange(5.0), 1, np.array([0, 0, 1, 2, 3]))
+    assert math.isnan(got["ci95_low"]) and math.isnan(got["wilcoxon_p"])
+
+
 def test_an_interval_keeps_to_what_a_score_can_be():
     values = [1.0, 1, 1, 1, 0.2]
     assert intervals.summarise(values)["ci95_high"] > 1

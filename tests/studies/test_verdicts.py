@@ -45,6 +45,16 @@ def test_scans_that_differ_need_more_scans_whatever_the_seeds():
     assert "these 4 scans, which alone leave +-0.253: about 2562 scans" in found["words"]
 
 
+def test_two_alike_scans_of_a_patient_need_twice_as_many():
+    rows = [np.repeat([[0.1, 0.3, 0.5, 0.7]] * 2, 2, axis=1), np.full((2, 8), 0.4)]
+    of_patients = pair(*rows)
+    of_patients.without["patient"] = np.repeat(np.arange(4), 2)[None]
+    # as above of 4 patients: 2 x 2561.1 scans
+    found = verdicts.needed_for(0.01, of_patients, "dsc_3d")
+    assert found["scans_needed"] == 5123 and "these 8 scans, which alone leave +-0.253" in \
+        found["words"]
+
+
 def test_one_seed_does_not_say_how_many_it_takes():
     found = verdicts.needed_for(0.01, pair([[0.5] * 6], [[0.5] * 6] * 2), "dsc_3d")
     assert found == {"seeds_needed": None, "scans_needed": None, "words": ""}
