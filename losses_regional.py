@@ -589,7 +589,7 @@ def build_loss(name: str, classes: int = 2, gdl_max_weight: float | None = None,
     Args:
         name: a regional loss, "boundary", or both joined by "+".
         classes: number of classes K including background.
-        gdl_max_weight: see GeneralizedDiceLoss.
+        gdl_max_weight: of "gdl", see GeneralizedDiceLoss.
         options: keyword arguments of the regional loss, e.g. {"gamma": 1.0}; "wce" needs
             {"weights": [...]}.
         boundary_classes: those of the boundary part; None: all of the foreground, 1 to K-1. With 0,
@@ -604,6 +604,8 @@ def build_loss(name: str, classes: int = 2, gdl_max_weight: float | None = None,
     regional, has_boundary = parts_of(name)
     boundary_classes = checked_boundary_classes(boundary_classes, classes, name)
     options = checked_options(name, options, classes)
+    if gdl_max_weight is not None and regional != "gdl":
+        raise ValueError(f"gdl_max_weight: expected a loss with gdl, found {name!r}")
     if regional == "wce" and options.get("weights") is None:
         raise ValueError(f"weights: expected {classes} of them for wce, found none")
 

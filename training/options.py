@@ -215,7 +215,7 @@ def loss_options(args):
             raise ValueError(f"loss-options: expected each name once, found {name} twice")
 
     checked_options(args.loss, options)
-    if args.gdl_max_weight is not None and parts_of(args.loss)[0] not in ("gdl", None):
+    if args.gdl_max_weight is not None and parts_of(args.loss)[0] != "gdl":
         raise ValueError(f"gdl-max-weight: expected a loss with gdl, found {args.loss}")
     return options or None
 

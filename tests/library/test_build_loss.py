@@ -152,6 +152,9 @@ def test_the_options_given_are_left_as_they_were():
 def test_build_loss_passes_the_weight_cap_on():
     loss = build_loss("gdl+boundary", gdl_max_weight=0.5)
     assert (loss.regional.max_weight, build_loss("gdl").regional.max_weight) == (0.5, None)
+    for name in ("ce", "dice+boundary", "boundary"):  # which have no such weight
+        with pytest.raises(ValueError, match="gdl_max_weight: expected a loss with gdl, found"):
+            build_loss(name, gdl_max_weight=0.5)
 
 
 @pytest.mark.parametrize("name, options, words", [

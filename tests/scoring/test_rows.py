@@ -103,6 +103,7 @@ def test_the_check_of_rows_names_the_first_that_is_none(capsys):
     ("dise+ce", "loss: expected one of gdl, "), ("gdl-background", "none for gdl, which has no"),
     ("ce-batch", "loss-options: expected"), ("rwl-medianabsent", "loss-options: expected"),
     ("focal-cap1", "gdl-max-weight: expected a loss with gdl"),
+    ("boundary-cap1", "gdl-max-weight: expected a loss with gdl"),
     ("gdl-alpha0.5", "a regional loss and the boundary loss beside a change of alpha, as in gdl+"),
     ("gdl-warm50", "row: expected a regional"), ("boundary-alpha0.5", "row: expected a regional"),
     ("gdl+boundary-floor2", "row: expected"), ("gdl+boundary-alpha0.5-warm5", "row: expected")])
