@@ -38,8 +38,10 @@ def class_table(results):
 
 
 def class_cell(runs, column, is_distance):
-    """(mean, standard deviation or None) over runs, or None; a collapsed run gives no distance."""
-    values = [run.best.get(column) for run in runs if not (is_distance and run.collapsed)]
+    """(mean, standard deviation or None) over runs, or None; no distance where all collapsed."""
+    if is_distance and all(run.collapsed for run in runs):
+        return None
+    values = [run.best.get(column) for run in runs]
     values = [value for value in values if value is not None]
     if not values:
         return None

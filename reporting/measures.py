@@ -81,7 +81,7 @@ def statistic_in_words(results, statistic):
 def cells_of(results, runs, statistic):
     """The cells of a row as text; a run that predicts nothing counts in every mean."""
     cells = [str(sum(len(run.parts) for run in runs))]
-    mark = "" if runs[0].finished else " *"  # as in Table 1
+    mark = "" if all(run.finished for run in runs) else " *"  # as in Table 1
     for measure in MEASURES:
         mean, std, count = mean_of(results, runs, measure, statistic)
         if measure.column == epochs.EMPTY and count:

@@ -4,6 +4,7 @@ import statistics
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from scoring.epochs import EMPTY, series
 from scoring.nothing import scores_of_nothing
 from scoring.rows import PAPER, RATER, order
 from scoring.runs import CHALLENGES
@@ -128,7 +129,8 @@ def measured_cell(results, runs, metric, statistic):
     Where all have collapsed there is no distance: NA, as in the paper. Beside others a collapsed
     run counts as an empty prediction does.
     """
-    if metric.is_distance and runs and all(run.collapsed for run in runs):
+    if metric.is_distance and runs and all(predicts_nothing(run, statistic, results.window)
+                                           for run in runs):
         return Cell("NA", "empty")
     values = [value_of(run, metric.column, statistic, results.window) for run in runs]
     values = [value for value in values if value is not None]
@@ -140,6 +142,14 @@ def measured_cell(results, runs, metric, statistic):
     if metric.key == "dsc" and statistic == "best" and all(run.collapsed for run in runs):
         text += f" [empty slices: {empty_fraction(results)}]"
     return Cell(text, "measured", mean, std, len(values))
+
+
+def predicts_nothing(run, statistic, window):
+    """Is the best model empty, or every one of the last epochs'?"""
+    if statistic == "best":
+        return run.collapsed
+    empty = series(run, EMPTY)[-window:]
+    return bool(empty) and all(share == 1 for share in empty)
 
 
 def deviation(measured, paper, metric):

@@ -6,7 +6,8 @@ import numpy as np
 
 from scans.datasets import DATASETS
 from scoring.challenge import wmh_scores_of_masks
-from scoring.intervals import FEWEST_SCANS, mean_interval, paired_interval
+from scoring.columns import limits_of
+from scoring.intervals import FEWEST_SCANS, FEWEST_SEEDS, mean_interval, paired_interval
 from scoring.rows import label, order, without_boundary
 from utils import markdown_table
 
@@ -79,9 +80,10 @@ def measured(rows, loss):
     arrays = arrays_of(rows, loss)
     cells = []
     for measure, (_, digits) in MEASURES.items():
-        scores, (mean, low, high) = arrays[measure], mean_interval(arrays[measure])
+        scores, (mean, *interval) = arrays[measure], mean_interval(arrays[measure])
+        low, high = np.clip(interval, *limits_of(measure))
         text = "–" if np.isnan(mean) else f"{mean:.{digits}f}"
-        if not np.isnan(low):
+        if not np.isnan(low) and len(scores) >= FEWEST_SEEDS:
             text += f" [{low:.{digits}f}, {high:.{digits}f}]"
         if 0 < (count := np.isfinite(scores).sum()) < scores.size:
             text += f" ({count} of {scores.size})"
@@ -105,8 +107,13 @@ def compared(rows, loss, other):
         if both.sum() < FEWEST_SCANS:
             cells.append("–")
             continue
-        pair = (array[measure][:, both] for array in (with_term, without))
-        text = "{:+.{n}f} [{:+.{n}f}, {:+.{n}f}]".format(*paired_interval(*pair), n=digits)
+        pair = [array[measure][:, both] for array in (with_term, without)]
+        mean, *interval = paired_interval(*pair)
+        least, most = limits_of(measure)
+        low, high = np.clip(interval, least - most, most - least)
+        text = f"{mean:+.{digits}f}"
+        if min(map(len, pair)) >= FEWEST_SEEDS:
+            text += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
         cells.append(text if both.all() else f"{text} ({both.sum()} of {len(both)})")
     return Line(f"{label(loss)} against {label(other)}", "paired", cells, "difference")
 
@@ -190,7 +197,8 @@ def notes_of(results, rows, reported=None):
         "By the rules of the WMH challenge's own program: whole scans, label 2 of the reference "
         "left out of both masks, HD95 of surfaces within slices, lesions 26-connected. AVD: "
         "absolute volume difference.",
-        f"Mean over seeds and scans [95 % interval over both, from {FEWEST_SCANS} scans on]. A "
+        f"Mean over seeds and scans [95 % interval over both, from {FEWEST_SEEDS} seeds and "
+        f"{FEWEST_SCANS} scans on]. A "
         "prediction without a lesion has no HD95; the number of scans with one is then given. "
         "Differences are paired over scans.",
         "The model of each run's best epoch, chosen on the validation scans. No test scan was used "

@@ -206,6 +206,14 @@ def test_numbers_of_unfinished_runs_are_marked(tmp_path):
     assert (found["3-D DSC"], found["runs that predict nothing"]) == ("0.250 (–) *", "0 of 1 *")
 
 
+def test_a_row_whose_first_run_has_no_epoch_yet_has_empty_cells(tmp_path):
+    folder = write_set(tmp_path, losses={"gdl": [[0.5] * 8]})
+    data = tmp_path / "data" / "wmh"
+    write_run(folder / "boundary" / "seed0", data, "boundary", 0, [], finished=False)
+    found = cells(load(folder), "L_B", 1)
+    assert (found["runs"], found["3-D DSC"]) == ("0", "–")
+
+
 def test_sets_of_one_title_are_told_apart_by_as_much_of_their_path_as_it_takes(tmp_path):
     folders = [write_set(tmp_path / name, folder="ms") for name in ("fair", "poly")]
     shutil.copytree(folders[1], tmp_path / "poly" / "results" / "other")

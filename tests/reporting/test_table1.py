@@ -29,6 +29,20 @@ def test_collapsed_runs_have_no_distance_and_show_the_empty_fraction(tmp_path):
     assert expected in notes
 
 
+def test_last_epochs_have_a_distance_where_the_best_one_alone_is_empty(tmp_path):
+    """L_B's best epochs predict nothing; of the last two one predicts something."""
+    folder = write_set(tmp_path)
+    for seed in (0, 1):
+        path = folder / "boundary" / f"seed{seed}" / "metrics.csv"
+        *lines, last = path.read_text().splitlines()
+        cells = last.split(",")
+        cells[COLUMNS.index("val_foreground")] = "0.2"
+        path.write_text("\n".join([*lines, ",".join(cells)]) + "\n")
+    cells, _, _ = read_table(folder)
+    assert cells["boundary", "legacy HD, best epoch"] == "NA"
+    assert cells["boundary", "legacy HD, last 2"] == "2.000 (0.000)"
+
+
 def test_a_run_that_ends_empty_after_its_best_epoch_is_named(tmp_path):
     folder = write_set(tmp_path)
     path = folder / "gdl+boundary" / "seed1" / "metrics.csv"

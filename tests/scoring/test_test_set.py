@@ -176,10 +176,21 @@ def test_means_are_over_seeds_and_scans_and_tell_how_many_have_a_distance(folder
     assert gdl[0] == "2 seeds" and gdl[1].startswith("0.333 [")  # 2/3 and 0
     assert gdl[2] == "1.85 [1.85, 1.85] (5 of 10)" and gdl[3].startswith("75.0 [")
     assert lines["L_GD + L_B"][0] == "1 seed"
-    assert lines["L_GD + L_B"][1] == "0.800 [0.800, 0.800]"       # one seed, scans that agree
+    assert lines["L_GD + L_B"][1] == "0.800"                      # one seed has no interval
     change = lines["L_GD + L_B against L_GD"]
-    assert change[1].startswith("+0.467 [") and change[2] == "–"  # no scan has all distances
+    assert change[1] == "+0.467" and change[2] == "–"             # no scan has all distances
     assert lines["nothing predicted"] == ["–", "0.000", "–", "100.0", "0.000", "0.000"]
+
+
+def test_an_interval_of_the_test_set_keeps_to_what_a_score_can_be():
+    """Two seeds, one of 0.05 and one of 0.9, which Student's t would let reach from -3.4 to 4.4."""
+    rows = [{"loss": loss, "run": run, "subject": f"s{number}", "reference_ml": 1.0,
+             **dict.fromkeys(WMH, 5.0), "dice": dice}
+            for loss, seeds in (("gdl", (0.05, 0.9)), ("gdl+boundary", (0.5, 0.5)))
+            for run, dice in zip(("seed0", "seed1"), seeds) for number in range(6)]
+    gdl, _, change, _ = test_table.lines_of(rows)
+    assert gdl.cells[0] == "0.475 [0.000, 1.000]"
+    assert change.cells[:2] == ["+0.025 [-1.000, +1.000]", "+0.00 [+0.00, +0.00]"]
 
 
 def test_a_reference_without_a_lesion_is_counted_for_a_model_that_predicts_nothing(folder):
