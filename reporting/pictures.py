@@ -21,6 +21,7 @@ from scoring.cases import (
     RULE1,
     RULE4,
     RULE_EMPTY,
+    largest_of_class,
     most_parts,
     ranked_cases,
     shown_modality,
@@ -160,13 +161,13 @@ def figure2(sets):
     figure, axes = panels(len(sets), 2, COLUMN, 2.6)
     told = []
     for row, results in zip(axes, sets, strict=True):
-        cases = ranked_cases(results)
-        if not cases:
+        found = largest_of_class(results, 1)
+        if not found:
             for axis in row:
-                say(axis, f"{results.title}: no validation slice contains a lesion")
+                say(axis, f"{results.title}: no validation slice contains "
+                    f"{first_class(results) or 'a lesion'}")
             continue
-        _, _, case, index = cases[-1]
-        told.append(draw_boundary_distance(figure, row, results, case, index))
+        told.append(draw_boundary_distance(figure, row, results, *found))
 
     axes[0, 0].set_title(r"$\phi_G$, contour $\partial G$ where it is 0")
     axes[0, 1].set_title(r"$\Delta S$ between $\partial G$ and $\partial S$, coloured by $D_G$")
@@ -185,14 +186,15 @@ def draw_boundary_distance(figure, row, results, case, index):
     phi = np.asarray(case.phi[index, 0], float)  # (H, W)
     truth = case.truth[index] == 1               # phi belongs to the first foreground class
     run = shown_run(results, BOTH) or shown_run(results, REGIONAL)
-    mask = case.predicted_lesion(run) if run else None
-    predicted = None if mask is None else mask[index]
+    labels = case.predicted(run) if run else None
+    predicted = None if labels is None else labels[index] == 1
     unit = results.dataset.distance.unit
     area = np.prod(case.pixel) if unit == "mm" else 1
     window = box(truth | (False if predicted is None else predicted), 14, case.pixel)
 
     draw_level_set(figure, row[0], phi, truth, window, case.pixel, unit)
-    name = f"{results.title}: {case.name}, slice {index}"
+    of_class = f", {first_class(results)}" if first_class(results) else ""
+    name = f"{results.title}: {case.name}, slice {index}{of_class}"
     if predicted is None:
         say(row[1], "no predictions yet (runs unfinished)")
         return name
@@ -206,6 +208,11 @@ def draw_boundary_distance(figure, row, results, case, index):
     corner(row[1], f"Eq. 4: {value:.0f} {unit}$^3$")
     return (f"{name}, prediction of {run.name}{'' if predicted.any() else ' (empty)'}: "
             f"half the boundary distance is {value:.1f} {unit}³")
+
+
+def first_class(results):
+    """The name of the class that Figure 2 shows; "" of the only one."""
+    return results.classes[1] if len(results.classes) > 2 else ""
 
 
 def draw_level_set(figure, axis, phi, truth, window, step, unit):

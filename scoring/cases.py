@@ -134,6 +134,17 @@ def shown_runs(results, row):
     return sorted(runs, key=lambda run: not run.finished)
 
 
+def largest_of_class(results, number):
+    """(Case, slice) with the largest area of a class, in the scan with the most of it; or None."""
+    cases = validation_cases(results)
+    areas = [(case.truth == number).sum(axis=(1, 2)) for case in cases]
+    volumes = [area.sum() * np.prod(case.spacing) for area, case in zip(areas, cases, strict=True)]
+    if not any(volumes):
+        return None
+    last = len(volumes) - 1 - int(np.argmax(volumes[::-1]))  # of equal ones, as in ranked_cases
+    return cases[last], int(areas[last].argmax())
+
+
 def ranked_cases(results):
     """RULE4 -> up to three (rank in words, volume in ml, Case, slice)."""
     bearing = [case for case in validation_cases(results) if case.lesion.any()]

@@ -364,6 +364,29 @@ def test_figure_2_says_that_a_prediction_is_empty(tmp_path):
     assert "prediction of gdl+boundary/seed0 (empty)" in caption
 
 
+def test_figure_2_is_of_the_first_class_alone(tmp_path):
+    """b's largest slice is of class 2; a perfect prediction of both has no distance to go."""
+    folder, data = write_set(tmp_path), tmp_path / "data" / "wmh"
+    about = json.loads((data / "dataset.json").read_text())
+    about["classes"] = ["background", "core", "shell"]
+    (data / "dataset.json").write_text(json.dumps(about))
+    labels = {name: np.load(data / "subjects" / name / "labels.npy") for name in "ab"}
+    labels["b"][1] *= 2
+    labels["a"][0, 12:20, 12:20] = 2
+    for name, found in labels.items():
+        np.save(data / "subjects" / name / "labels.npy", found)
+    np.savez_compressed(folder / "gdl+boundary" / "seed0" / "predictions.npz", **labels)
+    _, _, caption, _ = pictures.figure2(load(folder))
+    assert "a, slice 0, core, prediction of gdl+boundary/seed0: half the boundary " in caption
+    assert "distance is 0.0 px³" in caption
+
+    labels["a"][labels["a"] == 1] = 2
+    np.save(data / "subjects" / "a" / "labels.npy", labels["a"])
+    figure, _, _, _ = pictures.figure2(load(folder))
+    texts = " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+    assert "no validation slice contains core" in texts
+
+
 # Figure 4, its last row ---------------------------------------------------------------------------
 
 def predict(folder, loss, **pixels):
