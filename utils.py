@@ -489,6 +489,11 @@ def in_words(words):
     return {"json_schema_extra": {"words": words}}
 
 
+def in_a_word(name):
+    """A name as part of a column's: what is no letter, digit or _ becomes a _."""
+    return re.sub(r"\W+", "_", name)
+
+
 def read_description(path, kind, do=REWRITE, needed=()):
     """A JSON file as a Description; see `describe_object`."""
     return describe_object(path, read_json(path, do), kind, do, needed)

@@ -4,7 +4,7 @@ import re
 from fnmatch import fnmatchcase
 from itertools import combinations
 
-from utils import UserError
+from utils import UserError, in_a_word
 
 MAX_LABEL = 2 ** 16 - 1  # of a value in a label image: a table of classes is made up to the largest
 MAX_CLASSES = 255        # labels are stored in 8 bits, and 255 stands for ignored voxels
@@ -150,9 +150,10 @@ def check_classes(spec, refuse):
     names = list(spec.classes)
     if not 2 <= len(names) <= MAX_CLASSES:
         refuse("classes", f"2 to {MAX_CLASSES}, background first", len(names))
-    for name in names:
-        if not name.strip() or names.count(name) > 1:
-            refuse("classes", "names that differ", repr(name))
+    words = [in_a_word(name) for name in names]
+    for name, word in zip(names, words, strict=True):
+        if not name.strip() or words.count(word) > 1:
+            refuse("classes", "names that differ in letters or digits", repr(name))
 
     for entry, values in (("label_map", spec.label_map), ("ignore", spec.ignore)):
         for value in values:

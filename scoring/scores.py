@@ -1,6 +1,5 @@
 """The scores of predicted scans: of one scan, and of an epoch for metrics.csv."""
 
-import re
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from metrics import (
 )
 from scoring.lesions import least_distances
 from scoring.run_files import LARGE, SMALL
+from utils import in_a_word
 
 OVERLAP = ("val_dice", "val_dice_3d", "val_dice_lesion")  # columns that need no distances
 PER_SLICE = ("dice", "bearing", "legacy", "foreground")  # of score_scan
@@ -148,7 +148,7 @@ def class_columns(classes):
     Returns:
         {class: [3-D DSC, HD95]}; {} if there is only one foreground class.
     """
-    words = {name: re.sub(r"\W+", "_", name) for name in classes[1:]}
+    words = {name: in_a_word(name) for name in classes[1:]}
     if len(words) < 2:
         return {}
     return {name: [f"val_dice_3d_{word}", f"val_hd95_{word}"] for name, word in words.items()}

@@ -139,6 +139,7 @@ def test_scans_in_two_levels_of_folders_are_named_after_both(tmp_path):
     ({"ignore": (5,)}, "ignore: .* found 5. Add 5 = 0"), ({"ignore": 2}, "ignore: expected a list"),
     ({"classes": "lesion"}, "classes: expected a list"), ({"classes": ("a",)}, "classes: .* 2 to"),
     ({"classes": ("a", "a")}, "classes: .* differ"), ({"classes": ("a", "")}, "classes: .* differ"),
+    ({"classes": ("a", "b c", "b-c")}, "classes: .* differ in letters or digits"),
     ({"modalities": {}}, "modalities: expected one or more"),
     ({"modalities": {"label": "x.nii"}}, "modalities: .* other than .label"),
     ({"modalities": {"T1": "a.nii", "t1": "b.nii"}}, "modalities: .* more than capitals"),
