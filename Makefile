@@ -177,7 +177,7 @@ test_scans = $(PY) -m scans.test_scans $(layout) --raw=$(call quote,$(RAW))
 rows = $(LOSSES)
 demo wmh isles custom sweep compare: checked
 checked: $(ready)
-	@$(PY) -m training.check_rows $(rows)
+	@$(PY) -m training.check_rows $(rows) $(call option,SCHEDULE,schedule) --protocol $(PROTOCOL)
 
 $(foreach _,EPOCHS=24 WIDTH=8 BATCH=4 SIZE=96 JOBS=2 THREADS=1 DEVICE=cpu,$(eval demo: $_))
 small = $(foreach _,EPOCHS WIDTH BATCH SIZE JOBS THREADS DEVICE,$_="$($_)") SUBJECTS= VAL= SPLIT= \

@@ -5,7 +5,7 @@ Examples:
   python main.py --data data/wmh --loss dice+ce+boundary --schedule increase \\
       --out results/wmh/dice+ce+boundary/seed0
   python main.py --data data/mine --network resunet --width 32 --epochs 100 --device cuda:1 \\
-      --out results/mine/gdl/seed0
+      --loss gdl --out results/mine/gdl/seed0
   python main.py --data data/wmh-dims3 --dims 3 --patch 32 128 128 --width 32 \\
       --out results/wmh-dims3/gdl+boundary/seed0
 
@@ -54,7 +54,7 @@ from scans.resampling import export_predictions
 from training import monitor, options, schedules
 from training.augmentation import Augmentation, in_words
 from training.best_model import describe_model
-from training.config import checked_settings, open_training
+from training.config import checked_settings, open_training, refuse_missing_score
 from training.devices import choose_amp, is_native, seed_everything, set_up_device
 from training.epoch import training_columns
 from training.maps import add_maps
@@ -215,6 +215,7 @@ def prepare(args, train, group):
     """
     device = set_up_device(args, group)
     val, data = Slices(args.data, "val", args.fold), train.settings
+    refuse_missing_score(args.score, val)
     settings = checked_settings(args, train, Path(args.out))
 
     loss = build_loss(args.loss, len(data.classes), args.gdl_max_weight, args.loss_options,

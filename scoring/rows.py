@@ -35,6 +35,8 @@ SUBSCRIPTS = {"gdl": "GD", "boundary": "B",  # the paper's
               "dice": "Dice", "focal": "Focal", "tversky": "Tversky", "focal_tversky": "FTversky",
               "hausdorff": "HDT", "rwl": "RW", "gsl": "GS", "cc_dice_ce": "CC"}
 
+PARTS = (*SUBSCRIPTS, "ce", "wce")  # of the losses that main.py knows
+
 NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 FLAGS = {  # changes without a number: the option of main.py that each sets, and to what
     "batch": ("loss_options", "batch=1"),
@@ -152,6 +154,15 @@ def is_of_a_study(name):
 def plain(name):
     """The loss of a row without its changes: gdl-cap1 -> gdl."""
     return parse(name).loss if is_variant(name) else name
+
+
+def loss_of(name):
+    """The loss that the name of a row says; None of one that was named in another way."""
+    try:
+        loss = parse(name).loss
+    except ValueError:
+        return None
+    return loss if set(loss.split("+")) <= set(PARTS) else None
 
 
 def without_boundary(name):

@@ -86,7 +86,7 @@ class MetricsRow(Description):
     epoch: int = Field(description="from 0")
     alpha: Number | None = Field(
         None, description="of the schedule: the regional loss's weight in Eq. 6 (1 with increase, "
-        "where 1 - alpha is the boundary loss's; a loss of one part has none)")
+        "where 1 - alpha is the boundary loss's; a loss of one part does not use it)")
     lr: Number | None = Field(None, description="Adam's learning rate")
     train_loss: Number | None = Field(None, description="mean over the training slices")
     train_gdl: Number | None = Field(None, description="its regional part; the name is the loss's")

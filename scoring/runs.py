@@ -22,7 +22,7 @@ from scans.folder import (
     subjects_in,
 )
 from scoring import scan_scores
-from scoring.rows import BOTH, is_variant, order
+from scoring.rows import BOTH, is_variant, loss_of, order
 from scoring.run_files import RUN_NAME, Config, Summary, number
 from utils import UserError, read_csv, read_description
 
@@ -273,6 +273,8 @@ def load_set(folder, data=None):
         by_loss.setdefault(run.folder.parent.name, []).append(run)
     by_loss = {name: by_loss[name] for name in sorted(by_loss, key=order)}
 
+    for run in runs:
+        refuse_other_name(run)
     refuse_to_mix(runs, SAME_IN_SET)
     for same_loss in by_loss.values():
         refuse_to_mix(same_loss, SAME_IN_ROW)
@@ -324,6 +326,14 @@ def run_folders(folder, name):
     """
     return [path.parent for path in sorted(folder.glob(f"*/seed*/{name}"), key=natural)
             if RUN_NAME.fullmatch(path.parent.name)]
+
+
+def refuse_other_name(run):
+    """UserError if the folder of a run names another loss than its config.json."""
+    row, loss = run.folder.parent, run.config.loss
+    if loss_of(row.name) not in (None, loss):
+        raise UserError(run.folder / "config.json", f"loss {loss_of(row.name)}, as {row} says",
+                        loss, f"Move the run to a folder {row.parent / loss}, or another one.")
 
 
 def refuse_lost(folder):

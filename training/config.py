@@ -106,6 +106,18 @@ def refuse_slice_maps(args, train):
             "Repeat preprocess.py into another folder with --map-dims 3 --unit mm.")
 
 
+def refuse_missing_score(score, val):
+    """UserError if the validation scans have no such score: DSC on lesion slices without any."""
+    if score != "val_dice_lesion":
+        return
+    sizes = val.class_sizes().sum(0)[1:]
+    if not sizes.all():
+        raise UserError("--score", "validation scans with each class, on whose slices "
+                        f"{score} is a mean",
+                        f"none with {val.settings.classes[1:][int(np.argmin(sizes))]}",
+                        "Choose another score, or split the scans in another way.")
+
+
 def with_sizes_of_classes(args, train):
     """The loss's options, with what depends on how many training pixels each class has.
 

@@ -211,8 +211,9 @@ def loss_options(args):
     for word in args.loss_options or ():
         name = word.partition("=")[0]
         value = MEDIAN if word == f"absent_size={MEDIAN}" else numbers_of(word)
-        if options.setdefault(name, value) != value:
+        if name in options and options[name] != value:
             raise ValueError(f"loss-options: expected each name once, found {name} twice")
+        options[name] = value
 
     checked_options(args.loss, options)
     if args.gdl_max_weight is not None and parts_of(args.loss)[0] != "gdl":

@@ -142,6 +142,7 @@ def test_an_option_that_makes_no_sense_is_refused(data, tmp_path):
     ("dice", ["--loss-options", "gamma=1"], "expected batch, smooth, squared for dice"),
     ("gdl", ["--loss-options", "softmax=1"], "expected absent_size, batch for gdl"),
     ("dice", ["--gdl-max-weight", 1], "a loss with gdl"),
+    ("gdl", ["--loss-options", "batch=nan"], "batch: expected 0 or 1, found nan"),
     ("dice+focal", [], "expected one of gdl, ce, wce, focal, dice, dice+ce, tversky, "
                        "focal_tversky, hausdorff, rwl, gsl, cc_dice_ce, boundary")])
 def test_options_that_do_not_fit_the_loss_end_with_status_2(data, tmp_path, loss, options, word):

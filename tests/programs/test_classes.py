@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -177,6 +178,27 @@ def test_classes_that_the_data_lack_are_refused_before_a_folder_is_made(data, tm
     result = run("main.py", "--data", data, "--out", tmp_path / "run", "--boundary-classes", 4)
     refuses(result, "--boundary-classes", "0 to 3")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_score_that_the_validation_scans_lack_is_refused(data, tmp_path):
+    """No validation scan has a left ventricle, on whose slices its DSC would be a mean."""
+    data, out = shutil.copytree(data, tmp_path / "data"), tmp_path / "run"
+    for path in (data / "subjects").glob("*/labels.npy"):
+        labels = np.load(path)
+        labels[labels == 3] = 0
+        np.save(path, labels)
+    result = run("main.py", "--data", data, "--out", out, "--width", 2, "--epochs", 1, "--score",
+                 "val_dice_lesion")
+    refuses(result, "--score: expected validation scans with each class", "with left ventricle")
+    assert not out.exists()
+
+
+def test_a_run_that_predicts_nothing_counts_in_the_distances_of_a_class_beside_others():
+    runs = [SimpleNamespace(best={"d": value}, collapsed=empty)
+            for value, empty in ((40.0, True), (10.0, False))]
+    assert class_table.class_cell(runs, "d", is_distance=True)[0] == 25
+    assert class_table.class_cell(runs[:1], "d", is_distance=True) is None
+    assert class_table.class_cell(runs[:1], "d", is_distance=False) == (40, None)
 
 
 def test_a_set_of_one_class_has_no_table_of_classes():

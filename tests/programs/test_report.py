@@ -109,6 +109,16 @@ def test_runs_that_differ_are_refused(tmp_path, setting, value):
     assert all(part in str(error.value) for part in ("seed0", "seed1", setting, str(value)))
 
 
+def test_a_run_in_the_folder_of_another_loss_is_refused(tmp_path):
+    folder = write_set(tmp_path, losses={"mine": [[0.5] * 8], "gdl": [[0.5] * 8]})
+    runs.load_sets([folder], None)  # "mine" says nothing of its loss
+    path = folder / "gdl" / "seed0" / "config.json"
+    path.write_text(path.read_text().replace('"gdl"', '"gdl+boundary"'))
+    with pytest.raises(UserError, match=r"config.json: expected loss gdl, as .*/gdl says, found "
+                                        r"gdl\+boundary. Move the run to a folder "):
+        runs.load_sets([folder], None)
+
+
 def test_refusal_is_one_line_and_status_2(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.6] * 8]})
     write_run(folder / "gdl" / "seed1", tmp_path / "data" / "wmh", "gdl", 1, [0.6] * 8,

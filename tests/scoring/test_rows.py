@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from losses_regional import REGIONAL_LOSSES
 from scoring import rows
 from training import check_rows, options
 
@@ -97,6 +98,21 @@ def test_the_check_of_rows_names_the_first_that_is_none(capsys):
     assert check_rows.main(["gdl", "gdl-capp1", "gdl-x"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: row: expected a loss, or ") and error.endswith("'gdl-capp1'\n")
+
+
+def test_the_check_of_rows_takes_schedule_and_protocol_into_account(capsys):
+    assert check_rows.main(["gdl+boundary-floor0.5", "--schedule", "increase"]) == 0
+    for more in (["--protocol", "code2018"], ["--schedule", "constant:0.5"]):
+        assert check_rows.main(["gdl+boundary-floor0.5", *more]) == 2
+        assert "schedule: expected one with a floor" in capsys.readouterr().err
+
+
+def test_a_row_says_which_loss_it_is_of_where_it_says_one_that_main_knows():
+    for name in REGIONAL_LOSSES:
+        assert rows.loss_of(name) == name
+        assert rows.loss_of(f"{name}+boundary-alpha0.5") == f"{name}+boundary"
+    assert rows.loss_of("boundary-background") == "boundary"
+    assert rows.loss_of("mine") is None and rows.loss_of("gdl-mine") is None
 
 
 @pytest.mark.parametrize("name, words", [
