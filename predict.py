@@ -27,8 +27,8 @@ classes, size and normalisation. Masks come back to the scan's own grid by the n
 those that are validated do; with --restore softmax the softmax is interpolated there first, which
 gives smooth outlines where the scan has the finer grid. What these three give was not validated.
 
-Written to --out, each file whole or not at all; what this program wrote before is replaced, other
-files of the same name are refused:
+Written to --out, each file whole or not at all; what this program wrote before is replaced, masks
+that were changed since, and other files of the same name, are refused:
   <scan>.nii.gz                  classes, 0 is background, in the grid of the scan's first modality
   probabilities/<scan>.nii.gz    with --probabilities: softmax of the foreground, 0 to 1; one volume
                                  per class if there are several
@@ -61,7 +61,14 @@ import torch
 
 from scans.folder import NORMALISATIONS
 from scans.geometry import BY_PREDICT, image_like, to_ras
-from scans.inputs import by_models, is_described_as, is_written_by, note_sizes, refuse_inputs
+from scans.inputs import (
+    by_models,
+    is_described_as,
+    is_unchanged,
+    is_written_by,
+    note_sizes,
+    refuse_inputs,
+)
 from scans.resampling import gzipped, moments, network_input, restore_array, restore_softmax
 from scans.unlabelled import check_complete, find_scans, read_scan
 from training.best_model import AMP
@@ -265,11 +272,18 @@ def outputs_of(name, args):
 
 
 def refuse_to_overwrite(scans, args):
-    """UserError if a mask would take the place of a scan, or of a file of somebody else's."""
-    refuse_inputs([path for name in scans for path in outputs_of(name, args)],
+    """UserError if an output would take the place of a scan, of somebody else's file, or of a mask
+    that somebody has corrected since."""
+    outputs = [path for name in scans for path in outputs_of(name, args)]
+    refuse_inputs(outputs,
                   [*args.checkpoint, *(path for files in scans.values() for paths in files.values()
                                       for path in paths)],
                   lambda path: is_written_by(path, BY_PREDICT))
+    for path in outputs:
+        is_full = path.is_file() and path.stat().st_size > 0
+        if is_full and path.suffix != ".png" and not is_unchanged(path):
+            raise UserError(path, "a mask as this program wrote it", "one that was changed since",
+                            "Choose another --out, or remove that file.")
 
 
 def too_little_memory(model, batch_size):

@@ -13,6 +13,7 @@ here, also in docs/data.md, gives the place that SimpleITK finds wherever that i
 Needs no nibabel, which training does without.
 """
 
+import hashlib
 from itertools import permutations
 from typing import NamedTuple
 
@@ -239,5 +240,11 @@ def image_like(voxels, geometry, description):
         header[f"quatern_{name}"] = value
     for axis, offset, row in zip("xyz", geometry.offset, geometry.rows, strict=True):
         header[f"qoffset_{axis}"], header[f"srow_{axis}"] = offset, row
-    header["descrip"] = description.encode()
+    header["descrip"], header["db_name"] = description.encode(), checksum_of(voxels)
     return nib.Nifti1Image(voxels, None, header)
+
+
+def checksum_of(voxels):
+    """16 bytes of text that tell whether voxels are as they were written, in a field of the header
+    that NIfTI leaves free."""
+    return hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).hexdigest()[:16].encode()

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from scans.folder import is_data_folder
-from scans.geometry import BY_PREDICT, OURS
+from scans.geometry import BY_PREDICT, OURS, checksum_of
 from scans.nifti import described_by, read_image
 from utils import UserError, log
 
@@ -127,6 +127,16 @@ def is_written_by(path, who):
                 return who.encode() in file.read(400)
         return described_by(path).startswith(who.encode())
     except (UserError, OSError):
+        return False
+
+
+def is_unchanged(path):
+    """Are the voxels of an image those that a program of this repository wrote into it?"""
+    import nibabel as nib
+    try:
+        image = nib.load(path)
+        return bytes(image.header["db_name"].item()) == checksum_of(image.dataobj.get_unscaled())
+    except Exception:  # nibabel and gzip raise nearly anything on a damaged file
         return False
 
 

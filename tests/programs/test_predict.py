@@ -417,6 +417,25 @@ def test_resume_repeats_a_scan_whose_other_outputs_are_missing(trained, masks):
     assert masks(*words)[0].stdout.count(" slices") == 0
 
 
+@pytest.mark.parametrize("program", ["nibabel", "SimpleITK"])
+def test_a_mask_that_was_corrected_by_hand_is_not_overwritten(trained, masks, program):
+    _, folder = masks(trained / "raw" / "s0")
+    path = folder / "s0.nii.gz"
+    assert masks(trained / "raw" / "s0")[0].returncode == 0  # as it was written it is replaced
+    if program == "nibabel":
+        image = nib.load(path)
+        voxels = np.asanyarray(image.dataobj).copy()
+        voxels[0, 0, 0] ^= 1
+        nib.save(nib.Nifti1Image(voxels, image.affine, image.header), path)
+    else:
+        image = SimpleITK.ReadImage(path)
+        image[0, 0, 0] = 1 - image[0, 0, 0]
+        SimpleITK.WriteImage(image, path)
+    before = path.read_bytes()
+    refuses(masks(trained / "raw" / "s0")[0], "masks/s0.nii.gz", "one that was changed since")
+    assert path.read_bytes() == before
+
+
 def test_resume_still_refuses_a_mask_of_somebody_else(trained, masks, tmp_path):
     (tmp_path / "masks").mkdir()
     shutil.copy(trained / "raw" / "s0" / "wmh.nii.gz", tmp_path / "masks" / "s0.nii.gz")
