@@ -346,7 +346,7 @@ def parse_arguments(argv):
         refuse_unfinished(Path(args.data))
         args.references = str(references_path(Path(args.data)))
         labels, ignored = range(1, len(dataset.classes)), [IGNORED]
-        known = (0, *labels, IGNORED)
+        known = (0, *labels)
     if args.protocol:
         labels, ignored, args.empty = [1], [2], "nan"
     if 0 in labels or set(labels) & set(ignored) or len(set(labels)) < len(labels):

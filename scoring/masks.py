@@ -69,7 +69,8 @@ class ScoredScan(NamedTuple):
     Attributes:
         scores: {label: {score: value}}.
         lesions: {label: [row, ...]} of `lesion_rows`; {} if the rules did not ask for them.
-        predicted_values, reference_values: the set of values in each of its two files.
+        predicted_values, reference_values: the set of values in each of its two files; of the
+            prediction without those in left-out voxels, where it may hold anything.
     """
 
     scores: dict
@@ -301,18 +302,29 @@ def refuse_other_labels(folders, values, rules):
         values: the set of values that the masks of each hold.
         rules: the Rules.
     """
-    labels, ignored = rules.labels, rules.ignored
+    labels = set(rules.labels)
+    values = values[0], values[1] - set(rules.ignored)
     for folder, found, other in zip(folders, values, values[::-1], strict=True):
-        known = other if other & set(labels) else set()
-        if found - {0, *ignored} - known and not found & set(labels):
-            raise UserError(folder, f"label {' or '.join(map(str, labels))} in some mask",
+        known = other if other & labels else set()
+        if found - {0} - known and not found & labels:
+            raise UserError(folder, f"label {either(labels)} in some mask",
                             f"only the values {', '.join(map(str, sorted(found)[:10]))}",
                             "Give --labels.")
+        missing, instead = labels & other - found, found - {0} - labels - other
+        if missing and instead:
+            log(f"warning: no mask of {folder} holds label {either(missing)}, and some hold "
+                f"{either(instead)}, which is in none of the others: are the classes numbered "
+                "alike?")
 
-    unused = sorted(set(labels) - set().union(*values))
+    unused = labels.difference(*values)
     if unused and len(labels) > 1:
-        log(f"warning: no mask of {folders[0]} or {folders[1]} holds label "
-            f"{' or '.join(map(str, unused))}: two empty masks score as equal")
+        log(f"warning: no mask of {folders[0]} or {folders[1]} holds label {either(unused)}: two "
+            "empty masks score as equal")
+
+
+def either(values):
+    """{4, 2} -> "2 or 4", the first ten."""
+    return " or ".join(map(str, sorted(values)[:10]))
 
 
 def note_masks_of_others(files, scans, true, rules):
@@ -323,7 +335,7 @@ def note_masks_of_others(files, scans, true, rules):
         true: the set of values in all references.
         rules: the Rules.
     """
-    known = {0, *rules.labels, *rules.ignored} | true
+    known = {0, *rules.labels} | true - set(rules.ignored)
     found = [(path, scan.predicted_values) for path, scan in zip(files, scans, strict=True)
              if scan.predicted_values - {0} and not scan.predicted_values & (known - {0})]
     if found:
@@ -342,7 +354,7 @@ def score_pair(prediction_path, reference_path, rules):
     read = read_labels if rules.protocol is None else read_values
     predicted, truth, reference = read_pair(prediction_path, reference_path, read)
     # By the challenge's rules any value of a prediction is its one label.
-    values = {1} if rules.protocol else set(np.unique(predicted).tolist())
+    values = {1} if rules.protocol else values_outside(predicted, np.isin(truth, rules.ignored))
     if rules.known is not None and (unknown := sorted(values - set(rules.known))):
         raise UserError(prediction_path, f"classes among {', '.join(map(str, rules.known))}",
                         ", ".join(map(str, unknown[:10])),
@@ -361,6 +373,11 @@ def score_pair(prediction_path, reference_path, rules):
             lesions[label] = lesion_rows(pred, target, spacing, reference.affine)
 
     return ScoredScan(scores, lesions, values, set(np.unique(truth).tolist()))
+
+
+def values_outside(predicted, left_out):
+    """The set of values of a prediction; 0 and no other in left-out voxels."""
+    return set(np.unique(np.where(left_out, 0, predicted)).tolist())
 
 
 def read_pair(prediction_path, reference_path, read=read_values):

@@ -499,8 +499,49 @@ def test_an_unfinished_data_folder_is_refused(data):
 
 def test_a_value_that_is_no_class_of_the_data_folder_is_refused(data):
     save(data.parent / "masks/p2.nii.gz", box((1, 1, 1), (3, 3, 3), 4))
-    with pytest.raises(UserError, match=r"p2.nii.gz: expected classes among 0, 1, 2, 255, found 4"):
+    with pytest.raises(UserError, match=r"p2.nii.gz: expected classes among 0, 1, 2, found 4"):
         scored(data, "p3")
+
+
+def test_masks_of_0_and_255_are_refused_beside_a_data_folder_too(data):
+    """255 is what its references hold in left-out voxels, and a prediction may hold there."""
+    for name in ("p2", "p3"):
+        reference = nib.load(data / f"references/{name}.nii.gz")
+        truth = np.asanyarray(reference.dataobj).copy()
+        truth[0, 0, 0] = 255
+        save(data / f"references/{name}.nii.gz", truth)
+        save(data.parent / f"masks/{name}.nii.gz", truth)
+    assert scored(data) == ["p2", "p2", "p3", "p3"]
+    save(data.parent / "masks/p2.nii.gz", np.uint8(255) * (truth == 1))
+    with pytest.raises(UserError, match="p2.nii.gz: expected classes among 0, 1, 2, found 255"):
+        scored(data)
+
+
+def save_pairs(folders, truth, predicted):
+    """The same two masks for both scans."""
+    for reference in (folders / "refs").iterdir():
+        save(reference, truth)
+        save(folders / "masks" / f"{reference.name.partition('.')[0]}.nii.gz", predicted)
+
+
+def test_masks_of_an_ignored_value_alone_are_not_taken_for_empty(folders, capsys):
+    truth = box((2, 4, 1), (6, 8, 4)) + box((0, 0, 0), (1, 1, 1), 2)
+    save_pairs(folders, truth, box((2, 4, 1), (6, 8, 4), label=2))
+    assert "only the values 0, 2" in error_of(folders, "--ignore", "2")
+    save(folders / "masks/p1.nii.gz", box((2, 4, 1), (6, 8, 4)))
+    run_evaluate(folders, "--ignore", "2")
+    assert "warning: 1 of 2 predictions hold neither a scored label" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("labels", [("1", "2", "4"), ("1", "2", "3")])
+def test_classes_that_are_numbered_otherwise_are_named(folders, capsys, labels):
+    """BraTS's 4 is predicted as the third class; whichever of the two is asked for is not found."""
+    truth = sum(box((2 * label, 4, 1), (2 * label + 2, 6, 2), label) for label in (1, 2, 4))
+    save_pairs(folders, truth, np.where(truth == 4, 3, truth))
+    run_evaluate(folders, "--labels", *labels)
+    where, missing, instead = ("masks", 4, 3) if "4" in labels else ("refs", 3, 4)
+    assert (f"warning: no mask of {folders / where} holds label {missing}, and some hold "
+            f"{instead}, which is in none of the others" in capsys.readouterr().out)
 
 
 def test_masks_of_other_values_than_the_references_are_named(folders, capsys):
