@@ -273,6 +273,9 @@ def atomic_path(path):
         elif path.is_dir():
             shutil.rmtree(path)
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names no file
+        raise
     finally:
         remove(partial)
 

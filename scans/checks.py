@@ -2,6 +2,7 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +15,7 @@ from scans.nifti import label_values, read_volume
 from scans.spec_checks import check_shared_files
 from utils import LARGEST, UserError, log, progress
 
+SLICED = 2  # voxels this many times as long along x or y as along z are of slices across it
 REGISTER = "Register it and resample it to the same grid, or correct its header."
 
 
@@ -44,16 +46,22 @@ def check_all(subjects, spec, jobs, use, duplicates=None, total=None, **options)
         if found:
             problems.setdefault(subject.name, []).extend(found)
         noted = [image.size_from_pixdim for _, image in volumes.values()]
-        return warnings, noted, None if problems else use(subject, volumes)
+        return Checked(warnings, noted, are_cut_across(volumes),
+                       None if problems else use(subject, volumes))
 
     with ThreadPoolExecutor(jobs) as pool:
         checked = pool.map(check, subjects)
         results = list(progress(checked, total=len(subjects), unit="scan", **options))
 
-    for warnings, _, _ in results:
-        for line in warnings:
-            print(f"warning: {line}", file=sys.stderr)
-    noted = [is_so for _, scan, _ in results for is_so in scan]
+    for line in (line for result in results for line in result.warnings):
+        print(f"warning: {line}", file=sys.stderr)
+    if cut := [subject.name for subject, result in zip(subjects, results, strict=True)
+               if result.is_cut_across]:
+        print(f"warning: {len(cut)} of {len(subjects)} scans ({cut[0]}" + ", ..." * (len(cut) > 1)
+              + ") were acquired in slices across x or y, and are cut into others, across z. Turn "
+              "scans and labels (header and voxels), so that their slices lie across z.",
+              file=sys.stderr)
+    noted = [is_so for result in results for is_so in result.sizes_from_pixdim]
     if any(noted):
         log(note_of_sizes(sum(noted), len(noted)))
     for name in sorted(problems):
@@ -63,7 +71,34 @@ def check_all(subjects, spec, jobs, use, duplicates=None, total=None, **options)
         count = sum(map(len, problems.values()))
         raise UserError(f"{len(problems)} of {total or len(subjects)} subjects", "no problem",
                         f"{count}, listed above", "Correct them and run the command again.")
-    return [used for _, _, used in results]
+    return [result.used for result in results]
+
+
+class Checked(NamedTuple):
+    """What there is to say of a scan.
+
+    Attributes:
+        warnings: one-line strings.
+        sizes_from_pixdim: of each image, does only pixdim give its voxel size?
+        is_cut_across: see `are_cut_across`.
+        used: what `use` returned.
+    """
+
+    warnings: list
+    sizes_from_pixdim: list
+    is_cut_across: bool
+    used: object
+
+
+def are_cut_across(volumes):
+    """Are a scan's slices, by its voxel size, across x or y, while all is cut into those across z?
+
+    Args:
+        volumes: {modality: (voxels, image)} in RAS+.
+    """
+    x, y, z = next((nib.affines.voxel_sizes(image.affine) for _, image in volumes.values()),
+                   (1, 1, 1))
+    return max(x, y) >= SLICED * z
 
 
 def check_subject(subject, spec):
@@ -102,7 +137,7 @@ def inspect_subject(subject, spec):
             if name == "label":
                 warnings += check_label(path, voxels, spec)
             else:
-                check_intensities(path, voxels)
+                warnings += check_intensities(path, voxels)
             check_grid(path, image, volumes[first][1], f"the {first} image")
         except UserError as error:
             problems.append(str(error))
@@ -121,7 +156,12 @@ def check_file(subject, name, files, spec):
 
 
 def check_intensities(path, voxels):
-    """Raise UserError unless all voxels are finite real numbers, in a range to normalise by."""
+    """Raise UserError unless all voxels are finite real numbers, in a range to normalise by.
+
+    Returns:
+        warnings: of a least value, as of padding, so far below the others that these come close
+        together.
+    """
     refuse_other_numbers(path, voxels.dtype)
     low, high = float(voxels.min()), float(voxels.max())  # NaN if any voxel is
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -134,6 +174,14 @@ def check_intensities(path, voxels):
     if low == high:
         raise UserError(path, "an image with contrast", f"{low:g} in every voxel",
                         "Fetch the file again.")
+    if low >= 0:
+        return []
+    second = float(voxels.min(where=voxels > low, initial=voxels.max()))
+    if second - low > high - second > 0:
+        return [f"{path}: its least value, {low:g}, is far below all others ({second:g} to "
+                f"{high:g}), which normalisation then brings close together. If it is padding, "
+                f"replace it, for instance by {second:g}."]
+    return []
 
 
 def check_label(path, voxels, spec):

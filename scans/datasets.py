@@ -123,7 +123,7 @@ class Subject:
     patient: str | None = None
 
 
-def find_subjects(raw, spec, duplicates=None, own=()):
+def find_subjects(raw, spec, duplicates=None, own=(), unnamed=None):
     """Every subject below `raw`, at any depth, sorted by name as strings.
 
     A folder is a subject when any file of the spec lies in it at its place, so a subject with a
@@ -134,6 +134,8 @@ def find_subjects(raw, spec, duplicates=None, own=()):
             once; without it they raise.
         own: what holds the folders and files that a program wrote itself (inputs.OwnOutputs); they
             are left out, as hidden files are.
+        unnamed: a list to which files are added that fit a pattern, but in whose path the layout's
+            `scan_name` finds no name; they are left out.
 
     Raises:
         UserError: `raw` is not a folder, holds no subject (NothingFits), or two of one name; or a
@@ -147,7 +149,7 @@ def find_subjects(raw, spec, duplicates=None, own=()):
         files = {name: sorted(path for path in folder.glob(pattern)
                               if not is_hidden(path, folder) and not is_own(path, folder, own))
                  for name, pattern in patterns.items()}
-        found = subjects_of(folder, files, spec)
+        found = subjects_of(folder, files, spec, unnamed)
         for path in (path for subject in found for paths in subject.files.values()
                      for path in paths):
             refuse_undecodable(path)
@@ -178,13 +180,14 @@ def is_own(path, folder, own):
     return path in own or any(parent in own for parent in between)
 
 
-def subjects_of(folder, files, spec):
+def subjects_of(folder, files, spec, unnamed=None):
     """The subjects in one folder: none, one, or one for each name of a scan.
 
     Args:
         folder: the folder.
         files: {modality or "label": [Path, ...]} of what was found in it.
         spec: the DatasetSpec.
+        unnamed: see `find_subjects`.
     """
     if not any(files.values()):
         return []
@@ -196,6 +199,8 @@ def subjects_of(folder, files, spec):
             if spec.scan_name:
                 name = name_in(spec.scan_name, path.relative_to(folder).as_posix())
                 if name is None:
+                    if unnamed is not None:
+                        unnamed.append(path)
                     continue
                 name = f"{folder.name}_{name}" if spec.one_patient else name
             scans.setdefault(name, {kind: [] for kind in files})[kind].append(path)

@@ -58,8 +58,11 @@ def array_order(spacing):
 
 
 def is_data_folder(folder):
-    """Has preprocess.py written this folder, or begun to?"""
-    return dataset_path(folder).is_file() and subject_path(folder, "").is_dir()
+    """Has preprocess.py written this folder, or begun to? Not if it may not be entered."""
+    try:
+        return dataset_path(folder).is_file() and subject_path(folder, "").is_dir()
+    except PermissionError:
+        return False
 
 
 # Where the files lie ------------------------------------------------------------------------------

@@ -44,12 +44,16 @@ def no_nifti(path, start, size):
     """
     if not size or not start:
         return UserError(path, "a NIfTI image", "an empty file", FETCH)
-    for pattern, kind, do in KINDS:
-        if re.match(pattern, start):
-            return UserError(path, "a NIfTI image", kind, do)
+    if known := kind_of(start):
+        return UserError(path, "a NIfTI image", *known)
     text = " of text" if start.isascii() and b"\0" not in start else ""
     return UserError(path, "a NIfTI image", f"{size} bytes{text} in another format",
                      "Convert it to NIfTI; if it was one, fetch the file again.")
+
+
+def kind_of(start):
+    """(what it is, what helps) of a file that begins so; None if it is none of KINDS."""
+    return next(((kind, do) for pattern, kind, do in KINDS if re.match(pattern, start)), None)
 
 
 def number_kind(dtype):

@@ -101,8 +101,8 @@ class OwnOutputs:
 
     def report(self):
         if self.count:
-            log("left out: masks written earlier (below --out, or marked as such in their "
-                "headers), which are not scans")
+            log("left out: what lies below --out, and masks that their headers mark as written by "
+                "these programs")
 
 
 class DataFolders:

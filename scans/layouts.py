@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from scans.bids import read_bids
 from scans.datasets import DATASETS, NothingFits, find_subjects, get_spec
+from scans.formats import LENGTH, kind_of
 from scans.nnunet import read_nnunet
 from scans.spec_file import digest, is_spec_file, read_spec_file
 from utils import UserError, is_hidden, log
@@ -16,6 +17,7 @@ from utils import UserError, is_hidden, log
 READ_OFF = {"nnunet": read_nnunet, "bids": read_bids}
 IMAGES = (".nii", ".nii.gz")
 MOST_FILES = 20000  # looked at for a message
+LOOKED_INTO = 20    # of them
 SHOWN = 3           # kinds of files in it
 NUMBER = r"((?<![A-Za-z])[tT][12](?!\d))|\d+"  # T1 and T2 tell no scans apart
 
@@ -48,6 +50,18 @@ def read_layout(layout, raw):
     return layout, get_spec(layout)
 
 
+def warn_of_unnamed(paths, layout):
+    """Say which files fit a pattern of one's own layout, but not its scan_name.
+
+    Args:
+        paths: `unnamed` of `find_subjects`.
+        layout: as `read_layout` names it. BIDS passes by what it does not need.
+    """
+    if paths and layout not in (*DATASETS, *READ_OFF):
+        log(f"warning: {len(paths)} files fit a pattern of the layout, but not its scan_name, and "
+            f"are left out: {paths[0]}" + ", ..." * (len(paths) > 1))
+
+
 @contextmanager
 def naming_what_fits(raw):
     """Inside, a NothingFits about `raw` becomes a line that says what was found, and what fits."""
@@ -56,6 +70,7 @@ def naming_what_fits(raw):
     except NothingFits as error:
         fitting = layouts_of(raw)
         do = (f"Another layout fits: {' or '.join(fitting)}." if fitting else
+              conversion_of(raw) or
               "Check the path, or say in a file how they lie: LAYOUT=my.toml, see docs/data.md.")
         raise UserError(error.where, error.expected, f"{error.found}, but {what_lies_in(raw)}",
                         do) from None
@@ -78,6 +93,26 @@ def layouts_of(raw):
         if whole:
             fitting.append(f"LAYOUT={layout} ({whole} scan{'s' * (whole > 1)})")
     return fitting
+
+
+def conversion_of(place):
+    """What helps with a file, or with those below a folder, in a format that is not read.
+
+    "" if there is a NIfTI among them, or nothing is known of the first ones.
+    """
+    place = Path(place)
+    paths = [place / path for path in files_below(place)] if place.is_dir() else [place]
+    if any(path.name.lower().endswith(IMAGES) for path in paths):
+        return ""
+    for path in paths[:LOOKED_INTO]:
+        try:
+            with open(path, "rb") as file:
+                known = kind_of(file.read(LENGTH))
+        except OSError:
+            continue
+        if known:
+            return known[1]
+    return ""
 
 
 def what_lies_in(raw):

@@ -6,6 +6,7 @@ dict {subject: "train" or "val"}, or {subject: "fold0", "fold1", ...} for cross-
 
 import hashlib
 import random
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -220,6 +221,10 @@ def read_split(path, names):
     folds = {f"fold{number}" for number in range(len(set(rows.values())))}
     if len(folds) > 1 and set(rows.values()) == folds and not others:
         return rows
+
+    if not others and all(re.fullmatch(r"fold\d+", row) for row in rows.values()):
+        raise UserError(path, "two folds or more, numbered from 0 without a gap",
+                        ", ".join(sorted(set(rows.values()))), CORRECT)
 
     without = [name for name in names if rows[name] not in ("train", "val")]
     if without or others:

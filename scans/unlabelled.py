@@ -10,6 +10,7 @@ from scans import nnunet
 from scans.checks import check_grid, check_intensities
 from scans.datasets import find_subjects, is_own, subjects_of
 from scans.inputs import OwnOutputs
+from scans.layouts import conversion_of
 from scans.nifti import read_volume
 from scans.spec_file import spec_of
 from utils import UserError, is_hidden
@@ -76,7 +77,8 @@ def scans_of_folder(folder, settings, own=()):
     if not found:
         patterns = [", ".join(spec.modalities.values())] if spec else []
         layout = " or ".join([*patterns, f"files named <scan>_{modalities[0]}.nii.gz"])
-        raise UserError(folder, f"scans with {layout}", "none", "Check the path and the names.")
+        raise UserError(folder, f"scans with {layout}", "none",
+                        conversion_of(folder) or "Check the path and the names.")
     return found
 
 
@@ -128,6 +130,8 @@ def scans_of_files(files, modalities, strict=True):
         if modality is None and len(modalities) == 1:
             modality = modalities[0]
         if modality is None and strict:
+            if do := conversion_of(path):
+                raise UserError(path, "a NIfTI image", f"a file named {path.name}", do)
             raise UserError(path, f"a name that ends with the modality ({', '.join(modalities)})",
                             path.name, f"Name it like <scan>_{modalities[0]}.nii.gz.")
         if modality is not None:
@@ -172,14 +176,15 @@ def check_complete(scans, modalities):
 def incomplete(name, files, modalities):
     """A UserError that says what a scan lacks or has twice; None if it is complete."""
     missing = [modality for modality in modalities if not files[modality]]
-    double = [f"{' and '.join(path.name for path in files[modality])} for {modality}"
+    double = [f"{' and '.join(map(str, files[modality]))} for {modality}"
               for modality in modalities if len(files[modality]) > 1]
     if not missing and not double:
         return None
 
     place = next(path for paths in files.values() for path in paths).parent
     found = "; ".join([f"no {', '.join(missing)}"] * bool(missing) + double)
-    do = "The network was trained on all of them." if missing else "Keep one of them there."
+    do = ("The network was trained on all of them." if missing else
+          "Keep one of them, or rename one if they are of two scans.")
     return UserError(f"{name} in {place}", f"one image each of {', '.join(modalities)}", found, do)
 
 

@@ -1,6 +1,7 @@
 """NIfTI masks in folders or alone: found, matched by subject, and scored scan by scan."""
 
 import re
+import unicodedata
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 
 from metrics import leave_out
 from scans.checks import check_grid
-from scans.datasets import DATASETS, DatasetSpec, find_subjects
+from scans.datasets import DATASETS, DatasetSpec, NothingFits, find_subjects
 from scans.nifti import are_whole, label_values, read_volume
 from scoring.challenge import wmh_masks, wmh_scores_of_masks
 from scoring.columns import score_masks
@@ -135,7 +136,13 @@ def find_masks(folder):
     elif folder.is_dir() and not any(entry.is_dir() for entry in folder.iterdir()):
         raise UserError(folder, "masks named <subject>.nii or .nii.gz", "none", "Check the path.")
     else:
-        files = [(subject.name, path) for subject in find_subjects(folder, NESTED)
+        try:
+            subjects = find_subjects(folder, NESTED)
+        except NothingFits:
+            raise UserError(folder, "masks <subject>.nii.gz in it, or below it in the layout of "
+                            "WMH, ISLES or BraTS", "none",
+                            "Copy the masks into one folder, each named after its scan.") from None
+        files = [(subject.name, path) for subject in subjects
                  for path in next(filter(None, map(subject.files.get, KINDS)))]
 
     masks = {}
@@ -215,11 +222,19 @@ def match(predictions, references, folders, allow_partial):
                                (references, predictions, folders[1])):
         alone = sorted(set(here) - set(there))
         if alone and (not allow_partial or not both):
+            do = ("Add their masks, or give --partial to score the others." if both else
+                  "Name the masks after the subjects.")
+            if as_stored_alike(alone) & as_stored_alike(set(there) - set(here)):
+                do = ("The other folder's names look the same, but store accents in another way "
+                      "(Unicode NFC and NFD): rename them.")
             raise UserError(where, "the same subjects in both folders",
-                            f"only here: {listed(alone)}",
-                            "Add their masks, or give --partial to score the others." if both else
-                            "Name the masks after the subjects.")
+                            f"only here: {listed(alone)}", do)
     return both
+
+
+def as_stored_alike(names):
+    """The names with letters and their accents stored as one."""
+    return {unicodedata.normalize("NFC", name) for name in names}
 
 
 def listed(names):

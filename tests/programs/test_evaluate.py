@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+import unicodedata
 
 import nibabel as nib
 import numpy as np
@@ -353,6 +354,20 @@ def test_a_class_that_is_never_predicted_scores_0(folders):
 def test_folder_without_masks_is_refused(folders, where):
     (folders / "hollow").mkdir()
     assert str(folders / next(iter(where.values()))) in error_of(folders, **where)
+
+
+def test_a_layout_that_is_not_read_says_where_masks_may_lie(folders):
+    save(folders / "acdc/patient001/patient001_frame01_gt.nii.gz", box((1, 1, 1), (3, 3, 3)))
+    message = error_of(folders, references="acdc")
+    assert "Copy the masks into one folder, each named after its scan." in message
+
+
+def test_names_that_differ_in_how_an_accent_is_stored_are_explained(folders):
+    for place, form in (("masks", "NFC"), ("refs", "NFD")):
+        (folders / place / "p1.nii.gz").rename(
+            folders / place / f"{unicodedata.normalize(form, 'Müller')}.nii.gz")
+    message = error_of(folders)
+    assert "store accents in another way (Unicode NFC and NFD): rename them" in message
 
 
 def program(*arguments):

@@ -209,6 +209,14 @@ def test_two_files_of_one_modality_are_named(trained, masks, tmp_path):
             "Keep one of them")
 
 
+def test_scans_of_one_name_in_two_folders_are_named_with_their_folders(trained, masks, tmp_path):
+    """Two patients may well be called s1: neither is a copy of the other."""
+    shutil.copytree(trained / "raw", tmp_path / "site2")
+    result, _ = masks(trained / "raw" / "s1", tmp_path / "site2" / "s1")
+    refuses(result, trained / "raw" / "s1" / "pre" / "FLAIR.nii.gz",
+            tmp_path / "site2" / "s1" / "pre" / "FLAIR.nii.gz", "rename one if they are of two")
+
+
 @pytest.mark.parametrize("patch, words", [
     (None, ["8 slices", "Lower --batch-size"]),
     ([8, 16, 16], ["a patch of 8x16x16", "--device cpu"])])

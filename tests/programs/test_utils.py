@@ -194,6 +194,18 @@ def test_an_error_of_the_system_says_what_helps_against_it(capsys, number, advic
     assert advice in error and error.count("expected") == 0 and len(error.splitlines()) == 1
 
 
+def test_a_full_disk_says_which_file_it_had_no_room_for(tmp_path, capsys):
+    def fill():
+        with atomic_path(tmp_path / "a.csv") as partial:
+            partial.touch()
+            raise OSError(errno.ENOSPC, "No space left on device")  # a write names no file
+
+    with pytest.raises(SystemExit):
+        run_program(fill)
+    assert f"error: {tmp_path}/a.csv: No space left on device. Free some" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 class WholeNumber(Description):
     a: int
 

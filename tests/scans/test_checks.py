@@ -3,6 +3,7 @@
 import errno
 import gzip
 import os
+import shutil
 import struct
 import tracemalloc
 from types import SimpleNamespace
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from conftest import damage, preprocess, put, refuses, run, run_apart, write_wmh_subject
-from scans.checks import check_grid, check_subject
+from scans.checks import check_grid, check_intensities, check_subject
 from scans.convert import save_sparse
 from scans.datasets import DATASETS, find_subjects
+from scans.folder import is_data_folder
 from utils import UserError
 
 WMH = DATASETS["wmh"]
@@ -167,6 +169,14 @@ def test_a_folder_without_permission_is_named(raw, tmp_path, monkeypatch):
     refuses(preprocess(raw, tmp_path / "data"), raw / "s1", "Permission denied", "permissions")
 
 
+def test_a_folder_that_may_not_be_entered_is_no_data_folder(monkeypatch, tmp_path):
+    """As Path.is_file of Python before 3.14 has it; scandir then names the folder itself."""
+    def forbidden(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    monkeypatch.setattr("pathlib.Path.is_file", forbidden)
+    assert not is_data_folder(tmp_path)
+
+
 def test_a_full_disk_leaves_no_half_subject(raw, tmp_path, monkeypatch):
     saved = []
 
@@ -236,6 +246,35 @@ def test_a_label_without_foreground_is_a_warning(raw, tmp_path, change, values):
     result = preprocess(raw, tmp_path / "data")
     assert result.returncode == 0
     assert f"no foreground in this label (values {values})" in result.stderr
+
+
+def test_scans_whose_slices_are_not_across_z_are_counted_in_a_warning(raw, tmp_path):
+    """Two of six: of sagittal slices, and of coronal ones that are stored as the others are."""
+    for name, affine in (("s1", np.diag([8.0, 1.4, 1.4, 1])),
+                         ("s3", np.diag([1.0, 1, 2.5, 1])[[0, 2, 1, 3]])):
+        shutil.rmtree(raw / name)
+        write_wmh_subject(raw / name, affine=affine)
+    result = preprocess(raw, tmp_path / "data")
+    assert result.returncode == 0, result.stderr
+    assert ("warning: 2 of 6 scans (s1, ...) were acquired in slices across x or y, and are cut "
+            "into others, across z. Turn scans") in result.stderr
+    result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--verify")
+    assert "2 of 6 scans (s1, ...)" in result.stderr
+    for name in ("s1", "s3"):
+        shutil.rmtree(raw / name)
+    assert "across x or y" not in preprocess(raw, tmp_path / "other").stderr
+
+
+@pytest.mark.parametrize("least, warned", [(-32768, True), (-200, True), (-50, False), (0, False)])
+def test_padding_far_below_everything_else_is_warned_of(tmp_path, least, warned):
+    """The others are -10 to 60: a gap of more than their range is one, from a negative value."""
+    voxels = np.linspace(-10, 60, 1000).reshape(10, 10, 10)
+    voxels[0] = least
+    found = check_intensities("ct.nii.gz", voxels + (200 if least == 0 else 0) * (voxels != 0))
+    assert len(found) == warned
+    if warned:
+        assert f"its least value, {least}, is far below all others (-2.99" in found[0]
+        assert "to 60)" in found[0] and "for instance by -2.99" in found[0]
 
 
 def test_raw_that_is_a_file_or_absent_is_refused(tmp_path):

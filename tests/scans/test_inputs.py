@@ -134,7 +134,7 @@ def test_masks_below_the_scans_are_no_scans_the_next_time(model, scans, place):
     again = predict(model, scans / "masks", *places())
     assert again.returncode == 0, again.stderr
     assert content(scans) == before
-    assert ("left out: masks written earlier" in again.stdout) == (place == "files")
+    assert ("left out: what lies below --out" in again.stdout) == (place == "files")
 
 
 def test_masks_beside_the_scans_are_no_scans_the_next_time(model, tmp_path):
@@ -143,7 +143,7 @@ def test_masks_beside_the_scans_are_no_scans_the_next_time(model, tmp_path):
         result = predict(model, tmp_path / "scans", tmp_path / "scans")
         assert result.returncode == 0, result.stderr
         assert sorted(os.listdir(tmp_path / "scans")) == ["p0.nii.gz", "p0_FLAIR.nii.gz"]
-    assert "left out: masks written earlier" in result.stdout
+    assert "left out: what lies below --out" in result.stdout
 
 
 def test_masks_of_a_layout_that_would_take_them_for_scans(model, tmp_path):

@@ -1,15 +1,19 @@
 """Layouts read off a folder, nnU-Net's and BIDS, and folders that fit none."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from conftest import refuses, write_wmh_subject
-from raw_folders import found, verify, write_bids, write_image, write_nnunet
+from raw_folders import found, verify, write_bids, write_image, write_nnunet, write_toml
 from scans.bids import read_bids
 from scans.datasets import DATASETS, find_subjects
+from scans.folder import Dataset
 from scans.layouts import READ_OFF, read_layout
 from scans.nnunet import labels_of
+from scans.unlabelled import find_scans
+from utils import UserError
 
 # nnU-Net ------------------------------------------------------------------------------------------
 
@@ -227,6 +231,41 @@ def test_a_folder_without_images_says_what_is_in_it(tmp_path, names, said):
         (tmp_path / name).touch()
     (tmp_path / "._x.nii.gz").touch()
     refuses(verify("wmh", tmp_path), said)
+
+
+@pytest.mark.parametrize("name, start, said", [
+    ("a.dcm", bytes(128) + b"DICM", "Convert its series: dcm2niix FOLDER."),
+    ("a.mha", b"ObjectType = Image", "Convert it to NIfTI"), ("a.nrrd", b"NRRD0004", "SimpleITK")])
+def test_a_folder_of_another_format_says_how_to_convert_it(tmp_path, name, start, said):
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / name).write_bytes(start)
+    refuses(verify("wmh", tmp_path), "no NIfTI image among 1 files", said)
+    for place in (tmp_path, tmp_path / "p1" / name):
+        with pytest.raises(UserError, match=re.escape(said)):
+            find_scans([place], Dataset.model_construct(
+                layout="wmh", spec=None, modalities=["FLAIR", "T1"]))
+    write_image(tmp_path / "p2" / "flair.nii.gz")  # beside a NIfTI the fault may lie elsewhere
+    refuses(verify("wmh", tmp_path), "LAYOUT=my.toml")
+
+
+def test_files_that_fit_a_pattern_but_no_name_of_a_scan_are_named(tmp_path):
+    layout = write_toml(tmp_path, r"""
+label = "masks/*.nii*"
+scan_name = '/(p\d+)(?:_flair)?\.nii'
+one_patient = false
+modalities.FLAIR = "images/*_flair.nii*"
+label_map = {0 = 0, 1 = 1}
+""")
+    for name in ("p1", "p2", "P3"):
+        write_image(tmp_path / "raw" / "images" / f"{name}_flair.nii.gz")
+        write_image(tmp_path / "raw" / "masks" / f"{name}.nii.gz", values=(1,))
+    result = verify(layout, tmp_path / "raw")
+    assert result.returncode == 0, result.stderr
+    assert ("warning: 2 files fit a pattern of the layout, but not its scan_name, and are left "
+            f"out: {tmp_path / 'raw'}/images/P3_flair.nii.gz, ...") in result.stdout
+    for place in ("images/P3_flair", "masks/P3"):
+        (tmp_path / "raw" / f"{place}.nii.gz").unlink()
+    assert "left out" not in verify(layout, tmp_path / "raw").stdout
 
 
 @pytest.mark.parametrize("layout", [*DATASETS, *READ_OFF])

@@ -416,7 +416,8 @@ def test_a_table_may_name_folds(tmp_path):
     assert choose_split(["a", "b", "c"], str(table), 1, 0) == {
         "a": "fold0", "b": "fold1", "c": "fold0"}
     table.write_text("subject,subset\na,fold0\nb,fold2\nc,fold0\n")
-    with pytest.raises(UserError, match="fold0, fold1"):
+    with pytest.raises(UserError, match="two folds or more, numbered from 0 without a gap, found "
+                                        "fold0, fold2"):
         choose_split(["a", "b", "c"], str(table), 1, 0)
 
 
