@@ -67,7 +67,12 @@ from scans.fingerprint import (
     warn_of_positive_maps,
 )
 from scans.inputs import DataFolders, refuse_inputs
-from scans.layouts import naming_what_fits, read_layout, warn_of_unnamed
+from scans.layouts import (
+    naming_what_fits,
+    read_layout,
+    warn_of_other_folders,
+    warn_of_unnamed,
+)
 from scans.patients import known_patients
 from scans.splits import (
     check_written,
@@ -91,6 +96,7 @@ def main(argv=None):
         args.layout, spec = read_layout(args.layout, args.raw)
         found = find_subjects(args.raw, spec, duplicates, DataFolders(args.out), unnamed)
     warn_of_unnamed(unnamed, args.layout)
+    warn_of_other_folders(args.raw, spec, found, DataFolders(args.out))
     split_later = args.subjects is not None and not args.verify
     least = least_drawn(found, args.seed, spec, args.patients) if split_later else 2
     subjects = pick_subjects(found, args.subjects, args.seed, least)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from scans.bids import read_bids
-from scans.datasets import DATASETS, NothingFits, find_subjects, get_spec
+from scans.datasets import DATASETS, NothingFits, find_subjects, folders_below, get_spec
 from scans.formats import LENGTH, kind_of
 from scans.nnunet import read_nnunet
 from scans.spec_file import digest, is_spec_file, read_spec_file
@@ -60,6 +60,25 @@ def warn_of_unnamed(paths, layout):
     if paths and layout not in (*DATASETS, *READ_OFF):
         log(f"warning: {len(paths)} files fit a pattern of the layout, but not its scan_name, and "
             f"are left out: {paths[0]}" + ", ..." * (len(paths) > 1))
+
+
+def warn_of_other_folders(raw, spec, subjects, own=()):
+    """Say which folders hold images, but none that the layout looks for: misnamed scans, it may be.
+
+    Args:
+        raw, spec, own: as of `find_subjects`.
+        subjects: what it found. A whole set in one folder has no others.
+    """
+    known = {subject.folder for subject in subjects}
+    found = [] if not spec.one_patient else [
+        path for folder in folders_below(raw, spec.skip, own)
+        if known.isdisjoint((folder, *folder.parents))
+        for path in sorted(folder.iterdir()) if path.name.lower().endswith(IMAGES)
+        and not is_hidden(path, folder) and path not in own and not path.is_dir()]
+    folders = sorted({path.parent for path in found})
+    if folders:
+        log(f"warning: {len(folders)} folders with NIfTI images hold none of the layout, and are "
+            f"left out: {found[0]}" + ", ..." * (len(found) > 1))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from scans import nnunet
 from scans.checks import check_grid, check_intensities
 from scans.datasets import find_subjects, is_own, subjects_of
 from scans.inputs import OwnOutputs
-from scans.layouts import conversion_of
+from scans.layouts import conversion_of, warn_of_other_folders
 from scans.nifti import read_volume
 from scans.spec_file import spec_of
 from utils import UserError, is_hidden
@@ -97,6 +97,8 @@ def scans_of_layout(folder, spec, own=()):
         raise UserError(folder, "scan names that occur once",
                         f"{next(iter(duplicates))} more than once",
                         "Rename one of the folders, or segment one folder after the other.")
+    if subjects:
+        warn_of_other_folders(folder, unlabelled, subjects, own)
     return {subject.name: {name: subject.files[name] for name in spec.modalities}
             for subject in subjects}
 

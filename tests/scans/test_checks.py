@@ -248,6 +248,21 @@ def test_a_label_without_foreground_is_a_warning(raw, tmp_path, change, values):
     assert f"no foreground in this label (values {values})" in result.stderr
 
 
+def test_folders_of_images_that_the_layout_passes_by_are_named(raw, tmp_path):
+    (raw / "s3" / "pre" / "FLAIR.nii.gz").rename(raw / "s3" / "pre" / "flair.nii.gz")
+    (raw / "s3" / "pre" / "T1.nii.gz").rename(raw / "s3" / "pre" / "t1.nii.gz")
+    (raw / "s3" / "wmh.nii.gz").rename(raw / "s3" / "WMH.nii.gz")
+    shutil.copytree(raw / "s1" / "pre", raw / "s1" / "orig")  # of a scan that is taken
+    result = preprocess(raw, raw / "data")  # whose references are no scans
+    assert result.returncode == 0, result.stderr
+    assert (f"warning: 2 folders with NIfTI images hold none of the layout, and are left out: "
+            f"{raw / 's3' / 'WMH.nii.gz'}, ...") in result.stdout
+    assert "left out" in preprocess(raw, raw / "data").stdout
+    shutil.rmtree(raw / "s3")
+    result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--verify")
+    assert "left out" not in result.stdout
+
+
 def test_scans_whose_slices_are_not_across_z_are_counted_in_a_warning(raw, tmp_path):
     """Two of six: of sagittal slices, and of coronal ones that are stored as the others are."""
     for name, affine in (("s1", np.diag([8.0, 1.4, 1.4, 1])),
