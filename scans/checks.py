@@ -15,7 +15,7 @@ from scans.nifti import label_values, read_volume
 from scans.spec_checks import check_shared_files
 from utils import LARGEST, UserError, log, progress
 
-SLICED = 2  # voxels this many times as long along x or y as along z are of slices across it
+SLICED = 2  # voxels this many times as long along an axis as along both others are of slices
 REGISTER = "Register it and resample it to the same grid, or correct its header."
 
 
@@ -98,7 +98,7 @@ def are_cut_across(volumes):
     """
     x, y, z = next((nib.affines.voxel_sizes(image.affine) for _, image in volumes.values()),
                    (1, 1, 1))
-    return max(x, y) >= SLICED * z
+    return x >= SLICED * max(y, z) or y >= SLICED * max(x, z)
 
 
 def check_subject(subject, spec):

@@ -265,7 +265,7 @@ def test_folders_of_images_that_the_layout_passes_by_are_named(raw, tmp_path):
 
 def test_scans_whose_slices_are_not_across_z_are_counted_in_a_warning(raw, tmp_path):
     """Two of six: of sagittal slices, and of coronal ones that are stored as the others are."""
-    for name, affine in (("s1", np.diag([8.0, 1.4, 1.4, 1])),
+    for name, affine in (("s1", np.diag([8.0, 1.4, 1.4, 1])), ("s2", np.diag([1.0, 1, 0.5, 1])),
                          ("s3", np.diag([1.0, 1, 2.5, 1])[[0, 2, 1, 3]])):
         shutil.rmtree(raw / name)
         write_wmh_subject(raw / name, affine=affine)
