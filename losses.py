@@ -104,7 +104,8 @@ class BoundaryLoss(nn.Module):
 
     With the "official" map, values and gradients are those of monai.losses.BoundaryLoss (MONAI 1.6)
     with include_background=False. That one computes the maps from the target in every call, on
-    the CPU with SciPy, knows no spacing, and includes the background's map unless told otherwise.
+    the CPU with SciPy (or by cuCIM where it is installed), knows no spacing, and includes the
+    background's map unless told otherwise.
 
     Args:
         classes: those whose maps are given, in the order of the maps. The paper's is the
@@ -165,6 +166,8 @@ class JointLoss(nn.Module):
         if boundary is not None and min(boundary.classes) < 0:
             raise ValueError("boundary: expected a loss of classes from 0, "
                              f"found {', '.join(map(str, boundary.classes))}")
+        if regional is None and boundary is None:
+            raise ValueError("regional: expected a loss there, or as boundary, or both, found none")
         self.regional, self.boundary, self.name = regional, boundary, name
 
     @property
@@ -216,6 +219,9 @@ class JointLoss(nn.Module):
             if getattr(self.regional, "takes_distance", False):
                 given.append(self._maps_from(0, distance, values, self.name))
             elif self.make_maps:
+                if maps is None:
+                    raise ValueError(f"maps: expected what make_maps gives for the {self.name} "
+                                     "loss, found None")
                 given.append(maps)
             parts[self.name] = self.regional(values, *given)
 
@@ -425,10 +431,11 @@ def check_shape(name: str, tensor: Tensor, shape: Sequence[int], hint: str = "")
 def checked_classes(classes: Iterable[int]) -> list[int]:
     """The classes as a list; ValueError unless they are different whole numbers."""
     try:
-        found = [int(k) for k in classes]
+        given = list(classes)
+        found = [int(k) for k in given]
     except (TypeError, ValueError):
-        found = []
-    if not found or found != list(classes) or len(set(found)) < len(found):
+        given, found = [], []
+    if not found or found != given or len(set(found)) < len(found):
         raise ValueError(f"classes: expected different whole numbers, found {classes!r}")
     return found
 

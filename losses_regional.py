@@ -81,7 +81,8 @@ class FocalLoss(nn.Module):
         gamma: 0 or more; 2 in the paper.
         weights: (K,) weight of each class, 0 or more, the paper's alpha_t (0.75 and 0.25 there,
             background first); None: 1 each. Unlike the cross-entropy, the sum is divided by the
-            number of pixels, whatever they weigh, as in the paper.
+            number of pixels, whatever they weigh. (The paper divides by the number of anchors on
+            objects, which would be the foreground's pixels.)
     """
 
     from_logits = True
@@ -206,9 +207,18 @@ class DiceLoss(nn.Module):
             s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
 
             overlap = sum_pixels(s * g, self.batch)                             # (B or 1, k)
-            size = sum_pixels(s ** 2 if self.squared else s, self.batch) + sum_pixels(g, self.batch)
-            loss = 1 - (2 * overlap + self.smooth) / (size + self.smooth)       # (B or 1, k)
+            of_s, of_g = (sum_pixels(x ** 2 if self.squared else x, self.batch) for x in (s, g))
+            size = of_s + of_g + self.smooth                                    # (B or 1, k)
+            loss = 1 - over(2 * overlap + self.smooth, size, self.smooth, 1)    # (B or 1, k)
             return loss.mean() * factor
+
+
+def over(part: Tensor, size: Tensor, smooth: float, of_nothing: float) -> Tensor:
+    """part / size; `of_nothing`, without a gradient, where size is 0, as only smooth = 0 lets it.
+    """
+    if smooth:
+        return part / size
+    return (part / size.where(size != 0, 1)).where(size != 0, of_nothing)
 
 
 class TverskyLoss(nn.Module):
@@ -250,7 +260,8 @@ class TverskyLoss(nn.Module):
             false_positives = sum_pixels(s * (1 - g), self.batch)               # (B or 1, k)
             false_negatives = sum_pixels((1 - s) * g, self.batch)               # (B or 1, k)
             wrong = self.alpha * false_positives + self.beta * false_negatives
-            return wrong / (sum_pixels(s * g, self.batch) + wrong + self.smooth) * factor
+            size = sum_pixels(s * g, self.batch) + wrong + self.smooth
+            return over(wrong, size, self.smooth, 0) * factor
 
 
 class FocalTverskyLoss(TverskyLoss):
@@ -325,8 +336,7 @@ class HausdorffLoss(nn.Module):
     beside the contour. d_S carries no gradient.
 
     A mask that is empty or full has no contour, and d = 0: on an image without foreground the loss
-    is s^2 d_S^a, and 0 without a gradient where no pixel exceeds 0.5. (MONAI measures a full mask,
-    which has no other side, to a place outside the image.)
+    is s^2 d_S^a, and 0 without a gradient where no pixel exceeds 0.5.
 
     Cost: SciPy's exact distance transform of prediction and target in every step, on the CPU, for
     which a GPU waits; the boundary loss has its maps from preprocessing. Loss and gradient of
@@ -673,16 +683,18 @@ def checked_boundary_classes(chosen: Sequence[int] | None, classes: int, name: s
     Raises:
         ValueError: they are not different classes, or the loss has no boundary part.
     """
-    if not chosen:
+    if chosen is None:
         return list(range(1, classes))
+    chosen = list(chosen)
 
     if not parts_of(name)[1]:
         expected = f"none for {name}, which has no boundary part"
-    elif len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(classes)):
+    elif not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(classes)):
         expected = f"different ones of 0 to {classes - 1}"
     else:
-        return list(chosen)
-    raise ValueError(f"boundary-classes: expected {expected}, found {', '.join(map(str, chosen))}")
+        return chosen
+    raise ValueError(f"boundary-classes: expected {expected}, "
+                     f"found {', '.join(map(str, chosen)) or 'none'}")
 
 
 def checked_number(name: str, value: float, least: float) -> float:
@@ -694,9 +706,9 @@ def checked_number(name: str, value: float, least: float) -> float:
 
 def check_one_per_class(weights: Sized, classes: int) -> None:
     """ValueError unless there are as many weights as classes."""
-    if len(weights) != classes:
-        raise ValueError(f"weights: expected {classes} of them, one per class, "
-                         f"found {len(weights)}")
+    count = len(weights) if hasattr(weights, "__len__") else repr(weights)
+    if count != classes:
+        raise ValueError(f"weights: expected {classes} of them, one per class, found {count}")
 
 
 def checked_weights(weights: Iterable[float] | None) -> Tensor | None:
@@ -704,7 +716,10 @@ def checked_weights(weights: Iterable[float] | None) -> Tensor | None:
     if weights is None:
         return None
 
-    found = [checked_number("weights", float(value), 0) for value in weights]
+    try:
+        found = [checked_number("weights", float(value), 0) for value in weights]
+    except TypeError:
+        raise ValueError(f"weights: expected a list of numbers, found {weights!r}") from None
     if not any(found):
         raise ValueError("weights: expected one above 0, found none")
     return torch.tensor(found, dtype=torch.float64)

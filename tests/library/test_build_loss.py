@@ -2,10 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
+import torch
 from test_losses import losses_apart
 
 import losses
+import losses_regional
 from losses import GeneralizedDiceLoss
 from losses_regional import (
     REGIONAL_LOSSES,
@@ -97,6 +100,37 @@ def test_boundary_classes_that_cannot_be_chosen_are_named(name, chosen, text):
 
 
 # Options ------------------------------------------------------------------------------------------
+
+def test_no_boundary_class_at_all_is_not_all_of_them():
+    assert build_loss("gdl+boundary", 3, boundary_classes=None).boundary.classes == [1, 2]
+    assert build_loss("gdl+boundary", 3, boundary_classes=np.array([2])).boundary.classes == [2]
+    with pytest.raises(ValueError, match="boundary-classes: expected different ones of 0 to 2, "
+                                         "found none"):
+        build_loss("gdl+boundary", 3, boundary_classes=[])
+
+
+@pytest.mark.parametrize("weights", [1.0, iter([1, 2])])
+def test_weights_that_are_no_list_are_a_value_error(weights):
+    with pytest.raises(ValueError, match="weights: expected 2 of them, one per class, found "):
+        build_loss("wce", 2, options={"weights": weights})
+    with pytest.raises(ValueError, match="weights: expected a list of numbers, found 1.0"):
+        losses_regional.CrossEntropyLoss(1.0)
+
+
+def test_a_joint_loss_says_what_it_lacks():
+    with pytest.raises(ValueError, match="regional: expected a loss there, or as boundary"):
+        losses.JointLoss()
+    probs = torch.full((1, 2, 4, 4), 0.5)
+    with pytest.raises(ValueError, match="maps: expected what make_maps gives for the rwl loss"):
+        build_loss("rwl")(probs, probs)
+
+
+def test_classes_may_come_from_an_iterator():
+    assert losses.BoundaryLoss(k for k in (1, 2)).classes == [1, 2]
+    for wrong in (5, [1.5], [1, 1], []):
+        with pytest.raises(ValueError, match="classes: expected different whole numbers, found"):
+            losses.BoundaryLoss(wrong)
+
 
 def test_options_reach_the_loss():
     loss = build_loss("focal_tversky+boundary", 2, None, {"alpha": 0.4, "gamma": 2.0}).regional

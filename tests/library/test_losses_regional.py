@@ -155,6 +155,28 @@ def test_dice_of_one_pixel_half_found():
     assert loss.item() == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("loss", [
+    DiceLoss(smooth=0), DiceLoss(squared=True, smooth=0, batch=True), TverskyLoss(smooth=0),
+    FocalTverskyLoss(smooth=0)])
+def test_nothing_predicted_where_nothing_is_scores_0_without_smoothing(loss):
+    """0 / 0; the other image of a batch, of which half is found, keeps its loss and gradient."""
+    probs = row(0, 0, 0, 0).requires_grad_()
+    value = loss(probs, row(0, 0, 0, 0))
+    assert value.item() == pytest.approx(0, abs=1e-5)  # focal Tversky's power keeps off 0
+    value.backward()
+    assert torch.isfinite(probs.grad).all()
+    if not loss.batch:
+        half = loss(row(0.5, 0, 0, 0), row(1, 0, 0, 0)).item()
+        both = torch.cat([row(0, 0, 0, 0), row(0.5, 0, 0, 0)])
+        found = loss(both, torch.cat([row(0, 0, 0, 0), row(1, 0, 0, 0)]))
+        assert half > 0.1 and found.item() == pytest.approx(half / 2, abs=1e-5)
+
+
+def test_squared_dice_squares_soft_targets_too():
+    soft = row(0.5, 0.25, 0, 0)
+    assert DiceLoss(squared=True)(soft, soft.clone()).item() == pytest.approx(0, abs=1e-6)
+
+
 def test_squared_dice_of_one_pixel_half_found():
     # 2 * 0.5 / (0.25 + 0.25 + 1) = 2/3
     loss = DiceLoss(squared=True, smooth=0)(row(0.5, 0.5, 0, 0), row(1, 0, 0, 0))
