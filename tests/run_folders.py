@@ -16,6 +16,7 @@ from reporting import formats, table1
 from reporting.notes import table_notes
 from reporting.page import build
 from scoring import runs, scan_scores
+from scoring.rows import plain
 from training.run_folder import COLUMNS
 from utils import read_json
 
@@ -100,7 +101,7 @@ def write_run(folder, data, loss, seed, dsc, finished=True, epochs=8, **settings
         dsc: a value for each epoch that was trained.
         finished: is there a summary.json, and are there predictions?
     """
-    config = {"loss": loss, "seed": seed, "network": "unet", "width": 8, "epochs": epochs,
+    config = {"loss": plain(loss), "seed": seed, "network": "unet", "width": 8, "epochs": epochs,
               "batch_size": 8, "lr": 0.001, "schedule": "rebalance", "protocol": "paper",
               "size": 24, "data": str(data), "device": "cpu", "data_fingerprint": "f" * 64,
               "versions": {"numpy": "2"}, **settings}

@@ -123,8 +123,9 @@ def test_an_alpha_that_is_soon_at_its_floor_is_named(tmp_path, place, schedule, 
 def test_a_floor_before_any_lesion_was_found_is_named(
     tmp_path, place, loss, schedule, lesions, named
 ):
-    write(place[0] / "seed0", place[1], LATE, loss, lesions=lesions, schedule=schedule)
-    write(place[0] / "seed1", place[1], FULL, loss, seed=1, schedule=schedule)
+    row = place[0].parent / loss
+    write(row / "seed0", place[1], LATE, loss, lesions=lesions, schedule=schedule)
+    write(row / "seed1", place[1], FULL, loss, seed=1, schedule=schedule)
     words = "found in the 2 epochs before alpha reached its floor, in seed0 (1 of 2 runs)."
     assert (f"no lesion of a validation scan was {words}" in notes_of(tmp_path)) == named
 
