@@ -91,12 +91,12 @@ def main(argv=None):
     keep_freed_memory()
 
     # The scans
-    duplicates, unnamed = {}, []
+    duplicates, unnamed, own = {}, [], DataFolders(args.out)
     with naming_what_fits(args.raw):
         args.layout, spec = read_layout(args.layout, args.raw)
-        found = find_subjects(args.raw, spec, duplicates, DataFolders(args.out), unnamed)
+        found = find_subjects(args.raw, spec, duplicates, own, unnamed)
     warn_of_unnamed(unnamed, args.layout)
-    warn_of_other_folders(args.raw, spec, found, DataFolders(args.out))
+    warn_of_other_folders(args.raw, spec, found, own)
     split_later = args.subjects is not None and not args.verify
     least = least_drawn(found, args.seed, spec, args.patients) if split_later else 2
     subjects = pick_subjects(found, args.subjects, args.seed, least)

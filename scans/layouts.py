@@ -69,15 +69,17 @@ def warn_of_other_folders(raw, spec, subjects, own=()):
         raw, spec, own: as of `find_subjects`.
         subjects: what it found. A whole set in one folder has no others.
     """
+    if not spec.one_patient:
+        return
     known = {subject.folder for subject in subjects}
-    found = [] if not spec.one_patient else [
-        path for folder in folders_below(raw, spec.skip, own)
-        if known.isdisjoint((folder, *folder.parents))
-        for path in sorted(folder.iterdir()) if path.name.lower().endswith(IMAGES)
-        and not is_hidden(path, folder) and path not in own and not path.is_dir()]
-    folders = sorted({path.parent for path in found})
-    if folders:
-        log(f"warning: {len(folders)} folders with NIfTI images hold none of the layout, and are "
+    others = [folder for folder in folders_below(raw, spec.skip, own)
+              if known.isdisjoint((folder, *folder.parents))]
+    found = [path for folder in others for path in sorted(folder.iterdir())
+             if path.name.lower().endswith(IMAGES) and not is_hidden(path, folder)
+             and path not in own and not path.is_dir()]
+    if found:
+        count = len({path.parent for path in found})
+        log(f"warning: {count} folders with NIfTI images hold none of the layout, and are "
             f"left out: {found[0]}" + ", ..." * (len(found) > 1))
 
 

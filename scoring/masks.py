@@ -368,16 +368,15 @@ def score_pair(prediction_path, reference_path, rules):
     """
     read = read_labels if rules.protocol is None else read_values
     predicted, truth, reference = read_pair(prediction_path, reference_path, read)
+    masks, left_out = masks_of_labels(predicted, truth, rules)
     # By the challenge's rules any value of a prediction is its one label.
-    values = {1} if rules.protocol else values_outside(predicted, np.isin(truth, rules.ignored))
+    values = {1} if rules.protocol else values_outside(predicted, left_out)
     if rules.known is not None and (unknown := sorted(values - set(rules.known))):
         raise UserError(prediction_path, f"classes among {', '.join(map(str, rules.known))}",
                         ", ".join(map(str, unknown[:10])),
                         "Give masks in the data folder's classes, or --references.")
 
     spacing, slice_axis = spacing_of(reference), slice_axis_of(reference)
-    masks, left_out = masks_of_labels(predicted, truth, rules)
-
     scores, lesions = {}, {}
     for label, (pred, target) in masks.items():
         scores[label] = score_masks(pred, target, spacing, slice_axis, rules.empty, rules.tolerance,
