@@ -145,7 +145,8 @@ class JointLoss(nn.Module):
     Args:
         regional: a loss of (probs, target), or of (logits, target) if its attribute `from_logits`
             is true; or None. It is given a third argument if it has `takes_distance` (the maps of
-            all classes, the background first) or `make_maps` (what that makes of the labels).
+            its `classes`, or of all, the background first) or `make_maps` (what that makes of the
+            labels).
         boundary: a BoundaryLoss, or None. It is given the maps of its own classes, and the logits
             if it was made with softmax=True.
         name: the key of the regional loss among the parts.
@@ -217,7 +218,9 @@ class JointLoss(nn.Module):
             values = self._values_for(self.regional, self.name, probs, logits)
             given: list[Tensor | None] = [target]
             if getattr(self.regional, "takes_distance", False):
-                given.append(self._maps_from(0, distance, values, self.name))
+                phi = self._maps_from(0, distance, values, self.name)
+                chosen = getattr(self.regional, "classes", range(phi.shape[1]))
+                given.append(select_classes(phi, list(chosen)))
             elif self.make_maps:
                 if maps is None:
                     raise ValueError(f"maps: expected what make_maps gives for the {self.name} "

@@ -712,7 +712,7 @@ def check_one_per_class(weights: Sized, classes: int) -> None:
 
 
 def checked_weights(weights: Iterable[float] | None) -> Tensor | None:
-    """Class weights (K,) float64, or None; ValueError unless finite, not negative, not all 0."""
+    """Class weights (K,) float32, or None; ValueError unless finite, not negative, not all 0."""
     if weights is None:
         return None
 
@@ -722,4 +722,4 @@ def checked_weights(weights: Iterable[float] | None) -> Tensor | None:
         raise ValueError(f"weights: expected a list of numbers, found {weights!r}") from None
     if not any(found):
         raise ValueError("weights: expected one above 0, found none")
-    return torch.tensor(found, dtype=torch.float64)
+    return torch.tensor(found, dtype=torch.float32)  # Apple's GPUs have no float64

@@ -476,6 +476,8 @@ def legacy_hausdorff(pred: ArrayLike, target: ArrayLike) -> float:
     pred, target = _checked_masks(pred, target)
     if pred.ndim != 2:
         raise ValueError(f"pred: expected a 2-D mask, got shape {pred.shape}")
+    if not pred.size:
+        return 0.0
 
     # Rows of masks and of their complements differ in the same places, so the foreground will do.
     columns = (pred | target).any(axis=0)  # elsewhere all rows agree

@@ -59,6 +59,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from scans.checks import is_cut_across, warn_of_cuts
 from scans.folder import NORMALISATIONS
 from scans.geometry import BY_PREDICT, image_like, to_ras
 from scans.inputs import (
@@ -120,7 +121,7 @@ def main(argv=None):
     scans = find_scans(args.scans, model.data, args.out)
     check_complete(scans, model.data.modalities)
     refuse_to_overwrite(scans, args)
-    note_sizes(paths[0] for files in scans.values() for paths in files.values())
+    note_headers(scans)
     if args.resume:
         scans = left_to_do(scans, model, args)
 
@@ -177,6 +178,14 @@ def precision(path, args, trained, device):
             f"has no fast {trained.amp}: a few pixels may differ from the run's own masks "
             f"(--amp {AMP[trained.amp]} takes it all the same)")
     return amp if fast else None
+
+
+def note_headers(scans):
+    """Say what a person should know of the scans' voxel sizes."""
+    images = note_sizes(paths[0] for files in scans.values() for paths in files.values())
+    first = {name: next(iter(files.values()))[0] for name, files in scans.items()}
+    warn_of_cuts([name for name, path in first.items()
+                  if path in images and is_cut_across(images[path])], len(scans))
 
 
 def predict_scan(name, files, model, args):

@@ -45,8 +45,9 @@ def check_all(subjects, spec, jobs, use, duplicates=None, total=None, **options)
         found, warnings, volumes = inspect_subject(subject, spec)
         if found:
             problems.setdefault(subject.name, []).extend(found)
-        noted = [image.size_from_pixdim for _, image in volumes.values()]
-        return Checked(warnings, noted, are_cut_across(volumes),
+        images = [image for _, image in volumes.values()]
+        return Checked(warnings, [image.size_from_pixdim for image in images],
+                       any(map(is_cut_across, images[:1])),
                        None if problems else use(subject, volumes))
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -55,12 +56,8 @@ def check_all(subjects, spec, jobs, use, duplicates=None, total=None, **options)
 
     for line in (line for result in results for line in result.warnings):
         print(f"warning: {line}", file=sys.stderr)
-    if cut := [subject.name for subject, result in zip(subjects, results, strict=True)
-               if result.is_cut_across]:
-        print(f"warning: {len(cut)} of {len(subjects)} scans ({cut[0]}" + ", ..." * (len(cut) > 1)
-              + ") were acquired in slices across x or y, and are cut into others, across z. Turn "
-              "scans and labels (header and voxels), so that their slices lie across z.",
-              file=sys.stderr)
+    warn_of_cuts([subject.name for subject, result in zip(subjects, results, strict=True)
+                  if result.is_cut_across], len(subjects))
     noted = [is_so for result in results for is_so in result.sizes_from_pixdim]
     if any(noted):
         log(note_of_sizes(sum(noted), len(noted)))
@@ -80,7 +77,7 @@ class Checked(NamedTuple):
     Attributes:
         warnings: one-line strings.
         sizes_from_pixdim: of each image, does only pixdim give its voxel size?
-        is_cut_across: see `are_cut_across`.
+        is_cut_across: see `is_cut_across`.
         used: what `use` returned.
     """
 
@@ -90,15 +87,23 @@ class Checked(NamedTuple):
     used: object
 
 
-def are_cut_across(volumes):
+def is_cut_across(image):
     """Are a scan's slices, by its voxel size, across x or y, while all is cut into those across z?
 
     Args:
-        volumes: {modality: (voxels, image)} in RAS+.
+        image: the nifti.Image of its first modality.
     """
-    x, y, z = next((nib.affines.voxel_sizes(image.affine) for _, image in volumes.values()),
-                   (1, 1, 1))
+    x, y, z = nib.affines.voxel_sizes(image.affine)
     return x >= SLICED * max(y, z) or y >= SLICED * max(x, z)
+
+
+def warn_of_cuts(names, total):
+    """Say which of `total` scans are cut across their slices, by name, if any are."""
+    if names:
+        print(f"warning: {len(names)} of {total} scans ({names[0]}" + ", ..." * (len(names) > 1)
+              + ") were acquired in slices across x or y, and are cut into others, across z. Turn "
+              "them, and labels (header and voxels), so that their slices lie across z.",
+              file=sys.stderr)
 
 
 def check_subject(subject, spec):

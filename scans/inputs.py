@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from scans.folder import is_data_folder
@@ -59,16 +60,18 @@ def identities(path):
 
 
 def note_sizes(paths):
-    """Say once for all of these images that only pixdim gives their voxel size, if so."""
-    found = count = 0
+    """Say once for all of these images that only pixdim gives their voxel size, if so.
+
+    Returns:
+        {path: Image} of those that can be read; the others are named where they are.
+    """
+    images, paths = {}, list(paths)
     for path in paths:
-        count += 1
-        try:
-            found += read_image(path).size_from_pixdim
-        except UserError:
-            continue  # named where it is read
-    if found:
-        log(note_of_sizes(found, count))
+        with suppress(UserError):
+            images[path] = read_image(path)
+    if found := sum(image.size_from_pixdim for image in images.values()):
+        log(note_of_sizes(found, len(paths)))
+    return images
 
 
 def note_of_sizes(found, count):

@@ -191,7 +191,7 @@ def incomplete(name, files, modalities):
 
 
 def read_scan(files, modalities):
-    """Read and check the volumes of a scan.
+    """Read and check the volumes of a scan; warnings are printed.
 
     Args:
         files: {modality: [path]}.
@@ -205,7 +205,8 @@ def read_scan(files, modalities):
     for modality in modalities:
         path = files[modality][0]
         voxels, image = read_volume(path)
-        check_intensities(path, voxels)
+        for line in check_intensities(path, voxels):
+            print(f"warning: {line}", file=sys.stderr)
         if images:
             check_grid(path, image, images[0], f"the {modalities[0]} image")
         volumes.append(voxels)

@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 from test_losses import one_hot, random_case, two_classes
 from test_losses_regional import ANY_SHAPE, maps_of
 
-from losses import GeneralizedDiceLoss
+from losses import BoundaryLoss, GeneralizedDiceLoss, JointLoss
 from losses_regional import (
     SMOOTH,
     ComponentDiceCELoss,
@@ -140,6 +140,16 @@ def test_generalized_surface_punishes_false_positives_of_an_empty_slice():
     assert loss.item() == pytest.approx((0.75 + 0.4375) / 4)
     slope = probs.grad[0, 1, 0] - probs.grad[0, 0, 0]
     assert slope.tolist() == pytest.approx([2 * 0.5 / 4, 2 / 4, 2 / 4, 2 * 0.75 / 4])
+
+
+def test_generalized_surface_of_some_classes_is_given_their_maps_beside_the_boundary_loss():
+    labels = torch.tensor([[[0, 0, 1, 2, 2]]])
+    target, probs = one_hot(labels, 3), torch.full((1, 3, 1, 5), 1 / 3, dtype=torch.float64)
+    maps = torch.stack([torch.full((1, 1, 5), float(k)) for k in (1, 2, 3)], 1)
+    regional, boundary = GeneralizedSurfaceLoss((1, 2)), BoundaryLoss((2,))
+    _, parts = JointLoss(regional, boundary)(probs, target, maps)
+    assert parts["gdl"] == regional(probs, target, maps[:, 1:])
+    assert parts["boundary"] == 1  # the mean of 3 / 3
 
 
 def test_generalized_surface_needs_the_backgrounds_map():

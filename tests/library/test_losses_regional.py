@@ -91,6 +91,11 @@ def test_cross_entropy_punishes_a_false_positive_on_an_empty_slice():
     assert_allclose(logits.grad[0, 1, 0], [0.75 / 2, 0.25 / 2])  # (s - g) / pixels
 
 
+def test_weights_are_float32_which_every_device_has():
+    for loss in (CrossEntropyLoss([2, 6]), FocalLoss(weights=[2, 6])):
+        assert loss.weights.dtype == torch.float32
+
+
 def test_weights_of_classes_that_are_not_there_give_0():
     logits = logits_of(0.75, 0.25).requires_grad_()
     loss = CrossEntropyLoss([0, 1])(logits, row(0, 0))

@@ -402,6 +402,7 @@ def test_legacy_hausdorff_counts_one_far_false_positive_as_one():
 
 def test_legacy_hausdorff_of_empty_masks():
     assert legacy_hausdorff(EMPTY, EMPTY) == 0.0
+    assert legacy_hausdorff(np.zeros((0, 4)), np.zeros((0, 4))) == 0.0  # not a row
     assert legacy_hausdorff(PIXEL, EMPTY) == legacy_hausdorff(EMPTY, PIXEL) == 1.0
 
 

@@ -71,6 +71,22 @@ def test_a_validation_scan_gives_the_runs_own_mask_voxel_for_voxel(trained, mask
         assert np.array_equal(nib.load(folder / own.name).affine, nib.load(own).affine)
 
 
+def test_scans_that_training_would_warn_of_are_warned_of_here_too(masks, tmp_path):
+    """One of two is of sagittal slices, and has padding far below all else."""
+    for name, affine in (("s1", np.diag([8.0, 1.4, 1.4, 1])), ("s2", np.diag([1.0, 1, 3, 1]))):
+        write_wmh_subject(tmp_path / name, affine=affine)
+    path = tmp_path / "s1" / "pre" / "FLAIR.nii.gz"
+    image = nib.load(path)
+    padded = np.asarray(image.dataobj, np.float32)
+    padded[0] = -32768
+    nib.save(nib.Nifti1Image(padded, image.affine), path)
+    result, _ = masks(tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "warning: 1 of 2 scans (s1) were acquired in slices across x or y" in result.stderr
+    assert f"warning: {path}: its least value, -32768, is far below" in result.stderr
+    assert result.stderr.count("warning: ") == 2
+
+
 def test_a_precision_that_the_processor_emulates_is_not_taken_and_that_is_said(
     trained, masks, monkeypatch
 ):

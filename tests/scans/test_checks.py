@@ -272,7 +272,7 @@ def test_scans_whose_slices_are_not_across_z_are_counted_in_a_warning(raw, tmp_p
     result = preprocess(raw, tmp_path / "data")
     assert result.returncode == 0, result.stderr
     assert ("warning: 2 of 6 scans (s1, ...) were acquired in slices across x or y, and are cut "
-            "into others, across z. Turn scans") in result.stderr
+            "into others, across z. Turn them") in result.stderr
     result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--verify")
     assert "2 of 6 scans (s1, ...)" in result.stderr
     for name in ("s1", "s3"):
