@@ -45,7 +45,8 @@ from reporting.drawing import BLUE, DASHES, FAINT, GREY, MARKERS, OTHER_LINES, R
 from reporting.figures import save
 from scans import folder
 from scans.inputs import begins_with, refuse_inputs
-from utils import COLUMN, PLOT_STYLE, argument_parser, log, progress, write_csv
+from scoring.runs import apart
+from utils import COLUMN, PLOT_STYLE, UserError, argument_parser, log, progress, write_csv
 
 RADII = (2, 5, 15)   # px
 GAP = 20             # px between the edges of the two discs
@@ -199,8 +200,11 @@ def ratios_of(data, alpha):
 
     Returns:
         {"shares": (slices,), of the lesion, "slices": (slices,) the ratio of each in the REFERENCE
-        state, infinite where phi is 0 throughout, "ratios": {state: ratio of the sums over all},
+        state, "ratios": {state: ratio of the sums over all}, infinite where phi is 0 throughout,
         "flat": the share of lesion pixels at which phi is 0}.
+
+    Raises:
+        UserError: there is no lesion.
     """
     shares, sums, flat = [], {name: [] for name in STATES}, []
     for share, mask, phi in slices_of(data):
@@ -209,12 +213,15 @@ def ratios_of(data, alpha):
         for name, state in STATES.items():
             sums[name].append([part.sum() for part in gradients(mask, phi, state, alpha)])
 
+    if not shares:
+        raise UserError(data, "slices with a lesion of class 1", "none",
+                        "Name a data folder that has some.")
     sums = {name: np.array(found) for name, found in sums.items()}                # (slices, 2)
-    with np.errstate(divide="ignore"):
-        of_slices = np.divide(*sums[REFERENCE].T)
     total = np.sum(flat, axis=0)
-    return {"shares": np.array(shares), "slices": of_slices, "flat": float(total[0] / total[1]),
-            "ratios": {name: float(np.divide(*found.sum(0))) for name, found in sums.items()}}
+    with np.errstate(divide="ignore"):
+        return {"shares": np.array(shares), "slices": np.divide(*sums[REFERENCE].T),
+                "flat": float(total[0] / total[1]),
+                "ratios": {name: float(np.divide(*found.sum(0))) for name, found in sums.items()}}
 
 
 # What is written ----------------------------------------------------------------------------------
@@ -327,7 +334,8 @@ def main(argv=None):
 
     rules = {(radius, alternative): rule_of(radius, alternative, PROBABILITIES)
              for alternative in (ELSEWHERE, NOTHING) for radius in RADII}
-    sizes = {data.name: ratios_of(data, args.alpha) for data in args.data}
+    folders = [data.resolve() for data in args.data]
+    sizes = {apart(data, folders): ratios_of(data, args.alpha) for data in folders}
 
     args.out.mkdir(parents=True, exist_ok=True)
     rows = tidy_rows(rules, sizes, args.alpha)

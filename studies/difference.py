@@ -141,9 +141,15 @@ def line_of(name, first, second):
     change = difference(second, first, name)
     seeds, measure = min(len(row[name]) for row in (first, second)), MEASURES[name]
     return {"measure": name, "words": TITLES.get(name, measure.title),
-            "first": mean_score(first, name), "second": mean_score(second, name), **change,
+            "first": known(mean_score(first, name)), "second": known(mean_score(second, name)),
+            **change,
             "scans": scans_behind(second, first, name), "seeds": seeds,
             "verdict": verdict(change, 0 if name in NEITHER else measure.sign, seeds)}
+
+
+def known(value):
+    """None for NaN, which would stand in the table."""
+    return None if np.isnan(value) else value
 
 
 def verdict(change, sign, seeds):
@@ -161,7 +167,7 @@ def markdown(lines, rows):
     """The lines as a table in Markdown."""
     table = [["measure", *map(label, rows), "difference", "verdict"]]
     for line in lines:
-        first, second = (f"{line[key]:.3f}" if np.isfinite(line[key]) else "–"
+        first, second = ("–" if line[key] is None else f"{line[key]:.3f}"
                          for key in ("first", "second"))
         table.append([line["words"], first, second, change_in_words(line), line["verdict"]])
     return markdown_table(table)

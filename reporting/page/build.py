@@ -10,13 +10,7 @@ import jinja2
 
 from reporting import class_table, measures
 from reporting.formats import caption
-from reporting.measures import (
-    MEASURES,
-    STATISTICS,
-    mean_of,
-    measures_tables,
-    statistic_in_words,
-)
+from reporting.measures import MEASURES, STATISTICS, measures_tables, statistic_in_words
 from reporting.page.commands import commands_of
 from reporting.page.curves import curves_view
 from reporting.page.front import claim_list, finding, table_of_set, what_ran
@@ -26,6 +20,7 @@ from reporting.page.scores import (
     by_volume,
     evaluated_runs,
     evaluation_files,
+    means_of,
     measure_changes,
     paired_differences,
     scan_scores,
@@ -92,7 +87,7 @@ def set_view(results, index, table, reported, budget):
         "settings": settings, "environment": environment, "varying": varying,
         "stages": stages(results), "commands": commands_of(results),
         "ablation": ablation_of(results), "test": test_set_of(results, reported),
-        "evaluations": [(run, evaluation(run)) for run in evaluated_runs(results)]}
+        **evaluations_view(results)}
 
 
 def headlines(results):
@@ -110,8 +105,7 @@ def headlines(results):
     changes = {statistic: measure_changes(results, statistic) for statistic in STATISTICS}
     found = []
     for measure in MEASURES:
-        means = {statistic: [mean_of(results, results.finished(loss), measure, statistic)[0]
-                             for loss in PAIR] for statistic in STATISTICS}
+        means = {statistic: means_of(results, measure, statistic) for statistic in STATISTICS}
         if any(None not in pair for pair in means.values()):
             found.append({"name": measure.title, **{
                 statistic: pair_in_words(*means[statistic], changes[statistic].get(measure.key),
@@ -227,6 +221,20 @@ def test_set_of(results, reported):
     return {"blocks": test_table.build_blocks(rows, beside),
             "notes": test_table.notes_of(results, rows, beside),
             "stale": test_table.is_stale(results, rows)}
+
+
+def evaluations_view(results):
+    """What the page says about evaluation.csv.
+
+    Returns:
+        {"evaluations": [(run, `evaluation` of it)] of the runs that have it in all folds,
+        "evaluated": the columns that any of them has, "unscored": names of the other runs}.
+    """
+    scored = evaluated_runs(results)
+    found = [(run, evaluation(run)) for run in scored]
+    return {"evaluations": found,
+            "evaluated": [key for key in EVALUATED if any(key in means for _, means in found)],
+            "unscored": [run.name for run in results.runs if run not in scored]}
 
 
 def evaluation(run):

@@ -1,7 +1,7 @@
 """The first screen of the page: what was found, Table 1 set by set, and the claims as a list."""
 
-from reporting.measures import MEASURES, mean_of, statistic_in_words
-from reporting.page.scores import measure_changes, verdict
+from reporting.measures import MEASURES, statistic_in_words
+from reporting.page.scores import means_of, measure_changes, verdict
 from reporting.page.words import duration
 from reporting.table1 import METRICS, columns
 from scoring.nothing import scores_of_nothing
@@ -48,33 +48,30 @@ def finding(results, claims):
     missing = [in_words(loss) for loss in PAIR if not results.finished(loss)]
     if missing:
         done = sum(part.finished for part in results.parts)
+        if done == len(results.parts):
+            return (f"On {name} GDL and GDL + boundary are not compared, without a run of "
+                    f"{' or '.join(missing)}: {what_ran(results)}")
         return (f"On {name} GDL and GDL + boundary cannot be compared yet: {done} of "
                 f"{len(results.parts)} runs have finished, none of "
                 f"{' and none of '.join(missing)}.")
 
     statistic = "last" if measure_changes(results, "last") else "best"
     changes = measure_changes(results, statistic)
-    slices, whole = (means_of(results, key, statistic) for key in ("dsc", "dsc_3d"))
-    if slices is None:
+    slices, whole = (means_of(results, measure, statistic)
+                     for key in ("dsc", "dsc_3d") for measure in MEASURES if measure.key == key)
+    if None in slices:
         return f"On {name} the runs have no validation scores to compare."
     change = changes.get("dsc") or change_of_claim(claims, statistic)
 
     when = f"; {statistic_in_words(results, statistic)}"
     parts = [dsc_in_words("slice DSC", slices, change, when)]
-    if whole:
+    if None not in whole:
         change = changes.get("dsc_3d") or change_of_claim(claims, statistic, "dsc_3d")
         parts.append(dsc_in_words("3-D DSC", whole, change))
     sentence = f"On {name}, adding the boundary loss to the GDL {' and '.join(parts)}"
     nothing = scores_of_nothing(results).get("val_dice")
     return sentence + (f"; predicting nothing would score {nothing:.3f} in slice DSC."
                        if nothing is not None else ".")
-
-
-def means_of(results, key, statistic):
-    """(GDL, GDL + boundary): the means of a measure over finished runs; None where one has none."""
-    measure = next(measure for measure in MEASURES if measure.key == key)
-    pair = [mean_of(results, results.finished(loss), measure, statistic)[0] for loss in PAIR]
-    return None if None in pair else pair
 
 
 def change_of_claim(claims, statistic, metric="dsc"):

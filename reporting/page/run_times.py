@@ -11,9 +11,11 @@ def stages(results):
     trained = [run.seconds for run in results.parts if run.rows]
     epochs = sum(len(run.rows) for run in results.parts)
 
-    scored = [noted_seconds(run.folder / "evaluation.json") for run in results.parts]
-    known = [value for value in scored if value is not None]
-    share = f"{len(known)} of {len(scored)}" if 0 < len(known) < len(scored) else f"{len(scored)}"
+    timed = [noted_seconds(run.folder / "evaluation.json") for run in results.parts]
+    timed = [value for value in timed if value is not None]
+    scored = sum((run.folder / "evaluation.csv").exists() for run in results.parts)
+    share = f"{scored}" if scored == len(results.parts) else f"{scored} of {len(results.parts)}"
+    untimed = f" ({len(timed)} of them)" if 0 < len(timed) < scored else ""
 
     return [
         {"stage": "preprocessing",
@@ -23,8 +25,8 @@ def stages(results):
          "what": f"{len(trained)} runs, {epochs} epochs, validation included; summed over the runs",
          "seconds": sum(trained) if trained else None},
         {"stage": "evaluation",
-         "what": f"{share} runs on the scans' own grid; summed over the runs",
-         "seconds": sum(known) if known else None},
+         "what": f"{share} runs on the scans' own grid; summed over the runs{untimed}",
+         "seconds": sum(timed) if timed else None},
         {"stage": "claims",
          "what": "C1 to C11",
          "seconds": noted_seconds(results.folder / "claims.json")}]

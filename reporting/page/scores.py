@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics import lesion_sizes
-from reporting.measures import MEASURES, statistic_in_words
+from reporting.measures import MEASURES, mean_of, statistic_in_words
 from reporting.page.svg import Axes
 from scoring.cases import validation_cases, validation_names
 from scoring.intervals import (
@@ -172,9 +172,10 @@ def measure_changes(results, statistic):
         statistic: "last" epochs, which takes scores.csv, or "best" epoch.
 
     Returns:
-        {key of a measure: {"difference", "low", "high", "verdict"}}, as of `paired_differences`; {}
-        until both losses have a usable run. The distance of false lesions has none: it is a mean
-        over lesions, of which a scan may have none.
+        {key of a measure: {"gdl", "both", "difference", "low", "high", "verdict"}}, as of
+        `paired_differences`, of the runs that kept the scores of every scan; {} until both losses
+        have one. The distance of false lesions has none: it is a mean over lesions, of which a scan
+        may have none.
     """
     without, with_term = (row_scores(results, loss, statistic) for loss in PAIR)
     if without is None or with_term is None:
@@ -188,8 +189,20 @@ def measure_changes(results, statistic):
         lack = lack_of(without, with_term, name)
         change = difference(with_term, without, name, not lack)
         found[measure.key] = {
-            **change, "verdict": (lack or verdict(change, measure.sign < 0)) if judged else ""}
+            "gdl": mean_score(without, name), "both": mean_score(with_term, name), **change,
+            "verdict": (lack or verdict(change, measure.sign < 0)) if judged else ""}
     return found
+
+
+def means_of(results, measure, statistic):
+    """[GDL, GDL + boundary]: the mean of a measure over the runs behind `measure_changes`.
+
+    Where these have none, over all that are finished; None where a row has none.
+    """
+    change = measure_changes(results, statistic).get(measure.key)
+    if change and change["difference"] is not None:
+        return [change["gdl"], change["both"]]
+    return [mean_of(results, results.finished(loss), measure, statistic)[0] for loss in PAIR]
 
 
 def verdict(change, less_is_better):

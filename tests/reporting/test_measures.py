@@ -7,6 +7,7 @@ import pytest
 
 from reporting import measures
 from reporting.page import build
+from reporting.page.front import finding
 from run_folders import SCAN, write_data, write_run, write_scores, write_set
 from scoring import runs, scan_scores
 from scoring.nothing import emptied, scores_of_nothing
@@ -168,6 +169,17 @@ def write_pair(tmp_path, changes, source="own", of_scan=lambda name: {}):
 
 def summary_of(results, name="3-D DSC"):
     return next(line for line in build.headlines(results) if line["name"] == name)
+
+
+def test_means_and_interval_are_of_the_same_runs(tmp_path):
+    """One of the runs of GDL + boundary kept no scores; metrics.csv alone has its 3-D DSC."""
+    results = write_pair(tmp_path, (0.1, 0.2, 0.1, 0.2, 0.1))
+    left_out = results.folder / "gdl+boundary" / "seed0"
+    (left_out / "scores.csv").unlink()
+    found = summary_of(load(results.folder))["last"]
+    assert found["texts"][:2] == ["0.300", "0.440"]
+    assert found["texts"][2].startswith("+0.140")
+    assert "0.300 to 0.440 (+0.140" in finding(load(results.folder), {})
 
 
 @pytest.mark.parametrize("changes, verdict", [

@@ -484,6 +484,11 @@ def test_without_data_and_scores_of_scans_that_is_said_and_nothing_listed(tmp_pa
     assert ">verdict<" not in changed and "change [95 %]" in changed  # nothing was judged
 
 
+def test_headings_leave_out_no_level(tmp_path):
+    levels = list(map(int, re.findall(r"<h([1-6])[ >]", page_of(write_set(tmp_path)))))
+    assert levels[0] == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:]))
+
+
 def test_recall_by_volume_counts_each_lesion_once(tmp_path):
     found = scores.by_volume(load(write_set(tmp_path)))
     bins = {row["name"]: (row["lesions"], row["recall"]) for row in found["bins"]}

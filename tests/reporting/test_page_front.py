@@ -7,7 +7,7 @@ import pytest
 from made_runs import made_set
 from reporting import table1
 from reporting.page import commands, front, words
-from reporting.page.build import claims_of
+from reporting.page.build import claims_of, evaluations_view
 from run_folders import DSC, REPORTED, page_of, write_run, write_set
 from scans.folder import Distance
 from scoring import runs
@@ -39,8 +39,8 @@ def test_each_dsc_of_the_sentence_has_a_verb_and_an_interval_of_its_own(tmp_path
     results = made_set(tmp_path, gdl=[0.4, 0.41], gdl_boundary=[0.6, 0.61])
     monkeypatch.setattr(front, "scores_of_nothing", lambda results: {})
     change = {"low": -0.7, "high": 0.3, "verdict": "undecided"}
-    monkeypatch.setattr(front, "means_of", lambda results, key, _: (
-        (0.4, 0.6) if key == "dsc" else (0.6, 0.4)))
+    monkeypatch.setattr(front, "means_of", lambda results, measure, _: (
+        (0.4, 0.6) if measure.key == "dsc" else (0.6, 0.4)))
     changes = front.measure_changes(results, "last")
     monkeypatch.setattr(front, "measure_changes", lambda *_: changes | {"dsc_3d": change})
     said = front.finding(results, NO_CLAIMS)
@@ -64,7 +64,12 @@ def test_the_sentence_takes_the_interval_of_claim_1_where_runs_kept_no_scores(tm
 def test_without_a_pair_the_sentence_says_what_is_missing(tmp_path):
     results = load(write_set(tmp_path, source="own", losses={"gdl": DSC["gdl"]}))
     assert front.finding(results, NO_CLAIMS) == (
-        "On small GDL and GDL + boundary cannot be compared yet: 2 of 2 runs have finished, none "
+        "On small GDL and GDL + boundary are not compared, without a run of GDL + boundary: 2 runs "
+        "of GDL, 16 epochs in all, trained in 24 s.")
+
+    (tmp_path / "results" / "wmh" / "gdl" / "seed1" / "summary.json").unlink()
+    assert front.finding(load(tmp_path / "results" / "wmh"), NO_CLAIMS) == (
+        "On small GDL and GDL + boundary cannot be compared yet: 1 of 2 runs have finished, none "
         "of GDL + boundary.")
 
 
@@ -144,7 +149,21 @@ def test_every_claim_has_a_name_and_no_page_shows_the_names_of_files_columns(tmp
     for name in ("dsc_3d", "hd95_mm", "val_dice", "lesion_f1", "batch_size", "142.88"):
         assert name not in page.partition('id="again"')[0], name
     assert "142.9 (1 of 1)" in page and "3-D DSC +0.100" in page
+    assert "Scores of every run on the scans’ own grid, by evaluate.py: mean over scans (" in page
     assert claims_of(load(folder))["C1"].verdict == "undecided"
+
+
+def test_runs_without_evaluation_csv_are_named_and_all_scores_of_the_others_shown(tmp_path):
+    folder = write_set(tmp_path, source="own")
+    for seed, text in enumerate(("subject,dice\na,0.5\n", "subject,dice,hd95\na,0.5,9\n")):
+        (folder / "gdl" / f"seed{seed}" / "evaluation.csv").write_text(text)
+    view = evaluations_view(load(folder))
+    assert view["evaluated"] == ["dice", "hd95"]
+    assert view["unscored"] == [f"{loss}/seed{k}" for loss in ("boundary", "gdl+boundary")
+                                for k in (0, 1)]
+    page = page_of(folder)
+    assert "Scores of 2 of 6 runs on the scans’ own grid" in page
+    assert "Without evaluation.csv, in one fold at least: boundary/seed0, " in page
 
 
 @pytest.mark.parametrize("value, expected", [

@@ -40,7 +40,7 @@ def test_a_damaged_note_counts_as_none(tmp_path, text):
 def test_folders_from_before_have_no_times_but_for_training(tmp_path):
     rows = {row["stage"]: row for row in run_times.stages(load_set(write_set(tmp_path)))}
     others = [rows[name]["seconds"] for name in ("preprocessing", "evaluation", "claims")]
-    assert others == [None] * 3
+    assert others == [None] * 3 and rows["evaluation"]["what"].startswith("0 of 6 runs")
     assert rows["training"]["seconds"] == 6 * 12
     assert rows["training"]["what"].startswith("6 runs, 48 epochs")
 
@@ -51,6 +51,7 @@ def test_times_are_read_from_what_the_stages_wrote(tmp_path):
     for seed, seconds in ((0, 1.5), (1, 2.0)):
         path = folder / "gdl" / f"seed{seed}" / "evaluation.json"
         path.write_text(json.dumps({"seconds": seconds}))
+        (path.parent / "evaluation.csv").touch()
     (folder / "claims.json").write_text('{"seconds": 60}')
 
     rows = {row["stage"]: row for row in run_times.stages(load_set(folder))}
@@ -58,6 +59,11 @@ def test_times_are_read_from_what_the_stages_wrote(tmp_path):
     assert (prepared["seconds"], prepared["what"][:7]) == (3.5, "2 scans")
     assert (scored["seconds"], scored["what"][:11]) == (3.5, "2 of 6 runs")
     assert rows["claims"]["seconds"] == 60
+
+    (folder / "boundary" / "seed0" / "evaluation.csv").touch()  # scored, and nobody noted how long
+    rows = {row["stage"]: row for row in run_times.stages(load_set(folder))}
+    assert rows["evaluation"]["what"].startswith("3 of 6 runs")
+    assert rows["evaluation"]["what"].endswith("(2 of them)")
 
 
 @pytest.mark.parametrize("seconds, expected", [

@@ -1,6 +1,7 @@
 """The boundary loss's decision rule on discs, and its gradient beside the GDL's, by hand."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from checkout import ROOT
 from conftest import refuses, run
 from studies import decision_rule as study
+from utils import UserError
 
 ROOT_442 = 442 ** 0.5
 
@@ -86,6 +88,22 @@ def test_the_program_writes_table_and_figure(data, tmp_path, monkeypatch):
     assert [row["experiment"] for row in rows] == ["decision rule"] * 4 + ["gradients"] * 5
     assert {path.name for path in (tmp_path / "why").iterdir()} == {
         "decision_rule.csv", "decision_rule.png", "decision_rule.pdf"}
+
+
+def test_folders_of_one_name_are_told_apart(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "RADII", (2,))
+    monkeypatch.setattr(study, "PROBABILITIES", np.linspace(0.9, 0.99, 10))
+    copies = [shutil.copytree(data, tmp_path / place / "copy") for place in ("a", "b")]
+    assert study.main(["--data", *map(str, copies), "--out", str(tmp_path / "why")]) == 0
+    with open(tmp_path / "why" / "decision_rule.csv", newline="") as file:
+        names = {row["case"].split(",")[0] for row in csv.DictReader(file)}
+    assert {"a/copy", "b/copy"} < names
+
+
+def test_a_folder_without_a_lesion_is_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "slices_of", lambda folder: iter(()))
+    with pytest.raises(UserError, match="expected slices with a lesion of class 1, found none"):
+        study.ratios_of(data, 0.01)
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path):

@@ -77,6 +77,16 @@ def test_the_table_and_its_csv(folder, tmp_path):
     assert float(lines["dsc_3d"]["first"]) == pytest.approx(0.05)
 
 
+def test_a_measure_without_a_value_is_an_empty_cell(folder, tmp_path):
+    result = run("studies.difference", "--runs", folder, "--rows", "gdl", "gdl+boundary", "--csv",
+                 tmp_path / "difference.csv")
+    assert result.returncode == 0, result.stderr
+    assert "| recall from 0.5 ml | – | – | – | not measured |" in result.stdout
+    with open(tmp_path / "difference.csv") as file:
+        large = {line["measure"]: line for line in csv.DictReader(file)}["recall_large"]
+    assert large["first"] == large["second"] == large["difference"] == ""
+
+
 def test_a_phantom_has_no_verdict(tmp_path):
     folder = write_set(tmp_path, source="phantom")
     for path in folder.glob("gdl*/seed*"):
