@@ -34,9 +34,9 @@ that were changed since, and other files of the same name, are refused:
                                  per class if there are several
   previews/<scan>.png            with --preview: the slices with the largest predicted area, and its
                                  contour
-A mask's header names the checkpoints, and the way, it was made with. With --resume a scan is left
-out if all its outputs are there, made just so and newer than the scan: a program that was stopped
-continues where it was.
+A mask's header and a preview's name the checkpoints, and the way, they were made with. With
+--resume a scan is left out if all its outputs are there, made just so and newer than the scan: a
+program that was stopped continues where it was.
 
 A line is printed for each scan: its name, the predicted volume in ml (of each class, if there are
 several), and in how many slices.
@@ -208,7 +208,7 @@ def predict_scan(name, files, model, args):
         sides = volumes[0].shape[:2]
         step = [size * length / (data.fill or data.size) for size, length in zip(spacing, sides)]
         draw_preview(args.out / "previews" / f"{name}.png", name, slices[:, 0], mask, step, classes,
-                     BY_PREDICT)
+                     model.written_by)
     write_image(args.out / f"{name}.nii.gz", voxels, image, model.written_by)
 
     found = int(to_ras(voxels, image.turns).any(axis=(0, 1)).sum())
@@ -263,9 +263,8 @@ def left_to_do(scans, model, args):
     def is_done(name, files):
         outputs = outputs_of(name, args)
         newest = max(os.path.getmtime(paths[0]) for paths in files.values())
-        return (all(path.is_file() and path.stat().st_mtime > newest for path in outputs)
-                and all(is_described_as(path, model.written_by) for path in outputs
-                        if path.name.endswith(".nii.gz")))
+        return all(path.is_file() and path.stat().st_mtime > newest
+                   and is_described_as(path, model.written_by) for path in outputs)
 
     left = {name: files for name, files in scans.items() if not is_done(name, files)}
     if len(left) < len(scans):

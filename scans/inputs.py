@@ -144,9 +144,14 @@ def is_unchanged(path):
 
 
 def is_described_as(path, description):
-    """Does the header of this image give just this description?"""
+    """Does the header of this image, or the first chunk of text in a .png, say just this?"""
+    text = description.encode()
     try:
-        return described_by(path) == description.encode()
+        if str(path).endswith(".png"):
+            text = b"Software\0" + text
+            with open(path, "rb") as file:
+                return len(text).to_bytes(4) + b"tEXt" + text in file.read(400)
+        return described_by(path) == text
     except (UserError, OSError):
         return False
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
+from scans.nifti import read_header
 from scoring.masks import for_each_scan, masks_of_labels, read_labels, read_values
 from utils import UserError
 
@@ -102,8 +103,10 @@ def read_again(path, read=read_labels):
         other = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "RAS")
     except RuntimeError as error:
         reason = " ".join(str(error).split()).rpartition("ERROR: ")[2]
+        second = isinstance(read_header(path).header, nib.Nifti2Header)
+        do = "Save it as NIfTI-1, all that it reads" if second else "Correct its header"
         raise UserError(path, "an image that SimpleITK can read", reason[:160].rstrip(" .!"),
-                        "Correct its header, or leave --check out.") from None
+                        f"{do}, or leave --check out.") from None
 
     labels = SimpleITK.GetArrayFromImage(other).transpose()  # it gives (Z, Y, X)
     if labels.shape != voxels.shape:

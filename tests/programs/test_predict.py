@@ -414,6 +414,18 @@ def test_resume_repeats_the_masks_of_another_checkpoint(trained, masks, tmp_path
     assert result.stdout.count(" slices") == 1, result.stderr
 
 
+def test_resume_draws_the_preview_of_another_checkpoint_again(trained, masks, tmp_path):
+    _, folder = masks(trained / "raw" / "s0", "--preview")
+    other = torch.load(trained / "run" / "best.pt") | {"epoch": 99}
+    torch.save(other, tmp_path / "other.pt")
+    words = ("predict.py", "--checkpoint", tmp_path / "other.pt", "--out", folder, "--resume")
+    run(*words, trained / "raw" / "s0")  # the mask alone
+    result = run(*words, "--preview", trained / "raw" / "s0")
+    assert result.returncode == 0 and "are there" not in result.stdout
+    again = run(*words, "--preview", trained / "raw" / "s0")
+    assert "1 of 1 masks are there" in again.stdout
+
+
 def test_resume_repeats_a_mask_of_another_precision(trained, masks):
     scan, described = trained / "raw" / "s0", "boundaryloss, by predict.py, model "
     trained_in = torch.load(trained / "run" / "best.pt")["amp"]

@@ -101,6 +101,13 @@ def test_finds_a_voxel_size_in_another_order(folders, monkeypatch):
     assert "SimpleITK reads, 1 x 2 x 3 mm, found 3 x 2 x 1 mm" in error_of(folders, "--check")
 
 
+def test_a_nifti_2_which_simpleitk_does_not_read_is_told_so(folders):
+    image = nib.load(folders / "refs" / "p2.nii")
+    second = nib.Nifti2Image(np.asarray(image.dataobj), image.affine)
+    second.to_filename(folders / "refs" / "p2.nii")
+    assert "Save it as NIfTI-1, all that it reads, or" in error_of(folders, "--check")
+
+
 def test_names_a_file_that_simpleitk_cannot_read(folders, monkeypatch):
     def fails(path):
         raise RuntimeError("itkNiftiImageIO.cxx:2135:\nITK ERROR: no orthonormal definition found!")
