@@ -93,7 +93,8 @@ $(if $(and $(FOLDS),$(VAL)$(filter random code2018,$(SPLIT))),$(error FOLDS: exp
 $(if $(and $(filter code2018,$(PROTOCOL)),$(filter 3,$(DIMS))),$(error DIMS: expected 2 with \
 	PROTOCOL=code2018, whose maps are those of slices, found 3))
 $(foreach _,LOSSES SEEDS DEVICE,$(if $(strip $($_)),,$(error $_: expected at least one, found none)))
-$(if $(filter 0,$(JOBS)),$(error JOBS: expected at least 1, found 0))
+$(foreach _,$(filter JOBS GPUS,$(given)),$(if $(shell printf %s $(call quote,$($_)) | \
+	grep -xE '[1-9][0-9]*'),,$(error $_: expected at least 1, found $($_))))
 
 # The name becomes a folder and a make target
 name := $(if $(NAME),$(shell \
@@ -173,11 +174,13 @@ on   = $(if $(dry),,$(call lock,$(1))) $(MAKE) --no-print-directory -j $(or $(JO
 test := $(filter-out no 0,$(TEST))
 test_scans = $(PY) -m scans.test_scans $(layout) --raw=$(call quote,$(RAW))
 
-# Rows are checked before a chain starts, since training comes late in it
+# The runs' settings are checked before a chain starts, since training comes late in it
 rows = $(LOSSES)
 demo wmh isles custom sweep compare: checked
 checked: $(ready)
-	@$(PY) -m training.check_rows $(rows) $(call option,SCHEDULE,schedule) --protocol $(PROTOCOL)
+	@$(PY) -m training.check_rows $(rows) --seeds $(SEEDS) --with $(run_settings) \
+		$(call option,THREADS,threads) $(call switch,DETERMINISTIC,deterministic) \
+		$(call switch,COMPILE,compile) $(call switch,GRAPH,cuda-graph)
 
 $(foreach _,EPOCHS=24 WIDTH=8 BATCH=4 SIZE=96 JOBS=2 THREADS=1 DEVICE=cpu,$(eval demo: $_))
 small = $(foreach _,EPOCHS WIDTH BATCH SIZE JOBS THREADS DEVICE,$_="$($_)") SUBJECTS= VAL= SPLIT= \

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -342,13 +342,13 @@ def exclusive(folder):
     """Hold `folder` for this process alone. The lock goes with the process, however it ends.
 
     Where an error comes before anything else is in the folder, it is left as it was: if it was not
-    there, it is removed.
+    there, it is removed, and so are the folders around it that were made for it.
 
     Raises:
         UserError: another process holds it; its host and process number are named.
     """
     folder = Path(folder)
-    is_new = not folder.exists()
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     lock = filelock.FileLock(path, timeout=0)
@@ -366,7 +366,10 @@ def exclusive(folder):
         yield
     except BaseException:
         if os.listdir(folder) == [path.name]:
-            remove(folder if is_new else path)
+            remove(path)
+            with suppress(OSError):  # another process may have put something there
+                for place in made:
+                    place.rmdir()
         raise
     finally:
         lock.release()

@@ -1,15 +1,17 @@
 """Would main.py train these rows? make asks before it starts on the scans, since training is late.
 
-    python -m training.check_rows ROW ... [--schedule TEXT] [--protocol NAME]
+    python -m training.check_rows ROW ... [--seeds K ...] [--with OPTION ...]
 
-with main.py's options of these names. A row is a loss, or one with what is changed about it:
-gdl+boundary-alpha0.5. scoring/rows.py has them all.
+with any of main.py's options after --with, but for --data and --out. A row is a loss, or one with
+what is changed about it: gdl+boundary-alpha0.5. scoring/rows.py has them all.
 
-Exit status: 0, or 2 with one line about the first row that main.py would refuse.
+Exit status: 0, or 2 with one line about the first row, seed or option that main.py would refuse.
 """
 
+import contextlib
+import io
 import sys
-from types import SimpleNamespace
+from argparse import REMAINDER
 
 from losses_regional import checked_boundary_classes
 from training import options
@@ -19,25 +21,29 @@ from utils import argument_parser
 def main(argv=None):
     parser = argument_parser(__doc__, "python -m training.check_rows")
     parser.add_argument("rows", nargs="*", metavar="ROW")
-    parser.add_argument("--schedule", help="of alpha, for rows that say none of their own")
-    parser.add_argument("--protocol", choices=("paper", "code2018"), default="paper")
+    parser.add_argument("--seeds", nargs="+", default=["0"], metavar="K")
+    parser.add_argument("--with", nargs=REMAINDER, default=[], dest="options", metavar="OPTION",
+                        help="main.py's, the same for all rows")
     args = parser.parse_args(argv)
-    for name in args.rows:
-        try:
-            check(name, args.schedule, args.protocol)
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+    try:
+        for name in args.rows:
+            check(name, f"--seed={args.seeds[0]}", *args.options)
+        for seed in args.seeds[1:]:
+            check(args.rows[0], f"--seed={seed}", *args.options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
-def check(name, schedule=None, protocol="paper"):
-    """ValueError if main.py would refuse this row, whatever the data."""
-    args = SimpleNamespace(row=name, loss=None, schedule=schedule, protocol=protocol, epochs=200,
-                           gdl_max_weight=None, loss_options=None, boundary_classes=None)
-    options.take_row(args)
-    options.take_schedule(args)
-    options.loss_options(args)
+def check(name, *words):
+    """ValueError if main.py would refuse this row, beside these options, whatever the data."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            args = options.parse(["--data=data", "--out=run", f"--row={name}", *words], "")
+    except SystemExit:  # argparse's last line is "main.py: error: ..."
+        raise ValueError(told.getvalue().splitlines()[-1].partition("error: ")[2]) from None
     checked_boundary_classes(args.boundary_classes and [0, 1], 2, args.loss)
 
 

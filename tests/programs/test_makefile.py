@@ -163,7 +163,9 @@ def test_a_name_chooses_the_set_of_tables_and_claims(clone):
 @pytest.mark.parametrize("words, message", [
     (["SEEDS="], "SEEDS: expected at least one, found none"),
     (["LOSSES= "], "LOSSES: expected at least one"), (["DEVICE="], "DEVICE: expected at least one"),
-    (["JOBS=0"], "JOBS: expected at least 1, found 0")])
+    (["JOBS=0"], "JOBS: expected at least 1, found 0"),
+    (["JOBS=-1"], "JOBS: expected at least 1, found -1"),
+    (["GPUS=two"], "GPUS: expected at least 1, found two")])
 def test_a_list_of_nothing_is_refused(clone, words, message):
     result = make("-n", "custom", "NAME=x", *words, folder=clone)
     assert result.returncode == 2 and f"*** {message}" in result.stderr
@@ -483,7 +485,7 @@ def test_a_split_table_may_lie_in_a_folder_of_any_name_and_reaches_the_chain(
         "SIZE=32",
         "LOSSES=gdl",
         "SEEDS=0",
-        "EPOCHS=0",
+        "DEVICE=cuda:99",
     )  # training refuses, after the preprocessing
     result = make(*words, folder=clone)
     lines = (clone / "data" / "mine" / "split.csv").read_text().splitlines()
@@ -650,13 +652,22 @@ def test_where_preprocessing_fails_nothing_is_left(clone, target, word):
     assert not (clone / "data").exists() or not list((clone / "data").iterdir())
 
 
+@pytest.mark.parametrize("word, error", [
+    ("EPOCHS=0", "--epochs: from 1 to"), ("SEEDS=x", "--seed: invalid int value: 'x'"),
+    ("THREADS=none", "--threads: invalid int value")])
+def test_settings_of_runs_are_refused_before_the_scans_are_read(clone, word, error):
+    result = make("custom", "NAME=mine", "RAW=missing", word, folder=clone)
+    assert result.returncode == 2 and error in result.stderr, result.stderr
+    assert len(result.stderr.splitlines()) == 2 and not (clone / "data").exists()
+
+
 def test_where_training_refuses_its_settings_no_results_are_left(clone):
     write_scans(clone / "scans")
     words = ("custom", "NAME=mine", "RAW=scans", "SIZE=32", "LOSSES=gdl", "SEEDS=0")
-    result = make(*words, "EPOCHS=0", folder=clone)
-    assert result.returncode == 2 and "epochs" in result.stderr
+    result = make(*words, "DEVICE=cuda:99", folder=clone)
+    assert result.returncode == 2 and "cuda:99" in result.stderr
     assert not (clone / "results" / "mine").exists()
-    again = make(*words, "EPOCHS=0", folder=clone)
+    again = make(*words, "DEVICE=cuda:99", folder=clone)
     assert "preprocess.py" not in again.stdout and "main.py" in again.stdout
 
 

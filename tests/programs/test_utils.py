@@ -113,6 +113,12 @@ def test_an_error_leaves_no_new_folder_with_nothing_but_a_lock(tmp_path):
     assert not (tmp_path / "new").exists() and os.listdir(tmp_path / "old") == []
     assert (tmp_path / "begun" / "file").exists()
 
+    (tmp_path / "set" / "row").mkdir(parents=True)
+    for name in ("set/new/seed0", "other/new/seed0"):
+        with pytest.raises(ZeroDivisionError), exclusive(tmp_path / name):
+            raise ZeroDivisionError
+    assert os.listdir(tmp_path / "set") == ["row"] and not (tmp_path / "other").exists()
+
 
 def test_json_keeps_letters_and_ends_with_a_newline(tmp_path):
     write_json(tmp_path / "a.json", {"name": "Zoë"})

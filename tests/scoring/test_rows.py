@@ -101,10 +101,24 @@ def test_the_check_of_rows_names_the_first_that_is_none(capsys):
 
 
 def test_the_check_of_rows_takes_schedule_and_protocol_into_account(capsys):
-    assert check_rows.main(["gdl+boundary-floor0.5", "--schedule", "increase"]) == 0
+    row = ["gdl+boundary-floor0.5", "--with"]
+    assert check_rows.main([*row, "--schedule", "increase"]) == 0
     for more in (["--protocol", "code2018"], ["--schedule", "constant:0.5"]):
-        assert check_rows.main(["gdl+boundary-floor0.5", *more]) == 2
+        assert check_rows.main([*row, *more]) == 2
         assert "schedule: expected one with a floor" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, error", [
+    (["--seeds", "0", "x"], "argument --seed: invalid int value: 'x'"),
+    (["--seeds", "-1"], "--seed: from 0 to 9.2"),
+    (["--with", "--epochs", "abc"], "argument --epochs: invalid int value: 'abc'"),
+    (["--with", "--width", "0"], "--width: from 1 to 4096, found 0"),
+    (["--with", "--patch", "3"], "argument --patch: expected 3 arguments"),
+    (["--with", "--network", "unet3d", "--dims", "2"], "--network: expected one of --dims 2")])
+def test_the_check_of_rows_refuses_seeds_and_options_in_a_line(capsys, words, error):
+    assert check_rows.main(["gdl", *words]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {error}") and told.count("\n") == 1
 
 
 def test_a_row_says_which_loss_it_is_of_where_it_says_one_that_main_knows():
