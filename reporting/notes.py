@@ -1,7 +1,7 @@
 """What a reader must know to read Table 1, in sentences."""
 
 import math
-from statistics import median_low
+from statistics import median, median_low
 
 from reporting.table1 import averaged, empty_fraction, seeds_text
 from scoring import scan_scores
@@ -115,11 +115,13 @@ def uneven_rates(results):
     for name in results.losses:
         parts = [part for run in results.finished(name) for part in run.parts]
         if parts:
-            first[name] = median_low([first_halving(part) for part in parts])
+            kept = [first_halving(part) for part in parts]
+            middle = median(kept)
+            first[name] = median_low(kept) if math.isinf(middle) else middle
 
     if not first or 2 * min(first.values()) >= min(max(first.values()), config.epochs):
         return []
-    told = ", ".join(f"{label(name)} {'never' if math.isinf(epoch) else f'{epoch:g}'}"
+    told = ", ".join(f"{label(name)} {'never' if math.isinf(epoch) else f'{epoch:.0f}'}"
                      for name, epoch in first.items())
     return [f"{results.title}: the learning rate is halved after 20 epochs without a better score, "
             f"for the first time after so many epochs (median of the runs): {told}. A difference "

@@ -169,9 +169,10 @@ def write_rates(tmp_path, data, kept, **settings):
 
 
 def test_losses_trained_at_other_rates_are_named(tmp_path, place):
-    write_rates(tmp_path, place[1], {"gdl": [1, 2, 6], "gdl+boundary": [5, 6]})
-    assert ("for the first time after so many epochs (median of the runs): L_GD 2, L_GD + L_B 5. "
-            "A difference between these losses is also one between rates") in notes_of(tmp_path)
+    write_rates(tmp_path, place[1], {"gdl": [1, 2, 6], "ce": [1, 4], "gdl+boundary": [5, 6]})
+    told = notes_of(tmp_path)
+    assert ("for the first time after so many epochs (median of the runs): L_GD 2, L_GD + L_B 5, "
+            "L_CE 2. A difference between these losses is also one between rates") in told
 
 
 def test_a_run_under_way_tells_nothing_of_rates_and_one_that_kept_its_own_has_no_number(
