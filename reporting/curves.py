@@ -23,7 +23,8 @@ from utils import COLUMN
 
 DISTANCES = ("val_hd", "val_hd95", "val_hd_legacy", "val_false_distance")
 PAPERS = {"val_dice": "dsc", "val_hd_legacy": "hd"}  # the measures of the paper's Figure 3
-ACROSS = 3  # panels of a grid side by side
+ACROSS = 3     # panels of a grid side by side
+MOST_ROWS = 5  # of which every one is drawn
 
 
 # The figure ---------------------------------------------------------------------------------------
@@ -130,7 +131,13 @@ def draw_nothing(axis, value):
 
 
 def plain_rows(results):
-    """The rows without those of a sweep or a capped weight, which would hide the paper's curves."""
+    """The rows that are drawn: without those of a sweep, which has a figure of its own.
+
+    Of more than `MOST_ROWS` others that change alpha or a cap are left out too, since they would
+    hide the paper's curves.
+    """
+    if len(results.losses) <= MOST_ROWS and not results.sweep[0]:
+        return results.losses
     plain = {name: runs for name, runs in results.losses.items() if not is_of_a_study(name)}
     return plain or results.losses
 

@@ -1,5 +1,6 @@
 """The first screen of the page: what was found, Table 1 set by set, and the claims as a list."""
 
+from reporting.curves import plain_rows
 from reporting.measures import MEASURES, statistic_in_words
 from reporting.page.scores import means_of, measure_changes, verdict
 from reporting.page.words import duration
@@ -124,7 +125,8 @@ def table_of_set(results, table, index):
         {"groups": [(title of a measure, number of its columns)], "headings": [(text, kind)],
         "starts": [does a column begin a group?], "rows" and "further": [{"loss", "seeds": Cell,
         "cells": [Cell, ...]}], "nothing": [text, ...]}.
-        `further` are the rows in which something about a loss is changed, such as constant alphas.
+        `further` are rows in which something about a loss is changed, such as constant alphas,
+        unless they are few enough for Figure 3.
     """
     shown = columns(results)
     counts = [(metric.title, sum(other is metric for other, _ in shown)) for metric in METRICS]
@@ -135,6 +137,7 @@ def table_of_set(results, table, index):
                  "reported" if statistic == "reported" else "measured")
                 for metric, statistic in shown]
 
+    drawn = plain_rows(results)
     rows = [{"loss": row["loss"], "seeds": row["groups"][index][0],
              "cells": row["groups"][index][1:]} for row in table["rows"]
             if is_of_set(results, row["loss"])]
@@ -143,8 +146,9 @@ def table_of_set(results, table, index):
               for metric, statistic in shown]
     starts = [at == 0 or shown[at - 1][0] is not metric for at, (metric, _) in enumerate(shown)]
     return {"groups": counts, "headings": headings, "starts": starts,
-            "rows": [row for row in rows if not is_of_a_study(row["loss"])],
-            "further": [row for row in rows if is_of_a_study(row["loss"])],
+            "rows": [row for row in rows if not is_of_a_study(row["loss"]) or row["loss"] in drawn],
+            "further": [row for row in rows
+                        if is_of_a_study(row["loss"]) and row["loss"] not in drawn],
             "nothing": ["–" if value is None else f"{value:.{metric.digits}f}"
                         for (metric, _), value in zip(shown, values, strict=True)]}
 

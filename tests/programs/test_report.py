@@ -15,6 +15,7 @@ from distance import signed_distance
 from reporting import curves, drawing, figures, study_figures
 from reporting.page import build, commands
 from run_folders import (
+    DSC,
     REPORTED,
     read_table,
     run_report,
@@ -256,6 +257,14 @@ def test_the_sweep_is_drawn_apart_and_left_out_of_figure_3(tmp_path):
     assert moving == ["gdl+boundary"]
     *_, alt = study_figures.sweep([results])
     assert "best epoch: schedule 0.725, alpha 0.25 0.500, alpha 0.5 0.650" in alt
+
+
+@pytest.mark.parametrize("further, drawn", [
+    ((), True), (("gdl-batch", "ce", "dice"), False)])  # six rows in all
+def test_a_warm_up_is_drawn_beside_few_other_rows(tmp_path, further, drawn):
+    rows = ("gdl", "gdl+boundary", "gdl+boundary-warm2", *further)
+    results = runs.load_set(write_set(tmp_path, losses=dict.fromkeys(rows, DSC["gdl"])))
+    assert ("gdl+boundary-warm2" in curves.plain_rows(results)) == drawn
 
 
 def test_sweep_and_convergence_are_drawn_once_they_were_measured(tmp_path):
