@@ -58,8 +58,8 @@ def finding(results, claims):
 
     statistic = "last" if measure_changes(results, "last") else "best"
     changes = measure_changes(results, statistic)
-    slices, whole = (means_of(results, measure, statistic)
-                     for key in ("dsc", "dsc_3d") for measure in MEASURES if measure.key == key)
+    by_key = {measure.key: measure for measure in MEASURES}
+    slices, whole = (means_of(results, by_key[key], statistic) for key in ("dsc", "dsc_3d"))
     if None in slices:
         return f"On {name} the runs have no validation scores to compare."
     change = changes.get("dsc") or change_of_claim(claims, statistic)
@@ -137,18 +137,17 @@ def table_of_set(results, table, index):
                  "reported" if statistic == "reported" else "measured")
                 for metric, statistic in shown]
 
-    drawn = plain_rows(results)
     rows = [{"loss": row["loss"], "seeds": row["groups"][index][0],
              "cells": row["groups"][index][1:]} for row in table["rows"]
             if is_of_set(results, row["loss"])]
+    further = [row for row in rows
+               if is_of_a_study(row["loss"]) and row["loss"] not in plain_rows(results)]
     nothing = scores_of_nothing(results)
     values = [None if statistic == "reported" else nothing.get(metric.column)
               for metric, statistic in shown]
     starts = [at == 0 or shown[at - 1][0] is not metric for at, (metric, _) in enumerate(shown)]
     return {"groups": counts, "headings": headings, "starts": starts,
-            "rows": [row for row in rows if not is_of_a_study(row["loss"]) or row["loss"] in drawn],
-            "further": [row for row in rows
-                        if is_of_a_study(row["loss"]) and row["loss"] not in drawn],
+            "rows": [row for row in rows if row not in further], "further": further,
             "nothing": ["–" if value is None else f"{value:.{metric.digits}f}"
                         for (metric, _), value in zip(shown, values, strict=True)]}
 

@@ -1,5 +1,6 @@
 """How long the stages of a reproduction took: noted by each when it ends, read for the page."""
 
+from reporting.page.scores import evaluation_files
 from scoring.run_times import noted_seconds, preprocessing_time
 
 
@@ -13,7 +14,7 @@ def stages(results):
 
     timed = [noted_seconds(run.folder / "evaluation.json") for run in results.parts]
     timed = [value for value in timed if value is not None]
-    scored = sum((run.folder / "evaluation.csv").exists() for run in results.parts)
+    scored = sum(path.exists() for run in results.runs for path in evaluation_files(run))
     share = f"{scored}" if scored == len(results.parts) else f"{scored} of {len(results.parts)}"
     untimed = f" ({len(timed)} of them)" if 0 < len(timed) < scored else ""
 
