@@ -159,16 +159,11 @@ $(call installed,dev) $(call installed,fuzz): $(env)/complete
 endif
 
 # ---- What people run -----------------------------------------------------------------------------
-# $(call on,SET,VARIABLES GOAL): a make for a set. One at a time works on it: another waits for its
-# end, and then finds it done. The lock goes with its processes.
-dry  = $(findstring n,$(firstword -$(MAKEFLAGS)))
-open = mkdir -p results/$(1) && exec 9>> results/$(1)/.make
-wait = { flock -n 9 || { echo "results/$(1): another make is working on it; waiting for it to end"; \
-	flock 9; $(call open,$(1)); flock 9; }; }
-lock = $(call open,$(1)) && $(if $(flock),$(call wait,$(1)) &&)
-on   = $(if $(dry),,$(call lock,$(1))) $(MAKE) --no-print-directory -j $(or $(JOBS),1) PY="$(PY)" \
-	NAME=$(1) LOSSES="$(rows)" $(2) || { ls -A results/$(1) 2> /dev/null | \
-	grep -qvxF -e .make -e .asked || rm -rf results/$(1); exit 2; }
+# $(call on,SET,VARIABLES GOAL): a make for a set; one at a time works on it. "exec" here and below:
+# without it the shell stays in between, and a SIGTERM to make ends the shell alone.
+dry = $(findstring n,$(firstword -$(MAKEFLAGS)))
+on  = $(if $(dry),,exec $(PY) -m training.alone results/$(1)) $(MAKE) --no-print-directory \
+	-j $(or $(JOBS),1) PY="$(PY)" NAME=$(1) LOSSES="$(rows)" $(2)
 
 # The test scans are looked for before a chain starts, since they are predicted after training
 test := $(filter-out no 0,$(TEST))
@@ -359,14 +354,14 @@ data/$(name)/index.csv: $(call unless_same,$(data_record),data/$(name).settings)
 $(matrix:=/summary.json): results/$(name)/%/summary.json: data/$(name)/index.csv \
 		$(wildcard results/$(name)/settings) $(call unless_same,$(run_record),results/$(name)/settings)
 	@$(note_asked)
-	RUN_OF=$(call position,$*)/$(words $(matrix)) RUNS_TOGETHER=$(or $(JOBS),1) $(train) --data data/$(name) \
+	exec env RUN_OF=$(call position,$*)/$(words $(matrix)) RUNS_TOGETHER=$(or $(JOBS),1) $(train) --data data/$(name) \
 		--row $(patsubst %/,%,$(dir $*)) \
 		--seed $(subst -fold, --fold ,$(patsubst seed%,%,$(notdir $*))) \
 		--out results/$(name)/$* $(run_settings) $(call machine,$*)
 	@$(call keep,$(run_record),results/$(name)/settings); touch $@
 
 $(matrix:=/evaluation.csv): %/evaluation.csv: %/summary.json
-	$(PY) evaluate.py --predictions $*/predictions --data data/$(name) --csv $@ \
+	exec $(PY) evaluate.py --predictions $*/predictions --data data/$(name) --csv $@ \
 		--summary $*/evaluation.json > /dev/null
 
 results/$(name)/claims.json: $(matrix:=/evaluation.csv)
@@ -378,7 +373,7 @@ results/$(name)/claims.json: $(matrix:=/evaluation.csv)
 
 # The challenge's test scans: each finished run predicts and scores them
 $(matrix:=/test.csv): results/$(name)/%/test.csv: results/$(name)/%/summary.json
-	scans=$$($(test_scans)) && $(if $(THREADS),OMP_NUM_THREADS=$(THREADS)) $(PY) predict.py \
+	scans=$$($(test_scans)) && exec env $(if $(THREADS),OMP_NUM_THREADS=$(THREADS)) $(PY) predict.py \
 		--resume --checkpoint results/$(name)/$*/best.pt --out results/$(name)/$*/test \
 		--device $(call device_of,$*) $(call switch,DETERMINISTIC,deterministic) "$$scans" > /dev/null
 	$(PY) -m scoring.test_set --runs results/$(name) --only $* --raw=$(call quote,$(RAW))

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -576,6 +577,40 @@ def test_two_makes_with_four_jobs_at_once_give_what_a_serial_one_gives(clone, tm
     )
     assert one == other and len(one) == 2 * 3 + 3
     assert not list(clone.rglob("*.partial-*")) and not list(clone.rglob("*.new-*"))
+
+
+ENDS_ON_SIGTERM = """#!/bin/sh
+case "$*" in
+    "-m training.alone"*) exec {python} "$@" ;;
+    preprocess.py*) mkdir -p data/mine; touch data/mine/index.csv ;;
+    main.py*) trap "touch told; exit 143" TERM; touch started; while :; do sleep 0.05; done ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    "goal", ["custom", "results/mine/gdl/seed0/summary.json"], ids=["a chain", "one run"]
+)
+def test_sigterm_to_make_reaches_the_training(clone, goal):
+    python = clone / "python"
+    python.write_text(ENDS_ON_SIGTERM.format(python=sys.executable))
+    python.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name not in OF_A_MAKE_ABOVE}
+    words = [f"PY={python}", goal, "NAME=mine", "LOSSES=gdl", "SEEDS=0", "SCHEDULE=rebalance"]
+    with subprocess.Popen(
+        ["make", *words], cwd=clone, env=environment, stderr=subprocess.PIPE, text=True
+    ) as running:
+        wait_for(clone / "started")
+        running.terminate()
+        assert running.wait(60) != 0
+        wait_for(clone / "told")  # make may end before it
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.05)
 
 
 # Variables ------------------------------------------------------------------
