@@ -367,7 +367,7 @@ $(matrix:=/evaluation.csv): %/evaluation.csv: %/summary.json
 results/$(name)/claims.json: $(matrix:=/evaluation.csv)
 	@[ -z "$$(find -L $(call quote,$(RAW)) -maxdepth 4 -type d -name additional_annotations \
 		2> /dev/null)" ] || $(PY) -m scoring.raters --data data/$(name) --raw=$(call quote,$(RAW)) \
-		--out results/$(name)/raters.csv
+		--optional --out results/$(name)/raters.csv
 	$(PY) -m studies.claims --runs results/$(name) --data data/$(name) \
 		--device $(firstword $(DEVICE)) $(call option,THREADS,threads)
 

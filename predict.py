@@ -63,6 +63,7 @@ from scans.checks import is_cut_across, warn_of_cuts
 from scans.folder import NORMALISATIONS
 from scans.geometry import BY_PREDICT, image_like, to_ras
 from scans.inputs import (
+    PRECISIONS,
     by_models,
     is_described_as,
     is_unchanged,
@@ -156,8 +157,7 @@ def prepared(members, device, args):
     others = {amp_name(member.amp) for member in ready
               if member.trained.amp not in (None, amp_name(member.amp))}
     if others:  # than the training's
-        names = AMP | {"float32": "fp32"}
-        how.append("mixed" if len(others) > 1 else names[others.pop()])
+        how.append("mixed" if len(others) > 1 else PRECISIONS[others.pop()])
     return Model(ready, device, by_models(args.checkpoint, *how))
 
 

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from scans.datasets import find_subjects
 from scans.transfer import check_inside, check_space, file_checksum
-from utils import UserError, atomic_path, log, progress, remove
+from utils import UserError, atomic_path, exclusive, log, progress
 
 MAX_MEMBER = 2 ** 30   # bytes; the largest scan that is needed has some 50 MB
 IMPOSSIBLE = (  # what a damaged zip may ask for
@@ -42,18 +42,18 @@ def unpack_archives(archives, folder, spec, md5s):
         md5s: file name -> md5 the archive must have; one that is not listed is not checked.
 
     Raises:
-        UserError: another md5, no zip, a damaged or implausible member, or one that would leave the
-            folder.
+        UserError: another md5, no zip, a damaged or implausible member, one that would leave the
+            folder, or another process that works in it.
     """
-    unpacked = [folder / archive.stem for archive in archives]
-    new = [archive for archive, place in zip(archives, unpacked) if not place.is_dir()]
-    if not new or len(scans_below(folder.parent, spec, unpacked)) >= spec.n_subjects:
+    places = {archive: folder / archive.stem for archive in archives}
+    if all(place.is_dir() for place in places.values()) or len(
+            scans_below(folder.parent, spec, places.values())) >= spec.n_subjects:
         return
-    for leftover in folder.glob("*.partial-*"):  # of a program that was killed
-        remove(leftover)
-    for archive in new:
-        check_md5(archive, md5s.get(archive.name))
-        unpack(archive, folder / archive.stem, spec)
+    with exclusive(folder):
+        for archive, place in places.items():
+            if not place.is_dir():
+                check_md5(archive, md5s.get(archive.name))
+                unpack(archive, place, spec)
 
 
 def check_md5(archive, md5):

@@ -7,6 +7,8 @@ was stopped continues where it was.
 
 import os
 import re
+import shutil
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from threading import Event
 
 from scans.server import PARALLEL, ask, open_session
 from scans.transfer import CHECKSUMS, Checksum, check_inside, check_space, fetch_file
-from utils import UserError, exclusive, log, progress, remove, write_text
+from utils import UserError, atomic_path, exclusive, log, progress, remove, write_text
 
 SERVER = "https://dataverse.nl"
 DOI = "doi:10.34894/AECRSD"
@@ -193,6 +195,16 @@ def missing_files(files, raw, root, subjects, test=None):
     return [file for file in files if not is_there(file)]
 
 
+def has_raters(raw, count):
+    """Are there label images of so many scans by each of the two further raters?"""
+    found = Counter()
+    for root in (raw, raw / "wmh"):
+        for path in root.glob("additional_annotations/*/**/result.nii.gz"):
+            if RATERS.fullmatch(path.relative_to(root).as_posix()):
+                found[path.relative_to(root).parts[1]] += 1
+    return len(found) == 2 and min(found.values()) >= count
+
+
 def transfer(session, server, files, root, test=None):
     """Fetch `files` side by side, each to its `place_of`.
 
@@ -221,5 +233,5 @@ def fetch_to(target, session, server, file, staging, stop):
     """Fetch one file to its place `target`; see `transfer.fetch_file`."""
     url, staged = f"{server}/api/access/datafile/{file.id}", staging / str(file.id)
     fetch_file(session, url, staged, file.size, file.checksum, file.path, stop)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(staged, target)
+    with atomic_path(target) as partial:  # `target` may be on another disk
+        shutil.move(staged, partial)

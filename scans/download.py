@@ -195,7 +195,8 @@ def fetch_missing(raw, spec, args):
     if any(map(is_phantom, (*subjects, *tests))):
         log(f"{raw}: phantom scans; nothing is fetched beside them")
         return None
-    if (has_all(subjects, spec.n_subjects) and not args.observers
+    if (has_all(subjects, spec.n_subjects)
+            and (not args.observers or dataverse.has_raters(raw, spec.n_subjects))
             and (not args.test or has_all(tests, sum(spec.test_sites.values())))):
         return None
     try:

@@ -177,6 +177,9 @@ def by_models(checkpoints, *how):
     return ", ".join([BY_PREDICT, models, *how])
 
 
+PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}  # words of `how`
+
+
 def begins_with(*words):
     """A function is_own(path) for `refuse_inputs`: does the text of a file begin so?
 

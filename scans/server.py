@@ -92,6 +92,9 @@ def wrong_address(url, error):
     """The UserError about an address that cannot be asked, or that leads nowhere."""
     if isinstance(error, requests.TooManyRedirects):
         return UserError(url, "an answer", "an endless chain of redirects", BROWSER)
+    if isinstance(error, requests.exceptions.InvalidProxyURL) or "SOCKS" in str(error):
+        return UserError(url, "a proxy that can be asked", one_line(error), "Correct HTTPS_PROXY "
+                         "or ALL_PROXY, or unset it (SOCKS needs: pip install requests[socks]).")
     return UserError(url, f"an address such as {EXAMPLE}", one_line(error), "Correct --server.")
 
 

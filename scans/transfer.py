@@ -85,12 +85,16 @@ def fetch_file(session, url, target, size, checksum, name, stop=None, tell=lambd
     fetcher = pooch.create(path=target.parent, base_url="", urls={target.name: url},
                            registry={target.name: f"{checksum.kind}:{checksum.value}"},
                            retry_if_failed=RETRIES)
-    get_file = partial(download, session=session, size=size, part=part, stop=stop, tell=tell)
+    get_file = partial(download, session=session, size=size, checksum=checksum, part=part,
+                       stop=stop, tell=tell)
     try:
         fetcher.fetch(target.name, downloader=get_file)
     except (requests.RequestException, ValueError) as error:
+        if size_of(part) >= size:  # of another content
+            part.unlink()
         raise UserError(f"{url} ({name})", f"{size} bytes of {checksum}", one_line(error),
                         "Repeat the command: it fetches what is missing.") from None
+    part.unlink(missing_ok=True)
 
 
 def part_of(target, checksum):
@@ -98,12 +102,16 @@ def part_of(target, checksum):
     return target.with_name(f"{target.name}.{checksum.value[:12]}.part")
 
 
-def download(url, output_file, _, session, size, part, stop=None, tell=lambda position: None):
+def download(url, output_file, _, session, size, checksum, part, stop=None,
+             tell=lambda position: None):
     """What pooch calls to fetch `url` into `output_file`.
 
     It compares the checksum, and calls again on a ValueError or an error of the transfer. One that
-    breaks off continues by itself as long as it makes progress.
+    breaks off continues by itself as long as it makes progress. `part` stays, as another name of
+    the same file, since pooch removes its own if it is interrupted while it compares.
     """
+    if size_of(part) >= size and not checksum.matches(part):
+        part.unlink()
     while (there := size_of(part)) < size:
         try:
             fetch_rest(url, session, size, part, stop, tell)
@@ -111,50 +119,64 @@ def download(url, output_file, _, session, size, part, stop=None, tell=lambda po
             if size_of(part) < there + PROGRESS:
                 raise
             pause(1, stop)
-    os.replace(part, output_file)
+    os.remove(output_file)
+    try:
+        os.link(part, output_file)
+    except OSError:  # a disk without links
+        os.replace(part, output_file)
 
 
 def fetch_rest(url, session, size, part, stop, tell):
     """Append to the file `part` what it lacks of `size` bytes, or begin it again.
 
     Raises:
-        ValueError: the answer is another file; `part` is then removed.
+        ValueError: the answer is another file. What was there before stays, unless the server
+            cannot go on from it, or something was added to it.
         requests.RequestException: the transfer broke off.
     """
     there = size_of(part)
     headers = {"Range": f"bytes={there}-"} if there else None
-    try:
-        with get(session, url, stop, headers, (200, 206, 416) if there else (200,)) as response:
-            if response.status_code == 416:
-                raise ValueError(f"no bytes from {there} on")
-            if response.status_code == 200:  # the whole file, from a server that knows no ranges
-                there = 0
-            check_answer(response, there, size)
+    with get(session, url, stop, headers, (200, 206, 416) if there else (200,)) as response:
+        if response.status_code == 200:  # the whole file, from a server that knows no ranges
+            there = 0
+        else:
+            refuse_other_bytes(response, part, there, size)
+        check_announced(response, size - there)
+        try:
             with open(part, "ab" if there else "wb") as sink:
                 copy_body(response, sink, size - there, stop, tell)
-        if size_of(part) < size:
-            check_no_page(part)
-            raise Incomplete(f"{size_of(part)} of {size} bytes")
-    except ValueError:
-        try:
-            check_no_page(part)
-        finally:
-            part.unlink(missing_ok=True)
-        raise
+            if size_of(part) < size:
+                check_no_page(part)
+                raise Incomplete(f"{size_of(part)} of {size} bytes")
+        except ValueError:
+            try:
+                check_no_page(part)
+            finally:
+                part.unlink(missing_ok=True)
+            raise
 
 
-def check_answer(response, there, size):
-    """ValueError unless an answer is announced as the bytes of a file from `there` to `size`."""
+def refuse_other_bytes(response, part, there, size):
+    """ValueError unless an answer continues `part`, which is then removed: from 0 it may work."""
+    place = response.headers.get("Content-Range", "")
+    if response.status_code == 416:
+        found = f"no bytes from {there} on"
+    elif re.fullmatch(rf"bytes {there}-{size - 1}/({size}|\*)", place):
+        return
+    else:
+        found = "bytes from another position"
+    part.unlink()
+    raise ValueError(found)
+
+
+def check_announced(response, size):
+    """ValueError unless an answer is announced as so many bytes, and not as a web page."""
     if response.headers.get("Content-Type", "").lower().startswith("text/html"):
         raise ValueError(f'a web page, "{said_by(response)}"')
-    announced = int(response.headers.get("Content-Length", size - there))
-    if announced != size - there:
+    announced = int(response.headers.get("Content-Length", size))
+    if announced != size:
         words = said_by(response) if announced <= MAX_WORDS else ""
         raise ValueError(f"{announced} bytes announced" + (f': "{words}"' if words else ""))
-
-    place = response.headers.get("Content-Range", "")
-    if there and not re.fullmatch(rf"bytes {there}-{size - 1}/({size}|\*)", place):
-        raise ValueError("bytes from another position")
 
 
 def check_no_page(path):

@@ -12,9 +12,7 @@ model's masks are after every epoch, so that both can share one table.
 
 Printed, and written to --out: one row per rater with the validation columns of metrics.csv (DSC 0
 to 1, distances in mm) and the number of scans. report.py shows the rows of
-results/<set>/raters.csv below the models'. evaluate.py scores them on each scan's own grid:
-python evaluate.py --data data/wmh \\
-  --predictions data/raw/wmh/additional_annotations/observer_o3
+results/<set>/raters.csv below the models'.
 
 Exit status: 0, or 2 with one line that says what is wrong and what to do.
 """
@@ -103,6 +101,8 @@ def parse_arguments(argv):
     add("--raw", required=True, type=Path, metavar="FOLDER",
         help="where the raw scans and the raters' label images are")
     add("--out", metavar="FILE", help="CSV to write, e.g. results/wmh/raters.csv")
+    add("--optional", action="store_true",
+        help="raters of other scans than the validation's are left out, not an error")
     return parser.parse_args(argv)
 
 
@@ -119,8 +119,12 @@ def main(argv=None):
         masks = find_masks(raters[rater])
         scores = score_rater(masks, args.data, dataset, names)
         if scores is None:
-            raise UserError(raters[rater], f"masks of validation scans such as {names[0]}",
-                            f"others: {min(masks)}", "Name the masks after the subjects.")
+            error = UserError(raters[rater], f"masks of validation scans such as {names[0]}",
+                              f"others: {min(masks)}", "Name the masks after the subjects.")
+            if not args.optional:
+                raise error
+            log(f"left out: {error}")
+            continue
 
         rows.append({"rater": rater, "val_scans": len(names), "data_fingerprint": fingerprint,
                      **scores})
@@ -128,6 +132,6 @@ def main(argv=None):
             f"DSC {scores['val_dice']:.3f}, 3-D DSC {scores['val_dice_3d']:.3f}, "
             f"HD95 {scores['val_hd95']:.2f} mm")
 
-    if args.out:
+    if args.out and rows:
         write_csv(args.out, rows)
     return 0

@@ -37,7 +37,7 @@ import numpy as np
 from scans import folder
 from scans.checks import check_label
 from scans.datasets import DATASETS
-from scans.inputs import begins_with, by_models, is_described_as, refuse_inputs
+from scans.inputs import PRECISIONS, begins_with, by_models, is_described_as, refuse_inputs
 from scans.test_scans import find_test_scans, scanner_of, source_of
 from scans.transfer import file_checksum
 from scoring.challenge import wmh_masks, wmh_scores_of_masks
@@ -115,8 +115,9 @@ def masks_of(place, tests):
 
     checkpoint = place / "best.pt"
     if checkpoint.exists():  # published results come without
-        model = by_models([checkpoint])
-        others = [path for path in masks if not is_described_as(path, model)]
+        # In a precision of its own where predict.py's device lacks that of the training
+        ways = [by_models([checkpoint], *how) for how in ((), *zip(PRECISIONS.values()))]
+        others = [path for path in masks if not any(is_described_as(path, way) for way in ways)]
         if others:
             raise UserError(others[0], f"a mask by {checkpoint}",
                             "one by another model, or made in another way", PREDICT)
@@ -171,21 +172,21 @@ def load_rows(results):
 def refuse_trained(results, tests):
     """UserError if a test scan is one of those that the set's models were trained or validated on.
 
-    Told by the sha256 of the first modality's file, which no two scans share.
+    Told by the sha256 of each modality's file, which no two scans share.
     """
-    first = next(iter(SPEC.modalities))
     known = {}
     for name in folder.read_split(results.data):
         if folder.meta_path(folder.subject_path(results.data, name)).exists():
             sources = folder.read_meta(results.data, name).sources or {}
-            known[sources.get(first)] = name
+            known |= {sources.get(modality): name for modality in SPEC.modalities}
 
     for scan in tests.scans:
-        path = scan.files[first][0]
-        if name := known.get(file_checksum(path, "sha256")):
-            raise UserError(path, f"a scan that is not among those of {results.data}",
-                            f"the file of its scan {name}",
-                            "Train without it: a folder test/ of --raw is never entered.")
+        for modality in SPEC.modalities:
+            path = scan.files[modality][0]
+            if name := known.get(file_checksum(path, "sha256")):
+                raise UserError(path, f"a scan that is not among those of {results.data}",
+                                f"the file of its scan {name}",
+                                "Train without it: a folder test/ of --raw is never entered.")
 
 
 def parse_arguments(argv):

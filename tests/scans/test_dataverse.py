@@ -1,6 +1,7 @@
 """Fetching the WMH scans, from a server in this process that speaks Dataverse's API."""
 
 import dataclasses
+import errno
 import gc
 import hashlib
 import io
@@ -153,6 +154,21 @@ def test_observers_are_fetched_beside_a_complete_training_set(server, tmp_path, 
     fetch(server, tmp_path)
     assert fetch(server, tmp_path, "--observers").returncode == 0
     assert images_below(tmp_path) == SCANS | RATERS
+
+
+def test_the_folder_of_the_scans_may_lie_on_another_disk(server, tmp_path, monkeypatch):
+    replace = os.replace
+
+    def on_two_disks(source, target):
+        if len({"transfer.partial" in str(path) for path in (source, target)}) == 2:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", on_two_disks)
+    monkeypatch.setattr("os.rename", on_two_disks)
+    assert fetch(server, tmp_path).returncode == 0
+    assert images_below(tmp_path) == SCANS
+    assert_only_whole_files(server, tmp_path)
 
 
 def test_fetched_files_are_readable_by_others(server, tmp_path):
@@ -551,6 +567,14 @@ def test_without_a_connection_folders_are_used_as_they_are(server, raw):
 def test_without_a_connection_a_set_that_is_half_fetched_is_an_error(server, tmp_path):
     fetch(server, tmp_path)
     refuses(fetch(closed_port(), tmp_path), "expected an answer", "Check the internet connection")
+
+
+def test_without_a_connection_a_set_that_is_complete_with_its_raters_is_used(server, tmp_path,
+                                                                             two_scans):
+    fetch(server, tmp_path, "--observers")
+    assert fetch(closed_port(), tmp_path, "--observers").returncode == 0
+    (tmp_path / max(RATERS)).unlink()
+    refuses(fetch(closed_port(), tmp_path, "--observers"), "expected an answer")
 
 
 def test_without_a_connection_observers_are_an_error(server, raw):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import refuses, run, write_wmh_subject
-from scans import download
+from scans import archives, download
 from scans.transfer import file_checksum
 
 
@@ -99,7 +99,8 @@ def test_zips_are_unpacked_without_what_is_not_needed(zips):
 def test_the_isles_archive_is_unpacked_without_the_4d_series(tmp_path, top, ending):
     raw = write_isles_zip(tmp_path / "raw", top, ending)
     assert unpack(raw, "isles").returncode == 0
-    files = sorted(path for path in (raw / "isles").rglob("*") if path.is_file())
+    files = sorted(path for path in (raw / "isles").rglob("*") if path.is_file()
+                   and path.name != ".lock")
     assert [path.read_text() for path in files] == ["CT", "CT_CBF", "CT_CBV", "CT_MTT", "CT_Tmax",
                                                     "OT"]
     assert all(path.name.endswith(ending) for path in files)
@@ -133,6 +134,21 @@ def test_a_second_call_unpacks_nothing_again(zips):
 def test_a_missing_zip_is_an_error_that_names_it(zips):
     (zips / "Singapore.zip").unlink()
     refuses(unpack(zips), "the 60 scans", "Singapore.zip is missing")
+
+
+def test_two_calls_at_once_do_not_unpack_into_each_other(tmp_path, monkeypatch):
+    raw = write_isles_zip(tmp_path / "raw")
+    extract, others = archives.extract, []
+
+    def call_again(*member):
+        if not others:
+            others.append(unpack(raw, "isles"))
+        extract(*member)
+
+    monkeypatch.setattr(archives, "extract", call_again)
+    assert unpack(raw, "isles").returncode == 0
+    refuses(others[0], "a folder that no other process uses", "Wait for it to end")
+    assert len(list((raw / "isles").rglob("*.nii"))) == 6
 
 
 def test_leftovers_of_a_killed_unpacking_are_no_scans(zips):

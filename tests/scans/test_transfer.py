@@ -235,6 +235,40 @@ def test_a_range_that_the_server_cannot_satisfy_is_begun_again(session, server, 
     assert fetch(session, server, tmp_path) == CONTENT
 
 
+def test_a_file_that_has_come_survives_ctrl_c_while_it_is_compared(session, server, tmp_path,
+                                                                  monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("pooch.core.hash_matches", interrupt)
+        fetch(session, server, tmp_path)
+    assert fetch(session, server, tmp_path) == CONTENT and len(server.requested) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_of_another_content_leaves_nothing(session, server, tmp_path, waited):
+    other = Checksum("sha1", "0" * 40)
+    error_of(lambda: fetch(session, server, tmp_path, other), f"sha1 {'0' * 40}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_links_will_do(session, server, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    assert fetch(session, server, tmp_path) == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("proxy", ["socks5h://127.0.0.1:9", "http://"])
+def test_a_proxy_that_cannot_be_asked_is_named_as_such(session, monkeypatch, proxy):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    error_of(lambda: get(session, "https://dataverse.invalid/x"), "expected a proxy",
+             "Correct HTTPS_PROXY or ALL_PROXY")
+
+
 def test_a_transfer_that_breaks_off_often_but_gets_on_is_carried_through(session, server, tmp_path,
                                                                          monkeypatch, waited):
     """Ten times, though after four without progress it would give up."""
@@ -281,6 +315,19 @@ def test_a_page_of_unknown_length_is_no_file(session, server, tmp_path, waited):
     server.faults["file"] = [unannounced] * 99
     error_of(lambda: fetch(session, server, tmp_path), 'a web page, "Hotel Wi-Fi: log in"')
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [
+    says(PAGE, Content_Type="text/html"), says(b'{"message": "Storage is offline"}')])
+def test_what_has_come_stays_when_something_else_is_answered(session, server, tmp_path, waited,
+                                                             words):
+    part = tmp_path / f"file.{SHA1[:12]}.part"
+    part.write_bytes(CONTENT[:1000])
+    server.faults["file"] = [words] * 5
+    error_of(lambda: fetch(session, server, tmp_path), "Repeat the command")
+    assert part.read_bytes() == CONTENT[:1000]
+    server.faults["file"] = [answer_range]
+    assert fetch(session, server, tmp_path) == CONTENT and server.ranges[-1] == "bytes=1000-"
 
 
 def test_a_message_of_status_200_in_place_of_a_file_is_shown(session, server, tmp_path, waited):

@@ -106,6 +106,19 @@ def test_what_cannot_be_scored_is_refused_and_nothing_is_written(raw, data, tmp_
     assert not (tmp_path / "raters.csv").exists()
 
 
+def test_raters_of_other_scans_may_be_left_out(raw, data, tmp_path):
+    """As in data/raw, where one challenge's raters lie beside the other's scans."""
+    rate(raw, "o3", training_scan(data))
+    out = tmp_path / "raters.csv"
+    refuses(run_raters(data, raw, "--out", out), "o3", "Name the masks after the subjects")
+
+    result = run_raters(data, raw, "--out", out, "--optional")
+    assert result.returncode == 0 and "left out: " in result.stdout and not out.exists()
+    rate(raw, "o4", validation_scans(data)[0])
+    assert run_raters(data, raw, "--out", out, "--optional").returncode == 0
+    assert list(read_rows(out)) == ["o4"]
+
+
 def test_raters_are_rows_of_the_table_below_the_models(tmp_path):
     folder = write_set(tmp_path, losses={"gdl": [[0.6, 0.7]]})
     fingerprint = json.loads((tmp_path / "data" / "wmh" / "fingerprint.json").read_text())["sha256"]

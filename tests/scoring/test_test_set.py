@@ -14,6 +14,7 @@ from conftest import refuses, run
 from run_folders import REPORTED, write_run, write_set
 from scans.datasets import DATASETS
 from scans.geometry import BY_PREDICT
+from scans.inputs import by_models
 from scoring import test_set, test_table
 from scoring.columns import WMH
 from scoring.runs import load_set
@@ -282,12 +283,17 @@ def other_labels(folder):
     write_test_scans(folder.parent.parent / "raw" / "wmh", column(1, 3))
 
 
-def trained_on(folder):
+def trained_on(folder, modality="FLAIR"):
     data = folder.parent.parent / "data" / "wmh"
-    flair = folder.parent.parent / "raw" / "wmh" / "test" / TESTS["150"] / "150/pre/FLAIR.nii.gz"
-    sources = {"FLAIR": test_set.file_checksum(flair, "sha256"), "T1": "0", "label": "0"}
+    scan = folder.parent.parent / "raw" / "wmh" / "test" / TESTS["150"] / "150"
+    digest = test_set.file_checksum(scan / "pre" / f"{modality}.nii.gz", "sha256")
+    sources = {"FLAIR": "0", "T1": "0", "label": "0"} | {modality: digest}
     (data / "subjects" / "b" / "meta.json").write_text(
         json.dumps({"spacing_mm": [1, 1, 3], "sources": sources}))
+
+
+def trained_on_its_t1(folder):
+    trained_on(folder, "T1")
 
 
 @pytest.mark.parametrize("change, words", [
@@ -296,12 +302,23 @@ def trained_on(folder):
     (other_model, ("gdl/seed0/test/1.nii.gz", "a mask by", "by another model")),
     (other_grid, ("gdl/seed0/test/1.nii.gz", "8, 8, 5")),
     (other_labels, ("wmh.nii.gz", "labels among 0, 1, 2")),
-    (trained_on, ("150/pre/FLAIR.nii.gz", "not among those of", "its scan b"))],
+    (trained_on, ("150/pre/FLAIR.nii.gz", "not among those of", "its scan b")),
+    (trained_on_its_t1, ("150/pre/T1.nii.gz", "not among those of", "its scan b"))],
     ids=lambda value: getattr(value, "__name__", ""))
 def test_what_cannot_be_scored_is_refused_and_no_table_is_written(folder, change, words):
     change(folder)
     refuses(score(folder), *words)
     assert not (folder / "test_set.csv").exists() and not (folder / "test_set.md").exists()
+
+
+@pytest.mark.parametrize("word, status", [("fp32", 0), ("bf16", 0), ("mirrored", 2)])
+def test_masks_in_another_precision_are_those_of_the_model(folder, word, status):
+    run_folder = folder / "gdl" / "seed0"
+    torch.save({}, run_folder / "best.pt")
+    for name in TESTS:
+        save(run_folder / "test" / f"{name}.nii.gz", column(1, 1),
+             description=by_models([run_folder / "best.pt"], word))
+    assert score(folder, "--only", "gdl/seed0").returncode == status
 
 
 def test_an_unfinished_run_is_not_scored(folder):
