@@ -174,9 +174,11 @@ def depth_in_class(labels: ArrayLike, spacing: ArrayLike | None = None) -> NDArr
         float32 array of that shape; all zeros where one class fills the image.
 
     Raises:
-        ValueError: these are no class numbers, or `spacing` does not fit them.
+        ValueError: these are no class numbers of an image, or `spacing` does not fit them.
     """
     labels = class_numbers(labels)
+    if labels.ndim not in (2, 3):
+        raise ValueError(f"labels: expected 2 or 3 dimensions, found {labels.ndim}")
     spacing = _checked_spacing(spacing, labels.ndim)
     depth, classes = np.zeros(labels.shape, np.float32), np.unique(labels)
     if len(classes) == 1:

@@ -21,6 +21,7 @@ losses that may take Eq. 1's place, and `build_loss`, are in losses_regional.py.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ class GeneralizedDiceLoss(nn.Module):
                  batch: bool = False, softmax: bool = False,
                  absent_size: Iterable[float] | None = None) -> None:
         super().__init__()
-        if max_weight is not None and not max_weight > 0:
+        if max_weight is not None and not (isinstance(max_weight, Real) and max_weight > 0):
             raise ValueError(f"max_weight: expected a positive number or None, found {max_weight}")
         self.classes, self.max_weight = checked_classes(classes), max_weight
         self.batch = checked_flag("batch", batch)
@@ -71,7 +72,7 @@ class GeneralizedDiceLoss(nn.Module):
 
     def forward(self, probs: Tensor, target: Tensor) -> Tensor:
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
-        with torch.autocast(probs.device.type, enabled=False):
+        with without_autocast("probs", probs):
             s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
 
             size = sum_pixels(g, self.batch)                                    # (B or 1, k)
@@ -132,7 +133,7 @@ class BoundaryLoss(nn.Module):
         check_channels(probs, self.classes, self.from_logits)
         check_maps(distance, probs, self.classes)
 
-        with torch.autocast(probs.device.type, enabled=False):
+        with without_autocast("probs", probs):
             s, factor = probabilities(probs, self.classes, self.from_logits)
             return (s * to_float32(distance)).mean() * factor
 
@@ -265,6 +266,12 @@ def build_loss(name: str, *args: Any, **options: Any) -> JointLoss:
 
 # What every loss does first -----------------------------------------------------------------------
 
+def without_autocast(name: str, values: Tensor) -> torch.autocast:
+    """A context in which values keep their precision; ValueError, with their name, if no tensor."""
+    check_tensor(name, values)
+    return torch.autocast(values.device.type, enabled=False)
+
+
 def pixels_by_class(probs: Tensor, target: Tensor, classes: list[int],
                     softmax: bool) -> tuple[Tensor, Tensor, Tensor | int]:
     """(s, g, factor): these classes of probabilities and target, (B, k, N) each; see below.
@@ -370,7 +377,9 @@ def check_channels(values: Tensor, classes: Iterable[int], logits: bool = False)
         values: probabilities; or logits, whose softmax needs two classes at least.
         classes: indices of channels.
     """
-    name, shape = "logits" if logits else "probs", tuple(values.shape)
+    name = "logits" if logits else "probs"
+    check_tensor(name, values)
+    shape = tuple(values.shape)
     if logits:
         two_channels = ". For sigmoid logits z pass torch.{}([torch.zeros_like(z), z], 1)"
     else:
@@ -395,6 +404,7 @@ def check_target(target: Tensor, shape: Sequence[int]) -> Tensor | int:
     Returns:
         the factor of a loss, see `within_0_and_1`; 1 of bools, the values of which are not read.
     """
+    check_tensor("target", target)
     batch, classes, *spatial = shape
     hint = ""
     for indices, what in (((batch, *spatial), "target"), ((batch, 1, *spatial), "target[:, 0]")):
@@ -410,10 +420,13 @@ def check_target(target: Tensor, shape: Sequence[int]) -> Tensor | int:
 
 def check_maps(distance: Tensor, values: Tensor, classes: Sequence[int]) -> None:
     """ValueError unless the maps are (B, len(classes), *spatial), for values (B, K, *spatial)."""
+    check_tensor("distance", distance)
     batch, _, *spatial = values.shape
     hint = ""
     if distance.shape == (batch, *spatial):
         hint = ". Give distance[:, None], which has a channel"
+    elif distance.shape == (batch, len(classes), 1, *spatial):
+        hint = ". It is made of labels with a channel: take labels[:, 0]"
     elif distance.shape == values.shape:
         listed = ", ".join(map(str, classes))
         hint = f". Leave out the map of the background: one for each of the classes {listed}"
@@ -424,11 +437,16 @@ def check_maps(distance: Tensor, values: Tensor, classes: Sequence[int]) -> None
 
 def check_shape(name: str, tensor: Tensor, shape: Sequence[int], hint: str = "") -> None:
     """ValueError, naming the argument, unless this is a tensor and has this shape."""
-    if not isinstance(tensor, Tensor):
-        raise ValueError(f"{name}: expected a tensor, found {type(tensor).__name__}")
+    check_tensor(name, tensor)
     if tuple(tensor.shape) != tuple(shape):
         raise ValueError(f"{name}: expected shape {tuple(shape)}, found {tuple(tensor.shape)}"
                          f"{hint}")
+
+
+def check_tensor(name: str, value: Any) -> None:
+    """ValueError, naming the argument, unless this is a tensor."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name}: expected a tensor, found {type(value).__name__}")
 
 
 def checked_classes(classes: Iterable[int]) -> list[int]:

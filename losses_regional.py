@@ -35,6 +35,7 @@ from losses import (
     select_classes,
     sum_pixels,
     to_float32,
+    without_autocast,
 )
 
 SMOOTH = 1e-5  # added to numerator and denominator of an overlap, as MONAI and nnU-Net do
@@ -64,7 +65,7 @@ class CrossEntropyLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast("logits", logits):
             log_s, g = log_probabilities(logits, target)        # (B, K, N)
             return weighted_mean(-log_of_truth(log_s, g), g, self.weights)
 
@@ -95,7 +96,7 @@ class FocalLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast("logits", logits):
             log_s, g = log_probabilities(logits, target)        # (B, K, N)
             log_t = log_of_truth(log_s, g)                      # (B, N)
 
@@ -203,7 +204,7 @@ class DiceLoss(nn.Module):
 
     def forward(self, probs: Tensor, target: Tensor) -> Tensor:
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
-        with torch.autocast(probs.device.type, enabled=False):
+        with without_autocast("probs", probs):
             s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
 
             overlap = sum_pixels(s * g, self.batch)                             # (B or 1, k)
@@ -254,7 +255,7 @@ class TverskyLoss(nn.Module):
 
         Not computed as a difference, so that it is exactly 0 where nothing is wrong.
         """
-        with torch.autocast(probs.device.type, enabled=False):
+        with without_autocast("probs", probs):
             s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
 
             false_positives = sum_pixels(s * (1 - g), self.batch)               # (B or 1, k)
@@ -287,7 +288,7 @@ class FocalTverskyLoss(TverskyLoss):
 
     def forward(self, probs: Tensor, target: Tensor) -> Tensor:
         """probs (B, K, *spatial) softmax; target (B, K, *spatial) one-hot, any dtype -> scalar."""
-        with torch.autocast(probs.device.type, enabled=False):
+        with without_autocast("probs", probs):
             shortfall = self.shortfall(probs, target).clamp(min=self.LEAST)
             return (shortfall ** (1 / self.gamma)).mean()
 
@@ -319,7 +320,7 @@ class DiceCELoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits (B, K, *spatial); target (B, K, *spatial) one-hot, any dtype -> scalar."""
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast("logits", logits):
             logits = to_float32(logits)
             return self.dice(logits, target) + self.ce(logits, target)
 
@@ -360,7 +361,7 @@ class HausdorffLoss(nn.Module):
         check_channels(probs, self.classes, self.from_logits)
         of_target = check_target(target, probs.shape)
 
-        with torch.autocast(probs.device.type, enabled=False):
+        with without_autocast("probs", probs):
             s, factor = probabilities(probs, self.classes, self.from_logits)  # (B, k, *spatial)
             factor = factor * of_target
             g = select_classes(target, self.classes)                          # (B, k, *spatial)
@@ -427,7 +428,7 @@ class RegionWiseLoss(nn.Module):
             probs, target: (B, K, *spatial) softmax and one-hot, any dtype.
             depth: (B, 1, *spatial), d / max d of each pixel's own class; 0 counts as 1.
         """
-        with torch.autocast(probs.device.type, enabled=False):
+        with without_autocast("probs", probs):
             s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
             check_shape("depth", depth, (len(probs), 1, *probs.shape[2:]))
 
@@ -478,7 +479,7 @@ class GeneralizedSurfaceLoss(nn.Module):
             probs, target: (B, K, *spatial) softmax and one-hot, any dtype.
             distance: (B, len(classes), *spatial), the maps phi_G in pixels or mm, of either sign.
         """
-        with torch.autocast(probs.device.type, enabled=False):
+        with without_autocast("probs", probs):
             s, g, factor = pixels_by_class(probs, target, self.classes, self.from_logits)
             check_maps(distance, probs, self.classes)
 
@@ -537,7 +538,7 @@ class ComponentDiceCELoss(nn.Module):
             regions: (B, len(classes), *spatial), the number of the region that a pixel lies in, at
                 most the number of pixels. Pixels of 0 are left out where there are others.
         """
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast("logits", logits):
             log_s, g = log_probabilities(logits, target)                        # (B, K, N)
             check_channels(logits, self.classes, logits=True)
             check_shape("regions", regions, (len(g), len(self.classes), *logits.shape[2:]))
@@ -717,9 +718,10 @@ def checked_weights(weights: Iterable[float] | None) -> Tensor | None:
         return None
 
     try:
-        found = [checked_number("weights", float(value), 0) for value in weights]
-    except TypeError:
+        numbers = [float(value) for value in weights]
+    except (TypeError, ValueError):
         raise ValueError(f"weights: expected a list of numbers, found {weights!r}") from None
+    found = [checked_number("weights", value, 0) for value in numbers]
     if not any(found):
         raise ValueError("weights: expected one above 0, found none")
     return torch.tensor(found, dtype=torch.float32)  # Apple's GPUs have no float64

@@ -21,6 +21,7 @@ With a WARM_UP the fall begins so many epochs later: rebalance:0.25:0.5:2 is 1, 
 
 import math
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any, NamedTuple
 
 LR_SCHEDULES = ("plateau", "poly", "constant")
@@ -123,7 +124,7 @@ def for_epochs(epochs: int) -> str:
     Raises:
         ValueError: there is not even one epoch.
     """
-    if epochs < 1:
+    if not epochs >= 1:
         raise ValueError(f"epochs: expected at least 1, found {epochs}")
     return changed("rebalance", step=float(f"{min(1, 2 / epochs):.6g}"))
 
@@ -142,6 +143,9 @@ def changed(schedule: str, **numbers: Any) -> str:
     if unknown := sorted(set(numbers) - set(changeable)):
         raise ValueError(f"schedule: expected one with a {unknown[0].replace('_', '-')}, "
                          f"found {schedule!r}")
+    for name, value in numbers.items():
+        if not isinstance(value, Real):
+            raise ValueError(f"{name}: expected a number, found {value!r}")
     if not numbers:
         return schedule
 
@@ -165,8 +169,7 @@ def differ_in_step(first: str, second: str) -> bool:
 
 def parse(text: str) -> Schedule:
     """The Schedule that a text says; ValueError if it says none."""
-    kind, _, rest = text.partition(":")
-    words = rest.split(":") if rest else []
+    kind, *words = text.split(":")
     plain, names, needed, _ = KINDS.get(kind, (None, (), 0, ()))
 
     try:

@@ -316,7 +316,8 @@ class _AddDistance:
     CacheDataset keeps its result if no random transform stands before it. Random flips behind it
     are right as long as the map's key is among theirs:
 
-        [LoadImaged(keys), AddDistance("label"), RandFlipd([*keys, "distance"], prob=0.5)]
+        [LoadImaged(keys, ensure_channel_first=True), AddDistance("label"),
+         RandFlipd([*keys, "distance"], prob=0.5)]
 
     Any other change of the label must come before it. PersistentDataset forgets the spacing of what
     it kept, unless it is given track_meta=True: if AddDistance stands behind random transforms
@@ -475,7 +476,7 @@ class Augment:
             distance: (K - 1, H, W), or None: computed from the label.
 
         Raises:
-            ValueError: the label is not one (see `distance_map`), image or map has another size,
+            ValueError: the label is not one (see `distance_map`), it or the map has another size,
                 the label is a MONAI MetaTensor in mm and Augment was given no spacing, or a map is
                 to be computed again where another kind of map was given: in another unit or
                 convention, or a volume's. The first ones that are not empty are compared.
@@ -486,6 +487,10 @@ class Augment:
                 raise ValueError(f"spacing: expected that of the MetaTensor, {sizes}, found None. "
                                  "Give it to Augment, or (1, 1) for a map in pixels")
 
+        shape = tuple(tv_tensors.Image(image).shape[1:])
+        if tuple(label.shape) != shape:
+            raise ValueError(f"label: expected the shape of the image without its channels, {shape}"
+                             f", found {tuple(label.shape)}")
         if distance is None:
             distance = distance_map(label, **self.options)
         elif distance.shape[1:] != label.shape:
@@ -493,9 +498,6 @@ class Augment:
                              f"{tuple(distance.shape)}")
 
         parts = wrapped(image, label, distance)
-        if parts[0].shape[-2:] != parts[1].shape[-2:]:
-            raise ValueError(f"image: expected the rows and columns of the label, "
-                             f"{tuple(label.shape[-2:])}, found {tuple(parts[0].shape[-2:])}")
         for step in self.steps:
             parts = step(*parts)
         return tuple(part.as_subclass(torch.Tensor) for part in parts)

@@ -225,6 +225,11 @@ def test_depth_takes_spacing_and_volumes():
                                               [[1 / corner, 1]], [[1 / corner, 1]]])
 
 
+def test_depth_of_a_batch_of_volumes_is_refused():
+    with pytest.raises(ValueError, match="^labels: expected 2 or 3 dimensions, found 4$"):
+        depth_in_class(np.zeros((2, 3, 4, 5), int))
+
+
 def test_depth_of_one_class_alone_is_0():
     assert not depth_in_class(np.full((3, 3), 2)).any()
 

@@ -901,8 +901,31 @@ def test_a_target_made_of_labels_with_a_channel_comes_with_what_helps():
         GeneralizedDiceLoss(range(3))(probs, target[:, :, None])
 
 
+def test_maps_made_of_labels_with_a_channel_come_with_what_helps():
+    probs, _ = random_case(17, 2, 2)
+    with pytest.raises(ValueError, match=r"^distance: expected shape .*: take labels\[:, 0\]$"):
+        BoundaryLoss()(probs, probs[:, :1, None])
+
+
+@pytest.mark.parametrize("name", ["gdl", "ce", "focal", "dice", "tversky", "focal_tversky",
+                                  "dice+ce", "hausdorff"])
+def test_what_is_no_tensor_is_named_by_every_loss(name):
+    """None, and the list of outputs of a network with deep supervision."""
+    loss = build_loss(name).regional
+    probs, target = random_case(17, 2, 2)
+    values = "logits" if getattr(loss, "from_logits", False) else "probs"
+    with pytest.raises(ValueError, match=f"^{values}: expected a tensor, found list$"):
+        loss([probs, probs], target)
+    with pytest.raises(ValueError, match="^target: expected a tensor, found NoneType$"):
+        loss(probs, None)
+
+
 def test_an_array_in_place_of_a_tensor_is_named():
     probs, _ = random_case(17, 2, 2)
+    with pytest.raises(ValueError, match="^distance: expected a tensor, found NoneType$"):
+        BoundaryLoss()(probs, None)
+    with pytest.raises(ValueError, match="^probs: expected a tensor, found ndarray$"):
+        BoundaryLoss()(probs.numpy(), probs[:, 1:])
     with pytest.raises(ValueError, match="^distance: expected a tensor, found ndarray$"):
         BoundaryLoss()(probs, np.zeros((2, 1, *probs.shape[2:]), np.float32))
     with pytest.raises(ValueError, match="^target: expected a tensor, found ndarray$"):

@@ -121,8 +121,9 @@ def test_a_run_of_any_length_ends_its_fall_half_way(epochs, schedule):
 
 
 def test_no_epochs_have_no_schedule():
-    with pytest.raises(ValueError, match="epochs: expected at least 1, found 0"):
-        for_epochs(0)
+    for epochs in (0, math.nan):
+        with pytest.raises(ValueError, match=f"epochs: expected at least 1, found {epochs}"):
+            for_epochs(epochs)
 
 
 @pytest.mark.parametrize("schedule, numbers, expected", [
@@ -147,6 +148,11 @@ def test_a_schedule_with_other_numbers(schedule, numbers, expected):
 def test_numbers_that_a_schedule_does_not_have_are_named(schedule, numbers, word):
     with pytest.raises(ValueError, match=f"^schedule: .*{word}"):
         changed(schedule, **numbers)
+
+
+def test_a_changed_number_is_a_number():
+    with pytest.raises(ValueError, match="^floor: expected a number, found None$"):
+        changed("rebalance", floor=None)
 
 
 @pytest.mark.parametrize("first, second, expected", [
@@ -222,7 +228,7 @@ def test_code2018_alpha_is_its_regional_weight():
 @pytest.mark.parametrize("function", [alpha, weights])
 @pytest.mark.parametrize("schedule", [
     "", "linear", "Rebalance", "constant", "constant:", "constant:2", "constant:-0.1", "constant:x",
-    "constant:nan", "rebalance:-1", "rebalance:1.5", "increase:a", "code2018:0.5",
+    "constant:nan", "rebalance:-1", "rebalance:1.5", "rebalance:", "increase:a", "code2018:0.5",
     "constant:0.5:1"])
 def test_unknown_schedule_is_named_in_the_error(function, schedule):
     with pytest.raises(ValueError, match=f"^schedule: .*found {schedule!r}$"):

@@ -505,10 +505,13 @@ def test_augment_can_be_sent_to_a_worker(sample):
     assert all(torch.equal(*pair) for pair in zip(*results))
 
 
-def test_augment_names_an_image_of_another_size(sample):
+@pytest.mark.parametrize("change", [lambda label: label[:, :9], lambda label: label[None]],
+                         ids=["fewer columns", "with a channel"])
+def test_augment_names_a_label_of_another_shape_than_the_image(sample, change):
     image, label = sample
-    with pytest.raises(ValueError, match="^image: expected the rows and columns of the label"):
-        Augment(v2.RandomHorizontalFlip())(image[..., :9], label)
+    message = r"^label: expected the shape of the image without its channels, \(16, 16\), found"
+    with pytest.raises(ValueError, match=message):
+        Augment(v2.RandomHorizontalFlip())(image, change(label))
 
 
 # A slice of a volume's map, one in mm, one of the other convention, one of two classes: none of
