@@ -17,7 +17,7 @@ from pathlib import Path
 
 import filelock
 
-from utils import remove
+from utils import remove, run_program
 
 LOCK, ASKED = ".make", ".asked"  # ASKED: the runs that were asked for, which make keeps
 
@@ -58,4 +58,4 @@ def run(command):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

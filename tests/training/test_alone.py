@@ -46,3 +46,14 @@ def test_a_second_one_waits_for_the_first_even_if_that_removes_the_folder(tmp_pa
             first.communicate("\n", timeout=60)
             assert first.returncode == 2 and second.wait(60) == 0
     assert (folder / "done").exists() and (folder / ".make").exists()
+
+
+def test_ctrl_c_ends_the_wait_in_one_line(tmp_path):
+    with alone(tmp_path / "mine", "echo ready; read line", stdin=subprocess.PIPE) as first:
+        assert first.stdout.readline() == "ready\n"
+        with alone(tmp_path / "mine", "true", stderr=subprocess.PIPE) as second:
+            assert "waiting for it to end" in second.stdout.readline()
+            second.send_signal(signal.SIGINT)
+            assert second.wait(60) == 130
+            assert len(second.stderr.read().splitlines()) == 1
+        first.communicate("\n", timeout=60)
