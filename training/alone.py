@@ -48,11 +48,20 @@ def held(folder):
 
 def run(command):
     """Run a command with this program's signals; returns the exit status for it."""
-    # A terminal sends Ctrl-C to the command as well
-    signal.signal(signal.SIGINT, lambda *_: None)
+    children, told = [], []
+
+    def tell(*_):
+        told.append(True)
+        for child in children:
+            child.terminate()
+
+    signal.signal(signal.SIGTERM, tell)
+    signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to the command as well
     # Files stay open: they are how makes share out their jobs
     with subprocess.Popen(command, close_fds=False) as child:
-        signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        children.append(child)
+        if told:  # while it was started
+            child.terminate()
         status = child.wait()
     return 128 - status if status < 0 else 2 if status else 0
 
