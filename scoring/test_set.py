@@ -115,8 +115,9 @@ def masks_of(place, tests):
 
     checkpoint = place / "best.pt"
     if checkpoint.exists():  # published results come without
+        model = by_models([checkpoint])
         # In a precision of its own where predict.py's device lacks that of the training
-        ways = [by_models([checkpoint], *how) for how in ((), *zip(PRECISIONS.values()))]
+        ways = [model, *(f"{model}, {precision}" for precision in PRECISIONS.values())]
         others = [path for path in masks if not any(is_described_as(path, way) for way in ways)]
         if others:
             raise UserError(others[0], f"a mask by {checkpoint}",
