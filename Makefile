@@ -159,8 +159,8 @@ $(call installed,dev) $(call installed,fuzz): $(env)/complete
 endif
 
 # ---- What people run -----------------------------------------------------------------------------
-# $(call on,SET,VARIABLES GOAL): a make for a set; one at a time works on it. "exec" here and below:
-# without it the shell stays in between, and a SIGTERM to make ends the shell alone.
+# $(call on,SET,VARIABLES GOAL): a make for a set; one at a time works on it. "exec" here, and "env"
+# for a training: otherwise a shell stays in between, and a SIGTERM to make ends that shell alone.
 dry = $(findstring n,$(firstword -$(MAKEFLAGS)))
 on  = $(if $(dry),,exec $(PY) -m training.alone results/$(1)) $(MAKE) --no-print-directory \
 	-j $(or $(JOBS),1) PY="$(PY)" NAME=$(1) LOSSES="$(rows)" $(2)
@@ -354,14 +354,14 @@ data/$(name)/index.csv: $(call unless_same,$(data_record),data/$(name).settings)
 $(matrix:=/summary.json): results/$(name)/%/summary.json: data/$(name)/index.csv \
 		$(wildcard results/$(name)/settings) $(call unless_same,$(run_record),results/$(name)/settings)
 	@$(note_asked)
-	exec env RUN_OF=$(call position,$*)/$(words $(matrix)) RUNS_TOGETHER=$(or $(JOBS),1) $(train) --data data/$(name) \
+	env RUN_OF=$(call position,$*)/$(words $(matrix)) RUNS_TOGETHER=$(or $(JOBS),1) $(train) --data data/$(name) \
 		--row $(patsubst %/,%,$(dir $*)) \
 		--seed $(subst -fold, --fold ,$(patsubst seed%,%,$(notdir $*))) \
 		--out results/$(name)/$* $(run_settings) $(call machine,$*)
 	@$(call keep,$(run_record),results/$(name)/settings); touch $@
 
 $(matrix:=/evaluation.csv): %/evaluation.csv: %/summary.json
-	exec $(PY) evaluate.py --predictions $*/predictions --data data/$(name) --csv $@ \
+	$(PY) evaluate.py --predictions $*/predictions --data data/$(name) --csv $@ \
 		--summary $*/evaluation.json > /dev/null
 
 results/$(name)/claims.json: $(matrix:=/evaluation.csv)

@@ -798,7 +798,7 @@ def test_devices_are_dealt_to_the_runs_and_each_is_trained_by_as_many_processes_
     command = next(line for line in result.stdout.splitlines() if "main.py" in line)
     rest = result.stdout[result.stdout.index(command) :]
     assert (
-        command.startswith("RUN_OF=4/6 ")
+        command.startswith("env RUN_OF=4/6 ")
         and "-m torch.distributed.run --standalone --nproc-per-node 4 main.py" in command
     )
     assert "--device cuda:0 " in rest  # the fourth run, of three devices
