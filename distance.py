@@ -177,8 +177,7 @@ def depth_in_class(labels: ArrayLike, spacing: ArrayLike | None = None) -> NDArr
         ValueError: these are no class numbers of an image, or `spacing` does not fit them.
     """
     labels = class_numbers(labels)
-    if labels.ndim not in (2, 3):
-        raise ValueError(f"labels: expected 2 or 3 dimensions, found {labels.ndim}")
+    _check_dimensions("labels", labels)
     spacing = _checked_spacing(spacing, labels.ndim)
     depth, classes = np.zeros(labels.shape, np.float32), np.unique(labels)
     if len(classes) == 1:
@@ -253,8 +252,7 @@ def _in_words(values: NDArray[Any]) -> str:
 def _as_bool(mask: ArrayLike) -> NDArray[np.bool_]:
     """The mask as a bool array, or ValueError."""
     mask = np.asarray(mask)
-    if mask.ndim not in (2, 3):
-        raise ValueError(f"mask: expected 2 or 3 dimensions, found {mask.ndim}")
+    _check_dimensions("mask", mask)
     if mask.dtype == bool:
         return mask
 
@@ -262,6 +260,12 @@ def _as_bool(mask: ArrayLike) -> NDArray[np.bool_]:
     if not np.isin(whole, (0, 1)).all():
         raise ValueError(f"mask: expected zeros and ones, found {_in_words(mask)}")
     return whole.astype(bool)
+
+
+def _check_dimensions(name: str, values: NDArray[Any]) -> None:
+    """ValueError unless this is (H, W) or (D, H, W)."""
+    if values.ndim not in (2, 3):
+        raise ValueError(f"{name}: expected 2 or 3 dimensions, found {values.ndim}")
 
 
 def _checked_spacing(spacing: ArrayLike | None, ndim: int) -> tuple[float, ...]:

@@ -487,7 +487,8 @@ class Augment:
                 raise ValueError(f"spacing: expected that of the MetaTensor, {sizes}, found None. "
                                  "Give it to Augment, or (1, 1) for a map in pixels")
 
-        shape = tuple(tv_tensors.Image(image).shape[1:])
+        image = tv_tensors.Image(image)
+        shape = tuple(image.shape[1:])
         if tuple(label.shape) != shape:
             raise ValueError(f"label: expected the shape of the image without its channels, {shape}"
                              f", found {tuple(label.shape)}")
