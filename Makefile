@@ -261,8 +261,11 @@ table: $(ready) ## Table 1 of every set that has runs, finished or not, or of NA
 figures: $(ready) ## the figures and report.html of every set that has runs, or of NAME
 	@$(call each_set,$(PY) report.py --runs results/$$set)
 
+# Not every folder with a dataset.json is ours: nnU-Net's raw folders have one too
+preprocessed = $(foreach _,$(patsubst %/subjects,%,$(wildcard data/*/subjects)), \
+	$(if $(wildcard $_/dataset.json),$_)) $(wildcard data/*/.pending)
 clean: ## remove phantoms, their runs, preprocessed slices and caches; real runs are kept
-	rm -rf data/phantom $(patsubst %/dataset.json,%,$(wildcard data/*/dataset.json)) results/demo \
+	rm -rf data/phantom $(preprocessed) results/demo \
 		results/phantom-wmh results/phantom-isles $(wildcard data/*.settings)
 	rm -rf .pytest_cache .ruff_cache .hypothesis .coverage \
 		$(wildcard .coverage.* __pycache__ */__pycache__ */*/__pycache__)

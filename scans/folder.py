@@ -27,6 +27,7 @@ from utils import (
     Description,
     Number,
     UserError,
+    describe_object,
     in_words,
     read_csv,
     read_description,
@@ -293,16 +294,19 @@ def refuse_unfinished(folder):
 def refuse_other_settings(folder, settings):
     """UserError unless `folder` is new, empty, or was begun with the same settings."""
     if dataset_path(folder).exists():
-        old = read_dataset(folder, "Choose another --out, or remove that folder.").as_dict()
-        different = [key for key in {**settings, **old}  # a folder may be renamed
-                     if key != "name" and old.get(key) != settings.get(key)]
+        # nnU-Net's raw folders hold a dataset.json too
+        remove_it = ", or remove that folder" if is_data_folder(folder) else ""
+        old = read_dataset(folder, f"Choose another --out{remove_it}.").model_dump()
+        new = describe_object(dataset_path(folder), settings, Dataset, REPEAT).model_dump()
+        different = [key for key in {**new, **old}  # a folder may be renamed
+                     if key != "name" and old.get(key) != new.get(key)]
         if different:
             key = different[0]
-            values = _old_and_new(old.get(key), settings.get(key))
+            other = "other" if isinstance(new.get(key), list) else "another"
             raise UserError(folder, "a new folder or one of the same settings",
-                            f"a data set with another {key} ({values})",
-                            "Choose another --out (with make, another NAME), "
-                            "or remove that folder.")
+                            f"a data set with {other} {key} "
+                            f"({_old_and_new(old.get(key), new.get(key))})",
+                            f"Choose another --out (with make, another NAME){remove_it}.")
 
     elif folder.exists():
         begun = f"{dataset_path(folder).name}.partial-"  # by a process that was killed
@@ -314,15 +318,21 @@ def refuse_other_settings(folder, settings):
 
 
 def _old_and_new(old, new):
-    """"32, asked for 64"; of two dicts, the entries that differ."""
+    """"32, asked for 64"; of two dicts, the entries that differ; of two lists, what one lacks."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return "; ".join(f"{key} {_old_and_new(old.get(key), new[key])}"
-                         for key in new if old.get(key) != new[key])
+        return "; ".join(f"{key} {_old_and_new(old.get(key), new.get(key))}"
+                         for key in {**new, **old} if old.get(key) != new.get(key))
+    if isinstance(old, list) and isinstance(new, list) and set(old) != set(new):
+        changes = (("with", [each for each in new if each not in old]),
+                   ("without", [each for each in old if each not in new]))
+        return "asked for one " + " and ".join(
+            f"{word} {_cut(each[0])}{f' and {len(each) - 1} more' * (len(each) > 1)}"
+            for word, each in changes if each)
     return f"{_cut(old)}, asked for {_cut(new)}"
 
 
 def _cut(value):
-    text = str(value)
+    text = "none" if value is None else str(value)
     return text if len(text) < 60 else f"{text[:57]}..."
 
 

@@ -432,14 +432,21 @@ def test_tables_without_runs_say_so(clone, target):
 
 
 def test_clean_keeps_raw_scans_and_real_runs(clone):
-    kept = [clone / "data" / "raw" / "wmh.zip", clone / "results" / "mine" / "gdl" / "best.pt"]
+    kept = [
+        clone / "data" / "raw" / "wmh.zip",
+        clone / "data" / "Dataset001_Lesions" / "dataset.json",  # nnU-Net's, beside its scans
+        clone / "data" / "Dataset001_Lesions" / "imagesTr" / "c_0000.nii.gz",
+        clone / "results" / "mine" / "gdl" / "best.pt",
+    ]
     gone = [
         clone / "data" / "mine" / "dataset.json",
+        clone / "data" / "mine" / "subjects" / "s0" / "images.npy",
+        clone / "data" / "begun" / ".pending" / "dataset.json",
         clone / "data" / "phantom" / "x",
         clone / "results" / "demo" / "t.md",
     ]
     for path in kept + gone:
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert make("clean", folder=clone).returncode == 0
     assert all(path.exists() for path in kept) and not any(path.exists() for path in gone)

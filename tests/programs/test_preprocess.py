@@ -14,6 +14,7 @@ import pytest
 from checkout import ROOT
 from conftest import damage, preprocess, put, refuses, run, write_wmh_subject
 from distance import signed_distance
+from raw_folders import write_nnunet
 from scans.checks import check_subject
 from scans.datasets import DATASETS, find_subjects
 from scans.folder import read_meta
@@ -249,12 +250,35 @@ def test_a_folder_of_another_data_set_is_refused(raw, data):
     refuses(preprocess(raw, data, "--map-dims", 3, "--unit", "mm"), data,
             "another distance (unit px, asked for mm; dims 2, asked for 3)",
             "with make, another NAME")
-    refuses(preprocess(raw, data, "--fill", 20), data, "another fill (None, asked for 20)")
+    refuses(preprocess(raw, data, "--fill", 20), data, "another fill (none, asked for 20)")
+    refuses(preprocess(raw, data, "--normalise", "zscore"), data,
+            "another normalise (minmax, asked for zscore)")
 
 
 def test_a_folder_with_a_border_is_refused_without_one(raw, tmp_path):
     assert preprocess(raw, tmp_path / "data", "--fill", 20).returncode == 0
-    refuses(preprocess(raw, tmp_path / "data"), "another fill (20, asked for None)")
+    refuses(preprocess(raw, tmp_path / "data"), "another fill (20, asked for none)")
+
+
+def test_a_folder_of_other_scans_says_which(raw, tmp_path):
+    data = tmp_path / "data"
+    assert preprocess(raw, data).returncode == 0
+    refuses(preprocess(raw, data, "--split", "folds:2"), data,
+            "another split (how random, asked for folds:2; val 2, asked for none)")
+    shutil.copytree(raw / "s0", raw / "new")
+    refuses(preprocess(raw, data), data, "other subjects (asked for one with new)")
+    shutil.rmtree(raw / "s0")
+    shutil.rmtree(raw / "s1")
+    refuses(preprocess(raw, data), data,
+            "other subjects (asked for one with new and without s0 and 1 more)")
+
+
+def test_scans_are_not_said_to_be_a_data_folder_that_may_be_removed(tmp_path):
+    """nnU-Net's own dataset.json lies beside its scans."""
+    raw = write_nnunet(tmp_path / "Dataset001_Lesions")
+    result = run("preprocess.py", "--layout", "nnunet", "--raw", raw, "--out", raw)
+    refuses(result, raw, "Choose another --out.")
+    assert "remove" not in result.stderr
 
 
 def test_a_scan_that_was_corrected_in_place_is_done_again(raw, data):
