@@ -54,6 +54,7 @@ FILE       = ## make isles: archive of the training set, if the record has sever
 ANY_MD5    = ## make wmh, isles: yes accepts archives that were repacked
 AS         = ## make publish: name of the pack (the set's and the device's)
 WEIGHTS    = ## make publish: yes packs each run's best.pt too
+SCANS      = ## make publish: yes packs Figures 1, 2 and 4 too, which show slices of scans
 MUTANTS    = ## make mutants: files to plant faults in, e.g. losses.py (all five)
 RUNS       = ## make fuzz: number of mutated files (100,000)
 TARGETS    = ## make fuzz: readers to try, e.g. "runs page" (all)
@@ -236,7 +237,7 @@ compare: ## each loss of COMPARE with and without the boundary loss: make compar
 	$(PY) -m studies.comparison --runs results/$(set) $(BESIDE:%=results/%)
 
 verify: $(ready) ## check raw scans and write nothing: make verify RAW=/path/to/scans [LAYOUT=my.toml]
-	@$(PY) preprocess.py --verify $(layout) --raw=$(call quote,$(RAW))
+	@$(PY) preprocess.py --verify $(layout) $(drawn) --raw=$(call quote,$(RAW))
 
 # Without LOSSES, SEEDS or FOLDS on the command line: every run that was asked for before
 status: $(ready) ## epoch, best score and time left of the runs asked for: make status [NAME=wmh]
@@ -246,9 +247,11 @@ status: $(ready) ## epoch, best score and time left of the runs asked for: make 
 
 published = results/$(set)/.published
 publish: $(ready) ## pack a finished set for others to check: make publish NAME=wmh
-	$(PY) report.py --runs results/$(set) --no-slices --out $(published)
+	rm -rf $(published)
+	$(PY) report.py --runs results/$(set) $(if $(filter-out no 0,$(SCANS)),--no-slices,--no-scans) \
+		--out $(published)
 	$(PY) -m reporting.publish --runs results/$(set) --report $(published) \
-		$(call option,AS,name) $(if $(WEIGHTS),--weights)
+		$(call option,AS,name) $(if $(WEIGHTS),--weights) $(call switch,SCANS,scans)
 
 each_set = status=0; for set in $(sets); do $(1) || status=2; done; exit $$status
 claims: $(ready) ## the paper's claims C1 to C11 on every set that has runs, or on NAME
@@ -315,11 +318,11 @@ path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 # read the same; a path is quoted
 layout = $(if $(findstring .,$(LAYOUT)),--layout=$(call quote,$(LAYOUT)),--layout $(LAYOUT))
 pixels = --size $(SIZE)$(if $(FILL), --fill $(FILL))$(if $(NORMALISE), --normalise $(NORMALISE))
-data_settings = $(layout) $(pixels) --protocol $(PROTOCOL) \
-	$(call option,SUBJECTS,subjects) $(call option,VAL,val) \
+drawn  = $(call option,SUBJECTS,subjects) $(call option,VAL,val) \
 	$(if $(SPLIT),$(call path_option,SPLIT,split),$(if $(FOLDS),--split folds:$(FOLDS))) \
-	$(call path_option,PATIENTS,patients) $(call option,CONVENTION,convention) \
-	$(call option,UNIT,unit) $(call option,MAP_DIMS,map-dims)
+	$(call path_option,PATIENTS,patients)
+data_settings = $(layout) $(pixels) --protocol $(PROTOCOL) $(drawn) \
+	$(call option,CONVENTION,convention) $(call option,UNIT,unit) $(call option,MAP_DIMS,map-dims)
 run_settings = --epochs $(EPOCHS) --network $(NETWORK) --width $(WIDTH) --protocol $(PROTOCOL) \
 	$(call option,SCHEDULE,schedule) $(call option,SCORE,score) \
 	$(call option,LR_SCHEDULE,lr-schedule) $(call option,BATCH,batch-size) $(call option,DIMS,dims) \

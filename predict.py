@@ -12,7 +12,8 @@ What a scan is: a folder in the layout the network was trained on (WMH: <scan>/p
 T1.nii.gz), found at any depth below the folder given; or files of one scan named
 <scan>_<modality>.nii or .nii.gz (s1_FLAIR.nii.gz), a folder of such files, or files named by their
 modality alone in the scan's folder. nnU-Net's <scan>_0000.nii.gz counts the modalities in the
-network's order. With one modality any name will do. Labels are not needed and not read.
+network's order. With one modality any name will do; in a folder where some names
+end with it, those alone are scans. Labels are not needed and not read.
 
 The checkpoint holds all that is needed: network and width, modalities and their order, classes,
 in-plane size, normalisation, precision; of a network of volumes also the patch, and such scans are

@@ -69,6 +69,7 @@ from scans.fingerprint import (
 from scans.inputs import DataFolders, refuse_inputs
 from scans.layouts import (
     naming_what_fits,
+    note_test_folders,
     read_layout,
     warn_of_other_folders,
     warn_of_unnamed,
@@ -97,6 +98,8 @@ def main(argv=None):
         found = find_subjects(args.raw, spec, duplicates, own, unnamed)
     warn_of_unnamed(unnamed, args.layout)
     warn_of_other_folders(args.raw, spec, found, own)
+    if args.verify:
+        note_test_folders(args.raw, spec, own)
     split_later = args.subjects is not None and not args.verify
     least = least_drawn(found, args.seed, spec, args.patients) if split_later else 2
     subjects = pick_subjects(found, args.subjects, args.seed, least)
@@ -156,6 +159,8 @@ def parse_arguments(argv):
 
     if not args.verify and not args.out:
         parser.error("--out is required unless --verify is given")
+    if args.val and (args.split or "").startswith("folds:"):
+        parser.error("--val: with folds every scan validates once; leave one of the two out")
     if args.protocol == "code2018" and args.map_dims == 3:
         parser.error("--map-dims 3: the 2018 code made a map for each slice; "
                      "leave one of the two options out")

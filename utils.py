@@ -107,6 +107,8 @@ class Parser(argparse.ArgumentParser):
         for word in sys.argv[1:] if args is None else args:
             if is_undecodable(word):
                 self.error(f"expected UTF-8, found {shown(word)}. Rename the file or folder.")
+            if re.fullmatch("(--[a-z0-9-]+=)?", word):  # "" would be the current folder
+                self.error(f"{word}: expected a value, found none. Is a variable empty?")
         self.under_way = True
         try:
             return self.parse_known_intermixed_args(args, namespace)
@@ -327,6 +329,19 @@ def is_alive(number):
     return True
 
 
+def is_held(folder):
+    """Does a living process of this machine hold the folder, as far as the text of its lock says?
+
+    Asking for the lock would take it.
+    """
+    try:
+        text = (Path(folder) / ".lock").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    found = re.fullmatch(r"process (\d+) on (.*)", text.strip())
+    return bool(found) and found[2] == platform.node() and is_alive(found[1])
+
+
 def remove_leftovers(folder, name=None):
     """Delete what atomic_path left in `folder` for processes that no longer live.
 
@@ -353,16 +368,22 @@ def exclusive(folder):
     path = folder / ".lock"
     lock = filelock.FileLock(path, timeout=0)
     try:
-        lock.acquire()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "flock not supported")  # a file is as good
+            lock.acquire()
     except filelock.Timeout:
-        raise UserError(folder, "a folder that no other process uses",
-                        path.read_text(encoding="utf-8").strip(),
-                        "Wait for it to end, or choose another folder.") from None
+        holder = path.read_text(encoding="utf-8").strip()
+        # where the file system has no locks, a killed process leaves its file behind
+        do = ("Wait for it to end, or choose another folder." if is_held(folder) or not
+              holder.endswith(f" on {platform.node()}") else
+              f"It has ended: remove {path}, and repeat the command.")
+        raise UserError(folder, "a folder that no other process uses", holder or "another one",
+                        do) from None
 
     try:
+        path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         for leftover in folder.glob("*.partial-*"):  # of a process that was killed
             remove(leftover)
-        path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     except BaseException:
         if os.listdir(folder) == [path.name]:
@@ -386,7 +407,7 @@ def write_json(path, value):
 
 def read_json(path, do=REWRITE):
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested too deeply
         raise UserError(path, "a JSON file", f"{type(error).__name__}: {error}", do) from None
 
@@ -423,7 +444,7 @@ def read_csv(path, columns=(), do=REWRITE):
         content = Path(path).read_bytes()
         text = content.decode("utf-16" if content[:2] in UTF16 else "utf-8-sig")
         text = re.sub(r'(?i)^"?sep=."?[\s,;]*\n', "", text.lstrip("\r\n"))
-        first = text.split("\n", 1)[0]
+        first = re.split("[\r\n]", text, maxsplit=1)[0]
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter(first, columns))
         reader.fieldnames = named(map(str.strip, reader.fieldnames or []), columns)
         header, rows = reader.fieldnames, list(reader)
@@ -436,6 +457,9 @@ def read_csv(path, columns=(), do=REWRITE):
         if not any(map(str.strip, row.get(None, ["more"]))):
             del row[None]  # cells beyond the header's, all of them empty
     missing = [name for name in columns if name not in header]
+    double = [name for name in columns if header.count(name) > 1]
+    if double:
+        raise UserError(path, f"one column {double[0]}", "more than one", do)
     if missing or any(None in row or None in row.values() for row in rows):
         found = f"no column {', '.join(missing)}" if missing else \
             "a row of another length than the header"

@@ -13,8 +13,10 @@ from utils import UserError, is_hidden
 
 SCAN = r"sub-[^/_]+(?:_ses-[^/_]+)?"
 FILE = re.compile(rf"(?P<scan>{SCAN})_(?P<tail>.+)\.nii(?:\.gz)?")
-MASK = re.compile(r"(?!.*desc-brain)(?:.*_)?(?:dseg|mask|roi)")  # that of the brain is no lesion's
+# that of the brain is no lesion's
+MASK = re.compile(r"(?!.*brain(?:mask)?(?:_|$))(?:.*_)?(?:dseg|mask|roi)")
 IS_A_MASK = re.compile(r"(?:.*_)?(?:dseg|probseg|mask|roi|defacemask)")
+SHOWN = 3  # scans in a warning
 PLACES = ("sub-*/anat", "sub-*/ses-*/anat")
 OWN_FILE = "Name what you want in a layout of your own: LAYOUT=my.toml, see docs/data.md."
 
@@ -32,8 +34,8 @@ def read_bids(raw):
     root = find_root(raw)
     images = scans_by_tail(root, "")
     scans = set().union(*images.values())
-    modalities, left_out = choose_modalities(images, scans, root)
-    folder, tail = choose_mask(root, scans)
+    modalities, left_out, warnings = choose_modalities(images, scans, root)
+    (folder, tail), other_masks = choose_mask(root, scans)
 
     tails = "|".join(re.escape(each) for each in [*modalities, tail])
     spec = DatasetSpec(
@@ -45,7 +47,8 @@ def read_bids(raw):
 
     subjects = {scan.split("_")[0] for scan in scans}
     return spec, [f"{root}: {len(scans)} scans of {len(subjects)} subjects; "
-                  f"{', '.join(modalities)}{left_out}; mask {folder}.../*_{tail}"]
+                  f"{', '.join(modalities)}{left_out}; mask {folder}.../*_{tail}{other_masks}",
+                  *warnings]
 
 
 def find_root(raw):
@@ -78,7 +81,7 @@ def scans_by_tail(root, folder):
 
 
 def choose_modalities(images, scans, root):
-    """The modalities that every scan has, and in words those that are left out.
+    """The modalities that every scan has, in words those that are left out, and warnings of these.
 
     acq-x_FLAIR is left out beside FLAIR: patterns cannot tell them apart.
     """
@@ -90,27 +93,41 @@ def choose_modalities(images, scans, root):
         raise UserError(root, "a modality that every scan has", f"of {len(scans)} scans "
                         f"{', '.join(others[:5]) or 'none with an image'}",
                         f"Complete the scans, or move some elsewhere. {OWN_FILE}")
-    return chosen, f" (without {', '.join(others)})" if others else ""
+    warnings = [f"warning: {tail} is left out, since not every scan has it: "
+                f"{', '.join(sorted(scans - its)[:SHOWN])}{', ...' * (len(scans - its) > SHOWN)} "
+                "without one. Add what is missing, or move these scans elsewhere."
+                for tail, its in images.items() if is_most(its, scans) and tail not in common]
+    return chosen, f" (without {', '.join(others)})" if others else "", warnings
+
+
+def is_most(some, scans):
+    return 2 * len(some) > len(scans)
 
 
 def choose_mask(root, scans):
-    """(folder, tail) of the mask: the only one, or the only one that every scan has.
+    """(folder, tail) of the mask, and in words those that are passed over.
 
-    Masks lie in derivatives/*/, or else beside the images.
+    It is the only one, or the only one that more than half of the scans have if they all do: a mask
+    of something else may well be there where the lesions' lacks for one. Masks lie in
+    derivatives/*/, or beside the images.
     """
     pipelines = sorted(path.name for path in root.glob("derivatives/*") if path.is_dir())
-    masks = masks_in(root, [f"derivatives/{name}/" for name in pipelines]) or masks_in(root, [""])
+    masks = masks_in(root, [*(f"derivatives/{name}/" for name in pipelines), ""])
     if not masks:
         raise UserError(root, "masks (*_dseg, *_mask, *_roi) in derivatives/*/sub-*/[ses-*/]anat/",
                         "none", OWN_FILE)
 
-    whole = [mask for mask, its in masks.items() if its >= scans]
-    fitting = whole or list(masks)
+    def in_words(some):
+        return ", ".join(f"{folder}.../*_{tail} ({len(masks[folder, tail])} scans)"
+                         for folder, tail in some[:5])
+
+    fitting = [mask for mask, its in masks.items() if is_most(its, scans)]
+    if len(fitting) != 1 or not masks[fitting[0]] >= scans:
+        fitting = fitting if len(fitting) > 1 else list(masks)
     if len(fitting) > 1:
-        listed = ", ".join(f"{folder}.../*_{tail} ({len(masks[folder, tail])} scans)"
-                           for folder, tail in fitting[:5])
-        raise UserError(root, "one kind of mask", f"{len(fitting)}: {listed}", OWN_FILE)
-    return fitting[0]
+        raise UserError(root, "one kind of mask", f"{len(fitting)}: {in_words(fitting)}", OWN_FILE)
+    others = [mask for mask in masks if mask != fitting[0]]
+    return fitting[0], f" (not {in_words(others)})" if others else ""
 
 
 def masks_in(root, folders):

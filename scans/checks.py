@@ -164,8 +164,8 @@ def check_intensities(path, voxels):
     """Raise UserError unless all voxels are finite real numbers, in a range to normalise by.
 
     Returns:
-        warnings: of a least value, as of padding, so far below the others that these come close
-        together.
+        warnings: of a least or greatest value, as of padding, so far from the others that these
+        come close together.
     """
     refuse_other_numbers(path, voxels.dtype)
     low, high = float(voxels.min()), float(voxels.max())  # NaN if any voxel is
@@ -179,14 +179,17 @@ def check_intensities(path, voxels):
     if low == high:
         raise UserError(path, "an image with contrast", f"{low:g} in every voxel",
                         "Fetch the file again.")
-    if low >= 0:
+    least = float(voxels.min(where=voxels > low, initial=voxels.max()))
+    most = float(voxels.max(where=voxels < high, initial=voxels.min()))
+    if low < 0 and least - low > high - least > 0:
+        far, others, instead = f"least value, {low:g}, is far below", (least, high), least
+    elif high - most > most - low > 0:
+        far, others, instead = f"greatest value, {high:g}, is far above", (low, most), low
+    else:
         return []
-    second = float(voxels.min(where=voxels > low, initial=voxels.max()))
-    if second - low > high - second > 0:
-        return [f"{path}: its least value, {low:g}, is far below all others ({second:g} to "
-                f"{high:g}), which normalisation then brings close together. If it is padding, "
-                f"replace it, for instance by {second:g}."]
-    return []
+    return [f"{path}: its {far} all others ({others[0]:g} to {others[1]:g}), which normalisation "
+            "then brings close together. If it is padding, replace it, for instance by "
+            f"{instead:g}."]
 
 
 def check_label(path, voxels, spec):
@@ -231,7 +234,8 @@ def check_grid(path, image, reference, name, do=REGISTER):
         raise UserError(path, f"shape {reference.shape[:3]} as {name}", f"{image.shape[:3]}",
                         do)
 
-    corners = np.array(np.meshgrid(*[(0, size - 1) for size in image.shape[:3]])).reshape(3, -1).T
+    ends = [(0, size - 1) if size > 1 else (-0.5, 0.5) for size in image.shape[:3]]
+    corners = np.array(np.meshgrid(*ends)).reshape(3, -1).T
     here, there = ([nib.affines.apply_affine(affine, corners)
                     for affine in getattr(scan, "places", (scan.affine,))]
                    for scan in (image, reference))

@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,7 +19,8 @@ from scans.spec_checks import check_spec
 from utils import UserError, is_hidden, refuse_undecodable
 
 # Folders that no data set's scans lie in; the last pattern is that of leftovers of a killed program
-SKIP = (r"__MACOSX", r"\..*", r"(?i)test(ing)?", r"additional_annotations", r".*\.partial-\d+")
+TEST = r"(?i)test(ing)?"
+SKIP = (r"__MACOSX", r"\..*", TEST, r"additional_annotations", r".*\.partial-\d+")
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def find_subjects(raw, spec, duplicates=None, own=(), unnamed=None):
     for folder in folders_below(raw, spec.skip, own):
         if any(folder.is_relative_to(whole) for whole in whole_sets):
             continue
-        files = {name: sorted(path for path in folder.glob(pattern)
+        files = {name: sorted(path for path in matching(folder, pattern)
                               if not is_hidden(path, folder) and not is_own(path, folder, own))
                  for name, pattern in patterns.items()}
         found = subjects_of(folder, files, spec, unnamed)
@@ -171,6 +173,14 @@ def find_subjects(raw, spec, duplicates=None, own=(), unnamed=None):
         raise NothingFits(raw, f"folders with {', '.join(patterns.values())}", "none at any depth",
                           "Check the path and the layout.")
     return [subjects[name] for name in sorted(subjects)]
+
+
+def matching(folder, pattern):
+    """What a pattern fits below `folder`. Links are followed, also those that ** goes through.
+
+    Path.glob stops at these.
+    """
+    return [folder / name for name in glob(pattern, root_dir=folder, recursive=True)]
 
 
 def is_own(path, folder, own):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from threading import Event
 
+from scans.datasets import matching
 from scans.server import PARALLEL, ask, open_session
 from scans.transfer import CHECKSUMS, Checksum, check_inside, check_space, fetch_file
 from utils import UserError, atomic_path, exclusive, log, progress, remove, write_text
@@ -199,7 +200,7 @@ def has_raters(raw, count):
     """Are there label images of so many scans by each of the two further raters?"""
     found = Counter()
     for root in (raw, raw / "wmh"):
-        for path in root.glob("additional_annotations/*/**/result.nii.gz"):
+        for path in matching(root, "additional_annotations/*/**/result.nii.gz"):
             if RATERS.fullmatch(path.relative_to(root).as_posix()):
                 found[path.relative_to(root).parts[1]] += 1
     return len(found) == 2 and min(found.values()) >= count

@@ -94,6 +94,8 @@ def warn_of_copies(sources, split=None, patients=None):
     holders = {}  # sha256 -> {subject: modality}
     for name in sorted(sources):
         for modality, digest in sources[name].items():
+            if name in holders.get(digest, ()):
+                log(f"warning: {name}: {holders[digest][name]} and {modality} are the same image")
             if modality != "label":  # those of two scans without a lesion may well be equal
                 holders.setdefault(digest, {})[name] = modality
     groups = {}  # their names -> the first modality that they share

@@ -143,7 +143,7 @@ def refuse_contradiction(path, affines, sizes, factor, shape):
     if not np.allclose(sizes, factor, rtol=UNIT, atol=0):  # 1 x 1 x 1: never set
         said.append(sizes)
     for other in said[1:]:
-        apart = np.abs(other - said[0]) * (np.array(shape) - 1)
+        apart = np.abs(other - said[0]) * np.maximum(np.array(shape) - 1, 1)
         if not (apart <= 0.5 * min(said[0])).all():
             raise UserError(path, "one voxel size in the header",
                             f"{in_words(said[0])} and {in_words(other)} mm (sform, qform, pixdim)",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from scans.bids import read_bids
-from scans.datasets import DATASETS, NothingFits, find_subjects, folders_below, get_spec
+from scans.datasets import DATASETS, SKIP, NothingFits, find_subjects, folders_below, get_spec
 from scans.formats import LENGTH, kind_of
 from scans.nnunet import read_nnunet
 from scans.spec_file import digest, is_spec_file, read_spec_file
@@ -83,6 +83,25 @@ def warn_of_other_folders(raw, spec, subjects, own=()):
             f"left out: {found[0]}" + ", ..." * (len(found) > 1))
 
 
+def note_test_folders(raw, spec, own=()):
+    """Say which folders with images are not entered since their names say that they are for tests.
+
+    Args:
+        raw, spec, own: as of `find_subjects`.
+    """
+    for folder in test_folders(raw, spec.skip, own):
+        log(f"note: {folder} is not entered: by its name it holds test scans")
+
+
+def test_folders(raw, skip=SKIP, own=()):
+    """Folders with images that are not entered because they are called test, or the like."""
+    names = [pattern for pattern in skip if "test" in pattern]
+    below = (path for folder in folders_below(raw, skip, own) for path in sorted(folder.iterdir())
+             if any(re.fullmatch(name, path.name) for name in names))
+    return [path for path in below
+            if any(file.name.lower().endswith(IMAGES) for file in files_below(path))]
+
+
 @contextmanager
 def naming_what_fits(raw):
     """Inside, a NothingFits about `raw` becomes a line that says what was found, and what fits."""
@@ -90,8 +109,10 @@ def naming_what_fits(raw):
         yield
     except NothingFits as error:
         fitting = layouts_of(raw)
+        tests = test_folders(raw)
         do = (f"Another layout fits: {' or '.join(fitting)}." if fitting else
-              conversion_of(raw) or
+              conversion_of(raw) or tests and
+              f"Folders of such a name are not entered: {tests[0]}. Give it as --raw (RAW)." or
               "Check the path, or say in a file how they lie: LAYOUT=my.toml, see docs/data.md.")
         raise UserError(error.where, error.expected, f"{error.found}, but {what_lies_in(raw)}",
                         do) from None
@@ -139,7 +160,7 @@ def conversion_of(place):
 def what_lies_in(raw):
     """"12 files such as sub-*/anat/sub-*_T1w.nii.gz, ...": kinds of images, with their numbers."""
     files = files_below(Path(raw))
-    images = [path for path in files if path.name.endswith(IMAGES)]
+    images = [path for path in files if path.name.lower().endswith(IMAGES)]
     if not images:
         ends = Counter(path.suffix.lower() or "no ending" for path in files).most_common(SHOWN)
         return ("no file" if not files else "no NIfTI image among "

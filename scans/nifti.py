@@ -202,7 +202,7 @@ def check_header(path, header):
     voxels = int(np.prod(shape, dtype=object))  # Python's numbers do not overflow
     if voxels > MAX_VOXELS:
         raise UserError(path, f"at most {MAX_VOXELS} voxels", f"shape {shape}",
-                        f"The header is damaged. {AGAIN}")
+                        f"Crop or resample it; if it is smaller, the header is damaged: {AGAIN}")
     size = voxels * type_of(header).itemsize
     if size > MAX_BYTES:
         raise UserError(path, f"at most {MAX_BYTES} bytes of voxels", f"{size}",

@@ -60,7 +60,7 @@ def read_nnunet(raw):
     check_images(root, len(channels), described.file_ending)
     notes = [f"{path}: label {value} is ignored: scores leave it out, training takes it for "
              f"{spec.classes[0]}" for value in ignored]
-    return spec, notes + other_number(root, described)
+    return spec, notes + other_number(root, described) + other_endings(root, described.file_ending)
 
 
 def unlabelled(spec):
@@ -175,3 +175,16 @@ def other_number(root, described):
         return []
     return [f"note: {root / 'dataset.json'}: numTraining is {number}, while labelsTr/ holds "
             f"{found} label images"]
+
+
+def other_endings(root, ending):
+    """A warning for each folder with images that end otherwise, and so are not found."""
+    lines = []
+    for folder in (root / "imagesTr", root / "labelsTr"):
+        others = sorted(path for path in folder.iterdir() if not is_hidden(path, root)
+                        and path.name.endswith(ENDINGS) and not path.name.endswith(ending))
+        if others:
+            lines.append(f"warning: {len(others)} images in {folder} do not end with {ending}, the "
+                         f"file_ending of dataset.json, and are left out: {others[0].name}"
+                         + ", ..." * (len(others) > 1))
+    return lines

@@ -7,6 +7,7 @@ Beside each image of ISLES 2018 lies a .json file whose description reads like
 
 import re
 
+from scans.datasets import matching
 from utils import UserError, is_hidden, read_json
 
 MAX_JSON = 2 ** 20  # bytes; those beside a scan have some hundred
@@ -22,14 +23,27 @@ def patient_of(subject, spec):
     if spec.names_patients:
         return subject.patient
     found, first = None, None
-    for path in sorted(path for pattern in spec.sidecars for path in subject.folder.glob(pattern)
-                       if not is_hidden(path, subject.folder)):
+    for path in sidecars_of(subject, spec):
         patient = patient_in(path, spec.patient)
         if None not in (patient, found) and patient != found:
             raise UserError(path, f"patient {found}, as {first.name} says", patient, LEAVE_OUT)
         if found is None:
             found, first = patient, path
     return found
+
+
+def sidecars_of(subject, spec):
+    """The .json files beside a scan's images; where a folder holds several scans, of their names.
+
+    Returns:
+        [Path, ...], sorted.
+    """
+    if spec.scan_name:
+        own = (path.with_name(re.sub(r"(?i)\.nii(\.gz)?$", ".json", path.name))
+               for paths in subject.files.values() for path in paths)
+        return sorted({path for path in own if path.is_file()})
+    return sorted(path for pattern in spec.sidecars for path in matching(subject.folder, pattern)
+                  if not is_hidden(path, subject.folder))
 
 
 def patient_in(path, pattern):

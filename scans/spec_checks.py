@@ -39,6 +39,10 @@ def check_spec(spec, where):
     if spec.patient_name and spec.patient:
         refuse("patient_name", "it, or patient, which reads the .json files", "both",
                "Leave one of them out.")
+    if spec.patient and spec.scan_name and spec.one_patient:
+        refuse("patient", "one_patient = false beside it, since a scan_name tells scans apart",
+               "true, so that the folder is the patient",
+               "Add one_patient = false, or leave patient out.")
 
 
 def check_types(spec, refuse):

@@ -91,6 +91,11 @@ def from_plain(values, where):
             near = get_close_matches(str(name), SpecFile.model_fields, 1)
             raise UserError(f"{where}: {name}", f"one of {', '.join(SpecFile.model_fields)}",
                             "another name", f"Is it {near[0]}?" if near else "Leave it out.")
+    for table, name in ((table, name) for table, entries in values.items()
+                        if isinstance(entries, dict) for name in entries):
+        if name in SpecFile.model_fields:  # TOML's trap: what follows a [table] belongs to it
+            raise UserError(f"{where}: {name}", f"{name} above the first [table]",
+                            f"it below [{table}]", "Move it to the top of the file.")
     for name, field in SpecFile.model_fields.items():
         if field.is_required() and name not in values:
             raise UserError(f"{where}: {name}", f"{name}, {first_words(field)}", "none",

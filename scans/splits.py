@@ -7,6 +7,7 @@ dict {subject: "train" or "val"}, or {subject: "fold0", "fold1", ...} for cross-
 import hashlib
 import random
 import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -193,13 +194,18 @@ def read_table(path, column):
 
     values = {}
     for line, row in enumerate(read_csv(path, ("subject", column), CORRECT), 2):
-        name, value = row["subject"].strip(), row[column].strip()  # blanks cannot be seen
+        name, value = plain(row["subject"]), row[column].strip()
         if not any(map(str.strip, row.values())):
             continue  # Excel leaves such rows at the end
         if name in values:
             raise UserError(path, "every subject once", f"{name} again in row {line}", CORRECT)
         values[name] = value
     return values
+
+
+def plain(name):
+    """A subject's name without what cannot be seen: blanks at its ends, and how macOS writes ü."""
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def same_number(name, table):
@@ -216,8 +222,8 @@ def same_number(name, table):
 def read_split(path, names):
     """A user's split of exactly these subjects, with both subsets or at least two folds in it."""
     table = read_table(path, "subset")
-    rows = {name: table.get(name.strip(), "").lower() for name in names}
-    others = sorted(set(table) - {name.strip() for name in names})
+    rows = {name: table.get(plain(name), "").lower() for name in names}
+    others = sorted(set(table) - {plain(name) for name in names})
     folds = {f"fold{number}" for number in range(len(set(rows.values())))}
     if len(folds) > 1 and set(rows.values()) == folds and not others:
         return rows
@@ -254,7 +260,7 @@ def patients_of(subjects, spec, table=None):
 def read_patients(path, names):
     """{subject: patient} of these subjects from a user's CSV, which may name others too."""
     table = read_table(path, "patient")
-    rows = {name: table.get(name.strip()) for name in names}
+    rows = {name: table.get(plain(name)) for name in names}
     lacking = [name for name in names if not rows[name]]
     if lacking:
         raise UserError(path, "a patient for each subject",
@@ -279,7 +285,7 @@ def split_settings(how, n_val, seed, split, patients=None):
 def check_written(path, split):
     """UserError if a data folder's table of the split differs from the split it is made with."""
     if path.exists() and read_table(path, "subset") != {
-            name.strip(): subset for name, subset in split.items()}:
+            plain(name): subset for name, subset in split.items()}:
         raise UserError(path, "the split that this data folder was made with", "another one",
                         "Remove it to have it written again; for another split give "
                         "--split FILE.csv and another --out.")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from scans import nnunet
 from scans.checks import check_grid, check_intensities
-from scans.datasets import find_subjects, is_own, subjects_of
+from scans.datasets import find_subjects, is_own, matching, subjects_of
 from scans.inputs import OwnOutputs
 from scans.layouts import conversion_of, warn_of_other_folders
 from scans.nifti import read_volume
 from scans.spec_file import spec_of
-from utils import UserError, is_hidden
+from utils import UserError, is_hidden, log
 
 
 def find_scans(places, settings, out=None):
@@ -73,6 +73,12 @@ def scans_of_folder(folder, settings, own=()):
     files = sorted(path for path in folder.glob("*")
                    if path.name.lower().endswith((".nii", ".nii.gz"))
                    and not is_hidden(path, folder) and path not in own)
+    named = [path for path in files if name_and_modality(path, modalities)[1]]
+    if len(modalities) == 1 and 0 < len(named) < len(files):  # labels, or other modalities
+        others = [path for path in files if path not in named]
+        log(f"left out: {len(others)} files whose names do not end with {modalities[0]} or 0000, "
+            f"as others do: {others[0]}" + ", ..." * (len(others) > 1))
+        files = named
     found = scans_of_files(files, modalities, strict=False)
     if not found:
         patterns = [", ".join(spec.modalities.values())] if spec else []
@@ -109,7 +115,7 @@ def part_of_set(folder, spec, own=()):
     if any(pattern.startswith("**") for pattern in searched):  # would search all of the disk
         return []
     for root in folder.parents[:3]:
-        files = {name: sorted(path for path in root.glob(pattern)
+        files = {name: sorted(path for path in matching(root, pattern)
                               if path.is_relative_to(folder) and not is_hidden(path, root)
                               and not is_own(path, root, own))
                  for name, pattern in {**spec.modalities, "label": spec.label}.items()}

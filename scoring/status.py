@@ -24,7 +24,6 @@ if __name__ == "__main__":  # imports this file as a module; see start
     start("scoring.status")
 
 import csv
-import platform
 import re
 import statistics
 import sys
@@ -34,25 +33,12 @@ from scoring import rows as row_names
 from scoring.run_files import RUN_NAME
 from scoring.runs import load_run, natural, run_folders
 from scoring.scores import pace
-from utils import UserError, argument_parser, is_alive
+from utils import UserError, argument_parser, is_held
 
 ASKED = ".asked"  # in a set's folder: a run a line, written by make
 COLUMNS = ("run", "state", "epoch", "epochs", "best_score", "best_epoch", "seconds_per_epoch",
            "seconds_left")
 HEADINGS = ["run", "state", "epochs", "best score", "s/epoch", "left (h:mm)"]
-
-
-def is_held(folder):
-    """Is a living process of this machine training this run?
-
-    Read from the text of its lock: asking for the lock would take it.
-    """
-    try:
-        text = (folder / ".lock").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    found = re.fullmatch(r"process (\d+) on (.*)", text.strip())
-    return bool(found) and found[2] == platform.node() and is_alive(found[1])
 
 
 def run_row(folder):

@@ -474,6 +474,13 @@ def test_the_scans_may_lie_in_a_folder_of_any_name(clone, tmp_path, name):
     assert result.returncode == 0 and "OK: 3 subjects" in result.stdout, result.stderr
 
 
+def test_verify_checks_the_tables_too(clone, tmp_path):
+    plan = make("-n", "verify", "RAW=r", "SPLIT=s.csv", "PATIENTS=p.csv", "VAL=3", folder=clone)
+    assert "--val 3 --split='s.csv' --patients='p.csv' --raw='r'" in plan.stdout, plan.stdout
+    result = make("verify", "RAW=", folder=clone)
+    assert result.returncode == 2 and "expected a value, found none" in result.stderr
+
+
 @pytest.mark.parametrize("folder", ["my tables", "a$b", "it's"])
 def test_a_split_table_may_lie_in_a_folder_of_any_name_and_reaches_the_chain(
     clone, tmp_path, folder

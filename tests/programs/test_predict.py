@@ -201,6 +201,15 @@ def test_with_one_modality_any_name_is_a_scan():
     assert list(unlabelled.scans_of_files([Path("p/whatever.nii")], ["FLAIR"])) == ["whatever"]
 
 
+def test_beside_files_that_name_the_only_modality_others_are_no_scans(tmp_path, capsys):
+    for name in ("a_FLAIR.nii.gz", "a_T1.nii.gz", "a_seg.nii.gz", "b_FLAIR.nii.gz"):
+        (tmp_path / name).touch()
+    found = unlabelled.scans_of_folder(tmp_path, SimpleNamespace(layout="", modalities=["FLAIR"]))
+    assert list(found) == ["a", "b"]
+    assert "left out: 2 files whose names do not end with FLAIR or 0000, as others do: " \
+        f"{tmp_path / 'a_T1.nii.gz'}, ..." in capsys.readouterr().out
+
+
 def test_hidden_files_are_no_scans(tmp_path):
     for name in ("a.nii.gz", "._a.nii.gz"):
         (tmp_path / name).touch()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from conftest import run_apart
 from utils import (
     Description,
     UserError,
+    argument_parser,
     atomic_path,
     exclusive,
     read_csv,
@@ -61,6 +63,28 @@ def test_a_table_of_another_shape_is_refused(tmp_path, text, found):
         read_csv(tmp_path / "t.csv", ("a",))
 
 
+def test_tables_with_lines_of_old_macs_and_two_columns_of_one_name(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"a;b\r1;2\r")
+    assert read_csv(tmp_path / "t.csv", ("a", "b")) == [{"a": "1", "b": "2"}]
+    (tmp_path / "t.csv").write_text("a,b,a\n1,2,3\n")
+    with pytest.raises(UserError, match="expected one column a, found more than one"):
+        read_csv(tmp_path / "t.csv", ("a", "b"))
+
+
+def test_json_that_begins_with_a_mark_is_read(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+@pytest.mark.parametrize("words", [["--raw", ""], ["--raw="]])
+def test_an_empty_word_is_not_the_current_folder(words):
+    parser = argument_parser("x")
+    parser.add_argument("--raw")
+    with pytest.raises(SystemExit) as error:
+        parser.parse_args(words)
+    assert error.value.code == 2
+
+
 def test_a_broken_json_file_is_named(tmp_path):
     (tmp_path / "a.json").write_text('{"a": ')
     with pytest.raises(UserError, match="a.json: expected a JSON file, found JSONDecodeError"):
@@ -101,6 +125,27 @@ def test_a_lock_is_held_by_one_and_free_again_afterwards(tmp_path):
                 pass
     with exclusive(tmp_path / "run"):
         pass
+
+
+def test_without_locks_of_the_file_system_a_file_will_do(tmp_path, monkeypatch, recwarn):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+    monkeypatch.setattr("fcntl.flock", flock)
+    with exclusive(tmp_path):
+        with pytest.raises(UserError, match=f"process {os.getpid()} on .* Wait"):
+            with exclusive(tmp_path):
+                pass
+    assert os.listdir(tmp_path) == [] and not recwarn.list
+
+    lock = tmp_path / ".lock"  # of one that was killed
+    lock.write_text(f"process {2**30} on {platform.node()}")
+    with pytest.raises(UserError, match=re.escape(f"It has ended: remove {lock}, and repeat")):
+        with exclusive(tmp_path):
+            pass
+    lock.write_text("")
+    with pytest.raises(UserError, match="found another one. Wait"):
+        with exclusive(tmp_path):
+            pass
 
 
 def test_an_error_leaves_no_new_folder_with_nothing_but_a_lock(tmp_path):

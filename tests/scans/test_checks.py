@@ -17,6 +17,7 @@ from scans.checks import check_grid, check_intensities, check_subject
 from scans.convert import save_sparse
 from scans.datasets import DATASETS, find_subjects
 from scans.folder import is_data_folder
+from scans.nifti import read_volume
 from utils import UserError
 
 WMH = DATASETS["wmh"]
@@ -290,6 +291,27 @@ def test_padding_far_below_everything_else_is_warned_of(tmp_path, least, warned)
     if warned:
         assert f"its least value, {least}, is far below all others (-2.99" in found[0]
         assert "to 60)" in found[0] and "for instance by -2.99" in found[0]
+
+
+def test_padding_far_above_everything_else_is_warned_of():
+    """65535 is -1 in 16 bits; a bright vessel is no padding."""
+    voxels = np.linspace(0, 900, 1000).reshape(10, 10, 10)
+    assert check_intensities("ct.nii.gz", voxels) == []
+    voxels[-1] = 65535
+    assert "its greatest value, 65535, is far above all others (0 to 80" in check_intensities(
+        "ct.nii.gz", voxels)[0]
+
+
+def test_a_single_slice_of_another_thickness_lies_elsewhere(tmp_path):
+    """5 mm and 1 mm have one centre: only the slice's faces are apart, by 2 mm."""
+    images = []
+    for thick in (5, 1):
+        path = tmp_path / f"{thick}.nii"
+        nib.save(nib.Nifti1Image(np.ones((16, 16, 1), np.uint8), np.diag([1, 1, thick, 1])), path)
+        images.append(read_volume(path)[1])
+    with pytest.raises(UserError, match="within 0.50 mm, found corners 2.00 mm apart"):
+        check_grid("1.nii", images[1], images[0], "the FLAIR image")
+    check_grid("5.nii", images[0], images[0], "the FLAIR image")
 
 
 def test_raw_that_is_a_file_or_absent_is_refused(tmp_path):

@@ -105,6 +105,17 @@ def test_a_case_without_its_label_is_named(tmp_path):
     assert "of c_0001: expected one label image, found no such file" in result.stderr
 
 
+def test_nnunet_cases_of_another_ending_are_warned_of(tmp_path):
+    root = write_nnunet(tmp_path)
+    for name in ("imagesTr/c_0009_0000.nii", "imagesTr/c_0009_0001.nii", "labelsTr/c_0009.nii"):
+        write_image(root / name, (1,))
+    result = verify("nnunet", root)
+    assert result.returncode == 0 and "OK: 3 subjects" in result.stdout
+    assert (f"warning: 2 images in {root / 'imagesTr'} do not end with .nii.gz, the file_ending of "
+            "dataset.json, and are left out: c_0009_0000.nii, ...") in result.stdout
+    assert f"warning: 1 images in {root / 'labelsTr'}" in result.stdout
+
+
 # BIDS ---------------------------------------------------------------------------------------------
 
 def test_bids_finds_sessions_and_subjects_without_them(tmp_path):
@@ -133,6 +144,43 @@ def test_of_two_names_that_end_alike_bids_takes_the_plain_one(tmp_path):
     spec, lines = read_bids(tmp_path)
     assert list(spec.modalities) == ["FLAIR"] and "(without acq-x_FLAIR in 2)" in lines[0]
     assert found("bids", tmp_path)["sub-1"]["FLAIR"] == ["sub-1_FLAIR.nii.gz"]
+
+
+def test_a_bids_session_that_is_a_link_is_found(tmp_path):
+    write_bids(tmp_path / "study", ("sub-1_ses-a", "sub-2"))
+    for folder in ("study", "study/derivatives/manual"):
+        session = tmp_path / folder / "sub-1" / "ses-a"
+        session.rename(tmp_path / f"elsewhere-{len(folder)}")
+        session.symlink_to(tmp_path / f"elsewhere-{len(folder)}")
+    assert list(found("bids", tmp_path / "study")) == ["sub-1_ses-a", "sub-2"]
+    first = found("bids", tmp_path / "study")["sub-1_ses-a"]
+    assert [len(files) for files in first.values()] == [1, 1, 1]
+
+
+def test_a_modality_that_most_bids_scans_have_is_not_left_out_silently(tmp_path):
+    write_bids(tmp_path, ("sub-1", "sub-2", "sub-3"))
+    (tmp_path / "sub-3" / "anat" / "sub-3_FLAIR.nii.gz").unlink()
+    spec, lines = read_bids(tmp_path)
+    assert list(spec.modalities) == ["T1w"]
+    assert lines[1:] == ["warning: FLAIR is left out, since not every scan has it: sub-3 without "
+                         "one. Add what is missing, or move these scans elsewhere."]
+
+
+def test_a_bids_mask_that_one_scan_lacks_is_not_replaced_by_another(tmp_path):
+    scans = ("sub-1", "sub-2", "sub-3")
+    write_bids(tmp_path, scans)
+    write_bids(tmp_path, scans, mask="derivatives/synthseg/{}_dseg")
+    next(tmp_path.glob("derivatives/manual/**/sub-3_*")).unlink()
+    refuses(verify("bids", tmp_path), "one kind of mask",
+            "manual/.../*_label-lesion_mask (2 scans)", "synthseg/.../*_dseg (3 scans)")
+
+
+def test_bids_masks_beside_the_images_count_too(tmp_path):
+    write_bids(tmp_path, mask="{}_FLAIR_roi")
+    write_bids(tmp_path, mask="derivatives/prep/{}_desc-brain_mask")
+    assert found("bids", tmp_path)["sub-1"]["label"] == ["sub-1_FLAIR_roi.nii.gz"]
+    write_bids(tmp_path, mask="derivatives/prep/{}_label-tissue_dseg")
+    refuses(verify("bids", tmp_path), "prep/.../*_label-tissue_dseg (2 scans), .../*_FLAIR_roi (2")
 
 
 def test_bids_masks_of_a_hidden_folder_are_passed_over(tmp_path):
@@ -166,12 +214,15 @@ def test_several_bids_masks_that_fit_are_listed(tmp_path):
 def test_the_only_bids_mask_that_every_scan_has_is_taken(tmp_path):
     write_bids(tmp_path)
     write_bids(tmp_path, scans=("sub-1",), mask="derivatives/other/{}_dseg")
-    assert "manual" in read_bids(tmp_path)[0].label
+    spec, lines = read_bids(tmp_path)
+    assert "manual" in spec.label
+    assert lines[0].endswith("_mask (not derivatives/other/.../*_dseg (1 scans))")
 
 
 def test_masks_of_the_brain_and_images_in_derivatives_are_passed_over(tmp_path):
     write_bids(tmp_path)
-    write_bids(tmp_path / "derivatives" / "prep", mask="{}_desc-brain_mask")
+    for mask in ("desc-brain_mask", "label-brain_mask", "space-T1w_desc-brainmask_dseg"):
+        write_bids(tmp_path / "derivatives" / "prep", mask=f"{{}}_{mask}")
     assert "manual" in read_bids(tmp_path)[0].label and len(found("bids", tmp_path)) == 2
 
 
@@ -222,6 +273,16 @@ def test_a_folder_that_fits_nothing_points_to_a_file_of_ones_own(tmp_path):
         write_image(tmp_path / f"patient{'abcdefghijkl'[number]}" / "flair.nii.gz")
     line = refuses(verify("wmh", tmp_path), "12 */flair.nii.gz", "LAYOUT=my.toml", "docs/data.md")
     assert len(line) < 400
+
+
+def test_folders_called_test_are_named(tmp_path):
+    write_wmh_subject(tmp_path / "test" / "a")
+    refuses(verify("wmh", tmp_path), f"not entered: {tmp_path / 'test'}. Give it as --raw (RAW).")
+    for name in ("b", "c"):
+        write_wmh_subject(tmp_path / "train" / name)
+    result = verify("wmh", tmp_path)
+    assert f"note: {tmp_path / 'test'} is not entered" in result.stdout, result.stderr
+    assert "OK: 2 subjects" in result.stdout
 
 
 @pytest.mark.parametrize("names, said", [((), "but no file"), (("a.dcm", "b.dcm", "c.txt"),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from conftest import refuses, run, write_wmh_subject
-from raw_folders import write_bids
-from scans.datasets import DATASETS, find_subjects
+from raw_folders import write_bids, write_image
+from scans.datasets import DATASETS, DatasetSpec, find_subjects
 from scans.fingerprint import print_patients
 from scans.folder import read_patients
 from scans.patients import known_patients, on_both_sides, patient_of
@@ -66,6 +66,16 @@ def test_the_json_files_beside_the_scans_name_the_patient(cases):
     found = known_patients(find_subjects(cases, ISLES), ISLES)
     assert found == {"case_1": "Train_01", "case_2": "Train_01", "case_3": "Train_02",
                      "case_4": "Train_03", "case_5": "Train_03", "case_6": "Train_04"}
+
+
+def test_where_a_folder_holds_several_scans_each_has_its_own_json_file(tmp_path):
+    for name in ("s1", "s2"):
+        write_image(tmp_path / f"{name}_flair.nii.gz")
+        write_image(tmp_path / f"{name}_seg.nii.gz", (1,))
+        (tmp_path / f"{name}_flair.json").write_text(json.dumps({"id": f"Pat_{name}"}))
+    spec = DatasetSpec({"FLAIR": "*_flair.nii*"}, "*_seg.nii*", {0: 0, 1: 1}, one_patient=False,
+                       scan_name=r"(s\d)_", patient=r"(Pat_\w+)")
+    assert known_patients(find_subjects(tmp_path, spec), spec) == {"s1": "Pat_s1", "s2": "Pat_s2"}
 
 
 def put_json(folder, content, name="CT"):

@@ -64,6 +64,9 @@ def test_every_layout_of_the_documents_table_is_there():
     ("ignore = [true]\n", "", "ignore to be a list of label values"),
     ('one_patient = "no"\n', "", "one_patient to be true or false, found 'no'"),
     ("n_val = 1.5\n", "", "n_val to be a whole number"),
+    ('[modalities]\nFLAIR = "f.nii*"\nlabel = "s.nii*"\n[label_map]\n0 = 0\n1 = 1\n#', "label",
+     "above the first [table], found it below [modalities]"),
+    ("scan_name = '_(.)'\npatient = '(p.)'\n", "patient", "Add one_patient = false"),
     ('label = "twice"\n', "", "a TOML file"), ("x\n", "", "a TOML file")])
 def test_a_fault_in_a_file_names_the_file_and_the_entry(tmp_path, text, entry, said):
     path = write_toml(tmp_path, text + TOML)

@@ -147,6 +147,20 @@ def test_a_subject_twice_in_a_split_table_is_refused(raw, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_folds_and_a_number_of_validation_scans_exclude_each_other(raw, tmp_path):
+    result = preprocess(raw, tmp_path / "data", "--split", "folds:2")  # with --val 2
+    assert result.returncode == 2 and "--val: with folds every scan validates once" in result.stderr
+
+
+def test_names_in_both_forms_of_unicode_are_one_name(tmp_path):
+    """macOS writes the folder's ü as u and two dots."""
+    table = write_table(tmp_path / "t.csv", "subset", {"Mu\u0308ller": "train", "b": "val"})
+    assert choose_split(["M\u00fcller", "b"], str(table), 1, 0) == {
+        "M\u00fcller": "train", "b": "val"}
+    table = write_table(tmp_path / "t.csv", "subset", {"M\u00fcller": "train", "b": "val"})
+    assert choose_split(["Mu\u0308ller", "b"], str(table), 1, 0)["Mu\u0308ller"] == "train"
+
+
 def test_an_edited_split_table_does_not_change_a_finished_folder(raw, tmp_path):
     table = write_table(tmp_path / "split.csv", "subset", subsets("s1"))
     assert preprocess(raw, tmp_path / "data", "--split", table).returncode == 0
