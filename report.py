@@ -27,7 +27,7 @@ from pathlib import Path
 from reporting import class_table, figures, measures
 from reporting.formats import latex, markdown, plain, tidy_rows
 from reporting.notes import table_notes
-from reporting.page.build import claims_of, html
+from reporting.page.build import claims_of, html, refuse_damaged
 from reporting.page.slices import BUDGET
 from reporting.table1 import build_table, reported_only
 from scans.inputs import refuse_inputs
@@ -37,6 +37,7 @@ from utils import (
     UserError,
     argument_parser,
     clock,
+    remove,
     remove_leftovers,
     write_csv,
     write_text,
@@ -60,6 +61,8 @@ def main(argv=None):
     # Table 1
     out = output_folder(options)
     refuse_inputs_of(sets, out)
+    if options.only != "table":
+        refuse_damaged(sets)
     remove_leftovers(out)
     write_text(out / "table1.md",
                markdown(sets, table, notes, elsewhere) + measures.markdown(sets)
@@ -69,14 +72,16 @@ def main(argv=None):
     write_csv(out / "measures.csv", measures.tidy_rows(sets))
     if by_class := class_table.tidy_rows(sets):
         write_csv(out / "classes.csv", by_class)
+    else:
+        remove(out / "classes.csv")  # an earlier report's, of other runs
 
     # figures and page
     last = out / "table1.md"
     if options.only != "table":
         last = out / "report.html"
-        drawn = figures.draw_all(sets, reported, out, identity_curves(sets))
+        drawn = figures.draw_all(sets, reported, out, identity_curves(sets), not options.no_scans)
         write_text(last, html(sets, table, notes, elsewhere, drawn, argv or sys.argv[1:], reported,
-                              elapsed, 0 if options.no_slices else BUDGET))
+                              elapsed, 0 if options.no_slices or options.no_scans else BUDGET))
 
     print(plain(sets, table, notes))
     print(last)
@@ -116,8 +121,11 @@ def identity_curves(sets):
 
 def parse_arguments(argv):
     parser = argument_parser(__doc__)
-    parser.add_argument("--no-slices", action="store_true", help="leave the slices of the scans "
-                        "out of the page, as for results that are published")
+    pictures = parser.add_mutually_exclusive_group().add_argument
+    pictures("--no-slices", action="store_true", help="leave the scans out of the page, but for "
+             "the slices in Figures 1, 2 and 4")
+    pictures("--no-scans", action="store_true", help="show no scan at all, as for results that are "
+             "published: neither these figures nor slices on the page")
     parser.add_argument("--runs", nargs="+", required=True, metavar="FOLDER",
                         help="folders of runs, one per data set, each with <loss>/seed<k>/ "
                              "(as main.py writes them)")

@@ -18,7 +18,7 @@ NEED_SCANS = ("figure1", "figure2", "figure4")
 IN_MM = (("val_dice_3d", "validation DSC (per scan)"), ("val_hd95", "validation HD95 (mm)"))
 
 
-def draw_all(sets, reported, out, identity=None):
+def draw_all(sets, reported, out, identity=None, scans=True):
     """Write figure1..4 and figure3_mm, and sweep and identity where there is something to show.
 
     Without the scans of any set Figures 1, 2 and 4 are left out; those drawn earlier, with the
@@ -31,6 +31,7 @@ def draw_all(sets, reported, out, identity=None):
         reported: results/reported.json.
         out: the folder for the PNG and the PDF of each, and captions.md.
         identity: the curves of claim C9, if it was measured: see `study_figures.convergence`.
+        scans: may they be shown?
 
     Returns:
         what a page needs to show them: see `save`.
@@ -40,7 +41,7 @@ def draw_all(sets, reported, out, identity=None):
                  save("figure3_mm", out, *figure3(sets, IN_MM, None))]
 
         # the others show scans, which a pack of results lacks
-        if any(map(validation_cases, sets)):
+        if scans and any(map(validation_cases, sets)):
             drawn[:0] = [save("figure1", out, *pictures.figure1(sets)),
                          save("figure2", out, *pictures.figure2(sets))]
             drawn.append(save("figure4", out, *pictures.figure4(sets)))

@@ -22,7 +22,7 @@ from scoring.run_files import SCORES
 GENERAL = (
     "Measured: mean (sample standard deviation, n - 1) over the seeds that finished. Best epoch = "
     "highest {score}, the first one on ties, chosen on the scans that are reported, as in the "
-    "paper; there is no test set.",
+    "paper, which has no test set.",
     "Last epochs: mean over the last epochs of each run, then over seeds; the window is 50 epochs, "
     "at most a quarter of the run ({windows}).",
     "DSC: mean over 2-D slices, 1 where both masks are empty. 3-D DSC, HD and HD95: mean over "

@@ -4,10 +4,10 @@ Examples:
   python -m reporting.publish --runs results/wmh --report results/wmh/.published
   python -m reporting.publish --check results/published/wmh-nvidia-a100
 
-`make publish NAME=wmh` does it with a report made for that purpose, without slices of scans. A pack
-holds settings, machine and commit of every run, the data's fingerprint and split, the scores of
-every scan and epoch, tables, figures and page. It holds no scans and, unless --weights is given, no
-weights.
+`make publish NAME=wmh` does it with a report made for that purpose, without pictures of scans. A
+pack holds settings, machine and commit of every run, the data's fingerprint and split, the names
+and scores of every scan at every epoch, tables, figures and page. It holds no scans, unless --scans
+is given no pictures of them (Figures 1, 2 and 4), and unless --weights is given no weights.
 
 A pack counts only if its numbers can be computed again from it: every column of every metrics.csv
 that follows from scores.csv, and Table 1; and if its claims were measured on its runs. --check does
@@ -25,6 +25,7 @@ import shutil
 from pathlib import Path
 
 from reporting import measures
+from reporting.figures import NEED_SCANS
 from reporting.formats import tidy_rows
 from reporting.measures import NOTHING
 from reporting.page.build import claims_are_stale
@@ -61,7 +62,7 @@ TOLERANCE = 1e-5  # relative: scores.csv has seven digits
 
 # Packing ------------------------------------------------------------------------------------------
 
-def pack(runs, data, report, name, out, weights):
+def pack(runs, data, report, name, out, weights, scans):
     """Write the pack of a set and check it; returns its folder.
 
     Args:
@@ -70,17 +71,21 @@ def pack(runs, data, report, name, out, weights):
         name: of the pack; None: the set's and the device's.
         out: folder of all packs.
         weights: take best.pt too.
+        scans: may the report show some?
 
     Raises:
         UserError: a run is not finished or lacks its scores, the claims are of other runs, there is
-            no report, the pack is there already, or its numbers do not come out again.
+            no report, it shows scans, the pack is there already, or its numbers do not come out
+            again.
     """
     results = load_set(runs, data)
     refuse_unfinished(results)
     refuse_stale_claims(results)
     if not (report / "report.html").is_file():
         raise UserError(report, "a report of these runs", "no report.html",
-                        f"Run: python report.py --runs {runs} --no-slices --out {report}")
+                        f"Run: python report.py --runs {runs} --no-scans --out {report}")
+    if not scans:
+        refuse_pictures(report, runs)
 
     target = out / (name or default_name(results))
     if target.exists():
@@ -104,6 +109,19 @@ def pack(runs, data, report, name, out, weights):
         write_text(partial / "README.md", readme(results, target.name))
         check(partial)
     return target
+
+
+def refuse_pictures(report, runs):
+    """UserError if a report shows scans, in its figures or on its page."""
+    page = (report / "report.html").read_text(encoding="utf-8")
+    found = [name for name in NEED_SCANS
+             if list(report.glob(f"{name}.*")) or f'<figure id="{name}">' in page]
+    found += ["the slices of report.html"] * ('<section id="slices"' in page)
+    if found:
+        raise UserError(report, "a report without pictures of scans", ", ".join(found),
+                        f"Make one in a new folder, python report.py --runs {runs} --no-scans "
+                        "--out FOLDER, or, if they may be shown, give --scans (make publish: "
+                        "SCANS=yes).")
 
 
 def refuse_unfinished(results):
@@ -313,7 +331,7 @@ def main(argv=None):
         return 0
 
     folder = pack(Path(args.runs), args.data, Path(args.report or args.runs), args.name,
-                  Path(args.out), args.weights)
+                  Path(args.out), args.weights, args.scans)
     log(f"{folder}: {check(folder)}")
     log(f"To send it: git checkout -b results && git add {folder} && git commit -m "
         f"'Results: {folder.name}', push, and open a pull request.")
@@ -330,6 +348,7 @@ def parse_arguments(argv):
     add("--out", default="results/published", metavar="FOLDER",
         help="folder of the packs (default results/published)")
     add("--weights", action="store_true", help="pack each run's best.pt too")
+    add("--scans", action="store_true", help="the report may show scans: Figures 1, 2 and 4")
     add("--check", nargs="+", metavar="PACK", help="compute the numbers of these packs again")
     args = parser.parse_args(argv)
     if bool(args.runs) == bool(args.check):

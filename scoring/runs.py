@@ -3,6 +3,7 @@
 They are checked on the way in, and refused where they must not be averaged.
 """
 
+import os
 import re
 import statistics
 from dataclasses import dataclass, field, replace
@@ -391,7 +392,7 @@ def refuse_other_scans(run, split, classes):
              for epoch, rows in scan_scores.by_epoch(run.scans).items()}
     names = subjects_in(split, "val", run.config.fold)
     expected = set(product(names, classes[1:]))
-    start = min(min(found), *(row["epoch"] for row in run.rows[-run.window:]))
+    start = min([*found, *(row["epoch"] for row in run.rows[-run.window:])])
     for epoch in (row["epoch"] for row in run.rows if row["epoch"] >= start):
         its = found.get(epoch, set())
         if wrong := sorted(expected - its) or sorted(its - expected):
@@ -475,6 +476,9 @@ def load_sets(folders, data):
     if data and len(data) != len(folders):
         raise UserError("--data", f"one folder for each of --runs ({len(folders)})", f"{len(data)}",
                         "Name them in the same order, or leave --data out.")
+    real = [os.path.realpath(folder) for folder in folders]
+    if twice := [folder for folder in folders if real.count(os.path.realpath(folder)) > 1]:
+        raise UserError(twice[0], "each folder once", "it twice", "Leave one out.")
 
     data = data or [None] * len(folders)
     return told_apart([load_set(folder, place)

@@ -58,12 +58,14 @@ MEASURES = {NAMES.get(measure.key, measure.key): measure for measure in measures
 TITLES = {"dsc": "slice DSC, which an empty mask can win",  # others as in the tables
           "false_distance": "distance of false lesions, mean of scans (mm)"}
 PHANTOM = "phantom: no verdict"
+FIGURE = "difference"  # the usual name of the figure, which may be written anew
 NEITHER = ("false_distance",)  # is neither better nor worse where it is more
 
 
 def main(argv=None):
     args = parse_arguments(argv)
     refuse_inputs([args.csv], [], begins_with("set,measure,words,"))
+    refuse_inputs(pictures(args.figure), [], lambda path: Path(path).stem == FIGURE)
     sets = load_sets(args.runs, args.data)
     statistic = tuple(args.epochs) if args.epochs else args.statistic
     lines = [line for results in sets for line in compared(results, args.rows, statistic)]
@@ -76,6 +78,11 @@ def main(argv=None):
             save(args.figure.stem, args.figure.parent, *drawn)
         log(f"written: {args.figure.with_suffix('.png')} and .pdf")
     return 0
+
+
+def pictures(figure):
+    """The files that --figure names; one of another name than FIGURE is not written over."""
+    return [figure.with_suffix(f".{kind}") for kind in ("png", "pdf")] if figure else []
 
 
 def compared(results, rows, statistic):
@@ -114,6 +121,10 @@ def scores_of(results, row, statistic):
     """
     refuse_other_epochs(results, row, statistic)
     scores = row_scores(results, row, statistic) if row in results.losses else None
+    if scores is None and results.finished(row):  # of an earlier version
+        raise UserError(f"--rows {row}", f"scores.csv in its runs in {results.folder}", "none",
+                        "Train them again" + (", or take --statistic best, which reads their masks."
+                                              if statistic != "best" else "."))
     if scores is None:
         there = ", ".join(name for name in results.losses if results.finished(name)) or "none"
         there += "".join(f"; {note}" for note in left_out(results))

@@ -3,7 +3,7 @@
 from reporting.measures import statistic_in_words
 from scoring.intervals import change_in_words, difference, mean_score, patients_behind
 from scoring.row_scores import row_scores
-from scoring.rows import schedule_in_words
+from scoring.rows import is_variant, schedule_in_words
 from scoring.runs import load_set
 from studies.beside import sets_beside
 from studies.step_time import input_shape
@@ -40,7 +40,7 @@ def c6(results):
     """
     hint = f"make sweep NAME={results.folder.name}, {settings_as(results)}"
     constant, moving = results.sweep
-    if len(constant) < 2 or not moving:
+    if len(constant) < 2 or not moving or is_variant(moving[0]):
         return not_measured(hint)
 
     row, statistic = moving[0], common_statistic(results, [*constant, *moving])

@@ -257,6 +257,15 @@ def evaluation(run):
 
 # The page -----------------------------------------------------------------------------------------
 
+def refuse_damaged(sets):
+    """UserError if a file that the page alone shows cannot be read: before anything is written."""
+    for results in sets:
+        claims_of(results)
+        ablation_of(results)
+        load_rows(results)
+        evaluations_view(results)
+
+
 def html(sets, table, notes, elsewhere, drawn, words, reported, elapsed, budget=BUDGET):
     """The page as text.
 

@@ -36,7 +36,7 @@ def made(tmp_path_factory):
         for fold in range(3):
             place = root / "results" / row / f"seed0-fold{fold}"
             assert train(root / "data", place, "--fold", fold, loss=row).returncode == 0
-    result = run("report.py", "--runs", root / "results", "--no-slices", "--out", root / "report")
+    result = run("report.py", "--runs", root / "results", "--no-scans", "--out", root / "report")
     assert result.returncode == 0, result.stderr
     return root, root / "results", root / "data"
 
@@ -254,6 +254,19 @@ def test_a_pack_replaces_none_and_needs_finished_runs(made, pack, tmp_path):
     assert not (tmp_path / "cut-cpu").exists()
 
 
+def test_a_report_that_shows_scans_is_packed_only_where_it_may(made, tmp_path):
+    root, results, _ = made
+    assert not list((root / "report").glob("figure[124].*"))
+    assert "or were to be left out" in (root / "report" / "report.html").read_text()
+    words = ["reporting.publish", "--runs", results, "--report", tmp_path, "--out", tmp_path / "p"]
+    assert run("report.py", "--runs", results, "--out", tmp_path).returncode == 0
+    refuses(run(*words), tmp_path, "found figure1, figure2, figure4, the slices of report.html",
+            "--no-scans", "SCANS=yes")
+    assert not (tmp_path / "p" / "results-cpu").exists()
+    assert run(*words, "--scans").returncode == 0
+    assert (tmp_path / "p" / "results-cpu" / "figure4.png").exists()
+
+
 def test_claims_of_other_runs_are_not_packed_and_do_not_pass(made, pack, tmp_path):
     root, results, _ = made
     stale = json.dumps({"claims": {}, "runs": {"gdl/seed7": 2}})
@@ -303,7 +316,7 @@ def test_a_set_that_never_predicts_nothing_is_packed(tmp_path):
             writer.writerows({"epoch": epoch, **scan_scores.means(of_epoch, ["background",
                              "lesion"])} for epoch, of_epoch in rows.items())
 
-    assert run("report.py", "--runs", folder, "--no-slices", "--out",
+    assert run("report.py", "--runs", folder, "--no-scans", "--out",
                tmp_path / "report").returncode == 0
     with open(tmp_path / "report" / "measures.csv") as file:
         assert any(row["mean"] for row in csv.DictReader(file)

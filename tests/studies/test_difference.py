@@ -103,6 +103,10 @@ def test_several_sets_are_tables_one_below_the_other_and_a_figure(folder, tmp_pa
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("| 3-D DSC | 0.050 | 0.250 | +0.200 | not measured |") == 2
     assert (tmp_path / "drawn.png").stat().st_size and (tmp_path / "drawn.pdf").stat().st_size
+    refuses(run("studies.difference", "--runs", folder, "--rows", "gdl", "gdl+boundary",
+                "--figure", tmp_path / "drawn.pdf"), tmp_path / "drawn.png", "another file")
+    refuses(run("studies.difference", "--runs", folder, tmp_path / "again/../again", tmp_path /
+                "again", "--rows", "gdl", "gdl+boundary"), "each folder once")
     with open(tmp_path / "all.csv") as file:
         sets = [line["set"] for line in csv.DictReader(file)]
     assert sets == sorted(sets, key=sets.index) and len(set(sets)) == 2
@@ -188,6 +192,16 @@ def test_an_unfinished_run_has_the_scores_of_its_epochs(folder):
     refuses(run("report.py", "--runs", folder, "--only", "table"), "at epoch 1, found none of b")
 
 
+def test_a_run_killed_between_its_first_scores_and_its_first_row_has_no_epoch_yet(folder):
+    path = folder / "gdl" / "seed1"
+    (path / "summary.json").unlink()
+    (path / "metrics.csv").unlink()
+    rewrite(path / "scores.csv", lambda cells: cells[0] == "1")
+    assert [len(found.rows) for found in load_sets([folder], None)[0].losses["gdl"]] == [8, 0]
+    result = run("studies.difference", "--runs", folder, "--rows", "gdl", "gdl+boundary")
+    assert result.returncode == 0 and "1 and 2 seeds" in result.stdout, result.stderr
+
+
 def test_scores_of_other_scans_are_refused(folder):
     path = folder / "gdl" / "seed1" / "scores.csv"
     path.write_text(path.read_text().replace(",b,", ",c,"))
@@ -204,6 +218,9 @@ def test_runs_without_scores_of_scans_are_named_and_not_said_to_count(folder):
     assert "by volume and false lesions: runs without scores.csv, " in result.stdout
     assert "boundary/seed1, gdl/seed1." in result.stdout
     assert "count in every mean" not in result.stdout
+    (folder / "gdl" / "seed0" / "scores.csv").unlink()
+    refuses(run("studies.difference", "--runs", folder, "--rows", "gdl", "gdl+boundary"),
+            "--rows gdl: expected scores.csv in its runs", "take --statistic best")
 
 
 def test_a_row_without_runs_is_refused(folder):
