@@ -172,7 +172,7 @@ test_scans = $(PY) -m scans.test_scans $(layout) --raw=$(call quote,$(RAW))
 
 # The runs' settings are checked before a chain starts, since training comes late in it
 rows = $(LOSSES)
-demo wmh isles custom sweep compare: checked
+demo wmh isles custom sweep ablation compare: checked
 checked: $(ready)
 	@$(PY) -m training.check_rows $(rows) --seeds $(SEEDS) --with $(run_settings) \
 		$(call option,THREADS,threads) $(call switch,DETERMINISTIC,deterministic) \
@@ -193,11 +193,11 @@ demo: ## the whole chain on a small phantom, on the CPU, in minutes
 suffix := $(if $(filter code2018,$(PROTOCOL)),-code2018)$(if $(filter 3,$(DIMS)),-dims3)
 download = $(PY) -m scans.download --layout $@ --raw=$(call quote,$(RAW)) \
 	$(if $(filter-out no 0,$(FETCH)),--fetch) $(call path_option,SERVER,server) \
-	$(if $(ANY_MD5),--any-md5)
+	$(call switch,ANY_MD5,any-md5)
 own_name = $(if $(NAME),$(set),$@$(suffix))
 wmh: ## WMH 2017 by the paper's protocol; fetches the scans missing from data/raw
 	$(call takes_no,LAYOUT,whose scans have one)
-	@$(download) $(if $(OBSERVERS),--observers) $(if $(test),--test)
+	@$(download) $(call switch,OBSERVERS,observers) $(if $(test),--test)
 	+@$(call on,$(own_name),LAYOUT=$@ chain)
 
 isles: ## ISLES 2018 by the paper's protocol; fetches the scans if data/raw has none
@@ -242,8 +242,8 @@ verify: $(ready) ## check raw scans and write nothing: make verify RAW=/path/to/
 # Without LOSSES, SEEDS or FOLDS on the command line: every run that was asked for before
 status: $(ready) ## epoch, best score and time left of the runs asked for: make status [NAME=wmh]
 	@$(PY) -m scoring.status $(if $(name),results/$(name), \
-		$(sets:%=results/%)) $(if $(filter LOSSES SEEDS FOLDS,$(given)), --losses $(LOSSES) \
-		--seeds $(SEEDS) $(call option,FOLDS,folds))
+		$(sets:%=results/%)) $(foreach _,LOSSES SEEDS FOLDS,$(if $(filter $_,$(given)), \
+		--$(shell echo $_ | tr A-Z a-z) $($_)))
 
 published = results/$(set)/.published
 publish: $(ready) ## pack a finished set for others to check: make publish NAME=wmh
@@ -251,7 +251,7 @@ publish: $(ready) ## pack a finished set for others to check: make publish NAME=
 	$(PY) report.py --runs results/$(set) $(if $(filter-out no 0,$(SCANS)),--no-slices,--no-scans) \
 		--out $(published)
 	$(PY) -m reporting.publish --runs results/$(set) --report $(published) \
-		$(call option,AS,name) $(if $(WEIGHTS),--weights) $(call switch,SCANS,scans)
+		$(call option,AS,name) $(call switch,WEIGHTS,weights) $(call switch,SCANS,scans)
 
 each_set = status=0; for set in $(sets); do $(1) || status=2; done; exit $$status
 claims: $(ready) ## the paper's claims C1 to C11 on every set that has runs, or on NAME
@@ -319,7 +319,8 @@ path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 layout = $(if $(findstring .,$(LAYOUT)),--layout=$(call quote,$(LAYOUT)),--layout $(LAYOUT))
 pixels = --size $(SIZE)$(if $(FILL), --fill $(FILL))$(if $(NORMALISE), --normalise $(NORMALISE))
 drawn  = $(call option,SUBJECTS,subjects) $(call option,VAL,val) \
-	$(if $(SPLIT),$(call path_option,SPLIT,split),$(if $(FOLDS),--split folds:$(FOLDS))) \
+	$(if $(SPLIT),$(call path_option,SPLIT,split)$(if $(FOLDS), --folds $(FOLDS)),$(if \
+	$(FOLDS),--split folds:$(FOLDS))) \
 	$(call path_option,PATIENTS,patients)
 data_settings = $(layout) $(pixels) --protocol $(PROTOCOL) $(drawn) \
 	$(call option,CONVENTION,convention) $(call option,UNIT,unit) $(call option,MAP_DIMS,map-dims)

@@ -24,7 +24,7 @@ The same command continues an unfinished run, bit for bit on a CPU, and does not
 one; with more --epochs a finished run continues (not with --lr-schedule poly). Ctrl-C stops the run
 after the current step, which is kept. Precision, device, threads and epochs may change when a run
 continues; settings that define the run may not, and the error names the difference. Without
---schedule a run keeps its own.
+--schedule a run keeps its own STEP of alpha.
 
 Written to --out:
   config.json, metrics.csv       all settings and versions; a row per epoch
@@ -217,6 +217,7 @@ def prepare(args, train, group):
     val, data = Slices(args.data, "val", args.fold), train.settings
     refuse_missing_score(args.score, val)
     settings = checked_settings(args, train, Path(args.out))
+    group.note_own_sums(args.loss, args.loss_options)
 
     loss = build_loss(args.loss, len(data.classes), args.gdl_max_weight, args.loss_options,
                       args.boundary_classes)

@@ -84,7 +84,7 @@ from scans.splits import (
     patients_of,
     split_code2018,  # noqa: F401  (other people's scripts import it from here)
 )
-from utils import argument_parser, clock, exclusive, keep_freed_memory
+from utils import UserError, argument_parser, clock, exclusive, keep_freed_memory
 
 
 def main(argv=None):
@@ -113,6 +113,9 @@ def main(argv=None):
     split = None
     if split_given or not args.verify:
         split = choose_split(names, args.split, args.val, args.seed, patients)
+        if args.folds and (found_folds := folder.count_folds(split)) != args.folds:
+            raise UserError(args.split, f"{args.folds} folds, as --folds (FOLDS) says",
+                            found_folds or "train and val", "Correct one of the two.")
 
     known = patients or known_patients(subjects, spec)
     if args.verify:
@@ -190,6 +193,7 @@ def add_arguments(add):
         help="validation subjects (default: 10 of 60 for wmh, 20 of 94 for isles, else that share)")
     add("--split", metavar="HOW", help="random (default), code2018 (the authors' split), folds:N "
         "(cross-validation, by patient where known) or a CSV with columns subject, subset")
+    add("--folds", type=int, metavar="N", help="how many folds the table of --split must have")
     add("--patients", metavar="HOW", help="auto, by the scans' own files (isles; with acdc "
         "and bids always), or a CSV with columns subject, patient: all scans of a patient then "
         "fall in one subset (94 scans of ISLES are of 63 patients); --val is then the most scans, "

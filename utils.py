@@ -393,6 +393,8 @@ def exclusive(folder):
                     place.rmdir()
         raise
     finally:
+        if path.exists():
+            path.write_text("", encoding="utf-8")  # nobody holds it, as `is_held` reads it
         lock.release()
 
 
@@ -605,7 +607,10 @@ def keep_freed_memory():
 
 
 def git_commit():
-    """The commit of this code, with "+changes" if the tree is dirty; "unknown" without git."""
+    """The commit of this code, with "+changes" if the tree is dirty.
+
+    Without git, COMMIT of the environment, which the Dockerfile sets; else "unknown".
+    """
     def git(*words):
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True,
                               check=True).stdout.strip()
@@ -613,4 +618,4 @@ def git_commit():
         changed = git("status", "--porcelain", "-uno")
         return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("COMMIT") or "unknown"

@@ -42,6 +42,13 @@ def read_reported():
     return read_json(REPORTED, "Restore it with git checkout results/reported.json.")
 
 
+# Settings of a Config in which runs of a set, and those of a row in it, must be the same
+SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs",
+               "batch_size", "lr", "lr_schedule", "score", "folds", "augment")
+SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight",
+               "lesion_slices")
+
+
 class Config(Description):
     """config.json of a run: its settings, and the sessions that trained it."""
 

@@ -24,13 +24,9 @@ from scans.folder import (
 )
 from scoring import scan_scores
 from scoring.rows import BOTH, is_variant, loss_of, order
-from scoring.run_files import RUN_NAME, Config, Summary, number
+from scoring.run_files import RUN_NAME, SAME_IN_ROW, SAME_IN_SET, Config, Summary, number
 from utils import UserError, read_csv, read_description
 
-SAME_IN_SET = ("data_fingerprint", "protocol", "network", "width", "size", "patch", "epochs",
-               "batch_size", "lr", "lr_schedule", "score", "folds", "augment")
-SAME_IN_ROW = ("loss", "loss_options", "boundary_classes", "schedule", "gdl_max_weight",
-               "lesion_slices")
 CHALLENGES = {"wmh": "WMH", "isles": "ISLES"}
 
 

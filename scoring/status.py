@@ -10,11 +10,11 @@ begun are listed too. With --losses and --seeds, only the runs of that matrix ar
 not: make status NAME=wmh LOSSES=gdl SEEDS="0 1". With one of the two, only those of these rows, or
 seeds.
 
-Columns: run; state (finished, running, stopped, not begun, damaged); epochs done of those asked
-for; the best epoch's score (slice-mean validation DSC, or what main.py --score named) and its
-number from 0; seconds per epoch, over the last five; time left, h:mm. A run that has not begun is
-assumed to be as slow as the others of its set. The last line of a set adds up what is left, as if
-the runs were done one after another.
+Columns: run; state (finished, running, stopped, not begun, damaged; "running" is known of this
+machine alone); epochs done of those asked for; the best epoch's score (slice-mean validation DSC,
+or what main.py --score named) and its number from 0; seconds per epoch, over the last five; time
+left, h:mm. A run that has not begun is assumed to be as slow as the others of its set. The last
+line of a set adds up what is left, as if the runs were done one after another.
 
 Exit status: 0, or 2 if no folder given holds a run.
 """

@@ -28,13 +28,8 @@ from scans.folder import dataset_path, read_split, split_path
 from scoring.intervals import CHANGE, FEWEST_SCANS, change_in_words, difference_with_interval
 from scoring.row_scores import row_scores
 from scoring.rows import changes_of, label, plain
-from scoring.runs import (
-    SAME_IN_ROW,
-    SAME_IN_SET,
-    load_set,
-    told_apart,
-    without_foreground,
-)
+from scoring.run_files import SAME_IN_ROW, SAME_IN_SET
+from scoring.runs import load_set, told_apart, without_foreground
 from studies.beside import SAME_SCANS
 from utils import UserError, argument_parser, log, markdown_table, write_csv, write_text
 

@@ -1,5 +1,6 @@
 """The settings of a run: whether they fit the data, which of them define it, and config.json."""
 
+import json
 import platform
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import scheduler
 from dataloader import Patches, Slices
 from losses_regional import build_loss, inverse_frequency, median_sizes, parts_of
 from scans.folder import count_folds, read_split
-from scoring.run_files import RUN_NAME, Config
+from scoring.rows import loss_of
+from scoring.run_files import RUN_NAME, SAME_IN_ROW, SAME_IN_SET, Config
 from training import checkpoint
 from training.devices import amp_name
 from training.options import ALL, LEAST, MEDIAN
@@ -21,6 +23,7 @@ from utils import (
     UserError,
     describe_object,
     git_commit,
+    read_description,
     read_json,
     remove,
     write_json,
@@ -90,7 +93,8 @@ def check_fold(args):
     folds = count_folds(read_split(Path(args.data)))
     if folds and args.fold not in range(folds):
         raise UserError("--fold", f"0 to {folds - 1}, one of the folds of {args.data}",
-                        "none" if args.fold is None else args.fold, "Give one.")
+                        "none" if args.fold is None else args.fold,
+                        f"Give one (with make, FOLDS={folds}).")
     if not folds and args.fold is not None:
         raise UserError("--fold", f"a data folder split into folds, not {args.data}", args.fold,
                         "Leave it out, or repeat preprocess.py with --split folds:N.")
@@ -166,6 +170,7 @@ def checked_settings(args, train, out):
     del settings["step_is_default"]
 
     if not binds(out):
+        refuse_other_set(settings, out)
         return settings
 
     path, do = out / "config.json", "Remove the run directory and start again."
@@ -187,6 +192,28 @@ def checked_settings(args, train, out):
             "data": args.data, "epochs": max(args.epochs, old["epochs"])}
 
 
+def refuse_other_set(settings, out):
+    """UserError if a new run could not be compared with those beside it, before it trains.
+
+    Args:
+        settings: what its config.json would hold.
+        out: the run folder. Only one named <row>/seed<k> is of a set.
+    """
+    if not (RUN_NAME.fullmatch(out.name) and loss_of(out.parent.name)):
+        return
+    new = describe_object(out, json.loads(json.dumps(settings)), Config, "")
+    for folder in sorted(out.parent.parent.glob("*/seed*")):
+        row = folder.parent.name
+        if not (RUN_NAME.fullmatch(folder.name) and loss_of(row) and binds(folder)):
+            continue
+        other = read_description(folder / "config.json", Config)
+        for name in (*SAME_IN_SET, *(SAME_IN_ROW if row == out.parent.name else ())):
+            if name != "epochs" and new.get(name) != other.get(name):  # a set can be made longer
+                raise UserError(out, f"the same {name} as in {folder} ({other.get(name)})",
+                                new.get(name), "Runs that differ are not averaged or compared: "
+                                "give the same, or choose another --out (with make, another NAME).")
+
+
 def settle_schedule(args, out):
     """Let a run keep the STEP of alpha that it began with, where its command says none.
 
@@ -200,7 +227,8 @@ def settle_schedule(args, out):
         return
     beside = []
     if RUN_NAME.fullmatch(out.name):
-        beside = sorted(path for path in out.parent.glob("seed*") if path.name != out.name)
+        beside = sorted(path for path in out.parent.glob("seed*") if path.name != out.name
+                        and RUN_NAME.fullmatch(path.name))
 
     for folder in (out, *beside):
         found = schedule_of(folder)

@@ -18,6 +18,9 @@ def set_up_device(args, group):
     if args.deterministic:
         be_deterministic()
     device = choose_device(args.device)
+    if group.world > 1 and device.index is not None:  # each process has the one of its number
+        raise UserError("--device", "auto, cpu or cuda, with several processes", args.device,
+                        "Choose the GPUs by CUDA_VISIBLE_DEVICES=2,3.")
     if (own := group.device(device)) != device:
         device = choose_device(str(own))
     if device.type == "cuda" and device.index is not None:

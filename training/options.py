@@ -112,7 +112,7 @@ def add_training(add):
         "switch:EPOCHS[:ALPHA] or code2018; after STEP (0.01) may stand :FLOOR (0.01) and :WARM_UP "
         "(0), the epochs before alpha falls, as in rebalance:0.005:0.5:50 (default: the "
         "protocol's, and of the paper's a STEP of 2 / epochs, so that alpha reaches its floor half "
-        "way; a run that continues keeps its own)")
+        "way; a run that continues keeps its own STEP)")
     add("--protocol", choices=("paper", "code2018"), default="paper", help="the paper's text or "
         "the authors' code: loss weights, learning-rate rule, Adam betas, ISLES batch size "
         "(default paper)")

@@ -13,8 +13,10 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from losses_regional import parts_of
 from training import gpus
 from training.batch_norm import synchronise
+from utils import log
 
 
 class Group:
@@ -55,6 +57,18 @@ class Group:
         if self.world > 1 and device.type == "cuda":
             return torch.device("cuda", self.local)
         return device
+
+    def note_own_sums(self, loss, options):
+        """Say so if the loss divides by something that each process has of its own images alone.
+
+        Args:
+            loss, options: main.py's --loss and --loss-options.
+        """
+        options = options or {}
+        weighed = "weights" in options and parts_of(loss)[0] in ("ce", "wce", "dice+ce")
+        if self.world > 1 and (options.get("batch") or weighed):
+            log(f"note: {loss} is computed of each process's own images: with {self.world} it is "
+                "another loss than with one")
 
     def wrap(self, network):
         """The network for training; its batch normalisation is replaced in place."""

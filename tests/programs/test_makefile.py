@@ -80,6 +80,32 @@ def test_status_asks_for_the_runs_of_the_matrix(clone):
     assert make("status", folder=clone).returncode == 2  # no runs
 
 
+def test_status_names_no_seeds_that_nobody_asked_for(clone):
+    """Its defaults would hide a third seed, and all runs of folds."""
+    plan = make("-n", "status", "NAME=mine", "LOSSES=gdl", folder=clone).stdout
+    assert "--losses gdl" in plan and "--seeds" not in plan
+
+
+@pytest.mark.parametrize(
+    "target, variable, option",
+    [
+        ("wmh", "OBSERVERS", "--observers"),
+        ("isles", "ANY_MD5", "--any-md5"),
+        ("publish", "WEIGHTS", "--weights"),
+        ("publish", "SCANS", "--scans"),
+    ],
+)
+def test_no_means_no(clone, target, variable, option):
+    for word, passed in (("yes", True), ("no", False)):
+        words = [target, f"{variable}={word}", *(["NAME=x"] if target == "publish" else [])]
+        assert (option in make("-n", *words, folder=clone).stdout) == passed, (target, word)
+
+
+def test_a_table_of_folds_says_how_many_it_must_have(clone):
+    plan = make("-n", "chain", "NAME=x", "RAW=r", "SPLIT=t.csv", "FOLDS=3", folder=clone).stdout
+    assert "--split='t.csv' --folds 3" in plan
+
+
 def test_wmh_follows_the_papers_protocol(clone):
     write_wmh_subject(clone / "data" / "raw" / "a")
     write_wmh_subject(clone / "data" / "raw" / "b")

@@ -124,7 +124,8 @@ def test_a_lock_is_held_by_one_and_free_again_afterwards(tmp_path):
             with exclusive(tmp_path / "run"):
                 pass
     with exclusive(tmp_path / "run"):
-        pass
+        assert utils.is_held(tmp_path / "run")
+    assert not utils.is_held(tmp_path / "run")
 
 
 def test_without_locks_of_the_file_system_a_file_will_do(tmp_path, monkeypatch, recwarn):
@@ -186,6 +187,8 @@ def test_outside_a_checkout_the_commit_is_unknown(monkeypatch, tmp_path):
     monkeypatch.setattr(utils, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert utils.git_commit() == "unknown"
+    monkeypatch.setenv("COMMIT", "0123456789ab")  # of a container
+    assert utils.git_commit() == "0123456789ab"
 
 
 def test_the_commit_of_a_changed_checkout_says_so(monkeypatch, tmp_path):

@@ -147,6 +147,13 @@ def test_a_subject_twice_in_a_split_table_is_refused(raw, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_table_of_other_folds_than_asked_for_is_refused(raw, tmp_path):
+    table = write_table(tmp_path / "t.csv", "subset", {f"s{n}": f"fold{n % 2}" for n in range(6)})
+    refuses(preprocess(raw, tmp_path / "data", "--split", table, "--folds", 3), table,
+            "expected 3 folds, as --folds (FOLDS) says, found 2")
+    assert not (tmp_path / "data").exists()
+
+
 def test_folds_and_a_number_of_validation_scans_exclude_each_other(raw, tmp_path):
     result = preprocess(raw, tmp_path / "data", "--split", "folds:2")  # with --val 2
     assert result.returncode == 2 and "--val: with folds every scan validates once" in result.stderr

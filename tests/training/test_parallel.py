@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from checkout import ROOT
 from conftest import preprocess
 from dataloader import Slices, batches
 from scoring.scores import from_array, score_scan, to_array
+from training import devices
 from training.parallel import Group
-from utils import explain
+from utils import UserError, explain
 
 OPTIONS = [
     "--width",
@@ -190,6 +192,25 @@ def test_processes_get_equally_many_batches_that_make_up_the_whole(data):
     for step, first in enumerate((0, 6, 12)):
         for rank, one in enumerate(dealt):
             torch.testing.assert_close(one[step].images, whole[first : first + 6][rank::4])
+
+
+def test_sums_of_each_process_are_pointed_out(capsys):
+    group = Group(alone=True)
+    for world, loss, options, noted in (
+            (1, "gdl+boundary", {"batch": 1}, False), (2, "gdl+boundary", {"batch": 1}, True),
+            (2, "gdl", None, False), (2, "ce", {"weights": [1, 2]}, True)):
+        group.world = world
+        group.note_own_sums(loss, options)
+        assert ("each process's own images" in capsys.readouterr().out) == noted, (loss, options)
+
+
+def test_several_processes_take_no_gpu_by_number(monkeypatch):
+    monkeypatch.setattr(devices, "choose_device", torch.device)
+    group = Group(alone=True)
+    group.world = 2
+    args = SimpleNamespace(device="cuda:3", deterministic=False, threads=None)
+    with pytest.raises(UserError, match="found cuda:3. Choose the GPUs by CUDA_VISIBLE_DEVICES"):
+        devices.set_up_device(args, group)
 
 
 def test_scans_are_shared_out_whole_and_in_order(monkeypatch):

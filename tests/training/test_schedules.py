@@ -81,6 +81,21 @@ def test_more_epochs_leave_the_schedule_of_a_run_as_it_is(data, tmp_path):
     refuses(asked, "schedule rebalance:0.5", "schedule rebalance:1")
 
 
+def test_a_run_that_could_not_be_compared_with_its_set_is_refused_before_it_trains(data, tmp_path):
+    first = tmp_path / "set" / "gdl" / "seed0"
+    assert train(data, first, loss="gdl", epochs=1).returncode == 0
+    refuses(train(data, tmp_path / "set" / "ce" / "seed0", "--lr-schedule", "poly", loss="ce",
+                  epochs=1), f"the same lr_schedule as in {first} (plateau), found poly")
+    refuses(train(data, tmp_path / "set" / "gdl" / "seed1", "--lesion-slices", loss="gdl",
+                  epochs=1), f"the same lesion_slices as in {first} (False), found True")
+    assert sorted(path.name for path in (tmp_path / "set").glob("*/*")) == ["seed0"]
+
+    # more epochs are on the way to a longer set; beside a set anything goes
+    assert train(data, tmp_path / "set" / "ce" / "seed0", loss="ce", epochs=2).returncode == 0
+    assert train(data, tmp_path / "ce" / "seed0", "--width", 4, loss="ce",
+                 epochs=1).returncode == 0
+
+
 # What is said before ------------------------------------------------------------------------------
 
 HASTE = "networks were emptied where that took fewer than some 2,000"
