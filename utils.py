@@ -104,11 +104,13 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         if self.under_way:  # what argparse has for this calls this function in turn
             return super().parse_known_args(args, namespace)
-        for word in sys.argv[1:] if args is None else args:
+        words = sys.argv[1:] if args is None else list(args)
+        for before, word in zip(["", *words], words, strict=False):
             if is_undecodable(word):
                 self.error(f"expected UTF-8, found {shown(word)}. Rename the file or folder.")
             if re.fullmatch("(--[a-z0-9-]+=)?", word):  # "" would be the current folder
-                self.error(f"{word}: expected a value, found none. Is a variable empty?")
+                self.error(f"{word or before or 'a word'}: expected a value, found none. Is a "
+                           "variable empty?")
         self.under_way = True
         try:
             return self.parse_known_intermixed_args(args, namespace)

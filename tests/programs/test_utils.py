@@ -77,12 +77,13 @@ def test_json_that_begins_with_a_mark_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("words", [["--raw", ""], ["--raw="]])
-def test_an_empty_word_is_not_the_current_folder(words):
+def test_an_empty_word_is_not_the_current_folder(words, capsys):
     parser = argument_parser("x")
     parser.add_argument("--raw")
     with pytest.raises(SystemExit) as error:
         parser.parse_args(words)
     assert error.value.code == 2
+    assert "error: --raw" in capsys.readouterr().err
 
 
 def test_a_broken_json_file_is_named(tmp_path):

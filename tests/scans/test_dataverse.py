@@ -582,7 +582,7 @@ def test_without_a_connection_observers_are_an_error(server, raw):
 
 
 @pytest.mark.parametrize("address",
-                         ["dataverse.nl", "ftp://dataverse.nl", "http://", "http://[", "",
+                         ["dataverse.nl", "ftp://dataverse.nl", "http://", "http://[",
                           "file:///etc"])
 def test_a_server_that_is_no_web_address_is_refused(tmp_path, address):
     refuses(fetch(SimpleNamespace(url=address), tmp_path),
