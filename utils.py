@@ -383,9 +383,10 @@ def exclusive(folder):
                         do) from None
 
     try:
-        path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        path.write_text("", encoding="utf-8")
         for leftover in folder.glob("*.partial-*"):  # of a process that was killed
             remove(leftover)
+        path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     except BaseException:
         if os.listdir(folder) == [path.name]:
@@ -395,8 +396,8 @@ def exclusive(folder):
                     place.rmdir()
         raise
     finally:
-        if path.exists():
-            path.write_text("", encoding="utf-8")  # nobody holds it, as `is_held` reads it
+        with suppress(OSError):
+            os.truncate(path, 0)  # nobody holds it, as `is_held` reads it
         lock.release()
 
 
