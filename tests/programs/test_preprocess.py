@@ -263,8 +263,9 @@ def test_a_folder_with_a_border_is_refused_without_one(raw, tmp_path):
 def test_a_folder_of_other_scans_says_which(raw, tmp_path):
     data = tmp_path / "data"
     assert preprocess(raw, data).returncode == 0
-    refuses(preprocess(raw, data, "--split", "folds:2"), data,
-            "another split (how random, asked for folds:2; val 2, asked for none)")
+    result = run("preprocess.py", "--layout", "wmh", "--raw", raw, "--out", data, "--size", 32,
+                 "--split", "folds:2")
+    refuses(result, data, "another split (how random, asked for folds:2; val 2, asked for none)")
     shutil.copytree(raw / "s0", raw / "new")
     refuses(preprocess(raw, data), data, "other subjects (asked for one with new)")
     shutil.rmtree(raw / "s0")
