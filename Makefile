@@ -192,7 +192,7 @@ demo: ## the whole chain on a small phantom, on the CPU, in minutes
 
 suffix := $(if $(filter code2018,$(PROTOCOL)),-code2018)$(if $(filter 3,$(DIMS)),-dims3)
 download = $(PY) -m scans.download --layout $@ --raw=$(call quote,$(RAW)) \
-	$(if $(filter-out no 0,$(FETCH)),--fetch) $(call path_option,SERVER,server) \
+	$(call switch,FETCH,fetch) $(call path_option,SERVER,server) \
 	$(call switch,ANY_MD5,any-md5)
 own_name = $(if $(NAME),$(set),$@$(suffix))
 wmh: ## WMH 2017 by the paper's protocol; fetches the scans missing from data/raw
@@ -242,8 +242,8 @@ verify: $(ready) ## check raw scans and write nothing: make verify RAW=/path/to/
 # Without LOSSES, SEEDS or FOLDS on the command line: every run that was asked for before
 status: $(ready) ## epoch, best score and time left of the runs asked for: make status [NAME=wmh]
 	@$(PY) -m scoring.status $(if $(name),results/$(name), \
-		$(sets:%=results/%)) $(foreach _,LOSSES SEEDS FOLDS,$(if $(filter $_,$(given)), \
-		--$(shell echo $_ | tr A-Z a-z) $($_)))
+		$(sets:%=results/%)) $(call if_given,LOSSES,losses) $(call if_given,SEEDS,seeds) \
+		$(call if_given,FOLDS,folds)
 
 published = results/$(set)/.published
 publish: $(ready) ## pack a finished set for others to check: make publish NAME=wmh
@@ -313,6 +313,7 @@ train = $(PY) $(if $(filter-out 0 1,$(GPUS)),-m torch.distributed.run --standalo
 	--nproc-per-node $(GPUS)) main.py
 option = $(if $($(1)),--$(2) $($(1)))
 switch = $(if $(filter-out no 0,$($(1))),--$(2))
+if_given = $(if $(filter $(1),$(given)),--$(2) $($(1)))
 path_option = $(if $($(1)),--$(2)=$(call quote,$($(1))))
 # A name stands as it is, and what is not given leaves no blank, so that the settings of older data
 # read the same; a path is quoted

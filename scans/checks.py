@@ -168,7 +168,8 @@ def check_intensities(path, voxels):
         come close together.
     """
     refuse_other_numbers(path, voxels.dtype)
-    low, high = float(voxels.min()), float(voxels.max())  # NaN if any voxel is
+    bottom, top = voxels.min(), voxels.max()
+    low, high = float(bottom), float(top)  # NaN if any voxel is
     if not (np.isfinite(low) and np.isfinite(high)):
         count = (~np.isfinite(voxels)).sum()
         raise UserError(path, "finite intensities", f"{count} NaN or infinite voxels",
@@ -179,8 +180,8 @@ def check_intensities(path, voxels):
     if low == high:
         raise UserError(path, "an image with contrast", f"{low:g} in every voxel",
                         "Fetch the file again.")
-    least = float(voxels.min(where=voxels > low, initial=voxels.max()))
-    most = float(voxels.max(where=voxels < high, initial=voxels.min()))
+    least = float(voxels.min(where=voxels > low, initial=top)) if low < 0 else low
+    most = float(voxels.max(where=voxels < high, initial=bottom))
     if low < 0 and least - low > high - least > 0:
         far, others, instead = f"least value, {low:g}, is far below", (least, high), least
     elif high - most > most - low > 0:

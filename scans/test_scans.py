@@ -21,10 +21,9 @@ import sys
 from pathlib import Path
 
 from scans.archives import scans_below
-from scans.datasets import are_all_of, get_spec, is_phantom, site_of
+from scans.datasets import TEST, are_all_of, get_spec, is_phantom, site_of
 from utils import UserError, argument_parser, is_hidden
 
-NAME = re.compile(r"(?i)test(ing)?")  # a folder that datasets.SKIP names, too
 FETCH = "Fetch them with make wmh TEST=yes, or check the path."
 
 
@@ -42,7 +41,7 @@ def find_test_folder(raw, spec):
     for place in places:
         real = Path(os.path.realpath(place))
         is_new = not any(real.is_relative_to(other) for other in found)
-        is_named_so = NAME.fullmatch(Path(os.path.abspath(place)).name)
+        is_named_so = re.fullmatch(TEST, Path(os.path.abspath(place)).name)
         if not is_named_so or not is_new or not place.is_dir() or is_hidden(place, raw):
             continue
         if scans := scans_below(place, spec):

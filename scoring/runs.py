@@ -472,13 +472,20 @@ def load_sets(folders, data):
     if data and len(data) != len(folders):
         raise UserError("--data", f"one folder for each of --runs ({len(folders)})", f"{len(data)}",
                         "Name them in the same order, or leave --data out.")
-    real = [os.path.realpath(folder) for folder in folders]
-    if twice := [folder for folder in folders if real.count(os.path.realpath(folder)) > 1]:
-        raise UserError(twice[0], "each folder once", "it twice", "Leave one out.")
+    refuse_twice(folders)
 
     data = data or [None] * len(folders)
     return told_apart([load_set(folder, place)
                        for folder, place in zip(folders, data, strict=True)])
+
+
+def refuse_twice(folders):
+    """UserError if two of these are one folder."""
+    seen = set()
+    for folder in folders:
+        if (real := os.path.realpath(folder)) in seen:
+            raise UserError(folder, "each folder once", "it twice", "Leave one out.")
+        seen.add(real)
 
 
 def told_apart(sets):

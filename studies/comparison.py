@@ -36,7 +36,7 @@ from scoring.intervals import CHANGE, FEWEST_SCANS, change_in_words, difference_
 from scoring.row_scores import row_scores
 from scoring.rows import label, plain, without_boundary
 from scoring.run_files import number
-from scoring.runs import load_set, told_apart, without_foreground
+from scoring.runs import load_set, refuse_twice, told_apart, without_foreground
 from utils import UserError, argument_parser, log, markdown_table, read_csv, write_csv, write_text
 
 METRIC = {metric[0]: metric for metric in METRICS}
@@ -80,18 +80,17 @@ def load_comparable(folders):
     """The set of each folder.
 
     Raises:
-        UserError: their runs differ in kind of data, validation scans or number of epochs.
+        UserError: one is named twice, or their runs differ in kind of data, validation scans or
+            number of epochs.
     """
     def facts(results):
         same = {key: results.dataset.get(key) for key in ("source", "layout", "size", "classes")}
         return {"validation scans": validation_names(results),
                 "epochs": results.runs[0].config.epochs, **same}
 
+    refuse_twice(folders)
     sets = [load_set(folder) for folder in folders]
-    for at, results in enumerate(sets[1:], 1):
-        if results.folder.resolve() in [other.folder.resolve() for other in sets[:at]]:
-            raise UserError(results.folder, "each folder once", "it twice", "Leave one out.")
-
+    for results in sets[1:]:
         for what, value in facts(results).items():
             if value != facts(sets[0])[what]:
                 raise UserError(results.folder, f"the same {what} as in {sets[0].folder}", "others",
